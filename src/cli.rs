@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::consult::Role;
+use crate::error::Kind;
+
+/// A second opinion from Kimi for coding agents.
+///
+/// Puts a proposal before Kimi, Moonshot's coding agent, which reads the project and challenges it
+/// from evidence in the code. Kimi reads and searches; it never writes, runs or sends anything.
+#[derive(Debug, Parser)]
+#[command(name = "kimi-bridge", version, after_long_help = exit_codes(), max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log to stderr what the bridge does.
+    #[arg(long, global = true)]
+    pub debug: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the Model Context Protocol on standard input and output; hosts start this
+    Serve,
+    /// Ask Kimi about a proposal, a design, a bug or a choice
+    Consult(Consult),
+    /// Show what a role needs to know, with an example
+    Roles(Roles),
+    /// Consult a stand-in about a small sample project; nothing needs to be installed
+    Demo(Demo),
+    /// Show which Kimi is used, the mode and the limits
+    Status(Status),
+    /// Answers as Kimi would, from a fixed list of checks; the demo starts it
+    #[command(hide = true)]
+    StandIn(StandIn),
+}
+
+/// Ask Kimi about a proposal, a design, a bug or a choice.
+#[derive(Debug, Args)]
+pub struct Consult {
+    /// What Kimi is asked to be
+    #[arg(long, value_enum, default_value_t)]
+    pub role: Role,
+    /// The question, in your words
+    #[arg(long, short)]
+    pub message: String,
+    /// A YAML or JSON file with what the role needs to know, or - for standard input
+    #[arg(long, short, value_name = "FILE|-")]
+    pub context: PathBuf,
+    /// The project's folder [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+    /// A path in the project worth reading first; may be repeated
+    #[arg(long = "file", value_name = "PATH")]
+    pub files: Vec<String>,
+    /// The language of the answer [default: the question's]
+    #[arg(long)]
+    pub language: Option<String>,
+    /// The longest the run may take
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show what a role needs to know, with an example.
+#[derive(Debug, Args)]
+pub struct Roles {
+    /// The role; all of them when none is given
+    #[arg(value_enum)]
+    pub role: Option<Role>,
+}
+
+/// Consult a stand-in about a small sample project.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Ask the installed Kimi instead of the stand-in
+    #[arg(long)]
+    pub with_kimi: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show which Kimi is used, the mode and the limits.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the stand-in is started with: kimi-code's arguments.
+#[derive(Debug, Args)]
+pub struct StandIn {
+    /// Taken as they come
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+/// What a shell script can tell from how a command ended.
+fn exit_codes() -> String {
+    let mut lines = vec![
+        "Exit codes:".to_owned(),
+        "   0  done".to_owned(),
+        "   4  Kimi answered, but not in a form that could be read".to_owned(),
+    ];
+    lines.extend(
+        Kind::ALL
+            .iter()
+            .map(|kind| format!("  {:>2}  {}: {}", kind.exit_code(), kind.name(), kind.meaning())),
+    );
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_help_reads_well() {
+        Cli::command().debug_assert();
+        let mut help = Cli::command().term_width(100).render_long_help().to_string();
+        help.push_str("\n\n==== consult\n\n");
+        let mut command = Cli::command().term_width(100);
+        if let Some(consult) = command.find_subcommand_mut("consult") {
+            help.push_str(&consult.render_help().to_string());
+        }
+        insta::assert_snapshot!(help);
+    }
+}

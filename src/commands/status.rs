@@ -1,0 +1,57 @@
+//! `kimi-bridge status`.
+
+use std::fmt::Write as _;
+
+use super::render::{BOLD, GOOD, WARN, styled};
+use crate::cli;
+use crate::error::Result;
+use crate::kimi::status::{self, Status};
+use crate::settings::Loaded;
+
+pub(super) async fn run(args: &cli::Status, loaded: &Loaded) -> Result<u8> {
+    let status = status::status(loaded).await;
+    super::print(&if args.json { super::json(&status)? } else { text(&status) })?;
+    Ok(0)
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{} {value}", styled(BOLD, &format!("{name:<9}")));
+    };
+    line("bridge", &format!("kimi-bridge {}", status.bridge_version));
+    line("mode", &format!("{}: {}", status.mode, status.mode_hint));
+    if let Some(kimi) = &status.kimi {
+        let what = format!("{} {}", kimi.dialect, kimi.version);
+        line(
+            "kimi",
+            &format!("{} at {} (from {})", styled(GOOD, &what), kimi.path.display(), kimi.found),
+        );
+        let login = if kimi.login_seen {
+            "seen; only a consultation shows that it works".to_owned()
+        } else {
+            styled(WARN, "none seen: run `kimi` once and log in, or set an API key")
+        };
+        line("login", &login);
+    }
+    if let (Some(problem), Some(hint)) = (&status.problem, &status.hint) {
+        line("kimi", &styled(WARN, problem));
+        line("", hint);
+    }
+    for found in &status.found {
+        line("found", &format!("{} ({}): {}", found.path.display(), found.found, found.is));
+    }
+    let limits = &status.limits;
+    line(
+        "limits",
+        &format!(
+            "{} s a run, {} s to the first line, {} s of silence, {} characters a result",
+            limits.timeout_seconds,
+            limits.first_line_seconds,
+            limits.silence_seconds,
+            limits.max_result_chars
+        ),
+    );
+    line("state", &status.state_dir.display().to_string());
+    text
+}

@@ -1,0 +1,451 @@
+//! Reply ─► Answer: Kimi's last words, read. Reading never fails: what cannot be read stays text,
+//! and nothing is guessed.
+//!
+//! The answer is the last JSON object in the text that fits, whether it stands in a fence, bare,
+//! after prose or after other objects. A few slips that models make are mended and named; anything
+//! else is left alone.
+
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::objects::objects_in;
+use super::schema::{self, Checker};
+use crate::error::Violation;
+use crate::kimi::text::clean;
+
+/// How bad a finding is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Must be solved before going on.
+    Blocker,
+    /// Will hurt.
+    Major,
+    /// Should be mended.
+    Minor,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Blocker => "blocker",
+            Severity::Major => "major",
+            Severity::Minor => "minor",
+            Severity::Note => "note",
+        }
+    }
+}
+
+/// What Kimi answered, as it said it; nothing is checked against the code yet.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Answer {
+    /// The verdict and what the reader must know.
+    pub response: String,
+    /// The judge's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// What is wrong.
+    #[serde(default)]
+    pub findings: Vec<Claim>,
+    /// What remains risky.
+    #[serde(default)]
+    pub key_risks: Vec<String>,
+    /// What was taken for granted.
+    #[serde(default)]
+    pub assumptions: Vec<String>,
+    /// Other ways.
+    #[serde(default)]
+    pub alternatives: Vec<String>,
+    /// What was attacked and held.
+    #[serde(default)]
+    pub survived: Vec<String>,
+    /// What was not looked at.
+    #[serde(default)]
+    pub not_examined: Vec<String>,
+    /// How sure, and why.
+    #[serde(default)]
+    pub confidence: String,
+}
+
+/// One finding, in Kimi's words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Claim {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub claim: String,
+    /// How it comes to fail.
+    #[serde(default)]
+    pub failure_scenario: String,
+    /// What to do instead.
+    #[serde(default)]
+    pub suggestion: String,
+    /// What it rests on.
+    #[serde(default)]
+    pub citations: Vec<Quote>,
+}
+
+/// A place that Kimi names, and what it says stands there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Quote {
+    /// The file, as Kimi named it.
+    pub path: String,
+    /// The first line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_start: Option<u32>,
+    /// The last line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_end: Option<u32>,
+    /// The text of these lines.
+    #[serde(default)]
+    pub quote: String,
+}
+
+/// A judge's choice.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    /// The name of the winning option; absent when none is acceptable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner: Option<String>,
+    /// Every option by every criterion.
+    #[serde(default)]
+    pub scores: Vec<Score>,
+}
+
+/// One option by one criterion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Score {
+    /// The option's name.
+    pub option: String,
+    /// The criterion.
+    pub criterion: String,
+    /// From 0 to 10.
+    pub score: f64,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What reading brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The answer, or why there is none.
+    pub answer: Result<Answer, Vec<Violation>>,
+    /// What was mended, passed over or ambiguous.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the answer in a text.
+#[must_use]
+pub fn read(text: &str) -> Reading {
+    static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
+    let mut fitting: Vec<(Answer, Vec<String>)> = Vec::new();
+    let mut misfit = None;
+    for object in objects_in(text) {
+        let mut warnings = object.mended;
+        let mut fields = object.fields;
+        if !is_meant_as_an_answer(&fields) {
+            continue;
+        }
+        mend(&mut fields, &mut warnings);
+        clean_all(&mut fields);
+        let value = Value::Object(fields);
+        let violations = CHECKER.violations(&value);
+        match serde_json::from_value::<Answer>(value) {
+            Ok(answer) if violations.is_empty() => fitting.push((answer, warnings)),
+            Err(error) if violations.is_empty() => misfit = Some(vec![none(&error.to_string())]),
+            Ok(_) | Err(_) => misfit = Some(violations),
+        }
+    }
+    let count = fitting.len();
+    if let Some((answer, mut warnings)) = fitting.pop() {
+        if count > 1 {
+            warnings.push(format!(
+                "{count} objects in Kimi's text fit the answer; the last one was used"
+            ));
+        }
+        return Reading { answer: Ok(answer), warnings };
+    }
+    let why = misfit.unwrap_or_else(|| vec![none("expected a JSON object with `response`")]);
+    Reading { answer: Err(why), warnings: Vec::new() }
+}
+
+const LISTS: [&str; 6] =
+    ["findings", "key_risks", "assumptions", "alternatives", "survived", "not_examined"];
+
+/// An example, a snippet or a tool's output is passed over; a `response` beside another field of
+/// the contract is an answer.
+fn is_meant_as_an_answer(fields: &Map<String, Value>) -> bool {
+    let others = LISTS.iter().chain(&["confidence", "verdict"]);
+    fields.contains_key("response") && others.into_iter().any(|&name| fields.contains_key(name))
+}
+
+/// Mends the slips that leave no doubt what was meant, and names them.
+fn mend(fields: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    let known = |name: &str| {
+        name == "response" || name == "confidence" || name == "verdict" || LISTS.contains(&name)
+    };
+    let unknown: Vec<String> = fields.keys().filter(|name| !known(name)).cloned().collect();
+    for name in unknown {
+        fields.shift_remove(&name);
+        warnings.push(format!("the answer's unknown field `{}` was passed over", clean(&name)));
+    }
+    fields.retain(|_, value| !value.is_null());
+    for name in LISTS {
+        make_list(fields, name, name, warnings);
+    }
+    if let Some(Value::Array(findings)) = fields.get_mut("findings") {
+        for (at, finding) in findings.iter_mut().enumerate() {
+            let Some(finding) = finding.as_object_mut() else { continue };
+            finding.retain(|_, value| !value.is_null());
+            make_list(finding, "citations", &format!("findings/{at}/citations"), warnings);
+            for citation in
+                finding.get_mut("citations").and_then(Value::as_array_mut).into_iter().flatten()
+            {
+                if let Some(citation) = citation.as_object_mut() {
+                    citation.retain(|_, value| !value.is_null());
+                }
+            }
+        }
+    }
+    if let Some(Value::Object(verdict)) = fields.get_mut("verdict") {
+        verdict.retain(|_, value| !value.is_null());
+    }
+    if let Some(number @ Value::Number(_)) = fields.get_mut("confidence") {
+        warnings.push("mended: `confidence` was a number".to_owned());
+        *number = Value::String(number.to_string());
+    }
+}
+
+/// A text, or for lists of records one record, where a list of one belongs.
+fn make_list(fields: &mut Map<String, Value>, name: &str, place: &str, warnings: &mut Vec<String>) {
+    let takes_records = name == "findings" || name == "citations";
+    let Some(value) = fields.get_mut(name) else { return };
+    let is_one = if takes_records { value.is_object() } else { value.is_string() };
+    if is_one {
+        warnings.push(format!("mended: `{place}` was not a list"));
+        *value = Value::Array(vec![value.take()]);
+    }
+}
+
+/// JSON escapes can hold what the stream's cleaning could not see.
+fn clean_all(fields: &mut Map<String, Value>) {
+    fn clean_value(value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let std::borrow::Cow::Owned(cleaned) = clean(text) {
+                    *text = cleaned;
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(clean_value),
+            Value::Object(fields) => fields.values_mut().for_each(clean_value),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    fields.values_mut().for_each(clean_value);
+}
+
+fn none(expected: &str) -> Violation {
+    Violation { pointer: String::new(), expected: expected.to_owned(), did_you_mean: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn oldest() -> Value {
+        json!({"response": "No.", "key_risks": ["r"], "assumptions": [], "alternatives": ["a"], "confidence": "high: read"})
+    }
+
+    fn oldest_answer() -> Answer {
+        Answer {
+            response: "No.".into(),
+            key_risks: vec!["r".into()],
+            alternatives: vec!["a".into()],
+            confidence: "high: read".into(),
+            ..Answer::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &Answer, warnings: &[&str]) {
+        let reading = read(text);
+        assert_eq!(reading.answer.as_ref(), Ok(expected), "{text}");
+        assert_eq!(reading.warnings, warnings, "{text}");
+    }
+
+    #[test]
+    fn the_five_oldest_fields_are_a_full_answer_however_they_are_wrapped() {
+        let object = oldest().to_string();
+        for text in [
+            object.clone(),
+            format!("```json\n{object}\n```"),
+            format!("~~~\n{object}\n~~~\nThat is all."),
+            format!(
+                "Prose with {{braces}} and {{\"not\": \"it\"}}.\n```rust\nfn f() {{ g({{}}) }}\n```\n{object}"
+            ),
+            format!("{{ unbalanced \" quote {{ {object}"),
+            format!("{{\"response\": \"an example without more\"}} {object} {{\"response\": 1}}"),
+        ] {
+            check(&text, &oldest_answer(), &[]);
+        }
+    }
+
+    #[test]
+    fn strings_that_hold_fences_braces_or_whole_answers_do_not_confuse_it() {
+        let mut object = oldest();
+        object["response"] =
+            json!(format!("```json\n{}\n``` and }} {{", json!({"response": "no", "findings": []})));
+        let expected =
+            Answer { response: object["response"].as_str().unwrap().into(), ..oldest_answer() };
+        check(&format!("```json\n{object:#}\n```"), &expected, &[]);
+    }
+
+    #[test]
+    fn the_last_object_that_fits_is_the_answer() {
+        let first = json!({"response": "draft", "findings": []});
+        check(
+            &format!("{first}\nOn reflection:\n{}", oldest()),
+            &oldest_answer(),
+            &["2 objects in Kimi's text fit the answer; the last one was used"],
+        );
+        let broken = json!({"response": "broken", "findings": "none"});
+        check(&format!("{}\n{broken}", oldest()), &oldest_answer(), &[]);
+    }
+
+    #[test]
+    fn small_slips_are_mended_and_named() {
+        let finding = Claim {
+            severity: Severity::Minor,
+            claim: "c".into(),
+            failure_scenario: String::new(),
+            suggestion: String::new(),
+            citations: vec![Quote {
+                path: "a.rs".into(),
+                line_start: Some(1),
+                line_end: None,
+                quote: "x".into(),
+            }],
+        };
+        check(
+            r#"{"response": "No.", "findings": {"severity": "minor", "claim": "c", "failure_scenario": null,
+                "citations": {"path": "a.rs", "line_start": 1, "quote": "x"},},
+                "key_risks": "r", "alternatives": ["a",], "confidence": 0.9, "mood": "grim",}"#,
+            &Answer { findings: vec![finding], confidence: "0.9".into(), ..oldest_answer() },
+            &[
+                "mended: 3 trailing commas",
+                "the answer's unknown field `mood` was passed over",
+                "mended: `findings` was not a list",
+                "mended: `key_risks` was not a list",
+                "mended: `findings/0/citations` was not a list",
+                "mended: `confidence` was a number",
+            ],
+        );
+    }
+
+    #[test]
+    fn anything_else_is_no_answer_and_says_why() {
+        let check = |text: &str, expected: &[&str]| {
+            let why: Vec<_> =
+                read(text).answer.unwrap_err().iter().map(ToString::to_string).collect();
+            assert_eq!(why, expected, "{text}");
+        };
+        check("I would not ship it.", &["/: expected a JSON object with `response`"]);
+        check("", &["/: expected a JSON object with `response`"]);
+        check(
+            "{\"response\": \"cut off, \\\"findings\\\": [",
+            &["/: expected a JSON object with `response`"],
+        );
+        check(
+            &json!({"response": 7, "findings": [{"severity": "awful", "claim": "c"}, "f"]})
+                .to_string(),
+            &[
+                "/response: expected a string, found a number",
+                "/findings/0/severity: expected one of blocker, major, minor, note, found \"awful\"",
+                "/findings/1: expected an object, found a string",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_stripped_from_every_text() {
+        let text = r#"{"response": "a\u001b[31mb\u202ec", "key_risks": ["\u200bx"]}"#;
+        check(
+            text,
+            &Answer { response: "abc".into(), key_risks: vec!["x".into()], ..Answer::default() },
+            &[],
+        );
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        // Text that cleaning leaves alone, with all that could confuse the search for objects.
+        "([a-zé中 \n\"\\\\{}\\[\\],:`~]|```json|\\{\"response\": \"x\", \"findings\": \\[\\]\\}){0,12}"
+    }
+
+    fn texts() -> impl Strategy<Value = Vec<String>> {
+        proptest::collection::vec(text(), 0..3)
+    }
+
+    prop_compose! {
+        fn quote()(path in "[a-z/]{1,9}", line_start in proptest::option::of(0u32..99),
+            line_end in proptest::option::of(0u32..99), quote in text()) -> Quote {
+            Quote { path, line_start, line_end, quote }
+        }
+    }
+
+    prop_compose! {
+        fn claim()(
+            severity in prop_oneof![Just(Severity::Blocker), Just(Severity::Major), Just(Severity::Minor), Just(Severity::Note)],
+            claim in text(), failure_scenario in text(), suggestion in text(),
+            citations in proptest::collection::vec(quote(), 0..3),
+        ) -> Claim {
+            Claim { severity, claim, failure_scenario, suggestion, citations }
+        }
+    }
+
+    prop_compose! {
+        fn verdict()(winner in proptest::option::of(text()), scores in proptest::collection::vec(
+            (text(), text(), 0u8..=10, text()), 0..3)) -> Verdict {
+            let scores = scores.into_iter().map(|(option, criterion, score, reason)| {
+                Score { option, criterion, score: score.into(), reason }
+            });
+            Verdict { winner, scores: scores.collect() }
+        }
+    }
+
+    prop_compose! {
+        fn answer()(response in text(), verdict in proptest::option::of(verdict()),
+            findings in proptest::collection::vec(claim(), 0..3),
+            lists in (texts(), texts(), texts(), texts(), texts()), confidence in text()) -> Answer {
+            let (key_risks, assumptions, alternatives, survived, not_examined) = lists;
+            Answer { response, verdict, findings, key_risks, assumptions, alternatives, survived, not_examined, confidence }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_valid_answer_comes_back_whole(answer in answer(), before in "[a-z .\n`]{0,20}", pretty: bool) {
+            let json = if pretty { serde_json::to_string_pretty(&answer) } else { serde_json::to_string(&answer) };
+            let text = format!("{before}\n```json\n{}\n```\n", json.unwrap());
+            prop_assert_eq!(read(&text), Reading { answer: Ok(answer), warnings: vec![] });
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}|([{}\\[\\]\",:a1 ]|\"response\": |\"findings\": ){0,80}") {
+            let reading = read(&text);
+            prop_assert!(reading.answer.is_ok() || reading.answer.is_err_and(|why| !why.is_empty()));
+        }
+    }
+}

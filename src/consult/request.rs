@@ -1,0 +1,320 @@
+//! Request ─► Context: what the caller sent, and the same once it has been checked.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::role::{Role, RoleContext};
+use super::schema::Checker;
+use crate::error::{Error, Kind, Result, Violation};
+use crate::settings::{Loaded, Mode, nearest};
+
+/// What the caller sent: a flat object, untrusted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request(pub Map<String, Value>);
+
+/// A request that fits its role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Context {
+    /// What the role needs to know.
+    pub about: RoleContext,
+    /// The question, in the caller's words.
+    pub message: String,
+    /// The project: an existing folder, without links in its path.
+    pub work_dir: PathBuf,
+    /// Paths worth reading first, relative to the project, all existing.
+    pub files: Vec<PathBuf>,
+    /// The language of the answer; `None` for the question's.
+    pub language: Option<String>,
+    /// The call's own limit, seconds.
+    pub timeout_seconds: Option<u64>,
+    /// The limit of the result, characters.
+    pub max_result_chars: usize,
+}
+
+impl Context {
+    /// Checks a request, whole, before anything is spawned.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] with every violation at once, and an example for the role.
+    pub fn check(request: Request, loaded: &Loaded) -> Result<Context> {
+        let mut fields = request.0;
+        // Some hosts send every optional field, as null.
+        fields.retain(|_, value| !value.is_null());
+        if let Some(Value::Object(context)) = fields.get_mut("context") {
+            context.retain(|_, value| !value.is_null());
+        }
+        let role = fields.get("role").cloned().map_or(Ok(Role::default()), serde_json::from_value);
+        let known_role = role.as_ref().copied().unwrap_or_default();
+        let fields = Value::Object(fields);
+        let mut violations = Checker::of_request(known_role).violations(&fields);
+        if role.is_err() {
+            // The context was measured against a role that nobody named.
+            violations.retain(|violation| !violation.pointer.starts_with("/context"));
+            suggest_role(&fields, &mut violations);
+        }
+        let place = Place::of(&fields, loaded);
+        let place = place.map_err(|found| violations.extend(found)).ok();
+        let about = if violations.is_empty() {
+            let about = known_role.read_context(fields["context"].clone());
+            about.map_err(|error| violations.push(violation("/context", &error.to_string()))).ok()
+        } else {
+            None
+        };
+        if let Some(RoleContext::Judge(judge)) = &about {
+            for (at, option) in judge.options.iter().enumerate() {
+                if judge.options[..at].iter().any(|earlier| earlier.name == option.name) {
+                    let pointer = format!("/context/options/{at}/name");
+                    violations
+                        .push(violation(&pointer, "expected a name unlike the other options'"));
+                }
+            }
+        }
+        let (Some(place), Some(about), true) = (place, about, violations.is_empty()) else {
+            return Err(refusal(violations, known_role));
+        };
+        allowed(&fields, loaded.settings.mode())?;
+        let text = |name: &str| fields[name].as_str().map(str::to_owned);
+        let number = |name: &str| fields[name].as_u64();
+        Ok(Context {
+            about,
+            message: text("message").unwrap_or_default(),
+            work_dir: place.work_dir,
+            files: place.files,
+            language: text("language").or_else(|| loaded.settings.lang.clone()),
+            timeout_seconds: number("timeout_seconds"),
+            max_result_chars: number("max_result_chars")
+                .and_then(|limit| usize::try_from(limit).ok())
+                .unwrap_or(loaded.settings.max_result_chars),
+        })
+    }
+}
+
+/// Manual mode is for consultations that the user asked for.
+fn allowed(fields: &Value, mode: Mode) -> Result<()> {
+    if mode == Mode::Auto || fields["initiated_by"] != "agent" {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Request,
+        "manual mode takes no consultation that the agent starts by itself",
+        "Consult only when the user asks for it. To let the agent consult unasked, the user sets \
+         KIMI_BRIDGE_AUTO_ENABLED=1.",
+    ))
+}
+
+fn suggest_role(fields: &Value, violations: &mut [Violation]) {
+    let near = fields["role"]
+        .as_str()
+        .and_then(|name| nearest(name, Role::ALL.iter().map(|role| role.name())));
+    for violation in violations.iter_mut().filter(|violation| violation.pointer == "/role") {
+        violation.did_you_mean = near.map(str::to_owned);
+    }
+}
+
+/// Where the project is, and which of its files matter.
+struct Place {
+    work_dir: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Place {
+    fn of(fields: &Value, loaded: &Loaded) -> std::result::Result<Place, Vec<Violation>> {
+        let environment = &loaded.environment;
+        let project = environment.project_dir();
+        let named =
+            fields["work_dir"].as_str().map_or_else(|| project.clone(), |dir| project.join(dir));
+        let refused = |expected: String| vec![violation("/work_dir", &expected)];
+        let work_dir = match named.canonicalize() {
+            Ok(path) if path.is_dir() => path,
+            Ok(_) => {
+                return Err(refused(format!("expected a folder, {} is none", named.display())));
+            }
+            Err(error) => {
+                return Err(refused(format!(
+                    "expected an existing folder, {}: {error}",
+                    named.display()
+                )));
+            }
+        };
+        let home = environment.home.canonicalize().unwrap_or_else(|_| environment.home.clone());
+        if home.starts_with(&work_dir) {
+            return Err(refused(format!(
+                "expected the folder of one project; {} is the home folder or holds it",
+                work_dir.display()
+            )));
+        }
+        let mut files = Vec::new();
+        let mut violations = Vec::new();
+        for (at, file) in fields["files"].as_array().into_iter().flatten().enumerate() {
+            let Some(file) = file.as_str() else { continue };
+            match inside(&work_dir, Path::new(file)) {
+                Ok(file) => files.push(file),
+                Err(expected) => violations.push(violation(&format!("/files/{at}"), &expected)),
+            }
+        }
+        if violations.is_empty() { Ok(Place { work_dir, files }) } else { Err(violations) }
+    }
+}
+
+/// The path relative to the project, if it names something in it.
+fn inside(work_dir: &Path, file: &Path) -> std::result::Result<PathBuf, String> {
+    let outside = || format!("expected a path inside the project {}", work_dir.display());
+    let path = work_dir.join(file);
+    match path.canonicalize() {
+        Ok(real) => real.strip_prefix(work_dir).map(Path::to_owned).map_err(|_| outside()),
+        Err(_) if file.components().any(|part| part == Component::ParentDir) => Err(outside()),
+        Err(error) => Err(format!("expected an existing path, {}: {error}", path.display())),
+    }
+}
+
+fn violation(pointer: &str, expected: &str) -> Violation {
+    Violation { pointer: pointer.to_owned(), expected: expected.to_owned(), did_you_mean: None }
+}
+
+fn refusal(violations: Vec<Violation>, role: Role) -> Error {
+    let count = violations.len();
+    let problems = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
+    Error {
+        violations,
+        example: Some(role.example()),
+        ..Error::new(
+            Kind::Request,
+            format!("the request does not fit the role {role}: {problems}"),
+            "Mend what is listed and call again; nothing was sent to Kimi.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::settings::{Environment, load};
+
+    struct Project {
+        root: tempfile::TempDir,
+        loaded: Loaded,
+    }
+
+    fn project() -> Project {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("home/project");
+        std::fs::create_dir_all(dir.join("src")).unwrap();
+        std::fs::write(dir.join("src/store.rs"), "fn main() {}").unwrap();
+        std::fs::write(root.path().join("home/secret"), "x").unwrap();
+        let environment = Environment {
+            vars: [("CLAUDE_PROJECT_DIR".to_owned(), dir.display().to_string())].into(),
+            home: root.path().join("home"),
+            config_dir: root.path().join("config"),
+            current_dir: root.path().to_owned(),
+            ..Environment::default()
+        };
+        Project { loaded: load(environment, &[("tool_enabled", "1".into())]).unwrap(), root }
+    }
+
+    fn request(changes: &Value) -> Request {
+        let mut fields = Role::Skeptic.example();
+        for (name, value) in changes.as_object().unwrap() {
+            fields[name] = value.clone();
+        }
+        Request(fields.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn a_request_that_fits_becomes_a_context() {
+        let project = project();
+        let changes =
+            json!({"files": ["src/store.rs", "src"], "language": null, "timeout_seconds": 60});
+        let context = Context::check(request(&changes), &project.loaded).unwrap();
+        assert_eq!(
+            context.work_dir,
+            project.root.path().join("home/project").canonicalize().unwrap()
+        );
+        assert_eq!(context.files, [PathBuf::from("src/store.rs"), "src".into()]);
+        assert_eq!((context.language, context.timeout_seconds), (None, Some(60)));
+        assert_eq!((context.max_result_chars, context.about.role()), (40_000, Role::Skeptic));
+    }
+
+    #[test]
+    fn the_project_must_be_one_existing_folder_and_files_must_lie_in_it() {
+        let project = project();
+        let check = |changes: &Value, expected: &[String]| {
+            let error = Context::check(request(changes), &project.loaded).unwrap_err();
+            let violations: Vec<_> = error.violations.iter().map(ToString::to_string).collect();
+            assert_eq!(violations, expected);
+            assert_eq!(error.example, Some(Role::Skeptic.example()));
+        };
+        let home = project.root.path().join("home").canonicalize().unwrap();
+        let holds = |dir: &Path| {
+            format!(
+                "/work_dir: expected the folder of one project; {} is the home folder or holds it",
+                dir.display()
+            )
+        };
+        check(&json!({"work_dir": ".."}), &[holds(&home)]);
+        check(&json!({"work_dir": "../.."}), &[holds(home.parent().unwrap())]);
+        check(&json!({"work_dir": "/"}), &[holds(Path::new("/"))]);
+        let given = project.root.path().join("home/project/nope");
+        check(
+            &json!({"work_dir": "nope"}),
+            &[format!(
+                "/work_dir: expected an existing folder, {}: No such file or directory (os error 2)",
+                given.display()
+            )],
+        );
+        let inside = home.join("project");
+        check(
+            &json!({"files": ["../secret", "/etc/passwd", "src/nope.rs", 7], "timeout_seconds": "x"}),
+            &[
+                "/files/3: expected a string, found a number".to_owned(),
+                "/timeout_seconds: expected an integer, found a string".to_owned(),
+                format!("/files/0: expected a path inside the project {}", inside.display()),
+                format!("/files/1: expected a path inside the project {}", inside.display()),
+                format!(
+                    "/files/2: expected an existing path, {}: No such file or directory (os error 2)",
+                    inside.join("src/nope.rs").display()
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_misspelt_role_is_named_and_the_context_not_held_against_it() {
+        let project = project();
+        let error =
+            Context::check(request(&json!({"role": "sceptic"})), &project.loaded).unwrap_err();
+        let violations: Vec<_> = error.violations.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            violations,
+            [
+                "/role: expected one of skeptic, architect, debugger, judge, found \"sceptic\" (did you mean skeptic?)"
+            ]
+        );
+    }
+
+    #[test]
+    fn two_options_of_one_name_are_refused() {
+        let project = project();
+        let mut fields = Role::Judge.example();
+        fields["context"]["options"][1]["name"] = json!("append-only log");
+        let request = Request(fields.as_object().unwrap().clone());
+        let error = Context::check(request, &project.loaded).unwrap_err();
+        assert_eq!(error.violations[0].pointer, "/context/options/1/name");
+    }
+
+    #[test]
+    fn manual_mode_refuses_the_agent_and_auto_mode_does_not() {
+        let mut project = project();
+        let unasked = || request(&json!({"initiated_by": "agent"}));
+        let error = Context::check(unasked(), &project.loaded).unwrap_err();
+        assert_eq!(
+            error.message,
+            "manual mode takes no consultation that the agent starts by itself"
+        );
+        project.loaded.settings.auto_enabled = true;
+        assert!(Context::check(unasked(), &project.loaded).is_ok());
+    }
+}

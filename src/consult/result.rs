@@ -1,0 +1,321 @@
+//! Answer ─► `ConsultResult`: what the caller gets, checked against the disk and the trace.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::answer::{Answer, Claim, Score, Severity, Verdict};
+use super::citation::{Citation, Citations};
+use super::request::Context;
+use super::role::RoleContext;
+use crate::kimi::text::first_chars;
+use crate::kimi::{Dialect, Evidence, Program, Reply};
+
+/// Characters of Kimi's text in `raw_response_preview`.
+const PREVIEW_CHARS: usize = 500;
+
+/// What a consultation brought.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ConsultResult {
+    /// Whether Kimi's answer could be read; if not, `response` is its text as it came
+    pub parse_ok: bool,
+    /// The verdict, and what you must know to act on it
+    pub response: String,
+    /// The judge's choice
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Choice>,
+    /// What is wrong, the most severe first; grounded ones first of the same severity
+    pub findings: Vec<Finding>,
+    /// What remains risky
+    pub key_risks: Vec<String>,
+    /// What Kimi took for granted
+    pub assumptions: Vec<String>,
+    /// Other ways
+    pub alternatives: Vec<String>,
+    /// What Kimi attacked, and it held
+    pub survived: Vec<String>,
+    /// What Kimi did not look at
+    pub not_examined: Vec<String>,
+    /// How sure Kimi is, and why
+    pub confidence: String,
+    /// Kimi's own tool calls
+    pub evidence: Vec<Evidence>,
+    /// Whether a call or a result has no partner
+    pub incomplete_trace: bool,
+    /// The first 500 characters of Kimi's text
+    pub raw_response_preview: String,
+    /// What produced this answer
+    pub provenance: Provenance,
+    /// What to bear in mind about this answer
+    pub warnings: Vec<String>,
+}
+
+/// One point of the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Finding {
+    /// `F1`, `F2`…
+    pub id: String,
+    /// How bad it is
+    pub severity: Severity,
+    /// What is wrong
+    pub claim: String,
+    /// How it comes to fail
+    pub failure_scenario: String,
+    /// What to do instead
+    pub suggestion: String,
+    /// What it rests on, checked by the bridge
+    pub citations: Vec<Citation>,
+    /// Whether a citation is `verified` or `moved`
+    pub grounded: bool,
+}
+
+/// What the judge chose.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Choice {
+    /// The option's name, as the caller gave it; absent when none is acceptable
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub winner: Option<String>,
+    /// Every option by every criterion, 0 to 10
+    pub scores: Vec<Score>,
+}
+
+/// Which program, version and session produced an answer, and how long it took.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Provenance {
+    /// `kimi-code` or `kimi-cli`
+    pub dialect: Dialect,
+    /// The CLI's version
+    pub version: String,
+    /// Kimi's session
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// What the kernel enforced besides the tool list; `none` when nothing
+    pub sandbox: Sandbox,
+    /// How long Kimi took, milliseconds
+    pub elapsed_ms: u64,
+    /// Secrets replaced before anything was sent
+    pub redactions: u64,
+}
+
+/// What the kernel enforced while Kimi ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// Nothing: the tool list, the private home and the environment held alone.
+    None,
+}
+
+/// What is known of a consultation besides its answer.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The request.
+    pub context: Context,
+    /// The program that answered.
+    pub program: Program,
+    /// Secrets that were replaced.
+    pub redactions: usize,
+}
+
+impl ConsultResult {
+    /// Puts an answer and the run that brought it together. Reads the cited files.
+    #[must_use]
+    pub fn new(reply: Reply, origin: &Origin) -> ConsultResult {
+        let reading = super::answer::read(&reply.text);
+        let mut warnings = reply.warnings;
+        warnings.extend(reading.warnings);
+        if reply.seen.not_kept > 0 {
+            warnings
+                .push(format!("{} tool calls more than the evidence lists", reply.seen.not_kept));
+        }
+        let parse_ok = reading.answer.is_ok();
+        let answer = reading.answer.unwrap_or_else(|why| {
+            let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+            warnings.push(format!("Kimi's answer could not be read: {}", why.join("; ")));
+            Answer { response: reply.text.clone(), ..Answer::default() }
+        });
+        let mut citations = Citations::new(&origin.context.work_dir, &reply.seen.shown);
+        let findings = findings(answer.findings, &mut citations);
+        let verdict =
+            answer.verdict.map(|verdict| choice(verdict, &origin.context.about, &mut warnings));
+        let result = ConsultResult {
+            parse_ok,
+            response: answer.response,
+            verdict,
+            findings,
+            key_risks: answer.key_risks,
+            assumptions: answer.assumptions,
+            alternatives: answer.alternatives,
+            survived: answer.survived,
+            not_examined: answer.not_examined,
+            confidence: answer.confidence,
+            evidence: reply.seen.evidence,
+            incomplete_trace: reply.seen.incomplete,
+            raw_response_preview: first_chars(&reply.text, PREVIEW_CHARS).to_owned(),
+            provenance: Provenance {
+                dialect: origin.program.dialect,
+                version: origin.program.version.clone(),
+                session_id: reply.session_id,
+                sandbox: Sandbox::None,
+                elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),
+                redactions: origin.redactions as u64,
+            },
+            warnings,
+        };
+        result.within(origin.context.max_result_chars)
+    }
+
+    /// Shortens what can be spared until the result fits: hosts cut longer ones without asking what
+    /// matters. Evidence summaries give way first, then the preview, then the evidence; findings
+    /// and the response never.
+    fn within(mut self, limit: usize) -> ConsultResult {
+        let size = |result: &ConsultResult| {
+            serde_json::to_string(result).map_or(0, |json| json.chars().count())
+        };
+        if size(&self) <= limit {
+            return self;
+        }
+        self.warnings.push(format!("shortened to max_result_chars ({limit}): evidence summaries"));
+        for keep in [200, 60, 0] {
+            for evidence in &mut self.evidence {
+                evidence.summary = first_chars(&evidence.summary, keep).to_owned();
+            }
+            if size(&self) <= limit {
+                return self;
+            }
+        }
+        self.raw_response_preview.clear();
+        self.say_also_shortened(", raw_response_preview");
+        if size(&self) > limit && !self.evidence.is_empty() {
+            let all = self.evidence.len();
+            self.say_also_shortened(&format!(", evidence (of {all} calls)"));
+            while size(&self) > limit && !self.evidence.is_empty() {
+                let half = self.evidence.len() / 2;
+                self.evidence.truncate(half);
+            }
+        }
+        self
+    }
+
+    fn say_also_shortened(&mut self, what: &str) {
+        if let Some(warning) = self.warnings.last_mut() {
+            warning.push_str(what);
+        }
+    }
+}
+
+fn findings(claims: Vec<Claim>, citations: &mut Citations<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = claims
+        .into_iter()
+        .map(|claim| {
+            let citations: Vec<Citation> =
+                claim.citations.into_iter().map(|quote| citations.check(quote)).collect();
+            Finding {
+                id: String::new(),
+                severity: claim.severity,
+                claim: claim.claim,
+                failure_scenario: claim.failure_scenario,
+                suggestion: claim.suggestion,
+                grounded: citations.iter().any(|citation| citation.status.grounds()),
+                citations,
+            }
+        })
+        .collect();
+    findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
+    for (at, finding) in findings.iter_mut().enumerate() {
+        finding.id = format!("F{}", at + 1);
+    }
+    findings
+}
+
+fn choice(verdict: Verdict, about: &RoleContext, warnings: &mut Vec<String>) -> Choice {
+    if let (RoleContext::Judge(judge), Some(winner)) = (about, &verdict.winner)
+        && !judge.options.iter().any(|option| option.name == *winner)
+    {
+        warnings.push(format!("the winner `{winner}` is none of the options"));
+    }
+    Choice { winner: verdict.winner, scores: verdict.scores }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::consult::role::Role;
+    use crate::kimi::Seen;
+
+    fn made(text: &str, evidence: usize, limit: usize) -> ConsultResult {
+        let role = Role::Judge;
+        let context = Context {
+            about: role.read_context(role.example()["context"].clone()).unwrap(),
+            message: "m".into(),
+            work_dir: "/nowhere".into(),
+            files: vec![],
+            language: None,
+            timeout_seconds: None,
+            max_result_chars: limit,
+        };
+        let program = Program {
+            path: "/bin/kimi".into(),
+            leading_args: vec![],
+            dialect: Dialect::KimiCli,
+            version: "1.51.0".into(),
+            found: "PATH".into(),
+        };
+        let evidence = (0..evidence).map(|n| Evidence {
+            tool: "ReadFile".into(),
+            tool_call_id: n.to_string(),
+            args: json!({"path": "x"}),
+            summary: "s".repeat(800),
+            ok: true,
+        });
+        let reply = Reply {
+            text: text.to_owned(),
+            seen: Seen { evidence: evidence.collect(), ..Seen::default() },
+            session_id: Some("s1".into()),
+            warnings: vec![],
+            elapsed: Duration::from_millis(12),
+        };
+        ConsultResult::new(reply, &Origin { context, program, redactions: 1 })
+    }
+
+    #[test]
+    fn findings_are_ordered_and_numbered_and_a_strange_winner_is_pointed_out() {
+        let answer = json!({"response": "r", "verdict": {"winner": "a third way", "scores": []}, "findings": [
+            {"severity": "note", "claim": "c"}, {"severity": "blocker", "claim": "b"}]});
+        let result = made(&answer.to_string(), 0, 40_000);
+        let ids: Vec<_> =
+            result.findings.iter().map(|f| (f.id.as_str(), f.claim.as_str(), f.grounded)).collect();
+        assert_eq!(ids, [("F1", "b", false), ("F2", "c", false)]);
+        assert_eq!(result.warnings, ["the winner `a third way` is none of the options"]);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_kept_whole() {
+        let text = format!("I would not. {}", "x".repeat(60_000));
+        let result = made(&text, 0, 2_000);
+        assert_eq!((result.parse_ok, result.response.as_str()), (false, text.as_str()));
+        assert_eq!(
+            result.warnings[0],
+            "Kimi's answer could not be read: /: expected a JSON object with `response`"
+        );
+    }
+
+    #[test]
+    fn a_long_result_gives_up_evidence_first_and_findings_never() {
+        let answer = json!({"response": "r", "findings": [{"severity": "note", "claim": "c".repeat(1_000)}]});
+        let result = made(&answer.to_string(), 40, 6_000);
+        assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
+        assert_eq!((result.findings[0].claim.len(), result.evidence.len()), (1_000, 40));
+        assert_eq!(result.warnings, ["shortened to max_result_chars (6000): evidence summaries"]);
+        let result = made(&answer.to_string(), 400, 6_000);
+        assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
+        assert_eq!(
+            result.warnings,
+            [
+                "shortened to max_result_chars (6000): evidence summaries, raw_response_preview, evidence (of 400 calls)"
+            ]
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! The four roles, and what each needs to know. The schemas, the examples and the refusals all come
+//! from the types here.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// What Kimi is asked to be.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Attacks a proposal.
+    #[default]
+    Skeptic,
+    /// Weighs a design against its requirements.
+    Architect,
+    /// Looks for the cause of a bug.
+    Debugger,
+    /// Chooses between formed options.
+    Judge,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a skeptic needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Skeptic {
+    /// What you propose, in enough detail to attack
+    #[schemars(regex(pattern = r"\S"))]
+    pub proposed_approach: String,
+    /// What it must achieve
+    #[schemars(length(min = 1), inner(regex(pattern = r"\S")))]
+    pub goals: Vec<String>,
+    /// What it must respect
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub constraints: Vec<String>,
+    /// Risks you see yourself
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub known_risks: Vec<String>,
+}
+
+/// What an architect needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Architect {
+    /// The design as it stands or is planned
+    #[schemars(regex(pattern = r"\S"))]
+    pub current_design: String,
+    /// What the design must meet
+    #[schemars(length(min = 1), inner(regex(pattern = r"\S")))]
+    pub requirements: Vec<String>,
+    /// Designs you considered
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub alternatives: Vec<String>,
+    /// What it must respect
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub constraints: Vec<String>,
+}
+
+/// What a debugger needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Debugger {
+    /// What happens, with the exact error
+    #[schemars(regex(pattern = r"\S"))]
+    pub symptoms: String,
+    /// What should happen
+    #[schemars(regex(pattern = r"\S"))]
+    pub expected_behavior: String,
+    /// What you tried, two or more
+    #[schemars(length(min = 2))]
+    pub tried_approaches: Vec<TriedApproach>,
+    /// How to make it happen
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub repro_steps: Vec<String>,
+    /// Relevant output
+    #[serde(default)]
+    pub logs: String,
+    /// What you suspect
+    #[serde(default)]
+    pub hypothesis: String,
+}
+
+/// One attempt at a bug, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TriedApproach {
+    /// What was tried
+    #[schemars(regex(pattern = r"\S"))]
+    pub approach: String,
+    /// What came of it
+    #[schemars(regex(pattern = r"\S"))]
+    pub outcome: String,
+}
+
+/// What a judge needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// The options, two or more
+    #[schemars(length(min = 2))]
+    pub options: Vec<JudgeOption>,
+    /// What they are judged by, the most important first
+    #[schemars(length(min = 1), inner(regex(pattern = r"\S")))]
+    pub criteria: Vec<String>,
+    /// What it must respect
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub constraints: Vec<String>,
+}
+
+/// One option before the judge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeOption {
+    /// A short name, unlike the others'
+    #[schemars(regex(pattern = r"\S"))]
+    pub name: String,
+    /// What it is
+    #[schemars(regex(pattern = r"\S"))]
+    pub summary: String,
+    /// What speaks for it
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub pros: Vec<String>,
+    /// What speaks against it
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"\S")))]
+    pub cons: Vec<String>,
+}
+
+/// The context of a request, checked for its role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum RoleContext {
+    /// A proposal to attack.
+    Skeptic(Skeptic),
+    /// A design to weigh.
+    Architect(Architect),
+    /// A bug to explain.
+    Debugger(Debugger),
+    /// Options to choose between.
+    Judge(Judge),
+}
+
+impl RoleContext {
+    /// The role that this is the context of.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            RoleContext::Skeptic(_) => Role::Skeptic,
+            RoleContext::Architect(_) => Role::Architect,
+            RoleContext::Debugger(_) => Role::Debugger,
+            RoleContext::Judge(_) => Role::Judge,
+        }
+    }
+}
+
+impl Role {
+    /// Every role, in the order in which they are listed.
+    pub const ALL: [Role; 4] = [Role::Skeptic, Role::Architect, Role::Debugger, Role::Judge];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Skeptic => "skeptic",
+            Role::Architect => "architect",
+            Role::Debugger => "debugger",
+            Role::Judge => "judge",
+        }
+    }
+
+    /// What the role is for, a sentence.
+    #[must_use]
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Role::Skeptic => {
+                "Attacks a proposal: what breaks, under which circumstances, and where the code shows it."
+            }
+            Role::Architect => "Weighs a design against its requirements and names what to change.",
+            Role::Debugger => "Looks for the cause of a bug that two attempts did not find.",
+            Role::Judge => "Chooses between formed options by the criteria you give.",
+        }
+    }
+
+    /// Reads a context whose shape has been checked against the role's schema.
+    ///
+    /// # Errors
+    /// What serde finds that the schema did not.
+    pub fn read_context(self, context: Value) -> Result<RoleContext, serde_json::Error> {
+        Ok(match self {
+            Role::Skeptic => RoleContext::Skeptic(serde_json::from_value(context)?),
+            Role::Architect => RoleContext::Architect(serde_json::from_value(context)?),
+            Role::Debugger => RoleContext::Debugger(serde_json::from_value(context)?),
+            Role::Judge => RoleContext::Judge(serde_json::from_value(context)?),
+        })
+    }
+
+    /// A filled-in request that would be accepted.
+    #[must_use]
+    pub fn example(self) -> Value {
+        let strings = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        let (message, context) = match self {
+            Role::Skeptic => (
+                "Where does this lose data?",
+                RoleContext::Skeptic(Skeptic {
+                    proposed_approach: "Append each increment to tally.log and rebuild the totals from it at start."
+                        .to_owned(),
+                    goals: strings(&["no acknowledged increment is lost", "start within a second"]),
+                    constraints: strings(&["no new dependency"]),
+                    known_risks: strings(&["the log grows without bound"]),
+                }),
+            ),
+            Role::Architect => (
+                "Does this layout hold ten times the writers?",
+                RoleContext::Architect(Architect {
+                    current_design: "One process owns the log; writers send it lines over a Unix socket.".to_owned(),
+                    requirements: strings(&["a hundred writers", "order kept per writer"]),
+                    alternatives: strings(&["one log a writer, merged at start"]),
+                    constraints: strings(&["Linux only"]),
+                }),
+            ),
+            Role::Debugger => (
+                "Why does it panic after a power cut?",
+                RoleContext::Debugger(Debugger {
+                    symptoms: "panics at start: called `Option::unwrap()` on a `None` value, src/store.rs:17".to_owned(),
+                    expected_behavior: "It starts and keeps every whole line of the log.".to_owned(),
+                    tried_approaches: vec![
+                        TriedApproach {
+                            approach: "deleted the log".to_owned(),
+                            outcome: "it starts, and all totals are gone".to_owned(),
+                        },
+                        TriedApproach {
+                            approach: "opened the log with O_SYNC".to_owned(),
+                            outcome: "slower, and it panicked again after the next cut".to_owned(),
+                        },
+                    ],
+                    repro_steps: strings(&["write increments in a loop", "cut the power", "start"]),
+                    logs: "thread 'main' panicked at src/store.rs:17:57".to_owned(),
+                    hypothesis: "the last line is torn".to_owned(),
+                }),
+            ),
+            Role::Judge => (
+                "Which store do we build on?",
+                RoleContext::Judge(Judge {
+                    options: vec![
+                        JudgeOption {
+                            name: "append-only log".to_owned(),
+                            summary: "One line an increment, replayed at start.".to_owned(),
+                            pros: strings(&["simple"]),
+                            cons: strings(&["start-up grows with history"]),
+                        },
+                        JudgeOption {
+                            name: "SQLite".to_owned(),
+                            summary: "One row a key, updated in a transaction.".to_owned(),
+                            pros: strings(&["crash-safe"]),
+                            cons: strings(&["a dependency in C"]),
+                        },
+                    ],
+                    criteria: strings(&["no lost increments", "start-up time"]),
+                    constraints: strings(&["no new dependency unless it pays"]),
+                }),
+            ),
+        };
+        json!({"role": self, "message": message, "context": context})
+    }
+}

@@ -1,0 +1,126 @@
+//! `config/consultant.yaml`: the one list of what Kimi may use.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::dialect::Dialect;
+use crate::settings::Environment;
+
+const FILE: &str = include_str!("../../config/consultant.yaml");
+
+/// What Kimi may use while it consults.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consultant {
+    /// The agent's name, kebab-case.
+    pub name: String,
+    /// What the agent is, one sentence.
+    pub description: String,
+    /// The reading tools.
+    pub tools: Vec<Tool>,
+    environment: Vec<String>,
+    fixed_environment: BTreeMap<String, String>,
+    /// The top-level keys of `config.toml` that a private home carries over.
+    pub carried_over: Vec<String>,
+    /// The folders that it shares with the user's data folder.
+    pub linked: Vec<String>,
+    /// The files that it gets a copy of.
+    pub copied: Vec<String>,
+}
+
+/// One reading tool, in the bridge's words and in each dialect's.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
+    /// The bridge's name.
+    pub name: String,
+    kimi_code: String,
+    kimi_cli: String,
+}
+
+impl Tool {
+    /// How this dialect's agent file names the tool.
+    #[must_use]
+    pub fn in_agent_file(&self, dialect: Dialect) -> &str {
+        match dialect {
+            Dialect::KimiCode => &self.kimi_code,
+            Dialect::KimiCli => &self.kimi_cli,
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+static CONSULTANT: LazyLock<Consultant> =
+    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/consultant.yaml is readable"));
+
+/// The compiled-in list.
+#[must_use]
+pub fn consultant() -> &'static Consultant {
+    &CONSULTANT
+}
+
+impl Consultant {
+    /// The child's environment: what the list lets through, the variables that hold the `keys` of
+    /// the user's providers, and what is set for every run.
+    #[must_use]
+    pub fn environment(&self, of: &Environment, keys: &[String]) -> BTreeMap<String, String> {
+        let allowed = |name: &str| {
+            keys.iter().any(|key| key == name)
+                || self.environment.iter().any(|pattern| match pattern.strip_suffix('*') {
+                    Some(beginning) => name.starts_with(beginning),
+                    None => name == pattern,
+                })
+        };
+        let mut environment: BTreeMap<String, String> = of
+            .vars
+            .iter()
+            .filter(|(name, _)| allowed(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        environment.extend(self.fixed_environment.clone());
+        environment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_variables_reach_the_child() {
+        let vars = [
+            ("PATH", "/bin"),
+            ("LC_ALL", "C"),
+            ("KIMI_MODEL_NAME", "k2"),
+            ("ANTHROPIC_API_KEY", "secret"),
+            ("CLAUDE_CODE_MESSAGING_TOKEN", "secret"),
+            ("MY_KEY", "named by a provider"),
+            ("SHELL", "/bin/zsh"),
+            ("NODE_OPTIONS", "--require=/tmp/evil.js"),
+            ("KIMI_CODE_HOME", "/home/me/.kimi-code"),
+        ];
+        let of = Environment {
+            vars: vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..Environment::default()
+        };
+        let environment = consultant().environment(&of, &["MY_KEY".to_owned()]);
+        let names: Vec<_> = environment.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "KIMI_CLI_NO_AUTO_UPDATE",
+                "KIMI_CODE_NO_AUTO_UPDATE",
+                "KIMI_DISABLE_TELEMETRY",
+                "KIMI_MODEL_NAME",
+                "LC_ALL",
+                "MY_KEY",
+                "NO_COLOR",
+                "PATH",
+                "SHELL",
+            ]
+        );
+        assert_eq!(environment["SHELL"], "/bin/false");
+    }
+}

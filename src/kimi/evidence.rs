@@ -1,0 +1,341 @@
+//! What Kimi's own tool calls show that it read or looked up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::dialect::Dialect;
+use super::event::Call;
+use super::text::{clean, first_chars};
+
+/// Characters of a tool's result that are kept.
+const SUMMARY_CHARS: usize = 800;
+/// Characters kept of a result whose call has not been seen yet.
+const ORPHAN_CHARS: usize = 20_000;
+/// Characters that one argument of a call may take; a refused call to write a file can carry all of it.
+const ARG_CHARS: usize = 2_000;
+/// Calls that are kept; a run that makes more is counted on, not stored.
+const MAX_CALLS: usize = 1_000;
+/// Files that one search result is believed to have shown.
+const MAX_SHOWN: usize = 2_000;
+
+/// One tool call of Kimi's and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Evidence {
+    /// `ReadFile`, `Glob`, `Grep`, `SearchWeb` or `FetchURL`; any other name is a call that was refused.
+    pub tool: String,
+    /// Kimi's id of the call.
+    pub tool_call_id: String,
+    /// The arguments as Kimi gave them.
+    pub args: Value,
+    /// The first 800 characters of the result.
+    pub summary: String,
+    /// Whether the tool did what was asked; false when it was refused or failed.
+    pub ok: bool,
+}
+
+/// Pairs calls with their results, once each, in whatever order they arrive.
+#[derive(Debug)]
+pub struct Trace {
+    dialect: Dialect,
+    calls: Vec<Evidence>,
+    index: HashMap<String, usize>,
+    answered: BTreeSet<usize>,
+    /// Results that arrived before their call, or without one.
+    orphans: BTreeMap<String, String>,
+    not_kept: usize,
+    /// Results of calls that were not kept; they are partners all the same.
+    overflow: BTreeSet<String>,
+    shown: BTreeSet<String>,
+    last: Option<usize>,
+}
+
+impl Trace {
+    /// An empty trace of a run of this dialect.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Trace {
+        Trace {
+            dialect,
+            calls: Vec::new(),
+            index: HashMap::new(),
+            answered: BTreeSet::new(),
+            orphans: BTreeMap::new(),
+            not_kept: 0,
+            overflow: BTreeSet::new(),
+            shown: BTreeSet::new(),
+            last: None,
+        }
+    }
+
+    /// Takes a call. One that is known already only fills in what the first line left open:
+    /// kimi-code repeats a call that is still running.
+    pub fn call(&mut self, call: Call) {
+        let args = bounded(call.args);
+        if let Some(&known) = self.index.get(&call.id) {
+            if self.calls[known].args.is_null() {
+                self.calls[known].args = args;
+            }
+            return;
+        }
+        if self.overflow.contains(&call.id) {
+            return;
+        }
+        if self.calls.len() >= MAX_CALLS {
+            self.not_kept += 1;
+            if self.orphans.remove(&call.id).is_none() {
+                self.overflow.insert(call.id);
+            }
+            return;
+        }
+        let at = self.calls.len();
+        self.calls.push(Evidence {
+            tool: clean(self.dialect.common_tool_name(&call.name)).into_owned(),
+            tool_call_id: call.id.clone(),
+            args,
+            summary: String::new(),
+            ok: false,
+        });
+        self.last = Some(at);
+        if let Some(text) = self.orphans.remove(&call.id) {
+            self.answer(at, &text);
+        }
+        self.index.insert(call.id, at);
+    }
+
+    /// Takes a result. A second result of one call is dropped.
+    pub fn result(&mut self, id: &str, text: &str) {
+        if let Some(&at) = self.index.get(id) {
+            self.answer(at, text);
+        } else if !self.overflow.contains(id) && self.orphans.len() < MAX_CALLS {
+            self.orphans.insert(id.to_owned(), first_chars(text, ORPHAN_CHARS).to_owned());
+        }
+    }
+
+    fn answer(&mut self, at: usize, text: &str) {
+        if !self.answered.insert(at) {
+            return;
+        }
+        let call = &mut self.calls[at];
+        call.ok = self.dialect.tool_succeeded(&call.tool, text);
+        first_chars(&clean(text), SUMMARY_CHARS).clone_into(&mut call.summary);
+        if call.ok {
+            let path = call.args.get("path").and_then(Value::as_str);
+            match call.tool.as_str() {
+                "ReadFile" => self.shown.extend(path.map(str::to_owned)),
+                "Grep" => {
+                    self.shown.extend(path.map(str::to_owned));
+                    self.shown.extend(files_of_a_search(text));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What Kimi is doing now, in words for a person.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        match self.last {
+            Some(at) if !self.answered.contains(&at) => {
+                let call = &self.calls[at];
+                let of = |key: &str| {
+                    let value = call.args.get(key).and_then(Value::as_str).unwrap_or_default();
+                    first_chars(&clean(value), 80).replace('\n', " ")
+                };
+                match call.tool.as_str() {
+                    "ReadFile" => Activity::Reading(of("path")),
+                    "Glob" => Activity::Listing(of("pattern")),
+                    "Grep" => Activity::Searching(of("pattern")),
+                    "SearchWeb" => Activity::SearchingTheWeb(of("query")),
+                    "FetchURL" => Activity::Fetching(of("url")),
+                    _ => Activity::Thinking,
+                }
+            }
+            _ => Activity::Thinking,
+        }
+    }
+
+    /// How many files were read.
+    #[must_use]
+    pub fn files_read(&self) -> usize {
+        let read = self.calls.iter().filter(|call| call.ok && call.tool == "ReadFile");
+        read.filter_map(|call| call.args.get("path").and_then(Value::as_str))
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+
+    /// What was seen, in the order of the calls.
+    #[must_use]
+    pub fn finish(self) -> Seen {
+        Seen {
+            incomplete: self.answered.len() != self.calls.len() || !self.orphans.is_empty(),
+            evidence: self.calls,
+            not_kept: self.not_kept,
+            shown: self.shown,
+        }
+    }
+}
+
+/// All that a run showed of what Kimi saw.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// The calls, in order.
+    pub evidence: Vec<Evidence>,
+    /// Whether a call or a result has no partner.
+    pub incomplete: bool,
+    /// Calls over the number that is kept.
+    pub not_kept: usize,
+    /// The files whose content Kimi saw, as its tools named them.
+    pub shown: BTreeSet<String>,
+}
+
+/// What Kimi does at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activity {
+    /// Started, and nothing heard yet.
+    Starting,
+    /// No tool is running.
+    Thinking,
+    /// Reading this file.
+    Reading(String),
+    /// Listing files by this pattern.
+    Listing(String),
+    /// Searching the project for this pattern.
+    Searching(String),
+    /// Searching the web.
+    SearchingTheWeb(String),
+    /// Fetching this address.
+    Fetching(String),
+    /// Waiting to ask the model again: why, next attempt, attempts, wait in milliseconds.
+    Retrying(String, u64, u64, u64),
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Activity::Starting => f.write_str("starting Kimi"),
+            Activity::Thinking => f.write_str("thinking"),
+            Activity::Reading(path) => write!(f, "reading {path}"),
+            Activity::Listing(pattern) => write!(f, "listing {pattern}"),
+            Activity::Searching(pattern) => write!(f, "searching for {pattern}"),
+            Activity::SearchingTheWeb(query) => write!(f, "searching the web for {query}"),
+            Activity::Fetching(url) => write!(f, "fetching {url}"),
+            Activity::Retrying(why, next, max, delay_ms) => {
+                let seconds = delay_ms.div_ceil(1000);
+                write!(f, "{why}, attempt {next} of {max}, next in {seconds} s")
+            }
+        }
+    }
+}
+
+/// The files that a search result names: a line each, or at the start of `path:line:text`.
+fn files_of_a_search(text: &str) -> impl Iterator<Item = String> {
+    let files = text.lines().take(MAX_SHOWN).map(|line| {
+        let end = line
+            .match_indices([':', '-'])
+            .find(|(at, _)| {
+                let rest = &line[at + 1..];
+                let digits =
+                    rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                digits > 0 && rest[digits..].starts_with([':', '-'])
+            })
+            .map_or(line.len(), |(at, _)| at);
+        line[..end].to_owned()
+    });
+    files.filter(|file| !file.is_empty() && file.len() < 1024)
+}
+
+fn bounded(args: Value) -> Value {
+    match args {
+        Value::String(text) => Value::String(first_chars(&clean(&text), ARG_CHARS).to_owned()),
+        Value::Object(object) => {
+            object.into_iter().take(32).map(|(key, value)| (key, bounded(value))).collect()
+        }
+        Value::Array(values) => values.into_iter().take(64).map(bounded).collect(),
+        plain => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn call(id: &str, name: &str, args: Value) -> Call {
+        Call { id: id.into(), name: name.into(), args }
+    }
+
+    fn evidence(tool: &str, id: &str, args: Value, summary: &str, ok: bool) -> Evidence {
+        Evidence { tool: tool.into(), tool_call_id: id.into(), args, summary: summary.into(), ok }
+    }
+
+    #[test]
+    fn calls_and_results_are_paired_once_in_any_order() {
+        let mut trace = Trace::new(Dialect::KimiCode);
+        trace.result("b", "2\tearly");
+        trace.call(call("a", "Read", json!({"path": "x"})));
+        trace.call(call("a", "Read", json!({"path": "x"})));
+        trace.call(call("b", "Read", json!({"path": "y"})));
+        assert_eq!(trace.activity(), Activity::Thinking);
+        trace.call(call("c", "Bash", json!({"command": "rm"})));
+        trace.result("c", "Tool \"Bash\" not found");
+        trace.result("a", "1\tfirst");
+        trace.result("a", "1\tsecond");
+        assert_eq!(trace.files_read(), 2);
+        assert_eq!(
+            trace.finish(),
+            Seen {
+                evidence: vec![
+                    evidence("ReadFile", "a", json!({"path": "x"}), "1\tfirst", true),
+                    evidence("ReadFile", "b", json!({"path": "y"}), "2\tearly", true),
+                    evidence(
+                        "Bash",
+                        "c",
+                        json!({"command": "rm"}),
+                        "Tool \"Bash\" not found",
+                        false
+                    ),
+                ],
+                incomplete: false,
+                not_kept: 0,
+                shown: ["x".to_owned(), "y".to_owned()].into(),
+            }
+        );
+    }
+
+    #[test]
+    fn a_call_or_a_result_without_a_partner_makes_the_trace_incomplete() {
+        let mut trace = Trace::new(Dialect::KimiCli);
+        trace.call(call("a", "ReadFile", json!({"path": "src/store.rs"})));
+        assert_eq!(trace.activity().to_string(), "reading src/store.rs");
+        assert!(trace.finish().incomplete);
+
+        let mut trace = Trace::new(Dialect::KimiCli);
+        trace.result("nobody", "text");
+        assert!(trace.finish().incomplete);
+    }
+
+    #[test]
+    fn a_search_shows_the_files_that_it_quotes() {
+        let mut trace = Trace::new(Dialect::KimiCli);
+        trace.call(call("a", "Grep", json!({"pattern": "x", "path": "src"})));
+        trace.result("a", "src/store-v2.rs:17:  x\nsrc/main.rs-4-  y\nsrc/lib.rs");
+        let shown: Vec<_> = trace.finish().shown.into_iter().collect();
+        assert_eq!(shown, ["src", "src/lib.rs", "src/main.rs", "src/store-v2.rs"]);
+    }
+
+    #[test]
+    fn calls_over_the_limit_are_counted_and_long_arguments_cut() {
+        let mut trace = Trace::new(Dialect::KimiCode);
+        for n in 0..MAX_CALLS + 5 {
+            trace.call(call(&n.to_string(), "Read", json!({"path": "x".repeat(5_000)})));
+            trace.result(&n.to_string(), "1\t");
+        }
+        let seen = trace.finish();
+        assert_eq!((seen.evidence.len(), seen.not_kept, seen.incomplete), (MAX_CALLS, 5, false));
+        assert_eq!(seen.evidence[0].args["path"].as_str().unwrap().len(), ARG_CHARS);
+    }
+}

@@ -1,0 +1,229 @@
+//! Why a run brought no answer: the class comes from the exit code, the error line, the plain text
+//! and the last retry together, since no one of them says it for both dialects.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::dialect::is_retirement_notice;
+use super::event::Retry;
+use super::program::{INSTALL_HINT, retired};
+use super::text::{clean, first_chars};
+use crate::error::{Error, Kind};
+
+/// The most of the service's words that a message repeats, characters.
+const WORDS: usize = 400;
+
+/// How a run ended that brought no answer.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Ending<'a> {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The end of what it wrote to standard error.
+    pub stderr: &'a str,
+    /// The lines of standard output that were no JSON, in order. kimi-cli wraps its errors at 80
+    /// columns, in the middle of words.
+    pub plain: &'a [String],
+    /// The last retry that it told of.
+    pub retry: Option<&'a Retry>,
+}
+
+/// The error for it.
+#[must_use]
+pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
+    let plain = ending.plain.concat();
+    if is_retirement_notice(&plain) || is_retirement_notice(ending.stderr) {
+        return retired(program);
+    }
+    let line = error_line(ending.stderr);
+    let mut words = if line.is_empty() { plain } else { line.to_owned() };
+    if words.trim().is_empty() {
+        words = ending.retry.map(|retry| retry.message.clone()).unwrap_or_default();
+    }
+    let kind = kind_of(&words, ending);
+    let shown = first_chars(clean(words.trim()).trim(), WORDS).to_owned();
+    let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
+    let message = match (kind, shown.is_empty()) {
+        (Kind::Crashed, true) => match ending.code {
+            Some(code) => {
+                format!("Kimi exited with code {code} without an answer and without a word")
+            }
+            None => "a signal ended Kimi before it answered".to_owned(),
+        },
+        (Kind::EmptyAnswer, true) => "Kimi ended without an answer".to_owned(),
+        (kind, _) => format!("{}: {shown}", kind.meaning()),
+    };
+    Error::new(kind, message, hint(kind))
+}
+
+/// The last line that says `error:`, else the last line that says anything.
+fn error_line(stderr: &str) -> &str {
+    let mut lines = stderr.lines().rev().filter(|line| {
+        let line = line.trim();
+        !(line.is_empty()
+            || line.starts_with("See log:")
+            || line.starts_with("To resume this session:"))
+    });
+    let last = lines.clone().next().unwrap_or_default();
+    lines.find(|line| line.trim_start().starts_with("error:")).unwrap_or(last)
+}
+
+fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
+    let lower = words.to_lowercase();
+    let says = |any: &[&str]| any.iter().any(|part| lower.contains(part));
+    if says(&[
+        "llm not set",
+        "no model configured",
+        "/login",
+        "not logged in",
+        "login required",
+        "no credential configured",
+    ]) {
+        return Kind::NotLoggedIn;
+    }
+    if says(&[
+        "usage limit",
+        "quota",
+        "access_terminated",
+        "insufficient balance",
+        "insufficient_balance",
+        "billing",
+    ]) {
+        return Kind::Quota;
+    }
+    if says(&["empty response"]) {
+        return Kind::EmptyAnswer;
+    }
+    match status(words) {
+        Some(429) => return Kind::RateLimited,
+        Some(401 | 403) => return Kind::BadKey,
+        Some(408 | 500..=599) => return Kind::Unavailable,
+        _ => {}
+    }
+    if says(&["provider.rate_limit"]) {
+        return Kind::RateLimited;
+    }
+    if says(&["provider.auth_error", "invalid authentication", "unauthorized"]) {
+        return Kind::BadKey;
+    }
+    if says(&["provider.connection_error", "connection error", "provider.api_error", "timed out"]) {
+        return Kind::Unavailable;
+    }
+    // kimi-cli's code for what may pass by itself.
+    if ending.code == Some(75) {
+        return Kind::Unavailable;
+    }
+    if ending.code == Some(0) {
+        return Kind::EmptyAnswer;
+    }
+    match ending.retry.map(|retry| retry.status) {
+        Some(Some(429)) if words.is_empty() => Kind::RateLimited,
+        Some(_) if words.is_empty() => Kind::Unavailable,
+        _ => Kind::Crashed,
+    }
+}
+
+/// The HTTP status that the words name: `Error code: 429` or `provider.api_error: 500`.
+fn status(words: &str) -> Option<u16> {
+    static STATUS: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(?:Error code: |provider\.\w+: )(\d{3})\b").ok());
+    let found = STATUS.as_ref()?.captures(words)?;
+    found.get(1)?.as_str().parse().ok()
+}
+
+/// The next step for a kind that a run can end with.
+#[must_use]
+pub fn hint(kind: Kind) -> &'static str {
+    match kind {
+        Kind::NotLoggedIn => {
+            "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask again."
+        }
+        Kind::BadKey => {
+            "Log in again (run `kimi`, then /login), or replace the API key; then ask again."
+        }
+        Kind::Quota => "Wait until the quota renews, or raise it in the account's console.",
+        Kind::RateLimited => "Wait a minute and ask again; Kimi had tried several times already.",
+        Kind::Unavailable => "Check the network and the service's status, then ask again.",
+        Kind::EmptyAnswer => "Ask again; if it happens every time, ask in smaller parts.",
+        Kind::Crashed => "Ask again; if it happens every time, run `kimi` by hand to see why.",
+        Kind::TimedOut => "Raise `timeout_seconds`, or ask about a smaller part.",
+        Kind::Stalled => {
+            "Ask again. If Kimi does work in a terminal, raise `silence_seconds` or `first_line_seconds`."
+        }
+        Kind::TooMuchOutput => "Ask about a smaller part, or raise `max_run_bytes`.",
+        Kind::Cancelled => "Nothing is left running; ask again when you want the answer.",
+        Kind::Spawn => "Check that the program can be started by hand.",
+        Kind::KimiMissing | Kind::KimiRetired => INSTALL_HINT,
+        Kind::Request => "Mend what is listed and call again.",
+        Kind::Settings => "Mend what is listed; README.md describes every setting.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_fail_has_its_kind_and_words() {
+        let check = |code: i32, stderr: &str, plain: &[&str], expected: (Kind, &str)| {
+            let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
+            let ending = Ending { code: Some(code), stderr, plain: &plain, retry: None };
+            let error = classify(Path::new("/bin/kimi"), &ending);
+            assert_eq!((error.kind, error.message.as_str()), expected);
+        };
+        let hint = "\nTo resume this session: kimi -r 123\n";
+        check(
+            75,
+            hint,
+            &[
+                "Error code: 429 - {'error': {'message': 'You have reached your request rate limi",
+                "t', 'type': 'error'}}",
+            ],
+            (
+                Kind::RateLimited,
+                "the service asked to slow down: Error code: 429 - {'error': {'message': 'You have reached your \
+                 request rate limit', 'type': 'error'}}",
+            ),
+        );
+        check(
+            75,
+            hint,
+            &["Connection error."],
+            (Kind::Unavailable, "the service failed or could not be reached: Connection error."),
+        );
+        check(
+            1,
+            "error: failed to run prompt: provider.connection_error: Connection error.\nSee log: /x\n",
+            &[],
+            (
+                Kind::Unavailable,
+                "the service failed or could not be reached: provider.connection_error: Connection error.",
+            ),
+        );
+        check(
+            1,
+            "",
+            &[],
+            (Kind::Crashed, "Kimi exited with code 1 without an answer and without a word"),
+        );
+        check(0, "", &[], (Kind::EmptyAnswer, "Kimi ended without an answer"));
+        check(2, "panic: boom", &[], (Kind::Crashed, "Kimi ended without an answer: panic: boom"));
+        check(
+            0,
+            "",
+            &["kimi-cli is no longer maintained. Please use"],
+            (
+                Kind::KimiRetired,
+                "/bin/kimi is the retired release of kimi-cli, which answers nothing any more",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_silent_end_after_rate_limits_is_a_rate_limit() {
+        let retry = Retry { status: Some(429), ..Retry::default() };
+        let ending = Ending { code: None, retry: Some(&retry), ..Ending::default() };
+        assert_eq!(classify(Path::new("/bin/kimi"), &ending).kind, Kind::RateLimited);
+    }
+}

@@ -1,0 +1,304 @@
+//! The private home: Kimi's data folder for the bridge's runs, apart from the user's own.
+//!
+//! Only what is needed to reach the model is carried over from the user's folder: models, providers,
+//! services and the login. MCP servers, hooks, plugins and permission rules stay behind. Sessions
+//! live here, so the folder is kept between runs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::consultant::consultant;
+use super::dialect::Dialect;
+use super::folders;
+use crate::error::{Error, Kind, Result};
+use crate::settings::{Environment, Loaded};
+
+/// A private home that is ready for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The folder.
+    pub path: PathBuf,
+    /// Variables in which the user's providers look for their keys.
+    pub keys: Vec<String>,
+}
+
+/// Where the private home of a dialect is.
+#[must_use]
+pub fn path(state_dir: &Path, dialect: Dialect) -> PathBuf {
+    state_dir.join("homes").join(dialect.name())
+}
+
+/// The user's own data folder of a dialect.
+#[must_use]
+pub fn of_user(environment: &Environment, dialect: Dialect) -> PathBuf {
+    let moved = environment.var(dialect.home_variable()).map(PathBuf::from);
+    moved.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
+}
+
+/// Makes the private home anew from what the user's holds now.
+///
+/// # Errors
+/// [`Kind::Settings`] when the user's `config.toml` cannot be read; [`Kind::Spawn`] when the folder
+/// cannot be made.
+pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
+    let home = path(loaded.state_dir(), dialect);
+    let user = of_user(&loaded.environment, dialect);
+    folders::make_private(&home)?;
+    let users = users_config(&user)?;
+    let config = toml::to_string(&config(dialect, &users)).map_err(|error| {
+        unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
+    })?;
+    let file = home.join("config.toml");
+    if fs::read(&file).ok().as_deref() != Some(config.as_bytes()) {
+        folders::write_private(&file, config.as_bytes())?;
+    }
+    for folder in &consultant().linked {
+        link(&user.join(folder), &home.join(folder)).map_err(|error| cannot_link(&home, &error))?;
+    }
+    for name in &consultant().copied {
+        if let Ok(bytes) = fs::read(user.join(name)) {
+            folders::write_private(&home.join(name), &bytes)?;
+        }
+    }
+    // Without ripgrep on PATH both programs fetch their own into their data folder; the one that
+    // stands in the user's already serves as well.
+    let has_ripgrep =
+        which::which_in("rg", loaded.environment.var("PATH"), &loaded.environment.current_dir)
+            .is_ok();
+    if !has_ripgrep {
+        link(&user.join("bin"), &home.join("bin")).map_err(|error| cannot_link(&home, &error))?;
+    }
+    Ok(Home { path: home, keys: key_variables(&users) })
+}
+
+fn users_config(user: &Path) -> Result<Table> {
+    let file = user.join("config.toml");
+    match fs::read_to_string(&file) {
+        Ok(text) => text.parse().map_err(|error| unreadable(&file, &format!("{error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::new()),
+        Err(error) => Err(unreadable(&file, &error.to_string())),
+    }
+}
+
+fn unreadable(file: &Path, why: &str) -> Error {
+    Error::new(
+        Kind::Settings,
+        format!("Kimi's {} cannot be used: {why}", file.display()),
+        "Mend the file, or run `kimi` once, which says what is wrong with it.",
+    )
+}
+
+fn cannot_link(home: &Path, error: &io::Error) -> Error {
+    Error::new(
+        Kind::Spawn,
+        format!("could not link the login into {}: {error}", home.display()),
+        "Make the folder writable, or set `state_dir` to one that is.",
+    )
+}
+
+/// The private `config.toml`: what is carried over, and walls that hold on resume too.
+fn config(dialect: Dialect, users: &Table) -> Table {
+    let consultant = consultant();
+    let carried = users.iter().filter(|(name, _)| consultant.carried_over.contains(name));
+    let mut config: Table = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
+    config.insert("telemetry".to_owned(), Value::Boolean(false));
+    match dialect {
+        Dialect::KimiCode => {
+            let tools: Vec<&str> =
+                consultant.tools.iter().map(|tool| tool.in_agent_file(dialect)).collect();
+            let enabled = tools.iter().map(|&tool| Value::from(tool)).collect();
+            config.insert("builtin_product_skills".to_owned(), Value::Boolean(false));
+            config.insert(
+                "tools".to_owned(),
+                Value::Table(Table::from_iter([("enabled".to_owned(), Value::Array(enabled))])),
+            );
+            // kimi-code parses deny rules and never asks them; a hook before each call is asked.
+            let hook = [
+                ("event", "PreToolUse".to_owned()),
+                ("matcher", format!("^(?!({})$)", tools.join("|"))),
+                ("command", "echo 'this consultation is read-only' >&2; exit 2".to_owned()),
+            ];
+            let hook = hook.map(|(name, value)| (name.to_owned(), Value::String(value)));
+            config.insert(
+                "hooks".to_owned(),
+                Value::Array(vec![Value::Table(Table::from_iter(hook))]),
+            );
+        }
+        Dialect::KimiCli => {}
+    }
+    config
+}
+
+/// The variables that `api_key_env` of the user's providers names.
+fn key_variables(users: &Table) -> Vec<String> {
+    let providers = users.get("providers").and_then(Value::as_table).into_iter().flatten();
+    let named = providers.filter_map(|(_, provider)| provider.get("api_key_env")?.as_str());
+    named.map(str::to_owned).collect()
+}
+
+/// Makes `link` lead to the folder `target`, or be absent when there is none.
+fn link(target: &Path, link: &Path) -> io::Result<()> {
+    let leads_there = fs::read_link(link).is_ok_and(|there| there == target);
+    match fs::symlink_metadata(link) {
+        Ok(_) if leads_there && target.is_dir() => return Ok(()),
+        // Kimi made its own while the user's did not exist yet.
+        Ok(old) if old.is_dir() && !target.is_dir() => return Ok(()),
+        Ok(old) if old.is_dir() => fs::remove_dir_all(link)?,
+        Ok(_) => fs::remove_file(link)?,
+        Err(_) => {}
+    }
+    if !target.is_dir() {
+        return Ok(());
+    }
+    match symlink(target, link) {
+        // Another server made the same link in the meantime.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether a login, a key or a provider is to be seen. Nothing secret is read.
+#[must_use]
+pub fn login_seen(environment: &Environment, dialect: Dialect) -> bool {
+    let user = of_user(environment, dialect);
+    let has_token =
+        fs::read_dir(user.join("credentials")).is_ok_and(|mut entries| entries.next().is_some());
+    let has_key = match dialect {
+        Dialect::KimiCode => environment.var("KIMI_MODEL_API_KEY").is_some(),
+        Dialect::KimiCli => environment.var("KIMI_API_KEY").is_some(),
+    };
+    let has_provider = users_config(&user).is_ok_and(|config| {
+        let providers = config.get("providers").and_then(Value::as_table);
+        providers.into_iter().flatten().any(|(_, provider)| {
+            let key = provider.get("api_key").and_then(Value::as_str).unwrap_or_default();
+            !key.is_empty() || provider.get("api_key_env").is_some()
+        })
+    });
+    has_token || has_key || has_provider
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::load;
+
+    const USERS: &str = r#"
+default_model = "k"
+default_yolo = true
+extra_skill_dirs = ["/evil"]
+[providers.p]
+type = "kimi"
+base_url = "http://127.0.0.1/v1"
+api_key = ""
+api_key_env = "MY_KEY"
+[models.k]
+provider = "p"
+model = "kimi-for-coding"
+max_context_size = 262144
+[mcp.client]
+tool_call_timeout_ms = 1
+[[hooks]]
+event = "PreToolUse"
+command = "touch /tmp/evil"
+[tools]
+enabled = ["Bash"]
+[[permission.rules]]
+decision = "allow"
+pattern = "*"
+"#;
+
+    fn prepared(root: &Path, dialect: Dialect) -> Home {
+        let environment = Environment {
+            home: root.join("home"),
+            config_dir: root.join("config"),
+            state_dir: root.join("state"),
+            current_dir: root.to_owned(),
+            ..Environment::default()
+        };
+        prepare(&load(environment, &[]).unwrap(), dialect).unwrap()
+    }
+
+    fn with_users(root: &Path, dialect: Dialect) {
+        let user = root.join("home").join(dialect.home_folder());
+        fs::create_dir_all(user.join("credentials")).unwrap();
+        fs::create_dir_all(user.join("bin")).unwrap();
+        fs::write(user.join("config.toml"), USERS).unwrap();
+        fs::write(user.join("mcp.json"), "{}").unwrap();
+        fs::write(user.join("device_id"), "d").unwrap();
+        fs::write(user.join("credentials/kimi-code.json"), "token").unwrap();
+    }
+
+    fn check(dialect: Dialect, walls: &str) {
+        let root = tempfile::tempdir().unwrap();
+        with_users(root.path(), dialect);
+        let home = prepared(root.path(), dialect);
+        assert_eq!(home.keys, ["MY_KEY"]);
+        let config: Table =
+            fs::read_to_string(home.path.join("config.toml")).unwrap().parse().unwrap();
+        let users: Table = USERS.parse().unwrap();
+        let mut expected: Table = walls.parse().unwrap();
+        for carried in ["default_model", "providers", "models"] {
+            expected.insert(carried.to_owned(), users[carried].clone());
+        }
+        assert_eq!(config, expected);
+        let mut there: Vec<_> =
+            fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        there.sort();
+        assert_eq!(there, ["bin", "config.toml", "credentials", "device_id"]);
+        assert_eq!(fs::read(home.path.join("credentials/kimi-code.json")).unwrap(), b"token");
+    }
+
+    #[test]
+    fn kimi_code_gets_the_model_the_login_and_two_walls() {
+        check(
+            Dialect::KimiCode,
+            r#"
+telemetry = false
+builtin_product_skills = false
+tools.enabled = ["Read", "Glob", "Grep", "WebSearch", "FetchURL"]
+[[hooks]]
+event = "PreToolUse"
+matcher = "^(?!(Read|Glob|Grep|WebSearch|FetchURL)$)"
+command = "echo 'this consultation is read-only' >&2; exit 2"
+"#,
+        );
+    }
+
+    #[test]
+    fn kimi_cli_gets_the_model_and_the_login() {
+        check(Dialect::KimiCli, "telemetry = false");
+    }
+
+    #[test]
+    fn a_login_that_comes_later_is_linked_and_one_that_moves_is_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let home = prepared(root.path(), Dialect::KimiCode);
+        let link = home.path.join("credentials");
+        assert!(!link.exists());
+        with_users(root.path(), Dialect::KimiCode);
+        prepared(root.path(), Dialect::KimiCode);
+        assert!(link.join("kimi-code.json").exists());
+        fs::remove_dir_all(root.path().join("home/.kimi-code")).unwrap();
+        prepared(root.path(), Dialect::KimiCode);
+        assert!(fs::symlink_metadata(&link).is_err(), "a link that leads nowhere stays");
+    }
+
+    #[test]
+    fn a_config_that_cannot_be_read_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let user = root.path().join("home/.kimi");
+        fs::create_dir_all(&user).unwrap();
+        fs::write(user.join("config.toml"), "= broken").unwrap();
+        let error = users_config(&user).unwrap_err();
+        assert_eq!(error.kind, Kind::Settings);
+        assert!(
+            error.message.contains("config.toml cannot be used: TOML parse error"),
+            "{}",
+            error.message
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! How Kimi is called, as plain data: nothing here runs anything.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::dialect::Dialect;
+use super::program::Program;
+
+/// The longest prompt that goes as an argument. Linux takes up to 131,071 bytes.
+pub const ARGUMENT_BYTES: usize = 100 * 1024;
+
+/// A program, its arguments and surroundings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The program to start.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// All of its environment.
+    pub env: BTreeMap<String, String>,
+    /// The folder it starts in: the project.
+    pub work_dir: PathBuf,
+    /// What is written to its standard input before that is closed.
+    pub stdin: String,
+}
+
+/// How the prompt reaches Kimi.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// On standard input.
+    Stdin,
+    /// As an argument.
+    Argument,
+    /// In a file of the private folder, which a short prompt tells Kimi to read.
+    File,
+}
+
+impl Delivery {
+    /// The way for a prompt of this many bytes.
+    #[must_use]
+    pub fn of(dialect: Dialect, prompt_bytes: usize, private_prompts: bool) -> Delivery {
+        match dialect {
+            Dialect::KimiCli => Delivery::Stdin,
+            Dialect::KimiCode if private_prompts || prompt_bytes > ARGUMENT_BYTES => Delivery::File,
+            Dialect::KimiCode => Delivery::Argument,
+        }
+    }
+}
+
+/// The places that an invocation names.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The project.
+    pub work_dir: &'a Path,
+    /// The agent file of this run.
+    pub agent_file: &'a Path,
+    /// An MCP configuration without servers.
+    pub empty_mcp_config: &'a Path,
+    /// A folder without skills, in place of those of the user and the project.
+    pub empty_folder: &'a Path,
+    /// The private home.
+    pub home: &'a Path,
+}
+
+/// The call for one prompt, in a session of Kimi's own or in the one to `resume`.
+#[must_use]
+pub fn invocation(
+    program: &Program,
+    mut env: BTreeMap<String, String>,
+    places: Places<'_>,
+    prompt: &str,
+    resume: Option<&str>,
+) -> Invocation {
+    let mut args = program.leading_args.clone();
+    let mut add = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
+        args.extend(words.iter().map(|word| word.as_ref().to_owned()));
+    };
+    let mut stdin = String::new();
+    match program.dialect {
+        Dialect::KimiCode => {
+            add(&[&"--output-format", &"stream-json", &"--skills-dir", &places.empty_folder]);
+            // A resumed session keeps its agent; naming one again is refused.
+            match resume {
+                Some(session) => add(&[&"-S", &session]),
+                None => add(&[&"--agent-file", &places.agent_file]),
+            }
+            add(&[&"-p", &prompt]);
+        }
+        Dialect::KimiCli => {
+            add(&[&"--print", &"--output-format", &"stream-json"]);
+            // The project is the current folder: `--work-dir` refuses one that is not writable.
+            add(&[&"--agent-file", &places.agent_file]);
+            add(&[&"--mcp-config-file", &places.empty_mcp_config]);
+            add(&[&"--skills-dir", &places.empty_folder]);
+            if let Some(session) = resume {
+                add(&[&"-S", &session]);
+            }
+            prompt.clone_into(&mut stdin);
+        }
+    }
+    env.insert(program.dialect.home_variable().to_owned(), places.home.display().to_string());
+    Invocation {
+        program: program.path.clone(),
+        args,
+        env,
+        work_dir: places.work_dir.to_owned(),
+        stdin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(dialect: Dialect, resume: Option<&str>) -> Invocation {
+        let program = Program {
+            path: "/bin/kimi".into(),
+            leading_args: vec![],
+            dialect,
+            version: "1".into(),
+            found: "PATH".into(),
+        };
+        let places = Places {
+            work_dir: Path::new("/p"),
+            agent_file: Path::new("/r/agent"),
+            empty_mcp_config: Path::new("/r/mcp.json"),
+            empty_folder: Path::new("/r/none"),
+            home: Path::new("/h"),
+        };
+        invocation(&program, [("PATH".to_owned(), "/bin".to_owned())].into(), places, "Ask", resume)
+    }
+
+    fn expected(args: &[&str], home: &str, stdin: &str) -> Invocation {
+        Invocation {
+            program: "/bin/kimi".into(),
+            args: args.iter().map(OsString::from).collect(),
+            env: [("PATH", "/bin"), (home, "/h")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            work_dir: "/p".into(),
+            stdin: stdin.into(),
+        }
+    }
+
+    #[test]
+    fn kimi_code_gets_the_prompt_as_an_argument() {
+        let args = [
+            "--output-format",
+            "stream-json",
+            "--skills-dir",
+            "/r/none",
+            "--agent-file",
+            "/r/agent",
+            "-p",
+            "Ask",
+        ];
+        assert_eq!(made(Dialect::KimiCode, None), expected(&args, "KIMI_CODE_HOME", ""));
+    }
+
+    #[test]
+    fn kimi_code_resumes_without_an_agent_file() {
+        let args =
+            ["--output-format", "stream-json", "--skills-dir", "/r/none", "-S", "s1", "-p", "Ask"];
+        assert_eq!(made(Dialect::KimiCode, Some("s1")), expected(&args, "KIMI_CODE_HOME", ""));
+    }
+
+    #[test]
+    fn kimi_cli_gets_the_prompt_on_standard_input() {
+        let args = [
+            "--print",
+            "--output-format",
+            "stream-json",
+            "--agent-file",
+            "/r/agent",
+            "--mcp-config-file",
+            "/r/mcp.json",
+            "--skills-dir",
+            "/r/none",
+            "-S",
+            "s1",
+        ];
+        assert_eq!(made(Dialect::KimiCli, Some("s1")), expected(&args, "KIMI_SHARE_DIR", "Ask"));
+    }
+
+    #[test]
+    fn long_and_private_prompts_stay_out_of_the_arguments() {
+        let check = |dialect, bytes, private, expected| {
+            assert_eq!(Delivery::of(dialect, bytes, private), expected);
+        };
+        check(Dialect::KimiCode, ARGUMENT_BYTES, false, Delivery::Argument);
+        check(Dialect::KimiCode, ARGUMENT_BYTES + 1, false, Delivery::File);
+        check(Dialect::KimiCode, 1, true, Delivery::File);
+        check(Dialect::KimiCli, 1 << 20, true, Delivery::Stdin);
+    }
+}

@@ -1,0 +1,88 @@
+//! How to run both programs called `kimi`, and read what they say. This room knows no role, no
+//! round and no finding: a prompt goes in, a [`Reply`] comes out.
+
+pub mod agent;
+pub mod consultant;
+pub mod dialect;
+pub mod event;
+pub mod evidence;
+pub mod failure;
+pub mod folders;
+pub mod home;
+pub mod invocation;
+pub mod lines;
+pub mod program;
+mod record;
+pub mod run;
+pub mod status;
+pub mod text;
+
+pub use self::dialect::{Dialect, Identity};
+pub use self::evidence::{Activity, Evidence, Seen};
+pub use self::program::Program;
+pub use self::run::{Progress, Reply, Watch};
+
+use std::path::Path;
+
+use self::invocation::{Delivery, Places, invocation};
+use self::run::Limits;
+use crate::error::Result;
+use crate::redact::Redacted;
+use crate::settings::Loaded;
+
+/// One prompt for Kimi.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// What Kimi is, in its own system prompt.
+    pub system_prompt: &'a str,
+    /// What it is asked.
+    pub prompt: &'a Redacted,
+    /// The words that tell Kimi to read the prompt from a file; `{path}` stands for its path.
+    pub read_from_file: &'a str,
+    /// The project, an existing folder.
+    pub work_dir: &'a Path,
+    /// The session to go on in.
+    pub resume: Option<&'a str>,
+    /// The call's own limit, seconds.
+    pub timeout_seconds: Option<u64>,
+}
+
+/// Asks Kimi, and waits for its reply.
+///
+/// # Errors
+/// Everything that can go wrong from making the private folders to the end of the run.
+pub async fn ask(
+    loaded: &Loaded,
+    program: &Program,
+    question: Question<'_>,
+    watch: Watch<'_>,
+) -> Result<Reply> {
+    let state_dir = loaded.state_dir();
+    let run_dir = folders::for_one_run(state_dir)?;
+    let home = home::prepare(loaded, program.dialect)?;
+    let agent_file = agent::write(program.dialect, question.system_prompt, run_dir.path())?;
+    let empty_folder = folders::empty(run_dir.path(), "empty")?;
+    let empty_mcp_config = run_dir.path().join("mcp.json");
+    folders::write_private(&empty_mcp_config, br#"{"mcpServers":{}}"#)?;
+    let text = question.prompt.as_str();
+    let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
+    let prompt = match delivery {
+        Delivery::Stdin | Delivery::Argument => text.to_owned(),
+        Delivery::File => {
+            let file = run_dir.path().join("request.md");
+            folders::write_private(&file, text.as_bytes())?;
+            question.read_from_file.replace("{path}", &file.display().to_string())
+        }
+    };
+    let places = Places {
+        work_dir: question.work_dir,
+        agent_file: &agent_file,
+        empty_mcp_config: &empty_mcp_config,
+        empty_folder: &empty_folder,
+        home: &home.path,
+    };
+    let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
+    let invocation = invocation(program, environment, places, &prompt, question.resume);
+    let limits = Limits::of(&loaded.settings, question.timeout_seconds);
+    run::run(&invocation, program.dialect, &limits, watch).await
+}

@@ -1,0 +1,313 @@
+//! Which `kimi` is installed: looked for in a fixed order, told apart by `--version`, and
+//! remembered by path, size and time of change so that it is asked only once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::consultant::consultant;
+use super::dialect::{Dialect, Identity};
+use super::folders;
+use super::text::{clean, first_chars};
+use crate::error::{Error, Kind, Result};
+use crate::settings::Loaded;
+
+/// How long `kimi --version` may take; a Python on a cold disk needs seconds.
+const VERSION_SECONDS: u64 = 30;
+
+/// How to install a Kimi that works.
+pub const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
+     run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge status` shows what is found.";
+
+/// A Kimi that can be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The file to start.
+    pub path: PathBuf,
+    /// Arguments before the dialect's own; the demo's stand-in needs one.
+    pub leading_args: Vec<OsString>,
+    /// Which CLI it is.
+    pub dialect: Dialect,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where it was found: a setting, `PATH`, or a usual place.
+    pub found: String,
+}
+
+/// A file that may be a Kimi, and what it said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// Where it was found.
+    pub found: String,
+    /// What it is.
+    pub identity: Identity,
+    /// What it printed when asked, for one that is [`Identity::Unknown`].
+    pub said: String,
+}
+
+/// The Kimi to use: the first usable one.
+///
+/// # Errors
+/// [`Kind::KimiMissing`] or [`Kind::KimiRetired`], naming what was found instead.
+pub async fn find(loaded: &Loaded) -> Result<Program> {
+    let mut seen = Vec::new();
+    for (path, found) in places(loaded) {
+        let candidate = identify(loaded, path, found).await;
+        if let Identity::Usable(dialect, version) = candidate.identity {
+            return Ok(Program {
+                path: candidate.path,
+                leading_args: Vec::new(),
+                dialect,
+                version,
+                found: candidate.found,
+            });
+        }
+        seen.push(candidate);
+    }
+    Err(none_usable(loaded, &seen))
+}
+
+/// Every Kimi there is, in the order of preference.
+pub async fn all(loaded: &Loaded) -> Vec<Candidate> {
+    let mut all = Vec::new();
+    for (path, found) in places(loaded) {
+        all.push(identify(loaded, path, found).await);
+    }
+    all
+}
+
+/// The error for a retired program, wherever it is noticed.
+#[must_use]
+pub fn retired(path: &Path) -> Error {
+    Error::new(
+        Kind::KimiRetired,
+        format!(
+            "{} is the retired release of kimi-cli, which answers nothing any more",
+            path.display()
+        ),
+        INSTALL_HINT,
+    )
+}
+
+fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
+    if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
+        return retired(&old.path);
+    }
+    let message = match (seen, &loaded.settings.kimi_path) {
+        ([], Some(path)) => {
+            format!("there is no program at {}, which `kimi_path` names", path.display())
+        }
+        ([], None) => "no `kimi` on PATH or in its usual places".to_owned(),
+        (found, _) => {
+            let said: Vec<String> = found
+                .iter()
+                .map(|c| {
+                    format!(
+                        "{} does not answer `--version` as a Kimi does: {}",
+                        c.path.display(),
+                        c.said
+                    )
+                })
+                .collect();
+            said.join("; ")
+        }
+    };
+    Error::new(Kind::KimiMissing, message, INSTALL_HINT)
+}
+
+/// The files to ask, without repetition. A program that a setting names is the only one.
+fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
+    let environment = &loaded.environment;
+    let on_path = |name: &Path| -> Vec<PathBuf> {
+        let path = environment.var("PATH");
+        which::which_in_all(name, path, &environment.current_dir)
+            .map(Iterator::collect)
+            .unwrap_or_default()
+    };
+    if let Some(named) = &loaded.settings.kimi_path {
+        let found = on_path(named).into_iter().next();
+        let source = loaded.sources.get("kimi_path").map_or("kimi_path", String::as_str);
+        return found.map(|path| (path, source.to_owned())).into_iter().collect();
+    }
+    let mut candidates: Vec<(PathBuf, String)> =
+        on_path(Path::new("kimi")).into_iter().map(|path| (path, "PATH".to_owned())).collect();
+    let usual =
+        [".kimi-code/bin", ".local/bin", ".npm-global/bin"].map(|dir| environment.home.join(dir));
+    let shared = ["/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
+    for dir in usual.iter().chain(&shared) {
+        let file = dir.join("kimi");
+        if file.is_file() {
+            candidates.push((file, "a usual place".to_owned()));
+        }
+    }
+    let mut known = BTreeSet::new();
+    candidates
+        .retain(|(path, _)| known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    candidates
+}
+
+/// What is remembered of a program, as long as the file stays the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    size: u64,
+    changed_ns: u128,
+    output: String,
+}
+
+async fn identify(loaded: &Loaded, path: PathBuf, found: String) -> Candidate {
+    let memory = loaded.state_dir().join("programs.json");
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let stamp = std::fs::metadata(&real).ok().and_then(|metadata| {
+        let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some((metadata.len(), changed.as_nanos()))
+    });
+    let key = real.display().to_string();
+    if let Some(known) = recall(&memory).remove(&key)
+        && stamp == Some((known.size, known.changed_ns))
+    {
+        let identity = Dialect::identify(&known.output);
+        return Candidate { path, found, identity, said: known.output };
+    }
+    let output = ask_version(loaded, &path).await;
+    let identity = Dialect::identify(&output);
+    if let (Some((size, changed_ns)), false) = (stamp, identity == Identity::Unknown) {
+        // Read again: another server may have written meanwhile. What is lost is asked again.
+        let mut programs = recall(&memory);
+        programs.insert(key, Remembered { size, changed_ns, output: output.clone() });
+        let written = serde_json::to_vec_pretty(&programs).ok().map(|bytes| {
+            folders::make_private(loaded.state_dir())
+                .and_then(|()| folders::write_private(&memory, &bytes))
+        });
+        if let Some(Err(error)) = written {
+            tracing::warn!(%error, "which Kimi is installed could not be remembered");
+        }
+    }
+    let said = first_chars(clean(output.trim()).trim(), 300).replace('\n', " ");
+    Candidate { path, found, identity, said }
+}
+
+fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
+    std::fs::read(memory)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+/// What `kimi --version` prints, standard output first; in words, why it printed nothing.
+async fn ask_version(loaded: &Loaded, path: &Path) -> String {
+    let mut command = tokio::process::Command::new(path);
+    command
+        .arg("--version")
+        .env_clear()
+        .envs(consultant().environment(&loaded.environment, &[]))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    // Even this call makes a data folder; not in the user's home.
+    for dialect in [Dialect::KimiCode, Dialect::KimiCli] {
+        command.env(dialect.home_variable(), super::home::path(loaded.state_dir(), dialect));
+    }
+    let limit = Duration::from_secs(VERSION_SECONDS);
+    match tokio::time::timeout(limit, command.output()).await {
+        Ok(Ok(output)) => {
+            let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+            text.push_str(&String::from_utf8_lossy(&output.stderr));
+            if text.trim().is_empty() {
+                format!("nothing printed, {}", output.status)
+            } else {
+                text
+            }
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {VERSION_SECONDS} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::settings::{Environment, load};
+
+    fn kimi_saying(dir: &Path, words: &str) -> PathBuf {
+        let path = dir.join("kimi");
+        let counter = dir.join("asked");
+        let script = format!("#!/bin/sh\necho asked >> {}\necho '{words}'\n", counter.display());
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn loaded(root: &Path, path_dirs: &[&Path]) -> Loaded {
+        let path: Vec<_> = path_dirs.iter().map(|dir| dir.display().to_string()).collect();
+        let environment = Environment {
+            vars: [("PATH".to_owned(), path.join(":"))].into(),
+            home: root.join("home"),
+            config_dir: root.join("config"),
+            state_dir: root.join("state"),
+            current_dir: root.to_owned(),
+        };
+        load(environment, &[]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_first_usable_kimi_wins_and_is_asked_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (old, new) = (root.path().join("old"), root.path().join("new"));
+        kimi_saying(&old, "kimi, version 1.52.0\nkimi-cli is no longer maintained.");
+        let path = kimi_saying(&new, "2.1.0");
+        let loaded = loaded(root.path(), &[&old, &new]);
+        let expected = Program {
+            path,
+            leading_args: vec![],
+            dialect: Dialect::KimiCode,
+            version: "2.1.0".into(),
+            found: "PATH".into(),
+        };
+        assert_eq!(find(&loaded).await, Ok(expected.clone()));
+        assert_eq!(find(&loaded).await, Ok(expected.clone()));
+        assert_eq!(std::fs::read_to_string(new.join("asked")).unwrap(), "asked\n");
+
+        // Another program in its place is asked again.
+        kimi_saying(&new, "2.10.0");
+        assert_eq!(find(&loaded).await.unwrap().version, "2.10.0");
+    }
+
+    #[tokio::test]
+    async fn a_missing_a_retired_and_a_foreign_program_are_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let error = find(&loaded(root.path(), &[])).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (Kind::KimiMissing, "no `kimi` on PATH or in its usual places")
+        );
+
+        let foreign = root.path().join("foreign");
+        let path = kimi_saying(&foreign, "Kimi the game, level 3");
+        let error = find(&loaded(root.path(), &[&foreign])).await.unwrap_err();
+        assert_eq!(error.kind, Kind::KimiMissing);
+        assert_eq!(
+            error.message,
+            format!(
+                "{} does not answer `--version` as a Kimi does: Kimi the game, level 3",
+                path.display()
+            )
+        );
+
+        let usual = root.path().join("home/.local/bin");
+        let path = kimi_saying(&usual, "kimi, version 1.52.0\nkimi-cli is no longer maintained.");
+        assert_eq!(find(&loaded(root.path(), &[])).await.unwrap_err(), retired(&path));
+
+        let mut named = loaded(root.path(), &[]);
+        named.settings.kimi_path = Some("/no/such/kimi".into());
+        let error = find(&named).await.unwrap_err();
+        assert_eq!(error.message, "there is no program at /no/such/kimi, which `kimi_path` names");
+    }
+}

@@ -1,0 +1,31 @@
+//! `kimi-bridge`: a coding agent puts its proposal before Kimi and gets it challenged from evidence
+//! in the code.
+//!
+//! The rooms, and who may call whom (never upwards; a test reads the sources and says so):
+//!
+//! ```text
+//! commands ─► mcp ─► consult ─► kimi
+//!                                        redact · settings · error
+//! ```
+//!
+//! - [`commands`]: the shell commands, and the only room that prints.
+//! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
+//! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
+//! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
+//! - [`redact`]: what may leave the machine. [`settings`]: what a person can change, and the only
+//!   reader of the environment. [`error`]: the one error.
+//!
+//! A call passes through these types, one function an arrow; [`consult::consult`] is that line:
+//!
+//! ```text
+//! Request ─► Context ─► Redacted ─► Invocation ─► Event… ─► Reply ─► Answer ─► ConsultResult
+//! ```
+
+pub mod cli;
+pub mod commands;
+pub mod consult;
+pub mod error;
+pub mod kimi;
+pub mod mcp;
+pub mod redact;
+pub mod settings;

@@ -1,0 +1,40 @@
+//! Standard input, watched for its end: rmcp lets handlers run on for seconds after it, and a host
+//! that is leaving does not wait that long.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+/// A reader that fires a token when the bytes end.
+pub(super) struct Watched<R> {
+    inner: R,
+    ended: CancellationToken,
+}
+
+impl<R> Watched<R> {
+    pub(super) fn new(inner: R, ended: CancellationToken) -> Watched<R> {
+        Watched { inner, ended }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        match &polled {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
+                self.ended.cancel();
+            }
+            Poll::Ready(Err(_)) => self.ended.cancel(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        polled
+    }
+}

@@ -1,0 +1,227 @@
+//! The two tools, as rmcp wants them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::ErrorData;
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
+    JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ProgressNotificationParam,
+    ProgressToken, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+};
+use rmcp::service::{Peer, RequestContext, RoleServer};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::words;
+use crate::consult::{self, ConsultResult, Request, schema};
+use crate::error::{Error, Kind};
+use crate::kimi::status::{self, Status};
+use crate::kimi::{Progress, Watch};
+use crate::settings::{Loaded, Mode};
+
+/// The shortest time between two progress messages: a busy Kimi calls many tools a second.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Clone)]
+pub(super) struct Server {
+    loaded: Arc<Loaded>,
+    closing: CancellationToken,
+    runs: TaskTracker,
+}
+
+impl Server {
+    pub(super) fn new(loaded: Loaded, closing: CancellationToken) -> Server {
+        Server { loaded: Arc::new(loaded), closing, runs: TaskTracker::new() }
+    }
+
+    /// Counts the consultations under way.
+    pub(super) fn runs(&self) -> TaskTracker {
+        self.runs.clone()
+    }
+
+    async fn consult(
+        &self,
+        arguments: JsonObject,
+        context: &RequestContext<RoleServer>,
+    ) -> CallToolResult {
+        let _counted = self.runs.token();
+        let cancel = context.ct.child_token();
+        let (told, mut news) = watch::channel(None);
+        let progress = |progress: &Progress| {
+            told.send_replace(Some(progress.clone()));
+        };
+        let watch = Watch { progress: &progress, cancel: &cancel, closing: &self.closing };
+        let consulting = consult::consult(Request(arguments), &self.loaded, None, watch);
+        let telling = tell(&mut news, context.meta.get_progress_token(), &context.peer);
+        let closing = async {
+            self.closing.cancelled().await;
+            cancel.cancel();
+            std::future::pending::<()>().await;
+        };
+        let result = tokio::select! {
+            result = consulting => result,
+            () = telling => unreachable_end(),
+            () = closing => unreachable_end(),
+        };
+        match result {
+            Ok(result) => structured(&result),
+            Err(error) => refused(&error),
+        }
+    }
+}
+
+/// The futures beside a consultation never end by themselves.
+fn unreachable_end<T>() -> Result<T, Error> {
+    Err(Error::new(Kind::Crashed, "the consultation was lost", "This is a fault of kimi-bridge."))
+}
+
+/// Passes progress on, the latest of it, as long as the consultation runs.
+async fn tell(
+    news: &mut watch::Receiver<Option<Progress>>,
+    token: Option<ProgressToken>,
+    peer: &Peer<RoleServer>,
+) {
+    let mut count = 0.0;
+    while news.changed().await.is_ok() {
+        let message = news.borrow_and_update().as_ref().map(ToString::to_string);
+        if let (Some(token), Some(message)) = (&token, message) {
+            count += 1.0;
+            let param = ProgressNotificationParam::new(token.clone(), count).with_message(message);
+            // A host that does not listen loses nothing but the news.
+            let _ = peer.notify_progress(param).await;
+        }
+        tokio::time::sleep(PROGRESS_PAUSE).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+fn structured(value: &impl serde::Serialize) -> CallToolResult {
+    match serde_json::to_value(value) {
+        Ok(value) => CallToolResult::structured(value),
+        Err(error) => CallToolResult::error(vec![ContentBlock::text(error.to_string())]),
+    }
+}
+
+/// Some hosts show a model only the text of an error, others only its structure: both hold all.
+fn refused(error: &Error) -> CallToolResult {
+    let mut result = CallToolResult::structured_error(error.report());
+    result.content = vec![ContentBlock::text(error.text())];
+    result
+}
+
+fn object(schema: Value) -> Arc<JsonObject> {
+    match schema {
+        Value::Object(object) => Arc::new(object),
+        _ => Arc::new(JsonObject::new()),
+    }
+}
+
+/// The tools that a mode offers.
+pub(super) fn tools(mode: Mode) -> Vec<Tool> {
+    let status = Tool::new("kimi_status", words::KIMI_STATUS, object(json!({"type": "object"})))
+        .with_title("Kimi's status")
+        .with_raw_output_schema(object(without_words(schema::of::<Status>())))
+        .with_annotations(ToolAnnotations::new().read_only(true).open_world(false));
+    let consult = || {
+        let mut meta = JsonObject::new();
+        meta.insert("anthropic/maxResultSizeChars".to_owned(), json!(200_000));
+        Tool::new("consult_kimi", words::consult_kimi(mode), object(schema::of_tool_input()))
+            .with_title("Ask Kimi for a second opinion")
+            .with_raw_output_schema(object(without_words(schema::of::<ConsultResult>())))
+            .with_annotations(ToolAnnotations::new().read_only(true).open_world(true))
+            .with_meta(MetaObject(meta))
+    };
+    match mode {
+        Mode::Disabled => vec![status],
+        Mode::Manual | Mode::Auto => vec![consult(), status],
+    }
+}
+
+/// A result explains itself by its field names; descriptions of each would only cost tokens in
+/// every conversation.
+fn without_words(mut schema: Value) -> Value {
+    fn strip(schema: &mut Value, is_fields: bool) {
+        match schema {
+            Value::Object(object) => {
+                if !is_fields {
+                    object.remove("description");
+                }
+                for (name, value) in object {
+                    strip(value, !is_fields && name == "properties");
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| strip(value, false)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    strip(&mut schema, false);
+    schema
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let identity =
+            Implementation::new("kimi-bridge", env!("CARGO_PKG_VERSION")).with_title("kimi-bridge");
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(identity)
+            .with_instructions(words::instructions(self.loaded.settings.mode()))
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(tools(self.loaded.settings.mode())))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let mode = self.loaded.settings.mode();
+        let result = match (request.name.as_ref(), mode) {
+            ("kimi_status", _) => structured(&status::status(&self.loaded).await),
+            ("consult_kimi", Mode::Manual | Mode::Auto) => {
+                self.consult(request.arguments.unwrap_or_default(), &context).await
+            }
+            ("consult_kimi", Mode::Disabled) => refused(&Error::new(
+                Kind::Settings,
+                "consult_kimi is switched off",
+                status::mode_hint(mode),
+            )),
+            (other, _) => {
+                let message =
+                    format!("there is no tool `{other}`; there are consult_kimi and kimi_status");
+                return Err(ErrorData::invalid_params(message, None));
+            }
+        };
+        Ok(result.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_offers_its_tools() {
+        let names = |mode| tools(mode).into_iter().map(|tool| tool.name).collect::<Vec<_>>();
+        assert_eq!(names(Mode::Disabled), ["kimi_status"]);
+        assert_eq!(names(Mode::Manual), ["consult_kimi", "kimi_status"]);
+        assert_eq!(names(Mode::Auto), ["consult_kimi", "kimi_status"]);
+    }
+
+    #[test]
+    fn the_tool_list_is_what_the_model_pays_for() {
+        let list = json!(tools(Mode::Auto));
+        insta::assert_json_snapshot!(list);
+        let bytes = list.to_string().len();
+        assert!(bytes < 9_000, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,81 @@
+//! What the agent on the other side reads before it calls: short, the key facts first, since hosts
+//! cut what is longer than 2,000 characters.
+
+use crate::settings::Mode;
+
+/// The server's instructions.
+pub(super) fn instructions(mode: Mode) -> String {
+    let what = "kimi-bridge puts your proposal before Kimi, a coding agent of another make, which reads the \
+        same project, cannot write or run anything, and challenges the proposal from evidence in the code.";
+    match mode {
+        Mode::Disabled => format!(
+            "{what} It is switched off here. If the user asks for Kimi or a second opinion, call kimi_status \
+             and tell them how to switch it on."
+        ),
+        Mode::Manual => {
+            format!("{what} Call consult_kimi only when the user asks for it.\n\n{AFTER}")
+        }
+        Mode::Auto => format!("{what} {WHEN}\n\n{AFTER}"),
+    }
+}
+
+/// The description of `consult_kimi`.
+pub(super) fn consult_kimi(mode: Mode) -> String {
+    let when = match mode {
+        Mode::Disabled | Mode::Manual => {
+            "Call it only when the user asks for Kimi, a second opinion or a review by another model."
+        }
+        Mode::Auto => WHEN,
+    };
+    format!(
+        "Ask Kimi, a second coding agent, to challenge a proposal from evidence in this project's code. It \
+         reads and searches the files itself; it never writes or runs anything. {when}\n\n\
+         Roles and the `context` each requires:\n\
+         - skeptic (default): proposed_approach, goals[]. Attacks a proposal.\n\
+         - architect: current_design, requirements[]. Weighs a design.\n\
+         - debugger: symptoms, expected_behavior, tried_approaches[] (two or more {{approach, outcome}}). Finds \
+         a cause.\n\
+         - judge: options[] (two or more {{name, summary, pros[], cons[]}}), criteria[]. Chooses.\n\n\
+         Write the proposal out: Kimi sees the project, not this conversation. A run takes minutes. {AFTER}"
+    )
+}
+
+/// The description of `kimi_status`.
+pub(super) const KIMI_STATUS: &str = "Whether a second opinion from Kimi can be had here: which Kimi is \
+    installed, whether a login was seen, the mode (disabled, manual, auto) and how to change it. Runs no \
+    consultation.";
+
+const WHEN: &str = "Consult unasked, with initiated_by \"agent\", before you settle a design decision that is \
+    costly to reverse, after two failed attempts at the same bug, and when you choose between formed options; \
+    not for routine edits.";
+
+const AFTER: &str = "Afterwards answer every finding to the user with ADOPT or REJECT and your reason. You \
+    decide; Kimi can be wrong. `grounded` says whether the quoted code stands where Kimi says and was read by \
+    it; check an ungrounded finding yourself before you adopt it. parse_ok false means that `response` is \
+    Kimi's raw text.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_fits_the_hosts_limits_and_says_when_to_call() {
+        for mode in [Mode::Disabled, Mode::Manual, Mode::Auto] {
+            for text in [instructions(mode), consult_kimi(mode), KIMI_STATUS.to_owned()] {
+                assert!(
+                    text.chars().count() < 2_000,
+                    "{mode:?}: {} characters",
+                    text.chars().count()
+                );
+            }
+        }
+        let all = [Mode::Disabled, Mode::Manual, Mode::Auto].map(|mode| {
+            format!(
+                "# {mode:?}\n\n{}\n\n## consult_kimi\n\n{}",
+                instructions(mode),
+                consult_kimi(mode)
+            )
+        });
+        insta::assert_snapshot!(all.join("\n\n"));
+    }
+}

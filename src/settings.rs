@@ -1,0 +1,421 @@
+//! Settings: what a person can change, from where, and the only reading of the environment.
+//!
+//! Four layers, each above the one before: the built-in `config/settings.yaml`, the user's
+//! `settings.yaml`, `KIMI_BRIDGE_*`, the command line. Every problem of every layer is named in one
+//! error. Other rooms get a [`Settings`] and an [`Environment`] and never look for themselves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy as _;
+use serde::{Deserialize, Serialize};
+use serde_yaml::{Mapping, Value};
+
+use crate::error::{Error, Kind, Result, Violation};
+
+/// The built-in layer, which also is the list of all settings.
+pub const BUILT_IN: &str = include_str!("../config/settings.yaml");
+
+const PREFIX: &str = "KIMI_BRIDGE_";
+
+/// Every setting; `config/settings.yaml` says why each exists.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that a person sets by its name"
+)]
+pub struct Settings {
+    /// Whether `consult_kimi` is offered.
+    pub tool_enabled: bool,
+    /// Whether the agent may consult unasked.
+    pub auto_enabled: bool,
+    /// Whether to log to stderr.
+    pub debug: bool,
+    /// The language of answers; `None` follows the question.
+    pub lang: Option<String>,
+    /// The program to use instead of the first one found.
+    pub kimi_path: Option<PathBuf>,
+    /// The folder for private homes, sessions and caches.
+    pub state_dir: Option<PathBuf>,
+    /// Limit of a whole run, seconds.
+    pub timeout_seconds: u64,
+    /// Limit until the first line, seconds.
+    pub first_line_seconds: u64,
+    /// Limit between two lines, seconds.
+    pub silence_seconds: u64,
+    /// From TERM to KILL, seconds.
+    pub grace_seconds: u64,
+    /// Between two progress messages, seconds.
+    pub heartbeat_seconds: u64,
+    /// Limit of one line, bytes.
+    pub max_line_bytes: usize,
+    /// Limit of one run, bytes.
+    pub max_run_bytes: u64,
+    /// Limit of one prompt, bytes.
+    pub max_prompt_bytes: usize,
+    /// Limit of one result, characters.
+    pub max_result_chars: usize,
+    /// Whether prompts stay out of the process list.
+    pub private_prompts: bool,
+}
+
+/// How much the agent may do with the tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// `consult_kimi` is not offered.
+    Disabled,
+    /// Only when the user asks.
+    Manual,
+    /// Also unasked.
+    Auto,
+}
+
+impl Settings {
+    /// The mode that the two flags give together.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match (self.tool_enabled, self.auto_enabled) {
+            (false, _) => Mode::Disabled,
+            (true, false) => Mode::Manual,
+            (true, true) => Mode::Auto,
+        }
+    }
+
+    /// [`Settings::grace_seconds`] as a duration.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}
+
+/// The process's environment, read once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Every variable whose name and value are UTF-8.
+    pub vars: BTreeMap<String, String>,
+    /// The user's home folder.
+    pub home: PathBuf,
+    /// Where the user's `settings.yaml` is looked for.
+    pub config_dir: PathBuf,
+    /// Where the bridge keeps its state unless a setting says otherwise.
+    pub state_dir: PathBuf,
+    /// The folder the process was started in.
+    pub current_dir: PathBuf,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// [`Kind::Settings`] when there is no home folder or no current folder.
+    pub fn of_this_process() -> Result<Environment> {
+        let unusable = |what: &str, why: &dyn std::fmt::Display| {
+            Error::new(
+                Kind::Settings,
+                format!("{what}: {why}"),
+                "Start kimi-bridge from an existing folder, with HOME set.",
+            )
+        };
+        let dirs = etcetera::base_strategy::Xdg::new()
+            .map_err(|error| unusable("no home folder", &error))?;
+        let current_dir =
+            std::env::current_dir().map_err(|error| unusable("no current folder", &error))?;
+        let state = dirs.state_dir().unwrap_or_else(|| dirs.data_dir());
+        Ok(Environment {
+            vars: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            home: dirs.home_dir().to_owned(),
+            config_dir: dirs.config_dir().join("kimi-bridge"),
+            state_dir: state.join("kimi-bridge"),
+            current_dir,
+        })
+    }
+
+    /// The value of a variable; an empty one counts as unset.
+    #[must_use]
+    pub fn var(&self, name: &str) -> Option<&str> {
+        self.vars.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The folder that stands for the project when a request names none: what the host says, else
+    /// where the server runs.
+    #[must_use]
+    pub fn project_dir(&self) -> PathBuf {
+        self.var("CLAUDE_PROJECT_DIR").map_or_else(|| self.current_dir.clone(), PathBuf::from)
+    }
+}
+
+/// The settings in force, and the environment that they came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The settings in force.
+    pub settings: Settings,
+    /// The environment they were read in.
+    pub environment: Environment,
+    /// Which layer set each setting that is not the built-in default.
+    pub sources: BTreeMap<String, String>,
+    /// `KIMI_BRIDGE_*` variables that no setting knows; not refused, since a newer or older bridge
+    /// may share the environment.
+    pub unknown: Vec<String>,
+}
+
+impl Loaded {
+    /// The folder for private homes, sessions and caches.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        self.settings.state_dir.as_deref().unwrap_or(&self.environment.state_dir)
+    }
+}
+
+/// Reads all layers. `overrides` are the command line's, by setting name.
+///
+/// # Errors
+/// [`Kind::Settings`] with every problem of every layer.
+pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
+    let mut layers = Layers::new()?;
+    let file = environment.config_dir.join("settings.yaml");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => layers.add_file(&file, &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => layers.problem(&file.display().to_string(), &error.to_string(), None),
+    }
+    if let Some(path) = environment.var("KIMI_PATH") {
+        layers.add_text("kimi_path", path, "KIMI_PATH");
+    }
+    for (name, value) in &environment.vars {
+        let Some(setting) = name.strip_prefix(PREFIX).filter(|_| !value.is_empty()) else {
+            continue;
+        };
+        let setting = setting.to_lowercase();
+        if layers.base.contains_key(setting.as_str()) {
+            layers.add_text(&setting, value, name);
+        } else {
+            layers.unknown.push(name.clone());
+        }
+    }
+    for (setting, value) in overrides {
+        layers.add_text(setting, value, "the command line");
+    }
+    layers.finish(environment)
+}
+
+/// The merge under way: what holds so far, who set it, and what did not fit.
+struct Layers {
+    base: Mapping,
+    sources: BTreeMap<String, String>,
+    unknown: Vec<String>,
+    problems: Vec<Violation>,
+}
+
+impl Layers {
+    fn new() -> Result<Layers> {
+        let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
+            settings_error(vec![violation("config/settings.yaml", &error.to_string())])
+        })?;
+        Ok(Layers { base, sources: BTreeMap::new(), unknown: Vec::new(), problems: Vec::new() })
+    }
+
+    fn problem(&mut self, place: &str, expected: &str, did_you_mean: Option<String>) {
+        self.problems.push(Violation { did_you_mean, ..violation(place, expected) });
+    }
+
+    fn add_file(&mut self, file: &Path, text: &str) {
+        let place = file.display().to_string();
+        let mapping = match serde_yaml::from_str::<Option<Mapping>>(text) {
+            Ok(mapping) => mapping.unwrap_or_default(),
+            Err(error) => {
+                return self.problem(&place, &format!("not a YAML mapping: {error}"), None);
+            }
+        };
+        for (key, value) in mapping {
+            let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+            self.set(&key, value, &place);
+        }
+    }
+
+    /// A value that came as text takes the type of the built-in default.
+    fn add_text(&mut self, setting: &str, text: &str, source: &str) {
+        let value = match self.base.get(setting) {
+            Some(Value::Bool(_)) => match text.to_lowercase().as_str() {
+                "1" | "true" | "yes" | "on" => Value::Bool(true),
+                "0" | "false" | "no" | "off" => Value::Bool(false),
+                _ => {
+                    return self.problem(
+                        source,
+                        "expected 1 or 0 (true or false, yes or no)",
+                        None,
+                    );
+                }
+            },
+            Some(Value::Number(_)) => match text.trim().parse::<u64>() {
+                Ok(number) => Value::Number(number.into()),
+                Err(_) => return self.problem(source, "expected a whole number", None),
+            },
+            _ => Value::String(text.to_owned()),
+        };
+        self.set(setting, value, source);
+    }
+
+    fn set(&mut self, setting: &str, value: Value, source: &str) {
+        if !self.base.contains_key(setting) {
+            let known = self.base.keys().filter_map(Value::as_str);
+            let near = nearest(setting, known).map(str::to_owned);
+            return self.problem(source, &format!("there is no setting `{setting}`"), near);
+        }
+        let mut tried = self.base.clone();
+        tried.insert(setting.into(), value);
+        match serde_yaml::from_value::<Settings>(Value::Mapping(tried.clone())) {
+            Ok(settings) => {
+                if let Some(limit) = out_of_range(&settings, setting) {
+                    return self.problem(source, &format!("{setting}: {limit}"), None);
+                }
+                self.base = tried;
+                self.sources.insert(setting.to_owned(), source.to_owned());
+            }
+            Err(error) => self.problem(source, &format!("{setting}: {error}"), None),
+        }
+    }
+
+    fn finish(self, environment: Environment) -> Result<Loaded> {
+        if !self.problems.is_empty() {
+            return Err(settings_error(self.problems));
+        }
+        let settings = serde_yaml::from_value(Value::Mapping(self.base))
+            .map_err(|error| settings_error(vec![violation("settings", &error.to_string())]))?;
+        Ok(Loaded { settings, environment, sources: self.sources, unknown: self.unknown })
+    }
+}
+
+/// Limits that would make every run fail are refused here rather than met there.
+fn out_of_range(settings: &Settings, setting: &str) -> Option<&'static str> {
+    let fits = match setting {
+        "timeout_seconds" => (1..=86_400).contains(&settings.timeout_seconds),
+        "first_line_seconds" => (1..=86_400).contains(&settings.first_line_seconds),
+        "silence_seconds" => (1..=86_400).contains(&settings.silence_seconds),
+        "heartbeat_seconds" => (1..=86_400).contains(&settings.heartbeat_seconds),
+        "grace_seconds" => (0..=60).contains(&settings.grace_seconds),
+        "max_line_bytes" => settings.max_line_bytes >= 4096,
+        "max_run_bytes" => settings.max_run_bytes >= 4096,
+        "max_prompt_bytes" => settings.max_prompt_bytes >= 4096,
+        "max_result_chars" => settings.max_result_chars >= 2000,
+        _ => true,
+    };
+    (!fits).then_some(match setting {
+        "grace_seconds" => "expected 0 to 60",
+        "max_result_chars" => "expected 2000 or more",
+        "max_line_bytes" | "max_run_bytes" | "max_prompt_bytes" => "expected 4096 or more",
+        _ => "expected 1 to 86400",
+    })
+}
+
+/// The known name nearest to a misspelt one, when it is near enough to have been meant.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+fn violation(place: &str, expected: &str) -> Violation {
+    Violation { pointer: place.to_owned(), expected: expected.to_owned(), did_you_mean: None }
+}
+
+fn settings_error(violations: Vec<Violation>) -> Error {
+    Error {
+        violations,
+        ..Error::new(
+            Kind::Settings,
+            "the settings cannot be used",
+            "Mend what is listed; README.md describes every setting.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(vars: &[(&str, &str)]) -> Environment {
+        Environment {
+            vars: vars.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            config_dir: "/nowhere".into(),
+            ..Environment::default()
+        }
+    }
+
+    #[test]
+    fn the_built_in_file_holds_every_setting() {
+        let loaded = load(environment(&[]), &[]).unwrap();
+        let yaml: Mapping = serde_yaml::from_str(BUILT_IN).unwrap();
+        let fields = serde_json::to_value(&loaded.settings).unwrap();
+        let fields: Vec<_> = fields.as_object().unwrap().keys().cloned().collect();
+        let keys: Vec<_> = yaml.keys().map(|key| key.as_str().unwrap().to_owned()).collect();
+        assert_eq!(keys, fields);
+        assert_eq!(loaded.settings.mode(), Mode::Disabled);
+    }
+
+    #[test]
+    fn each_layer_overrides_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("settings.yaml"),
+            "timeout_seconds: 10\nsilence_seconds: 20\nlang: [de]\n",
+        )
+        .unwrap();
+        let vars = [
+            ("KIMI_BRIDGE_SILENCE_SECONDS", "30"),
+            ("KIMI_BRIDGE_TOOL_ENABLED", "1"),
+            ("KIMI_PATH", "/k"),
+        ];
+        let environment = Environment { config_dir: dir.path().into(), ..environment(&vars) };
+        let error = load(environment.clone(), &[]).unwrap_err();
+        assert!(
+            error.violations[0].expected.starts_with("lang: invalid type: sequence"),
+            "{error:?}"
+        );
+
+        std::fs::write(
+            dir.path().join("settings.yaml"),
+            "timeout_seconds: 10\nsilence_seconds: 20\n",
+        )
+        .unwrap();
+        let loaded = load(environment, &[("timeout_seconds", "5".into())]).unwrap();
+        let settings = &loaded.settings;
+        assert_eq!((settings.timeout_seconds, settings.silence_seconds), (5, 30));
+        assert_eq!(settings.mode(), Mode::Manual);
+        assert_eq!(settings.kimi_path, Some("/k".into()));
+        assert_eq!(loaded.sources["timeout_seconds"], "the command line");
+        assert_eq!(loaded.sources["silence_seconds"], "KIMI_BRIDGE_SILENCE_SECONDS");
+    }
+
+    #[test]
+    fn every_problem_of_every_layer_is_named_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("settings.yaml"), "timeout_second: 10\ngrace_seconds: 99\n")
+            .unwrap();
+        let vars = [("KIMI_BRIDGE_TOOL_ENABLED", "maybe"), ("KIMI_BRIDGE_TIMEOUT_SECONDS", "soon")];
+        let environment = Environment { config_dir: dir.path().into(), ..environment(&vars) };
+        let error = load(environment, &[]).unwrap_err();
+        let file = dir.path().join("settings.yaml").display().to_string();
+        let named: Vec<_> = error.violations.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            named,
+            [
+                format!(
+                    "{file}: there is no setting `timeout_second` (did you mean timeout_seconds?)"
+                ),
+                format!("{file}: grace_seconds: expected 0 to 60"),
+                "KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number".to_owned(),
+                "KIMI_BRIDGE_TOOL_ENABLED: expected 1 or 0 (true or false, yes or no)".to_owned(),
+            ]
+        );
+    }
+}
