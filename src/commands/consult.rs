@@ -1,5 +1,6 @@
 //! `kimi-bridge consult`.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -26,8 +27,16 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &CancellationToken
         // Nothing cuts what goes to a file or a pipe.
         fields.insert("max_result_chars".to_owned(), json!(usize::MAX / 2));
     }
-    let result = super::consult_live(Request(fields), loaded, None, stop).await?;
-    super::show(&result, as_json)
+    let mut result = super::consult_live(Request(fields), loaded, None, stop).await;
+    if let Err(error) = &mut result
+        && error.example.take().is_some()
+    {
+        let _ = write!(error.hint, " `kimi-bridge roles {}` shows an example.", args.role);
+    }
+    if let (Err(error), true) = (&result, as_json) {
+        super::print(&super::json(&error.report())?)?;
+    }
+    super::show(&result?, as_json)
 }
 
 /// YAML or JSON: the first holds the second.

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::render::{BOLD, DIM, styled};
+use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::Demo;
 use crate::consult::{Request, Role};
 use crate::error::{Error, Kind, Result};
@@ -95,7 +95,7 @@ fn next_step(args: &Demo, installed: Result<Program>) -> String {
         ),
         Err(error) => format!("That was the stand-in, since {}. {}", error.message, error.hint),
     };
-    format!("\n{}\n", styled(DIM, &text))
+    format!("\n{}", styled(DIM, &paragraph(&text, "", "", width())))
 }
 
 fn cannot(error: &std::io::Error) -> Error {

@@ -55,7 +55,7 @@ fn run(cli: Cli) -> Result<u8> {
                 "Free memory or file handles and try again.",
             )
         })?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let stop = stop_on_signals()?;
         match cli.command {
             Command::Serve => serve::run(loaded, stop).await,
@@ -65,7 +65,10 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Status(args) => status::run(&args, &loaded).await,
             Command::StandIn(_) => Ok(0),
         }
-    })
+    });
+    // A thread may still be reading a standard input that does not end; nobody waits for it.
+    runtime.shutdown_background();
+    code
 }
 
 fn log_to_stderr(loaded: &Loaded) {

@@ -180,7 +180,7 @@ fn list(title: &str, items: &[String], width: usize) -> String {
 }
 
 /// Wraps each line of a text by itself, so that lists and code that Kimi wrote keep their lines.
-fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> String {
+pub(super) fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> String {
     let mut out = String::new();
     for (at, line) in text.trim_end().lines().enumerate() {
         let initial = if at == 0 { first } else { rest };

@@ -266,7 +266,7 @@ mod tests {
         let evidence = (0..evidence).map(|n| Evidence {
             tool: "ReadFile".into(),
             tool_call_id: n.to_string(),
-            args: json!({"path": "x"}),
+            args: serde_json::Map::from_iter([("path".to_owned(), json!("x"))]),
             summary: "s".repeat(800),
             ok: true,
         });

@@ -162,6 +162,7 @@ fn request_frame() -> Value {
             "language": {
                 "type": "string",
                 "minLength": 1,
+                "maxLength": 40,
                 "description": "Of the answer; default: the question's",
             },
         },
@@ -292,6 +293,7 @@ fn expected(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
         ValidationErrorKind::MinLength { .. } | ValidationErrorKind::Pattern { .. } => {
             "expected a text that is not blank".to_owned()
         }
+        ValidationErrorKind::MaxLength { limit } => format!("expected {limit} characters or less"),
         ValidationErrorKind::Minimum { limit } => format!("expected {limit} or more"),
         ValidationErrorKind::Maximum { limit } => format!("expected {limit} or less"),
         _ => error.to_string(),

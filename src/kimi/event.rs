@@ -39,8 +39,8 @@ pub struct Call {
     pub id: String,
     /// The tool, as the dialect names it.
     pub name: String,
-    /// Its arguments; a JSON string when they are not readable as JSON.
-    pub args: Value,
+    /// Its arguments; what is no JSON object stands whole under `unreadable`.
+    pub args: Map<String, Value>,
 }
 
 /// Why and when a request to the model is tried again.
@@ -123,16 +123,21 @@ fn call(value: &Value) -> Option<Call> {
     let function = object.get("function")?.as_object()?;
     let args = match function.get("arguments") {
         Some(Value::String(text)) => {
-            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+            serde_json::from_str(text).unwrap_or_else(|_| unreadable(Value::String(text.clone())))
         }
-        Some(other) => other.clone(),
-        None => Value::Null,
+        Some(Value::Object(args)) => args.clone(),
+        Some(Value::Null) | None => Map::new(),
+        Some(other) => unreadable(other.clone()),
     };
     Some(Call {
         id: text_at(object, "id").to_owned(),
         name: text_at(function, "name").to_owned(),
         args,
     })
+}
+
+fn unreadable(args: Value) -> Map<String, Value> {
+    Map::from_iter([("unreadable".to_owned(), args)])
 }
 
 /// The text of a `content`: a string, or the `text` parts of a list. `None` when there is no text
@@ -166,6 +171,10 @@ mod tests {
 
     use super::*;
 
+    fn called(id: &str, name: &str, args: &Value) -> Call {
+        Call { id: id.into(), name: name.into(), args: args.as_object().unwrap().clone() }
+    }
+
     fn check(line: &Value, expected: &Event) {
         assert_eq!(Event::read(&line.to_string()).as_ref(), Some(expected), "{line}");
     }
@@ -185,8 +194,8 @@ mod tests {
             &Event::Assistant {
                 text: None,
                 calls: vec![
-                    Call { id: "1".into(), name: "Read".into(), args: json!({"path": "x"}) },
-                    Call { id: "2".into(), name: "Grep".into(), args: json!("{broken") },
+                    called("1", "Read", &json!({"path": "x"})),
+                    called("2", "Grep", &json!({"unreadable": "{broken"})),
                 ],
             },
         );

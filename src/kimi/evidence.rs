@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::dialect::Dialect;
 use super::event::Call;
@@ -30,7 +30,7 @@ pub struct Evidence {
     /// Kimi's id of the call.
     pub tool_call_id: String,
     /// The arguments as Kimi gave them.
-    pub args: Value,
+    pub args: Map<String, Value>,
     /// The first 800 characters of the result.
     pub summary: String,
     /// Whether the tool did what was asked; false when it was refused or failed.
@@ -73,9 +73,9 @@ impl Trace {
     /// Takes a call. One that is known already only fills in what the first line left open:
     /// kimi-code repeats a call that is still running.
     pub fn call(&mut self, call: Call) {
-        let args = bounded(call.args);
+        let args = bounded_fields(call.args);
         if let Some(&known) = self.index.get(&call.id) {
-            if self.calls[known].args.is_null() {
+            if self.calls[known].args.is_empty() {
                 self.calls[known].args = args;
             }
             return;
@@ -247,12 +247,14 @@ fn files_of_a_search(text: &str) -> impl Iterator<Item = String> {
     files.filter(|file| !file.is_empty() && file.len() < 1024)
 }
 
+fn bounded_fields(args: Map<String, Value>) -> Map<String, Value> {
+    args.into_iter().take(32).map(|(key, value)| (key, bounded(value))).collect()
+}
+
 fn bounded(args: Value) -> Value {
     match args {
         Value::String(text) => Value::String(first_chars(&clean(&text), ARG_CHARS).to_owned()),
-        Value::Object(object) => {
-            object.into_iter().take(32).map(|(key, value)| (key, bounded(value))).collect()
-        }
+        Value::Object(object) => Value::Object(bounded_fields(object)),
         Value::Array(values) => values.into_iter().take(64).map(bounded).collect(),
         plain => plain,
     }
@@ -264,12 +266,22 @@ mod tests {
 
     use super::*;
 
+    fn fields(args: Value) -> Map<String, Value> {
+        serde_json::from_value(args).unwrap()
+    }
+
     fn call(id: &str, name: &str, args: Value) -> Call {
-        Call { id: id.into(), name: name.into(), args }
+        Call { id: id.into(), name: name.into(), args: fields(args) }
     }
 
     fn evidence(tool: &str, id: &str, args: Value, summary: &str, ok: bool) -> Evidence {
-        Evidence { tool: tool.into(), tool_call_id: id.into(), args, summary: summary.into(), ok }
+        Evidence {
+            tool: tool.into(),
+            tool_call_id: id.into(),
+            args: fields(args),
+            summary: summary.into(),
+            ok,
+        }
     }
 
     #[test]

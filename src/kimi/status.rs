@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::dialect::{Dialect, Identity};
@@ -10,7 +9,7 @@ use super::{home, program};
 use crate::settings::{Loaded, Mode};
 
 /// What the bridge would do if it were asked now. Nothing in it is secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// The bridge's own version
     pub bridge_version: String,
@@ -36,7 +35,7 @@ pub struct Status {
 }
 
 /// The Kimi that is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Used {
     /// The program
     pub path: PathBuf,
@@ -51,7 +50,7 @@ pub struct Used {
 }
 
 /// A program that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// The program
     pub path: PathBuf,
@@ -62,7 +61,7 @@ pub struct Found {
 }
 
 /// The limits in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Of a whole run
     pub timeout_seconds: u64,

@@ -54,7 +54,7 @@ async fn gone(closing: &CancellationToken, runs: &tokio_util::task::TaskTracker)
     runs.close();
     runs.wait().await;
     // Answers to what was cancelled, and to what came just before the end, are being written.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Error {

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::words;
 use crate::consult::{self, ConsultResult, Request, schema};
 use crate::error::{Error, Kind};
-use crate::kimi::status::{self, Status};
+use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
 use crate::settings::{Loaded, Mode};
 
@@ -124,14 +124,13 @@ fn object(schema: Value) -> Arc<JsonObject> {
 pub(super) fn tools(mode: Mode) -> Vec<Tool> {
     let status = Tool::new("kimi_status", words::KIMI_STATUS, object(json!({"type": "object"})))
         .with_title("Kimi's status")
-        .with_raw_output_schema(object(without_words(schema::of::<Status>())))
         .with_annotations(ToolAnnotations::new().read_only(true).open_world(false));
     let consult = || {
         let mut meta = JsonObject::new();
         meta.insert("anthropic/maxResultSizeChars".to_owned(), json!(200_000));
         Tool::new("consult_kimi", words::consult_kimi(mode), object(schema::of_tool_input()))
             .with_title("Ask Kimi for a second opinion")
-            .with_raw_output_schema(object(without_words(schema::of::<ConsultResult>())))
+            .with_raw_output_schema(object(output_schema()))
             .with_annotations(ToolAnnotations::new().read_only(true).open_world(true))
             .with_meta(MetaObject(meta))
     };
@@ -139,6 +138,17 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
         Mode::Disabled => vec![status],
         Mode::Manual | Mode::Auto => vec![consult(), status],
     }
+}
+
+/// What `structuredContent` may hold: a result, or an error. Some clients measure errors against it
+/// too, and hide one that does not fit, so nothing at the top is required.
+fn output_schema() -> Value {
+    let mut schema = without_words(schema::of::<ConsultResult>());
+    schema["properties"]["error"] = json!({"type": "object"});
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("required");
+    }
+    schema
 }
 
 /// A result explains itself by its field names; descriptions of each would only cost tokens in

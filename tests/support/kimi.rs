@@ -22,6 +22,15 @@ pub(crate) enum Real {
 }
 
 impl Real {
+    /// What a person calls it, and the name of its dialect.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Real::KimiCode => "kimi-code",
+            Real::KimiCli => "kimi-cli",
+            Real::Retired => "kimi-cli-retired",
+        }
+    }
+
     /// The program, if it is installed under `$KIMI_BRIDGE_TEST_KIMI_DIR`, or else `target/kimi`.
     pub(crate) fn program(self) -> Option<PathBuf> {
         let program = installed().join(match self {
@@ -65,7 +74,8 @@ impl Real {
     }
 }
 
-fn installed() -> PathBuf {
+/// Where `install-kimi` puts things.
+pub(crate) fn installed() -> PathBuf {
     env::var_os("KIMI_BRIDGE_TEST_KIMI_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kimi"), PathBuf::from)
 }

@@ -12,7 +12,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -32,8 +31,6 @@ pub(crate) enum Step {
     Status(u16, Value),
     /// Success, in a stream that holds neither words nor calls.
     Empty,
-    /// A wait before the step; after [`Step::Think`], a silence in the middle of the answer.
-    Delay(Duration, Box<Step>),
     /// No answer at all, until the model is dropped; after [`Step::Think`], no more of one.
     Hang,
 }
@@ -85,10 +82,6 @@ impl Model {
         Model { address, shared, accepting }
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
-    }
-
     /// `http://127.0.0.1:PORT/v1`, what both CLIs take as a provider's base URL.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
@@ -129,15 +122,13 @@ impl Shared {
         *lock(&self.stopped)
     }
 
-    /// Waits that long, or less if the model is dropped; says whether the answer should go on.
-    fn wait(&self, limit: Duration) -> bool {
-        let guard = lock(&self.stopped);
-        let waited = self.stopping.wait_timeout_while(guard, limit, |stopped| !*stopped);
-        !*waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
     fn wait_until_stopped(&self) {
-        while self.wait(Duration::from_secs(3600)) {}
+        let guard = lock(&self.stopped);
+        drop(
+            self.stopping
+                .wait_while(guard, |stopped| !*stopped)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     /// The next step, and the request's number counted from 1.
@@ -313,7 +304,6 @@ enum Part {
     Words(String),
     Calls(Vec<(&'static str, Value)>),
     Status(u16, Value),
-    Wait(Duration),
     Hang,
 }
 
@@ -331,10 +321,6 @@ fn unfold(step: Step, parts: &mut Vec<Part>) {
         }
         Step::Status(status, body) => parts.push(Part::Status(status, body)),
         Step::Empty => {}
-        Step::Delay(limit, then) => {
-            parts.push(Part::Wait(limit));
-            unfold(*then, parts);
-        }
         Step::Hang => parts.push(Part::Hang),
     }
 }
@@ -364,8 +350,7 @@ impl Answer {
                 Part::Status(status, body) if !events.begun => {
                     return write_json(events.writer, status, &body);
                 }
-                Part::Wait(limit) if shared.wait(limit) => {}
-                Part::Status(..) | Part::Wait(_) => return Err(broken_off()),
+                Part::Status(..) => return Err(broken_off()),
                 Part::Hang => {
                     shared.wait_until_stopped();
                     return Err(broken_off());
@@ -391,8 +376,6 @@ impl Answer {
                     message["tool_calls"] = self.tool_calls(&calls);
                 }
                 Part::Status(status, body) => return write_json(writer, status, &body),
-                Part::Wait(limit) if shared.wait(limit) => {}
-                Part::Wait(_) => return Err(broken_off()),
                 Part::Hang => {
                     shared.wait_until_stopped();
                     return Err(broken_off());

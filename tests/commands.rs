@@ -1,0 +1,152 @@
+//! What a user sees at the shell.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use crate::support::test;
+use crate::support::world::World;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("commands::the_demo_needs_nothing_installed", demo),
+        test("commands::every_role_prints_an_example_that_is_accepted", examples_are_accepted),
+        test("commands::a_context_that_does_not_fit_is_explained", a_context_that_does_not_fit),
+        test("commands::a_context_comes_from_standard_input_too", context_from_standard_input),
+        test("commands::status_says_what_is_there", status),
+        test("commands::bad_settings_are_all_named", bad_settings),
+        test("commands::a_readable_answer", a_readable_answer),
+    ]
+}
+
+const ANSWER: &str =
+    r#"echo '{"role":"assistant","content":"{\"response\":\"It holds.\",\"findings\":[]}"}'"#;
+
+fn demo() {
+    let world = World::new();
+    let path = world.root().join("no-programs").display().to_string();
+    let world = world.with(&[("PATH", &path)]);
+    let before = World::content_of(world.root());
+    let ran = world.run(&["demo"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    for said in [
+        "A stand-in answers: a fixed list of checks that is part of kimi-bridge, no model.",
+        "F1 BLOCKER",
+        "✓ src/store.rs:24",
+        "│ let _ = writeln!(self.file, \"{key} {value}\");",
+        "Kimi looked at Glob src/**/*.rs · ReadFile src/main.rs · ReadFile src/store.rs",
+        "That was the stand-in, since no `kimi` on PATH",
+    ] {
+        assert!(ran.stdout.contains(said), "{said} is not in:\n{}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains('\u{1b}'), "no colours where nobody sees them");
+    assert_eq!(World::content_of(world.root()), before, "the demo leaves nothing behind");
+
+    let result = world.run(&["demo", "--json"]).json();
+    let grounded: Vec<bool> = result["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["grounded"] == true)
+        .collect();
+    assert_eq!(grounded, [true; 4]);
+    assert_eq!(result["evidence"].as_array().unwrap().len(), 3);
+}
+
+fn examples_are_accepted() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    for role in ["skeptic", "architect", "debugger", "judge"] {
+        let text = world.run(&["roles", role]).stdout;
+        let example: Vec<&str> = text
+            .lines()
+            .skip_while(|line| !line.starts_with("# An example"))
+            .take_while(|line| !line.starts_with("kimi-bridge consult"))
+            .collect();
+        let file = world.root().join("context.yaml");
+        fs::write(&file, example.join("\n")).unwrap();
+        let ran =
+            world.run(&["consult", "--role", role, "-m", "m", "-c", &file.display().to_string()]);
+        assert_eq!(ran.code, Some(0), "{role}: {ran:?}");
+    }
+    assert!(world.run(&["roles"]).stdout.contains("requires proposed_approach, goals[]"));
+}
+
+fn a_context_that_does_not_fit() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let file = world.root().join("context.yaml");
+    fs::write(&file, "proposed_aproach: x\n").unwrap();
+    let ran = world.run(&["consult", "-m", "why", "-c", &file.display().to_string()]);
+    assert_eq!(ran.code, Some(2));
+    assert_eq!(
+        ran.stderr,
+        "error: the request does not fit the role skeptic: 3 problems\n  \
+         - /context/proposed_approach: required and missing: What you propose, in enough detail to attack\n  \
+         - /context/goals: required and missing: What it must achieve\n  \
+         - /context/proposed_aproach: no such field; known are proposed_approach, goals, constraints, known_risks \
+         (did you mean /context/proposed_approach?)\n\
+         hint: Mend what is listed and call again; nothing was sent to Kimi. `kimi-bridge roles skeptic` shows an \
+         example.\n"
+    );
+    let ran = world.run(&["consult", "-m", "why", "-c", "nowhere.yaml"]);
+    assert_eq!(
+        ran.failed().1,
+        "the context nowhere.yaml cannot be read: No such file or directory (os error 2)"
+    );
+    fs::write(&file, "goals: [").unwrap();
+    let ran = world.run(&["consult", "-m", "why", "-c", &file.display().to_string()]);
+    assert!(ran.failed().1.contains("cannot be read: did not find expected"), "{}", ran.stderr);
+}
+
+fn context_from_standard_input() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let file = world.root().join("context.json");
+    fs::write(&file, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
+    let mut command = world.bridge(&["consult", "-m", "why", "-c", "-"]);
+    let output = command.stdin(fs::File::open(&file).unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+fn status() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let ran = world.run(&["status"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let program = world.root().join("fake/kimi").display().to_string();
+    for said in [
+        "mode      disabled: ".to_owned(),
+        format!("kimi      kimi-code 2.1.0 at {program} (from KIMI_PATH)"),
+        "login     none seen".to_owned(),
+        "limits    900 s a run".to_owned(),
+    ] {
+        assert!(ran.stdout.contains(&said), "{said} is not in:\n{}", ran.stdout);
+    }
+    let none = World::new().with(&[("PATH", "/nowhere")]).run(&["status"]);
+    assert!(none.stdout.contains("no `kimi` on PATH or in its usual places"), "{}", none.stdout);
+}
+
+fn bad_settings() {
+    let world = World::new()
+        .with(&[("KIMI_BRIDGE_TIMEOUT_SECONDS", "soon"), ("KIMI_BRIDGE_GRACE_SECONDS", "900")]);
+    let ran = world.run(&["status"]);
+    assert_eq!(ran.code, Some(15));
+    assert_eq!(
+        ran.stderr,
+        "error: the settings cannot be used\n  \
+         - KIMI_BRIDGE_GRACE_SECONDS: grace_seconds: expected 0 to 60\n  \
+         - KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number\n\
+         hint: Mend what is listed; README.md describes every setting.\n"
+    );
+}
+
+fn a_readable_answer() {
+    let capture =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/captures/kimi-code/fenced.stdout");
+    let world = World::with_fake("2.1.0", &format!("cat '{capture}'"));
+    let file = world.root().join("context.yaml");
+    fs::write(&file, "proposed_approach: p\ngoals: [g]\n").unwrap();
+    let ran = world.run(&["consult", "-m", "why", "-c", &file.display().to_string()]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let text = ran.stdout;
+    let (head, rest) = text.split_once('\n').unwrap();
+    assert!(head.starts_with("Kimi's second opinion  kimi-code 2.1.0 · "), "{head}");
+    insta::assert_snapshot!("a_readable_answer", rest);
+}

@@ -1,0 +1,164 @@
+//! Every way in which Kimi is known to fail, brought about for real, and what the user is told.
+
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::support::kimi::Real;
+use crate::support::model::{Model, Step};
+use crate::support::world::{Ran, World};
+use crate::support::{both, one, test};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = [
+        both("failures::a_bad_key", a_bad_key),
+        both("failures::a_spent_quota", a_spent_quota),
+        both("failures::a_rate_limit", a_rate_limit),
+        both("failures::a_server_error", a_server_error),
+        both("failures::no_connection", no_connection),
+        both("failures::a_stream_that_breaks_off", a_stream_that_breaks_off),
+        both("failures::empty_answers", empty_answers),
+        both("failures::not_logged_in", not_logged_in),
+        both("failures::what_had_arrived_is_kept", what_had_arrived_is_kept),
+        both("failures::a_run_that_never_answers_times_out", times_out),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    trials.push(one("failures::a_retired_program_is_recognised", Real::Retired, retired));
+    trials.push(test("failures::no_kimi_at_all", no_kimi_at_all));
+    trials.push(test("failures::a_kimi_that_cannot_start", a_kimi_that_cannot_start));
+    trials
+}
+
+fn failing(real: Real, program: &Path, step: Step) -> Ran {
+    let model = Model::start(vec![step]);
+    World::with_real(real, program, &model).consult(&[])
+}
+
+/// The exit code and kind, and that the message repeats the service's words.
+#[track_caller]
+fn check(ran: &Ran, code: i32, kind: &str, words: &str) {
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    let error = &ran.json()["error"];
+    assert_eq!(error["kind"], kind, "{ran:?}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(words), "{message}");
+    assert!(error["hint"].as_str().unwrap().ends_with('.'), "{error}");
+    assert!(ran.stderr.starts_with(&format!("error: {message}\nhint: ")), "{}", ran.stderr);
+}
+
+fn error_body(message: &str, kind: &str) -> Value {
+    json!({"error": {"message": message, "type": kind}})
+}
+
+fn a_bad_key(real: Real, program: &Path) {
+    let ran =
+        failing(real, program, Step::Status(401, error_body("Invalid Authentication", "error")));
+    check(&ran, 13, "bad_key", "Invalid Authentication");
+}
+
+fn a_spent_quota(real: Real, program: &Path) {
+    let body =
+        error_body("You've reached your usage limit for this period", "access_terminated_error");
+    check(
+        &failing(real, program, Step::Status(403, body)),
+        14,
+        "quota",
+        "reached your usage limit",
+    );
+}
+
+fn a_rate_limit(real: Real, program: &Path) {
+    let body = error_body("You have reached your request rate limit", "error");
+    let ran = failing(real, program, Step::Status(429, body));
+    check(&ran, 20, "rate_limited", "request rate limit");
+    assert_eq!(ran.json()["error"]["retryable"], true);
+}
+
+fn a_server_error(real: Real, program: &Path) {
+    let ran = failing(real, program, Step::Status(500, error_body("upstream exploded", "error")));
+    check(&ran, 21, "unavailable", "upstream exploded");
+}
+
+fn no_connection(real: Real, program: &Path) {
+    let model = Model::start(vec![Step::Hang]);
+    let world = World::with_real(real, program, &model);
+    drop(model);
+    check(&world.consult(&[]), 21, "unavailable", "Connection error");
+}
+
+fn a_stream_that_breaks_off(real: Real, program: &Path) {
+    let broken = Step::Status(500, Value::Null);
+    let ran = failing(real, program, Step::Think("look at the store".to_owned(), Box::new(broken)));
+    let words = if real == Real::KimiCode { "terminated" } else { "peer closed connection" };
+    check(&ran, 21, "unavailable", words);
+}
+
+fn empty_answers(real: Real, program: &Path) {
+    check(&failing(real, program, Step::Empty), 22, "empty_answer", "empty response");
+}
+
+fn not_logged_in(real: Real, program: &Path) {
+    let world = World::new().with(&[("KIMI_PATH", &program.display().to_string())]);
+    let words = if real == Real::KimiCode { "No model configured" } else { "LLM not set" };
+    check(&world.consult(&[]), 12, "not_logged_in", words);
+}
+
+fn what_had_arrived_is_kept(real: Real, program: &Path) {
+    let model = Model::start(vec![
+        Step::TextAndCalls(
+            "I will read the store first.".to_owned(),
+            vec![(real.read_tool(), json!({"path": "src/store.rs"}))],
+        ),
+        Step::Status(401, error_body("Invalid Authentication", "error")),
+    ]);
+    let ran = World::with_real(real, program, &model).consult(&[]);
+    check(&ran, 13, "bad_key", "Invalid Authentication");
+    let partial = &ran.json()["error"]["partial"];
+    assert_eq!(partial["response"], "I will read the store first.");
+    assert_eq!(partial["evidence"][0]["tool"], "ReadFile");
+    assert_eq!(partial["evidence"][0]["ok"], true);
+}
+
+fn times_out(real: Real, program: &Path) {
+    let model = Model::start(vec![Step::Hang]);
+    let world = World::with_real(real, program, &model);
+    let ran = world.consult(&["--timeout", "6"]);
+    check(&ran, 30, "timed_out", "the run took longer than timeout_seconds (6 s)");
+    let home = world.home().display().to_string();
+    assert_eq!(
+        crate::support::world::processes_with(&home),
+        Vec::<String>::new(),
+        "nobody is left"
+    );
+}
+
+fn retired(_: Real, program: &Path) {
+    let world = World::new().with(&[("KIMI_PATH", &program.display().to_string())]);
+    check(&world.consult(&[]), 11, "kimi_retired", "is the retired release of kimi-cli");
+}
+
+fn no_kimi_at_all() {
+    let world = World::new();
+    let path = world.root().join("bin").display().to_string();
+    check(&world.with(&[("PATH", &path)]).consult(&[]), 10, "kimi_missing", "no `kimi` on PATH");
+    let world = World::new().with(&[("KIMI_PATH", "/no/such/kimi")]);
+    check(
+        &world.consult(&[]),
+        10,
+        "kimi_missing",
+        "there is no program at /no/such/kimi, which `kimi_path` names",
+    );
+}
+
+fn a_kimi_that_cannot_start() {
+    let world = World::with_fake("Kimi: a game", "true");
+    check(
+        &world.consult(&[]),
+        10,
+        "kimi_missing",
+        "does not answer `--version` as a Kimi does: Kimi: a game",
+    );
+}

@@ -1,0 +1,32 @@
+//! What a user can do with kimi-bridge, tried with the real binary: a file for each thing.
+//!
+//! The harness is libtest-mimic, since whether the real Kimi CLIs are installed is known only when
+//! the tests run: a test that needs one and does not find it is counted as ignored, and says so. With
+//! `KIMI_BRIDGE_REQUIRE_REAL=1` it fails instead.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+mod captures;
+mod clients;
+mod commands;
+mod consult;
+mod failures;
+mod faults;
+mod rooms;
+mod serve;
+mod support;
+
+fn main() {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let trials = [
+        captures::tests(),
+        clients::tests(),
+        commands::tests(),
+        consult::tests(),
+        failures::tests(),
+        faults::tests(),
+        rooms::tests(),
+        serve::tests(),
+    ];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
+}

@@ -1,0 +1,57 @@
+//! What the scripted model says: reads and verdicts in the words of each CLI.
+
+use serde_json::{Value, json};
+
+use super::kimi::Real;
+use super::model::Step;
+
+impl Real {
+    /// The read tool as this CLI names it.
+    pub(crate) fn read_tool(self) -> &'static str {
+        match self {
+            Real::KimiCode => "Read",
+            Real::KimiCli | Real::Retired => "ReadFile",
+        }
+    }
+}
+
+/// An answer about the sample project with one finding that cites this line and quote.
+pub(crate) fn verdict(line: u32, quote: &str) -> Value {
+    json!({
+        "response": "The store loses data on a torn write.",
+        "findings": [{
+            "severity": "blocker",
+            "claim": "`add` drops the write error",
+            "failure_scenario": "disk full: the total in memory grows, the restart forgets it",
+            "suggestion": "return the io::Result",
+            "citations": [{"path": "src/store.rs", "line_start": line, "line_end": line, "quote": quote}],
+        }],
+        "key_risks": ["silent loss"],
+        "assumptions": ["one process"],
+        "alternatives": [],
+        "survived": ["append mode"],
+        "not_examined": ["main.rs"],
+        "confidence": "high: read",
+    })
+}
+
+/// The usual verdict, in a fence after a word of prose.
+pub(crate) fn say_verdict() -> Step {
+    Step::Text(format!(
+        "Done.\n\n```json\n{:#}\n```\n",
+        verdict(24, "let _ = writeln!(self.file, \"{key} {value}\");")
+    ))
+}
+
+/// Reads the store, searches, lists, then answers.
+pub(crate) fn a_whole_consultation(real: Real) -> Vec<Step> {
+    let first = Step::TextAndCalls(
+        "I will read the store first.".to_owned(),
+        vec![
+            (real.read_tool(), json!({"path": "src/store.rs"})),
+            ("Grep", json!({"pattern": "unwrap", "path": "src", "output_mode": "content"})),
+            ("Glob", json!({"pattern": "src/*.rs"})),
+        ],
+    );
+    vec![Step::Think("look at the store".to_owned(), Box::new(first)), say_verdict()]
+}

@@ -1,0 +1,181 @@
+//! `kimi-bridge serve` spoken to line by line, as a host does, in both protocol eras.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::world::{World, wait_until};
+
+/// How long a test waits for one line before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which way of speaking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Era {
+    /// `initialize` first.
+    Legacy,
+    /// No handshake; every request says who asks.
+    Modern,
+}
+
+/// A server under test.
+pub(crate) struct Server {
+    era: Era,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    next_id: u64,
+    /// What came before it was waited for.
+    early: VecDeque<Value>,
+    /// The notifications seen so far.
+    pub(crate) notifications: Vec<Value>,
+}
+
+impl Server {
+    /// Starts a server in the project, and greets it where the era asks for that.
+    pub(crate) fn start(world: &World, era: Era) -> Server {
+        let mut child = world
+            .bridge(&["serve"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        let mut server = Server {
+            era,
+            child,
+            stdin,
+            lines,
+            next_id: 0,
+            early: VecDeque::new(),
+            notifications: Vec::new(),
+        };
+        if era == Era::Legacy {
+            let greeting = json!({"protocolVersion": "2025-06-18", "capabilities": {},
+                "clientInfo": {"name": "test", "version": "1"}});
+            server.request("initialize", greeting);
+            server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        }
+        server
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a request and returns its id.
+    pub(crate) fn ask(&mut self, method: &str, mut params: Value) -> u64 {
+        self.next_id += 1;
+        if self.era == Era::Modern {
+            params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+            params["_meta"]["io.modelcontextprotocol/clientInfo"] =
+                json!({"name": "test", "version": "1"});
+            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+        }
+        let id = self.next_id;
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        id
+    }
+
+    /// Sends any line.
+    pub(crate) fn send(&mut self, message: &Value) {
+        writeln!(self.stdin.as_mut().unwrap(), "{message}").unwrap();
+    }
+
+    /// Waits for the answer to a request: its `result`, or its `error`.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, id: u64) -> Value {
+        if let Some(at) = self.early.iter().position(|message| message["id"] == id) {
+            return outcome(&self.early.remove(at).unwrap());
+        }
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("the server answers");
+            let message: Value =
+                serde_json::from_str(&line).expect("stdout holds the protocol only");
+            if message.get("id").is_none() {
+                self.notifications.push(message);
+            } else if message["id"] == id {
+                return outcome(&message);
+            } else {
+                self.early.push_back(message);
+            }
+        }
+    }
+
+    /// Asks and waits.
+    #[track_caller]
+    pub(crate) fn request(&mut self, method: &str, params: Value) -> Value {
+        let id = self.ask(method, params);
+        self.answer(id)
+    }
+
+    /// Calls a tool and waits.
+    #[track_caller]
+    pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> Value {
+        self.request("tools/call", json!({"name": tool, "arguments": arguments}))
+    }
+
+    /// Waits until a notification has come for which the test holds.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, test: impl Fn(&Value) -> bool) {
+        while !self.notifications.iter().any(&test) {
+            let line = self.lines.recv_timeout(PATIENCE).expect("the server says something");
+            let message: Value = serde_json::from_str(&line).unwrap();
+            if message.get("id").is_none() {
+                self.notifications.push(message);
+            } else {
+                self.early.push_back(message);
+            }
+        }
+    }
+
+    /// Closes the input and waits for the end; the lines that came meanwhile are returned too.
+    pub(crate) fn close(mut self) -> (ExitStatus, Vec<Value>) {
+        drop(self.stdin.take());
+        let status = self.ended();
+        let rest = self.lines.iter().map(|line| serde_json::from_str(&line).unwrap());
+        let rest: Vec<Value> = std::mem::take(&mut self.early).into_iter().chain(rest).collect();
+        (status, rest)
+    }
+
+    /// Waits for the end of a server that was told to go in another way.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.ended()
+    }
+
+    #[track_caller]
+    fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the server ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn outcome(message: &Value) -> Value {
+    message.get("result").or_else(|| message.get("error")).cloned().unwrap_or_default()
+}
