@@ -48,12 +48,19 @@ pub enum Kind {
     Cancelled,
     /// Kimi could not be started, or a private folder not be made.
     Spawn,
+    /// Kimi used up its own limit of steps.
+    StepLimit,
+    /// The ledger could not be read or written.
+    Ledger,
+    /// The call does not fit where its thread stands.
+    Round,
 }
 
 impl Kind {
     /// Every kind, in the order in which `--help` lists them.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Request,
+        Kind::Round,
         Kind::KimiMissing,
         Kind::KimiRetired,
         Kind::NotLoggedIn,
@@ -66,9 +73,11 @@ impl Kind {
         Kind::TimedOut,
         Kind::Stalled,
         Kind::TooMuchOutput,
+        Kind::StepLimit,
         Kind::Crashed,
         Kind::Cancelled,
         Kind::Spawn,
+        Kind::Ledger,
     ];
 
     /// The name on the wire, such as `rate_limited`.
@@ -91,6 +100,9 @@ impl Kind {
             Kind::Crashed => "crashed",
             Kind::Cancelled => "cancelled",
             Kind::Spawn => "spawn",
+            Kind::Ledger => "ledger",
+            Kind::StepLimit => "step_limit",
+            Kind::Round => "round",
         }
     }
 
@@ -115,6 +127,9 @@ impl Kind {
             Kind::Crashed => 33,
             Kind::Cancelled => 34,
             Kind::Spawn => 40,
+            Kind::Ledger => 41,
+            Kind::StepLimit => 35,
+            Kind::Round => 3,
         }
     }
 
@@ -136,8 +151,11 @@ impl Kind {
             | Kind::Quota
             | Kind::Settings
             | Kind::TooMuchOutput
+            | Kind::StepLimit
             | Kind::Cancelled
-            | Kind::Spawn => false,
+            | Kind::Spawn
+            | Kind::Ledger
+            | Kind::Round => false,
         }
     }
 
@@ -161,6 +179,9 @@ impl Kind {
             Kind::Crashed => "Kimi ended without an answer",
             Kind::Cancelled => "the call was cancelled",
             Kind::Spawn => "Kimi could not be started",
+            Kind::Ledger => "the ledger could not be read or written",
+            Kind::StepLimit => "Kimi used up its steps before it answered",
+            Kind::Round => "the call does not fit where its thread stands",
         }
     }
 }
@@ -250,7 +271,7 @@ impl Error {
             lines.push(format!("example of a request that fits:\n{example:#}"));
         }
         if let Some(partial) = &self.partial {
-            lines.push(format!("what had arrived:\n{partial:#}"));
+            lines.push(format!("what had arrived:\n{partial}"));
         }
         lines.join("\n")
     }
@@ -296,9 +317,7 @@ mod tests {
           "role": "skeptic"
         }
         what had arrived:
-        {
-          "response": "so far"
-        }
+        {"response":"so far"}
         "#);
     }
 }

@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! commands ─► mcp ─► consult ─► kimi
-//!                                        redact · settings · error
+//!                       └─────► ledger   redact · settings · error
 //! ```
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
 //! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
+//! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
 //! - [`redact`]: what may leave the machine. [`settings`]: what a person can change, and the only
 //!   reader of the environment. [`error`]: the one error.
 //!
@@ -26,6 +27,7 @@ pub mod commands;
 pub mod consult;
 pub mod error;
 pub mod kimi;
+pub mod ledger;
 pub mod mcp;
 pub mod redact;
 pub mod settings;

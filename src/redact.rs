@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::Deserialize;
+use serde_json::Value;
 
 const PATTERNS: &str = include_str!("../config/secrets.yaml");
 
@@ -58,6 +59,21 @@ impl Redactor {
     #[must_use]
     pub fn built_in() -> &'static Redactor {
         &BUILT_IN
+    }
+
+    /// Replaces the secrets in every text of a JSON value, and tells how many there were. A secret is
+    /// looked for in one text at a time, so that none reaches across two.
+    pub fn redact_all(&self, value: &mut Value) -> usize {
+        match value {
+            Value::String(text) => {
+                let redacted = self.redact(text);
+                *text = redacted.text;
+                redacted.count
+            }
+            Value::Array(values) => values.iter_mut().map(|value| self.redact_all(value)).sum(),
+            Value::Object(fields) => fields.values_mut().map(|value| self.redact_all(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
     }
 
     /// Replaces every secret by `[redacted:kind]`.
@@ -116,12 +132,21 @@ mod tests {
             "postgres://app:[redacted:url-password]@db:5432/x",
         );
         check(
-            "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nafter",
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAx0\n-----END RSA PRIVATE KEY-----\nafter",
             "[redacted:private-key]\nafter",
+        );
+        check(
+            "cut off: -----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEAx0\nMIIEowIBAAKCAQEAx0\n\nand then",
+            "cut off: [redacted:private-key]\n\nand then",
+        );
+        check(
+            "key = \"-----BEGIN PRIVATE KEY-----\\nMIIEowIBAAKCAQEAx0==\\n-----END PRIVATE KEY-----\"",
+            "key = \"[redacted:private-key]\"",
         );
         for kept in [
             "commit 4f0c9a3d5b7e8f1a2b3c4d5e6f708192a3b4c5d6",
             "id 550e8400-e29b-41d4-a716-446655440000",
+            "Does our parser accept \"-----BEGIN PRIVATE KEY-----\"? And more text, of some length, after it.",
             "let password = read_password()?;",
             "http://localhost:8080/path and https://user@host/",
             "the header `Authorization: Bearer <token>`",

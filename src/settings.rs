@@ -18,6 +18,8 @@ use crate::error::{Error, Kind, Result, Violation};
 pub const BUILT_IN: &str = include_str!("../config/settings.yaml");
 
 const PREFIX: &str = "KIMI_BRIDGE_";
+/// The settings that are paths.
+const PATHS: [&str; 2] = ["state_dir", "kimi_path"];
 
 /// Every setting; `config/settings.yaml` says why each exists.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -178,7 +180,7 @@ impl Loaded {
 /// # Errors
 /// [`Kind::Settings`] with every problem of every layer.
 pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
-    let mut layers = Layers::new()?;
+    let mut layers = Layers::new(&environment.home)?;
     let file = environment.config_dir.join("settings.yaml");
     match std::fs::read_to_string(&file) {
         Ok(text) => layers.add_file(&file, &text),
@@ -207,6 +209,7 @@ pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Lo
 
 /// The merge under way: what holds so far, who set it, and what did not fit.
 struct Layers {
+    home: PathBuf,
     base: Mapping,
     sources: BTreeMap<String, String>,
     unknown: Vec<String>,
@@ -214,11 +217,17 @@ struct Layers {
 }
 
 impl Layers {
-    fn new() -> Result<Layers> {
+    fn new(home: &Path) -> Result<Layers> {
         let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
             settings_error(vec![violation("config/settings.yaml", &error.to_string())])
         })?;
-        Ok(Layers { base, sources: BTreeMap::new(), unknown: Vec::new(), problems: Vec::new() })
+        Ok(Layers {
+            home: home.to_owned(),
+            base,
+            sources: BTreeMap::new(),
+            unknown: Vec::new(),
+            problems: Vec::new(),
+        })
     }
 
     fn problem(&mut self, place: &str, expected: &str, did_you_mean: Option<String>) {
@@ -268,6 +277,10 @@ impl Layers {
             let near = nearest(setting, known).map(str::to_owned);
             return self.problem(source, &format!("there is no setting `{setting}`"), near);
         }
+        let value = match value {
+            Value::String(path) if PATHS.contains(&setting) => Value::String(self.expand(&path)),
+            value => value,
+        };
         let mut tried = self.base.clone();
         tried.insert(setting.into(), value);
         match serde_yaml::from_value::<Settings>(Value::Mapping(tried.clone())) {
@@ -279,6 +292,14 @@ impl Layers {
                 self.sources.insert(setting.to_owned(), source.to_owned());
             }
             Err(error) => self.problem(source, &format!("{setting}: {error}"), None),
+        }
+    }
+
+    /// A path that begins with `~/`, as a shell would read it.
+    fn expand(&self, path: &str) -> String {
+        match path.strip_prefix("~/") {
+            Some(rest) => self.home.join(rest).display().to_string(),
+            None => path.to_owned(),
         }
     }
 
@@ -304,10 +325,13 @@ fn out_of_range(settings: &Settings, setting: &str) -> Option<&'static str> {
         "max_run_bytes" => settings.max_run_bytes >= 4096,
         "max_prompt_bytes" => settings.max_prompt_bytes >= 4096,
         "max_result_chars" => settings.max_result_chars >= 2000,
+        // Relative to what? Kimi runs in the project, the bridge elsewhere.
+        "state_dir" => settings.state_dir.as_ref().is_none_or(|dir| dir.is_absolute()),
         _ => true,
     };
     (!fits).then_some(match setting {
         "grace_seconds" => "expected 0 to 60",
+        "state_dir" => "expected an absolute path, or one that begins with ~/",
         "max_result_chars" => "expected 2000 or more",
         "max_line_bytes" | "max_run_bytes" | "max_prompt_bytes" => "expected 4096 or more",
         _ => "expected 1 to 86400",
@@ -394,6 +418,18 @@ mod tests {
         assert_eq!(settings.kimi_path, Some("/k".into()));
         assert_eq!(loaded.sources["timeout_seconds"], "the command line");
         assert_eq!(loaded.sources["silence_seconds"], "KIMI_BRIDGE_SILENCE_SECONDS");
+    }
+
+    #[test]
+    fn paths_are_read_as_a_shell_would_and_must_lead_somewhere_certain() {
+        let home =
+            Environment { home: "/home/me".into(), ..environment(&[("KIMI_PATH", "~/bin/kimi")]) };
+        let loaded = load(home.clone(), &[("state_dir", "~/kb".into())]).unwrap();
+        assert_eq!(loaded.state_dir(), Path::new("/home/me/kb"));
+        assert_eq!(loaded.settings.kimi_path, Some("/home/me/bin/kimi".into()));
+        let error = load(home, &[("state_dir", "rel".into())]).unwrap_err();
+        let expected = "state_dir: expected an absolute path, or one that begins with ~/";
+        assert_eq!(error.violations[0].expected, expected);
     }
 
     #[test]

@@ -179,8 +179,8 @@ fn nothing_of_the_users_own_runs(real: Real, program: &Path) {
     assert_eq!(World::content_of(&world.project()), before);
     for (request, offered) in model.requests().iter().zip(model.offered_tools()) {
         assert_eq!(offered, tools_of(real));
-        let system = request["messages"][0].to_string();
-        assert!(!system.contains("EVIL"), "{system}");
+        // The project's AGENTS.md is named to kimi-code's model, and read by nobody.
+        assert!(!request["messages"].to_string().contains("EVIL"), "{request}");
     }
     assert_eq!(model.other_requests(), Vec::<String>::new(), "nobody reports home");
     for kept in ["mcp.json", "skills", "AGENTS.md"] {

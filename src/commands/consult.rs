@@ -2,23 +2,22 @@
 
 use std::fmt::Write as _;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
-
+use super::Stop;
 use crate::cli::Consult;
 use crate::consult::Request;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
+use serde_json::{Map, Value, json};
 
-pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &CancellationToken) -> Result<u8> {
+pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u8> {
     let as_json = args.json;
     let work_dir = args.work_dir.clone().unwrap_or_else(|| loaded.environment.current_dir.clone());
     let mut fields = Map::new();
     fields.insert("role".to_owned(), json!(args.role));
     fields.insert("message".to_owned(), json!(args.message));
-    fields.insert("context".to_owned(), read_context(&args.context)?);
+    fields.insert("context".to_owned(), read_context(args.context, stop).await?);
     fields.insert("work_dir".to_owned(), json!(loaded.environment.current_dir.join(work_dir)));
     fields.insert("files".to_owned(), json!(args.files));
     fields.insert("language".to_owned(), json!(args.language));
@@ -39,8 +38,9 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &CancellationToken
     super::show(&result?, as_json)
 }
 
-/// YAML or JSON: the first holds the second.
-fn read_context(path: &Path) -> Result<Value> {
+/// YAML or JSON: the first holds the second. A terminal or a pipe may never say anything, so that
+/// reading is left to a thread which nobody waits for after a signal.
+async fn read_context(path: PathBuf, stop: &Stop) -> Result<Value> {
     let unreadable = |why: String| {
         Error::new(
             Kind::Request,
@@ -48,11 +48,20 @@ fn read_context(path: &Path) -> Result<Value> {
             "`kimi-bridge roles ROLE` prints an example to start from.",
         )
     };
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
+    let from = path.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        if from == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            std::fs::read_to_string(&from)
+        }
+    });
+    let text = tokio::select! {
+        read = reading => read.map_err(|error| unreadable(error.to_string()))?,
+        () = stop.asked.cancelled() => {
+            return Err(Error::new(Kind::Cancelled, "the call was cancelled", "Nothing had been sent."));
+        }
     };
     let text = text.map_err(|error| unreadable(error.to_string()))?;
     serde_yaml::from_str(&text).map_err(|error| unreadable(error.to_string()))

@@ -5,15 +5,14 @@
 
 use std::path::Path;
 
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
-
+use super::Stop;
 use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::Demo;
 use crate::consult::{Request, Role};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{Dialect, Program, program};
 use crate::settings::Loaded;
+use serde_json::json;
 
 const SAMPLE: [(&str, &str); 3] = [
     ("Cargo.toml", include_str!("../../demo/tally/Cargo.toml")),
@@ -21,11 +20,11 @@ const SAMPLE: [(&str, &str); 3] = [
     ("src/store.rs", include_str!("../../demo/tally/src/store.rs")),
 ];
 
-pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &CancellationToken) -> Result<u8> {
+pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> {
     let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
     let project = folder.path().join("tally");
     unpack(&project).map_err(|error| cannot(&error))?;
-    let installed = program::find(&loaded).await;
+    let installed = program::find(&loaded, stop.watch()).await;
     let (program, loaded, asked) = if args.with_kimi {
         let program = installed.clone()?;
         let asked = format!("{} {} is asked", program.dialect, program.version);

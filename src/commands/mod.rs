@@ -16,6 +16,10 @@ use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command};
 use crate::consult::{ConsultResult, Request};
@@ -56,13 +60,13 @@ fn run(cli: Cli) -> Result<u8> {
             )
         })?;
     let code = runtime.block_on(async {
-        let stop = stop_on_signals()?;
+        let stop = Stop::on_signals()?;
         match cli.command {
-            Command::Serve => serve::run(loaded, stop).await,
+            Command::Serve => serve::run(loaded, stop.asked).await,
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
             Command::Roles(args) => roles::run(&args),
             Command::Demo(args) => demo::run(&args, loaded, &stop).await,
-            Command::Status(args) => status::run(&args, &loaded).await,
+            Command::Status(args) => status::run(&args, &loaded, &stop).await,
             Command::StandIn(_) => Ok(0),
         }
     });
@@ -71,28 +75,49 @@ fn run(cli: Cli) -> Result<u8> {
     code
 }
 
+/// The bridge's own words; those of its libraries repeat whole requests, before any redaction.
 fn log_to_stderr(loaded: &Loaded) {
-    let level = if loaded.settings.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    let level = if loaded.settings.debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let ours = Targets::new().with_target("kimi_bridge", level).with_default(LevelFilter::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(ours).init();
     for name in &loaded.unknown {
         tracing::warn!("{name} is no setting of this version");
     }
 }
 
-/// A token that SIGINT, SIGTERM and SIGHUP fire.
-fn stop_on_signals() -> Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let mut signals = signal(kind).map_err(|error| {
-            Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
-        })?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            signals.recv().await;
-            stop.cancel();
-        });
+/// What SIGINT, SIGTERM and SIGHUP ask for.
+struct Stop {
+    /// Fired by the first signal: end what runs, in good order.
+    asked: CancellationToken,
+    /// Fired by the second: whoever sent it does not want to wait.
+    at_once: CancellationToken,
+}
+
+impl Stop {
+    fn on_signals() -> Result<Stop> {
+        let stop = Stop { asked: CancellationToken::new(), at_once: CancellationToken::new() };
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut signals = signal(kind).map_err(|error| {
+                Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
+            })?;
+            let (asked, at_once) = (stop.asked.clone(), stop.at_once.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    if asked.is_cancelled() {
+                        at_once.cancel();
+                    }
+                    asked.cancel();
+                }
+            });
+        }
+        Ok(stop)
     }
-    Ok(stop)
+
+    /// Somebody who waits without being told of progress.
+    fn watch(&self) -> Watch<'_> {
+        Watch { progress: &|_| {}, cancel: &self.asked, closing: &self.at_once }
+    }
 }
 
 /// Consults with a live status line, where standard error is a terminal.
@@ -100,7 +125,7 @@ async fn consult_live(
     request: Request,
     loaded: &Loaded,
     program: Option<Program>,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<ConsultResult> {
     let line = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}") {
@@ -108,8 +133,7 @@ async fn consult_live(
     }
     line.enable_steady_tick(Duration::from_millis(120));
     let progress = |progress: &Progress| line.set_message(progress.to_string());
-    let never = CancellationToken::new();
-    let watch = Watch { progress: &progress, cancel: stop, closing: &never };
+    let watch = Watch { progress: &progress, ..stop.watch() };
     let result = crate::consult::consult(request, loaded, program, watch).await;
     line.finish_and_clear();
     result

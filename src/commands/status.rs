@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
+use super::Stop;
 use super::render::{BOLD, GOOD, WARN, styled};
 use crate::cli;
 use crate::error::Result;
 use crate::kimi::status::{self, Status};
 use crate::settings::Loaded;
 
-pub(super) async fn run(args: &cli::Status, loaded: &Loaded) -> Result<u8> {
-    let status = status::status(loaded).await;
+pub(super) async fn run(args: &cli::Status, loaded: &Loaded, stop: &Stop) -> Result<u8> {
+    let status = status::status(loaded, stop.watch()).await;
     super::print(&if args.json { super::json(&status)? } else { text(&status) })?;
     Ok(0)
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::objects::objects_in;
+use super::role::Role;
 use super::schema::{self, Checker};
 use crate::error::Violation;
 use crate::kimi::text::clean;
@@ -144,24 +145,35 @@ pub struct Reading {
     pub warnings: Vec<String>,
 }
 
-/// Reads the answer in a text.
+/// The most of a text that is searched, bytes from its end: an answer stands there, and a search
+/// costs many times the length of what it goes through.
+const SEARCHED: usize = 1024 * 1024;
+
+/// Reads the answer of this role in a text.
 #[must_use]
-pub fn read(text: &str) -> Reading {
+pub fn read(text: &str, role: Role) -> Reading {
     static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
     let mut fitting: Vec<(Answer, Vec<String>)> = Vec::new();
     let mut misfit = None;
-    for object in objects_in(text) {
+    for object in objects_in(last_bytes(text, SEARCHED)) {
         let mut warnings = object.mended;
         let mut fields = object.fields;
         if !is_meant_as_an_answer(&fields) {
             continue;
         }
-        mend(&mut fields, &mut warnings);
+        mend(&mut fields, role, &mut warnings);
         clean_all(&mut fields);
         let value = Value::Object(fields);
-        let violations = CHECKER.violations(&value);
+        let mut violations = CHECKER.violations(&value);
+        if role == Role::Judge && value.get("verdict").is_none() {
+            violations
+                .push(Violation { pointer: "/verdict".to_owned(), ..none("required and missing") });
+        }
         match serde_json::from_value::<Answer>(value) {
-            Ok(answer) if violations.is_empty() => fitting.push((answer, warnings)),
+            Ok(answer) if violations.is_empty() => {
+                fitting.push((answer, warnings));
+                misfit = None;
+            }
             Err(error) if violations.is_empty() => misfit = Some(vec![none(&error.to_string())]),
             Ok(_) | Err(_) => misfit = Some(violations),
         }
@@ -173,10 +185,25 @@ pub fn read(text: &str) -> Reading {
                 "{count} objects in Kimi's text fit the answer; the last one was used"
             ));
         }
+        if let Some(later) = misfit {
+            let why: Vec<String> = later.iter().map(ToString::to_string).collect();
+            let why = why.join("; ");
+            warnings.push(format!(
+                "a later object in Kimi's text may be meant instead, but does not fit: {why}"
+            ));
+        }
         return Reading { answer: Ok(answer), warnings };
     }
     let why = misfit.unwrap_or_else(|| vec![none("expected a JSON object with `response`")]);
     Reading { answer: Err(why), warnings: Vec::new() }
+}
+
+fn last_bytes(text: &str, limit: usize) -> &str {
+    let mut from = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
 }
 
 const LISTS: [&str; 6] =
@@ -190,7 +217,7 @@ fn is_meant_as_an_answer(fields: &Map<String, Value>) -> bool {
 }
 
 /// Mends the slips that leave no doubt what was meant, and names them.
-fn mend(fields: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+fn mend(fields: &mut Map<String, Value>, role: Role, warnings: &mut Vec<String>) {
     let known = |name: &str| {
         name == "response" || name == "confidence" || name == "verdict" || LISTS.contains(&name)
     };
@@ -200,6 +227,9 @@ fn mend(fields: &mut Map<String, Value>, warnings: &mut Vec<String>) {
         warnings.push(format!("the answer's unknown field `{}` was passed over", clean(&name)));
     }
     fields.retain(|_, value| !value.is_null());
+    if role != Role::Judge && fields.shift_remove("verdict").is_some() {
+        warnings.push("the field `verdict`, which is the judge's, was passed over".to_owned());
+    }
     for name in LISTS {
         make_list(fields, name, name, warnings);
     }
@@ -213,6 +243,11 @@ fn mend(fields: &mut Map<String, Value>, warnings: &mut Vec<String>) {
             {
                 if let Some(citation) = citation.as_object_mut() {
                     citation.retain(|_, value| !value.is_null());
+                    for name in ["line_start", "line_end"] {
+                        if let Some(line) = citation.get_mut(name) {
+                            whole(line);
+                        }
+                    }
                 }
             }
         }
@@ -223,6 +258,17 @@ fn mend(fields: &mut Map<String, Value>, warnings: &mut Vec<String>) {
     if let Some(number @ Value::Number(_)) = fields.get_mut("confidence") {
         warnings.push("mended: `confidence` was a number".to_owned());
         *number = Value::String(number.to_string());
+    }
+}
+
+/// 10.0 is a whole number to a schema, and none to the reader.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+fn whole(number: &mut Value) {
+    if let Some(float) = number.as_f64().filter(|_| number.is_f64())
+        && float.fract() == 0.0
+        && (0.0..f64::from(u32::MAX)).contains(&float)
+    {
+        *number = Value::from(float as u32);
     }
 }
 
@@ -281,7 +327,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &Answer, warnings: &[&str]) {
-        let reading = read(text);
+        let reading = read(text, Role::Skeptic);
         assert_eq!(reading.answer.as_ref(), Ok(expected), "{text}");
         assert_eq!(reading.warnings, warnings, "{text}");
     }
@@ -322,7 +368,27 @@ mod tests {
             &["2 objects in Kimi's text fit the answer; the last one was used"],
         );
         let broken = json!({"response": "broken", "findings": "none"});
-        check(&format!("{}\n{broken}", oldest()), &oldest_answer(), &[]);
+        check(
+            &format!("{}\n{broken}", oldest()),
+            &oldest_answer(),
+            &[
+                "a later object in Kimi's text may be meant instead, but does not fit: /findings: expected an array, \
+               found a string",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_verdict_is_the_judges_and_a_judge_needs_one() {
+        let mut object = oldest();
+        object["verdict"] = json!("reject");
+        check(
+            &object.to_string(),
+            &oldest_answer(),
+            &["the field `verdict`, which is the judge's, was passed over"],
+        );
+        let why = read(&oldest().to_string(), Role::Judge).answer.unwrap_err();
+        assert_eq!(why[0].to_string(), "/verdict: required and missing");
     }
 
     #[test]
@@ -341,7 +407,7 @@ mod tests {
         };
         check(
             r#"{"response": "No.", "findings": {"severity": "minor", "claim": "c", "failure_scenario": null,
-                "citations": {"path": "a.rs", "line_start": 1, "quote": "x"},},
+                "citations": {"path": "a.rs", "line_start": 1.0, "quote": "x"},},
                 "key_risks": "r", "alternatives": ["a",], "confidence": 0.9, "mood": "grim",}"#,
             &Answer { findings: vec![finding], confidence: "0.9".into(), ..oldest_answer() },
             &[
@@ -358,8 +424,12 @@ mod tests {
     #[test]
     fn anything_else_is_no_answer_and_says_why() {
         let check = |text: &str, expected: &[&str]| {
-            let why: Vec<_> =
-                read(text).answer.unwrap_err().iter().map(ToString::to_string).collect();
+            let why: Vec<_> = read(text, Role::Skeptic)
+                .answer
+                .unwrap_err()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             assert_eq!(why, expected, "{text}");
         };
         check("I would not ship it.", &["/: expected a JSON object with `response`"]);
@@ -426,7 +496,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn answer()(response in text(), verdict in proptest::option::of(verdict()),
+        fn answer()(response in text(), verdict in verdict().prop_map(Some),
             findings in proptest::collection::vec(claim(), 0..3),
             lists in (texts(), texts(), texts(), texts(), texts()), confidence in text()) -> Answer {
             let (key_risks, assumptions, alternatives, survived, not_examined) = lists;
@@ -439,12 +509,12 @@ mod tests {
         fn every_valid_answer_comes_back_whole(answer in answer(), before in "[a-z .\n`]{0,20}", pretty: bool) {
             let json = if pretty { serde_json::to_string_pretty(&answer) } else { serde_json::to_string(&answer) };
             let text = format!("{before}\n```json\n{}\n```\n", json.unwrap());
-            prop_assert_eq!(read(&text), Reading { answer: Ok(answer), warnings: vec![] });
+            prop_assert_eq!(read(&text, Role::Judge), Reading { answer: Ok(answer), warnings: vec![] });
         }
 
         #[test]
         fn no_text_makes_the_reader_panic(text in "\\PC{0,200}|([{}\\[\\]\",:a1 ]|\"response\": |\"findings\": ){0,80}") {
-            let reading = read(&text);
+            let reading = read(&text, Role::Skeptic);
             prop_assert!(reading.answer.is_ok() || reading.answer.is_err_and(|why| !why.is_empty()));
         }
     }

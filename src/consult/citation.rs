@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer::Quote;
 
@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 const MIN_MOVED: usize = 4;
 
 /// Whether a citation holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The quote stands at those lines, and Kimi read the file.
@@ -35,19 +35,6 @@ pub enum Status {
 }
 
 impl Status {
-    /// The name on the wire.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Status::Verified => "verified",
-            Status::Moved => "moved",
-            Status::NotInTrace => "not_in_trace",
-            Status::Mismatch => "mismatch",
-            Status::Missing => "missing",
-            Status::Outside => "outside",
-        }
-    }
-
     /// Whether a finding may rest on it.
     #[must_use]
     pub fn grounds(self) -> bool {
@@ -59,7 +46,7 @@ impl Status {
 }
 
 /// A citation that has been checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Citation {
     /// Relative to the project where the file is in it, else as Kimi named it.
     pub path: String,
@@ -195,12 +182,14 @@ impl Folded {
         if quote.is_empty() {
             return None;
         }
+        let short = quote.chars().count() < MIN_MOVED;
         if let Some((start, end)) = cited
             && self.between(start, end).is_some_and(|text| text.contains(&quote))
+            && !(short && end > start)
         {
             return Some(Place { line_start: start, line_end: end, as_cited: true });
         }
-        if quote.chars().count() < MIN_MOVED {
+        if short {
             return None;
         }
         let places = self.text.match_indices(&quote).map(|(at, _)| Place {
@@ -216,6 +205,9 @@ impl Folded {
         let first = usize::try_from(start).ok()?.checked_sub(1)?;
         let from = *self.lines.get(first)?;
         let after = usize::try_from(end.max(start)).ok()?;
+        if after > self.lines.len() {
+            return None;
+        }
         let to = self.lines.get(after).copied().unwrap_or(self.text.len());
         self.text.get(from..to)
     }
@@ -312,6 +304,8 @@ mod tests {
         project.check("a.rs", None, "fn main() {", (Moved, at(3, 3)));
         project.check("a.rs", at(6, 6), "}", (Verified, at(6, 6)));
         project.check("a.rs", at(1, 1), "}", (Mismatch, at(1, 1)));
+        project.check("a.rs", at(1, 6), "}", (Mismatch, at(1, 6)));
+        project.check("a.rs", at(1, 4_000_000_000), "fn main() {", (Moved, at(3, 3)));
         project.check("a.rs", at(4, 4), "let total = add(2,", (Mismatch, at(4, 4)));
         project.check("a.rs", at(4, 4), " ", (Mismatch, at(4, 4)));
         project.check("crlf.txt", at(2, 3), "second line\nthird line", (Verified, at(2, 3)));

@@ -5,10 +5,12 @@ pub mod answer;
 pub mod citation;
 pub mod objects;
 pub mod prompt;
+pub mod record;
 pub mod request;
 pub mod result;
 pub mod role;
 pub mod schema;
+pub mod thread;
 
 pub use self::request::{Context, Request};
 pub use self::result::ConsultResult;
@@ -31,11 +33,12 @@ pub async fn consult(
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let context = Context::check(request, loaded)?;
-    let prompt = Redactor::built_in().redact(&prompt::prompt(&context, loaded)?);
+    let redactor = Redactor::built_in();
+    let (context, secrets) = Context::check(request, loaded)?.without_secrets(redactor);
+    let prompt = redactor.redact(&prompt::prompt(&context, loaded)?);
     let program = match program {
         Some(program) => program,
-        None => kimi::program::find(loaded).await?,
+        None => kimi::program::find(loaded, watch).await?,
     };
     let question = Question {
         system_prompt: prompt::SYSTEM_PROMPT,
@@ -45,8 +48,11 @@ pub async fn consult(
         resume: None,
         timeout_seconds: context.timeout_seconds,
     };
-    let reply = kimi::ask(loaded, &program, question, watch).await?;
-    let origin = Origin { context, program, redactions: prompt.count() };
+    let reply = kimi::ask(loaded, &program, question, watch).await.map_err(|mut error| {
+        result::shorten_error(&mut error, context.max_result_chars);
+        error
+    })?;
+    let origin = Origin { context, program, redactions: secrets + prompt.count() };
     // Checking reads files; the thread that speaks the protocol does not wait for a disk.
     let checked = tokio::task::spawn_blocking(move || ConsultResult::new(reply, &origin)).await;
     checked.map_err(|error| {

@@ -9,7 +9,6 @@ use minijinja::value::{Serde, Value as Jinja, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 use super::request::Context;
-use super::role::Role;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
@@ -84,12 +83,8 @@ fn render(context: &Context, mark: &str) -> Result<String> {
         files => context.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         language => context.language.clone().unwrap_or_default(),
     };
-    let template = environment.get_template(template_of(role)).map_err(|error| at_fault(&error))?;
+    let template = environment.get_template(role.name()).map_err(|error| at_fault(&error))?;
     template.render(values).map_err(|error| at_fault(&error))
-}
-
-fn template_of(role: Role) -> &'static str {
-    role.name()
 }
 
 /// Data as plain text: a text as it is, a list as numbered items, a record as `name: value` lines.
@@ -133,6 +128,7 @@ fn at_fault(error: &dyn std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consult::role::Role;
 
     fn context(role: Role) -> Context {
         let example = role.example();

@@ -3,11 +3,12 @@
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::role::{Role, RoleContext};
 use super::schema::Checker;
 use crate::error::{Error, Kind, Result, Violation};
+use crate::redact::Redactor;
 use crate::settings::{Loaded, Mode, nearest};
 
 /// What the caller sent: a flat object, untrusted.
@@ -34,17 +35,29 @@ pub struct Context {
 }
 
 impl Context {
+    /// The same without the secrets in the caller's words, and how many there were.
+    #[must_use]
+    pub fn without_secrets(mut self, redactor: &Redactor) -> (Context, usize) {
+        let mut words = json!({"message": self.message, "about": self.about});
+        let count = redactor.redact_all(&mut words);
+        let role = self.about.role();
+        if let (Some(message), Ok(about)) =
+            (words["message"].as_str(), role.read_context(words["about"].clone()))
+        {
+            message.clone_into(&mut self.message);
+            self.about = about;
+        }
+        (self, count)
+    }
+
     /// Checks a request, whole, before anything is spawned.
     ///
     /// # Errors
     /// [`Kind::Request`] with every violation at once, and an example for the role.
     pub fn check(request: Request, loaded: &Loaded) -> Result<Context> {
         let mut fields = request.0;
-        // Some hosts send every optional field, as null.
         fields.retain(|_, value| !value.is_null());
-        if let Some(Value::Object(context)) = fields.get_mut("context") {
-            context.retain(|_, value| !value.is_null());
-        }
+        fields.values_mut().for_each(tidy);
         let role = fields.get("role").cloned().map_or(Ok(Role::default()), serde_json::from_value);
         let known_role = role.as_ref().copied().unwrap_or_default();
         let fields = Value::Object(fields);
@@ -88,6 +101,20 @@ impl Context {
                 .and_then(|limit| usize::try_from(limit).ok())
                 .unwrap_or(loaded.settings.max_result_chars),
         })
+    }
+}
+
+/// Some hosts send every optional field, as null; and a NUL, which a pasted log may hold, can be no
+/// part of an argument.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{2400}"),
+        Value::Array(values) => values.iter_mut().for_each(tidy),
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(tidy);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -145,6 +172,9 @@ impl Place {
                 work_dir.display()
             )));
         }
+        if work_dir.display().to_string().contains(char::is_control) {
+            return Err(refused("expected a path without control characters".to_owned()));
+        }
         let mut files = Vec::new();
         let mut violations = Vec::new();
         for (at, file) in fields["files"].as_array().into_iter().flatten().enumerate() {
@@ -162,6 +192,9 @@ impl Place {
 fn inside(work_dir: &Path, file: &Path) -> std::result::Result<PathBuf, String> {
     let outside = || format!("expected a path inside the project {}", work_dir.display());
     let path = work_dir.join(file);
+    if path.display().to_string().contains(char::is_control) {
+        return Err("expected a path without control characters".to_owned());
+    }
     match path.canonicalize() {
         Ok(real) => real.strip_prefix(work_dir).map(Path::to_owned).map_err(|_| outside()),
         Err(_) if file.components().any(|part| part == Component::ParentDir) => Err(outside()),
@@ -189,8 +222,6 @@ fn refusal(violations: Vec<Violation>, role: Role) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::settings::{Environment, load};
 
@@ -226,8 +257,10 @@ mod tests {
     #[test]
     fn a_request_that_fits_becomes_a_context() {
         let project = project();
-        let changes =
-            json!({"files": ["src/store.rs", "src"], "language": null, "timeout_seconds": 60});
+        let mut about = Role::Skeptic.example()["context"].clone();
+        about["constraints"] = Value::Null;
+        let changes = json!({"files": ["src/store.rs", "src"], "language": null, "timeout_seconds": 60,
+            "context": about, "message": "a\0b"});
         let context = Context::check(request(&changes), &project.loaded).unwrap();
         assert_eq!(
             context.work_dir,
@@ -235,6 +268,7 @@ mod tests {
         );
         assert_eq!(context.files, [PathBuf::from("src/store.rs"), "src".into()]);
         assert_eq!((context.language, context.timeout_seconds), (None, Some(60)));
+        assert_eq!(context.message, "a\u{2400}b");
         assert_eq!((context.max_result_chars, context.about.role()), (40_000, Role::Skeptic));
     }
 

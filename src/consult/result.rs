@@ -1,27 +1,33 @@
 //! Answer ─► `ConsultResult`: what the caller gets, checked against the disk and the trace.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::answer::{Answer, Claim, Score, Severity, Verdict};
 use super::citation::{Citation, Citations};
 use super::request::Context;
 use super::role::RoleContext;
+use super::thread::{Stance, State};
+use crate::error::Error;
 use crate::kimi::text::first_chars;
-use crate::kimi::{Dialect, Evidence, Program, Reply};
+use crate::kimi::{self, Dialect, Evidence, Program};
 
 /// Characters of Kimi's text in `raw_response_preview`.
 const PREVIEW_CHARS: usize = 500;
 
 /// What a consultation brought.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsultResult {
     /// Whether Kimi's answer could be read; if not, `response` is its text as it came
     pub parse_ok: bool,
     /// The verdict, and what you must know to act on it
     pub response: String,
+    /// In rounds 2 and 3: what Kimi makes of each rejection
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replies: Vec<Reply>,
     /// The judge's choice
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Choice>,
     /// What is wrong, the most severe first; grounded ones first of the same severity
     pub findings: Vec<Finding>,
@@ -43,6 +49,9 @@ pub struct ConsultResult {
     pub incomplete_trace: bool,
     /// The first 500 characters of Kimi's text
     pub raw_response_preview: String,
+    /// Where the argument stands, and what to do next
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<Standing>,
     /// What produced this answer
     pub provenance: Provenance,
     /// What to bear in mind about this answer
@@ -50,7 +59,7 @@ pub struct ConsultResult {
 }
 
 /// One point of the answer.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// `F1`, `F2`…
     pub id: String,
@@ -68,18 +77,51 @@ pub struct Finding {
     pub grounded: bool,
 }
 
+/// Kimi's answer to one rejection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reply {
+    /// The finding
+    pub finding: String,
+    /// `withdraw`, `refine` or `maintain`
+    pub stance: Stance,
+    /// Why; for a withdrawal, the fact that changed its mind
+    pub because: String,
+    /// It gave in without naming such a fact
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capitulated: bool,
+}
+
+/// Where the argument stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Standing {
+    /// The thread's id; a later call names it as `thread_id`
+    pub id: String,
+    /// The round that this answer belongs to
+    pub round: u8,
+    /// Where the thread stands
+    pub state: State,
+    /// What you must do now, in one sentence
+    pub next: String,
+    /// The findings that you must answer
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<String>,
+}
+
 /// What the judge chose.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Choice {
     /// The option's name, as the caller gave it; absent when none is acceptable
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winner: Option<String>,
     /// Every option by every criterion, 0 to 10
     pub scores: Vec<Score>,
+    /// Whether the winner changed with the order of the options; then there is none
+    #[serde(default)]
+    pub contested: bool,
 }
 
 /// Which program, version and session produced an answer, and how long it took.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Provenance {
     /// `kimi-code` or `kimi-cli`
     pub dialect: Dialect,
@@ -97,7 +139,7 @@ pub struct Provenance {
 }
 
 /// What the kernel enforced while Kimi ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sandbox {
     /// Nothing: the tool list, the private home and the environment held alone.
@@ -118,8 +160,8 @@ pub struct Origin {
 impl ConsultResult {
     /// Puts an answer and the run that brought it together. Reads the cited files.
     #[must_use]
-    pub fn new(reply: Reply, origin: &Origin) -> ConsultResult {
-        let reading = super::answer::read(&reply.text);
+    pub fn new(reply: kimi::Reply, origin: &Origin) -> ConsultResult {
+        let reading = super::answer::read(&reply.text, origin.context.about.role());
         let mut warnings = reply.warnings;
         warnings.extend(reading.warnings);
         if reply.seen.not_kept > 0 {
@@ -139,6 +181,7 @@ impl ConsultResult {
         let result = ConsultResult {
             parse_ok,
             response: answer.response,
+            replies: Vec::new(),
             verdict,
             findings,
             key_risks: answer.key_risks,
@@ -150,6 +193,7 @@ impl ConsultResult {
             evidence: reply.seen.evidence,
             incomplete_trace: reply.seen.incomplete,
             raw_response_preview: first_chars(&reply.text, PREVIEW_CHARS).to_owned(),
+            thread: None,
             provenance: Provenance {
                 dialect: origin.program.dialect,
                 version: origin.program.version.clone(),
@@ -202,6 +246,30 @@ impl ConsultResult {
     }
 }
 
+/// Shortens what an error kept of a run, so that the error fits where a result would.
+pub fn shorten_error(error: &mut Error, limit: usize) {
+    let size = |error: &Error| error.text().chars().count();
+    for keep in [200, 60, 0] {
+        if size(error) <= limit {
+            return;
+        }
+        for summary in
+            evidence_of(error).into_iter().flatten().filter_map(|call| call.get_mut("summary"))
+        {
+            *summary = first_chars(summary.as_str().unwrap_or_default(), keep).into();
+        }
+    }
+    while size(error) > limit {
+        let Some(calls) = evidence_of(error).filter(|calls| !calls.is_empty()) else { return };
+        let half = calls.len() / 2;
+        calls.truncate(half);
+    }
+}
+
+fn evidence_of(error: &mut Error) -> Option<&mut Vec<Value>> {
+    error.partial.as_mut()?.get_mut("evidence")?.as_array_mut()
+}
+
 fn findings(claims: Vec<Claim>, citations: &mut Citations<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = claims
         .into_iter()
@@ -232,13 +300,14 @@ fn choice(verdict: Verdict, about: &RoleContext, warnings: &mut Vec<String>) -> 
     {
         warnings.push(format!("the winner `{winner}` is none of the options"));
     }
-    Choice { winner: verdict.winner, scores: verdict.scores }
+    Choice { winner: verdict.winner, scores: verdict.scores, contested: false }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -270,7 +339,7 @@ mod tests {
             summary: "s".repeat(800),
             ok: true,
         });
-        let reply = Reply {
+        let reply = kimi::Reply {
             text: text.to_owned(),
             seen: Seen { evidence: evidence.collect(), ..Seen::default() },
             session_id: Some("s1".into()),
@@ -303,8 +372,28 @@ mod tests {
     }
 
     #[test]
+    fn a_long_error_gives_up_evidence_too() {
+        let call = json!({"tool": "ReadFile", "summary": "s".repeat(800)});
+        let mut error = Error {
+            partial: Some(json!({"response": "so far", "evidence": vec![call; 300]})),
+            ..Error::new(crate::error::Kind::TimedOut, "m", "h")
+        };
+        shorten_error(&mut error, 2_000);
+        assert!(error.text().len() <= 2_000);
+        assert_eq!(error.partial.unwrap()["response"], "so far");
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_holds_no_answer_is_handed_on_whole(text in "[^{]{0,200}") {
+            let result = made(&text, 0, 40_000);
+            prop_assert_eq!((result.parse_ok, result.response), (false, text));
+        }
+    }
+
+    #[test]
     fn a_long_result_gives_up_evidence_first_and_findings_never() {
-        let answer = json!({"response": "r", "findings": [{"severity": "note", "claim": "c".repeat(1_000)}]});
+        let answer = json!({"response": "r", "verdict": {}, "findings": [{"severity": "note", "claim": "c".repeat(1_000)}]});
         let result = made(&answer.to_string(), 40, 6_000);
         assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
         assert_eq!((result.findings[0].claim.len(), result.evidence.len()), (1_000, 40));

@@ -79,6 +79,7 @@ pub fn of_context(role: Role) -> Value {
 pub fn of_request(role: Role) -> Value {
     let mut schema = request_frame();
     schema["properties"]["context"] = of_context(role);
+    schema["properties"]["language"]["pattern"] = json!(r"^[\p{L}\p{M} ()-]+$");
     schema["properties"]["message"]["pattern"] = json!(r"\S");
     schema["required"] = json!(["message", "context"]);
     schema
@@ -290,6 +291,9 @@ fn expected(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
             format!("expected one of {}, found {}", options.join(", "), short(error.instance()))
         }
         ValidationErrorKind::MinItems { limit } => format!("expected {limit} or more items"),
+        ValidationErrorKind::Pattern { pattern } if pattern.starts_with('^') => {
+            "expected the name of a language".to_owned()
+        }
         ValidationErrorKind::MinLength { .. } | ValidationErrorKind::Pattern { .. } => {
             "expected a text that is not blank".to_owned()
         }

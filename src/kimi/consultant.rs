@@ -28,6 +28,8 @@ pub struct Consultant {
     pub linked: Vec<String>,
     /// The files that it gets a copy of.
     pub copied: Vec<String>,
+    /// What must not lie in it when a run starts.
+    pub removed: Vec<String>,
 }
 
 /// One reading tool, in the bridge's words and in each dialect's.
@@ -41,6 +43,13 @@ pub struct Tool {
 }
 
 impl Tool {
+    /// How this dialect's stream names the tool.
+    #[must_use]
+    pub fn when_called(&self, dialect: Dialect) -> &str {
+        let name = self.in_agent_file(dialect);
+        name.rsplit(':').next().unwrap_or(name)
+    }
+
     /// How this dialect's agent file names the tool.
     #[must_use]
     pub fn in_agent_file(&self, dialect: Dialect) -> &str {

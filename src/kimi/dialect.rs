@@ -5,6 +5,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::consultant::consultant;
+use super::text::{clean, first_chars};
+
 /// Which of the two CLIs a program is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -46,7 +49,7 @@ impl Dialect {
     #[must_use]
     pub fn identify(output: &str) -> Identity {
         if let Some(version) = output.lines().find_map(|line| line.strip_prefix("kimi, version ")) {
-            let version = version.trim().to_owned();
+            let version = first_chars(clean(version).trim(), 40).to_owned();
             return if is_retirement_notice(output) {
                 Identity::Retired(version)
             } else {
@@ -85,11 +88,9 @@ impl Dialect {
     /// A tool's name in the one vocabulary of [`super::Evidence`]; unknown names stay.
     #[must_use]
     pub fn common_tool_name(self, name: &str) -> &str {
-        match (self, name) {
-            (Dialect::KimiCode, "Read") => "ReadFile",
-            (Dialect::KimiCode, "WebSearch") => "SearchWeb",
-            (Dialect::KimiCode | Dialect::KimiCli, other) => other,
-        }
+        let tools = &consultant().tools;
+        let known = tools.iter().find(|tool| tool.when_called(self) == name);
+        known.map_or(name, |tool| tool.name.as_str())
     }
 
     /// Whether a tool's result says that it did what was asked.

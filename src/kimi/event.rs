@@ -3,11 +3,13 @@
 
 use serde_json::{Map, Value};
 
+use super::text::{clean, first_chars};
+
 /// One step of Kimi's stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The program said which version it is.
-    Version(String),
+    /// The program said that it runs.
+    Started,
     /// The model spoke, called tools, or both.
     Assistant {
         /// What it said; thinking is not part of it. `None` when it only called tools.
@@ -48,8 +50,6 @@ pub struct Call {
 pub struct Retry {
     /// The HTTP status, where there was one.
     pub status: Option<u64>,
-    /// The CLI's name for the error, such as `APIProviderRateLimitError`.
-    pub error_name: String,
     /// The service's words.
     pub message: String,
     /// The attempt that comes next.
@@ -95,12 +95,11 @@ fn from_object(object: &Map<String, Value>) -> Event {
 
 fn from_meta(object: &Map<String, Value>) -> Event {
     match text_at(object, "type") {
-        "system.version" => Event::Version(text_at(object, "version").to_owned()),
+        "system.version" => Event::Started,
         "session.resume_hint" => Event::Session(text_at(object, "session_id").to_owned()),
         "turn.step.retrying" => Event::Retrying(Retry {
             status: object.get("status_code").and_then(Value::as_u64),
-            error_name: text_at(object, "error_name").to_owned(),
-            message: text_at(object, "error_message").to_owned(),
+            message: clean(text_at(object, "error_message")).into_owned(),
             next_attempt: object.get("next_attempt").and_then(Value::as_u64).unwrap_or_default(),
             max_attempts: object.get("max_attempts").and_then(Value::as_u64).unwrap_or_default(),
             delay_ms: object.get("delay_ms").and_then(Value::as_f64).map_or(0, whole_ms),
@@ -161,8 +160,8 @@ fn text_at<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn brief(text: &str) -> &str {
-    super::text::first_chars(text, 60)
+fn brief(text: &str) -> String {
+    first_chars(&clean(text), 60).to_owned()
 }
 
 #[cfg(test)]
@@ -209,7 +208,6 @@ mod tests {
                 "error_message": "429 slow down", "status_code": 429}),
             &Event::Retrying(Retry {
                 status: Some(429),
-                error_name: "APIProviderRateLimitError".into(),
                 message: "429 slow down".into(),
                 next_attempt: 2,
                 max_attempts: 3,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::dialect::Dialect;
@@ -23,7 +23,7 @@ const MAX_CALLS: usize = 1_000;
 const MAX_SHOWN: usize = 2_000;
 
 /// One tool call of Kimi's and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// `ReadFile`, `Glob`, `Grep`, `SearchWeb` or `FetchURL`; any other name is a call that was refused.
     pub tool: String,
@@ -70,11 +70,14 @@ impl Trace {
         }
     }
 
-    /// Takes a call. One that is known already only fills in what the first line left open:
-    /// kimi-code repeats a call that is still running.
+    /// Takes a call. One that is still running only fills in what the first line left open, since
+    /// kimi-code repeats such calls; the id of one that was answered may come again with another
+    /// turn, and then is another call.
     pub fn call(&mut self, call: Call) {
         let args = bounded_fields(call.args);
-        if let Some(&known) = self.index.get(&call.id) {
+        if let Some(&known) = self.index.get(&call.id)
+            && !self.answered.contains(&known)
+        {
             if self.calls[known].args.is_empty() {
                 self.calls[known].args = args;
             }
@@ -93,7 +96,7 @@ impl Trace {
         let at = self.calls.len();
         self.calls.push(Evidence {
             tool: clean(self.dialect.common_tool_name(&call.name)).into_owned(),
-            tool_call_id: call.id.clone(),
+            tool_call_id: clean(&call.id).into_owned(),
             args,
             summary: String::new(),
             ok: false,
@@ -125,10 +128,11 @@ impl Trace {
             let path = call.args.get("path").and_then(Value::as_str);
             match call.tool.as_str() {
                 "ReadFile" => self.shown.extend(path.map(str::to_owned)),
-                "Grep" => {
-                    self.shown.extend(path.map(str::to_owned));
-                    self.shown.extend(files_of_a_search(text));
+                // A search in one file gives its lines without the file's name.
+                "Grep" if begins_with_a_line_number(text) => {
+                    self.shown.extend(path.map(str::to_owned))
                 }
+                "Grep" => self.shown.extend(files_of_a_search(text)),
                 _ => {}
             }
         }
@@ -247,8 +251,14 @@ fn files_of_a_search(text: &str) -> impl Iterator<Item = String> {
     files.filter(|file| !file.is_empty() && file.len() < 1024)
 }
 
+fn begins_with_a_line_number(text: &str) -> bool {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    rest.len() < text.len() && rest.starts_with([':', '-'])
+}
+
 fn bounded_fields(args: Map<String, Value>) -> Map<String, Value> {
-    args.into_iter().take(32).map(|(key, value)| (key, bounded(value))).collect()
+    let key = |key: String| first_chars(&clean(&key), 100).to_owned();
+    args.into_iter().take(32).map(|(name, value)| (key(name), bounded(value))).collect()
 }
 
 fn bounded(args: Value) -> Value {
@@ -336,7 +346,31 @@ mod tests {
         trace.call(call("a", "Grep", json!({"pattern": "x", "path": "src"})));
         trace.result("a", "src/store-v2.rs:17:  x\nsrc/main.rs-4-  y\nsrc/lib.rs");
         let shown: Vec<_> = trace.finish().shown.into_iter().collect();
-        assert_eq!(shown, ["src", "src/lib.rs", "src/main.rs", "src/store-v2.rs"]);
+        assert_eq!(shown, ["src/lib.rs", "src/main.rs", "src/store-v2.rs"]);
+    }
+
+    #[test]
+    fn a_search_in_one_file_shows_that_file_when_it_finds_something() {
+        for (result, expected) in
+            [("17:  x\n18-  y", vec!["a.rs"]), ("No matches found", vec!["No matches found"])]
+        {
+            let mut trace = Trace::new(Dialect::KimiCode);
+            trace.call(call("a", "Grep", json!({"pattern": "x", "path": "a.rs"})));
+            trace.result("a", result);
+            assert_eq!(trace.finish().shown.into_iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn an_id_that_comes_again_after_its_result_is_another_call() {
+        let mut trace = Trace::new(Dialect::KimiCli);
+        for path in ["a.rs", "b.rs", "c.rs"] {
+            trace.call(call("call_0", "ReadFile", json!({"path": path})));
+            trace.result("call_0", path);
+        }
+        let seen = trace.finish();
+        assert_eq!((seen.evidence.len(), seen.incomplete), (3, false));
+        assert_eq!(seen.shown.into_iter().collect::<Vec<_>>(), ["a.rs", "b.rs", "c.rs"]);
     }
 
     #[test]

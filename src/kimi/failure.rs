@@ -12,6 +12,8 @@ use super::program::{INSTALL_HINT, retired};
 use super::text::{clean, first_chars};
 use crate::error::{Error, Kind};
 
+/// kimi-cli's exit code for what may pass by itself.
+pub(super) const MAY_PASS: i32 = 75;
 /// The most of the service's words that a message repeats, characters.
 const WORDS: usize = 400;
 
@@ -36,12 +38,12 @@ pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
     if is_retirement_notice(&plain) || is_retirement_notice(ending.stderr) {
         return retired(program);
     }
-    let line = error_line(ending.stderr);
-    let mut words = if line.is_empty() { plain } else { line.to_owned() };
-    if words.trim().is_empty() {
-        words = ending.retry.map(|retry| retry.message.clone()).unwrap_or_default();
-    }
-    let kind = kind_of(&words, ending);
+    let (error_line, last_line) = lines_of(ending.stderr);
+    let retry = ending.retry.map(|retry| retry.message.as_str()).unwrap_or_default();
+    // In the order in which they are believed: other lines of standard error may be mere warnings.
+    let all = [error_line, &plain, last_line, retry];
+    let words = all.into_iter().find(|words| !words.trim().is_empty()).unwrap_or_default();
+    let kind = kind_of(&all.join("\n"), ending);
     let shown = first_chars(clean(words.trim()).trim(), WORDS).to_owned();
     let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
     let message = match (kind, shown.is_empty()) {
@@ -57,8 +59,8 @@ pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
     Error::new(kind, message, hint(kind))
 }
 
-/// The last line that says `error:`, else the last line that says anything.
-fn error_line(stderr: &str) -> &str {
+/// The last line that says `error:`, and the last line that says anything.
+fn lines_of(stderr: &str) -> (&str, &str) {
     let mut lines = stderr.lines().rev().filter(|line| {
         let line = line.trim();
         !(line.is_empty()
@@ -66,7 +68,7 @@ fn error_line(stderr: &str) -> &str {
             || line.starts_with("To resume this session:"))
     });
     let last = lines.clone().next().unwrap_or_default();
-    lines.find(|line| line.trim_start().starts_with("error:")).unwrap_or(last)
+    (lines.find(|line| line.trim_start().starts_with("error:")).unwrap_or_default(), last)
 }
 
 fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
@@ -92,6 +94,9 @@ fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
     ]) {
         return Kind::Quota;
     }
+    if says(&["max number of steps", "max_steps_exceeded"]) {
+        return Kind::StepLimit;
+    }
     if says(&["empty response"]) {
         return Kind::EmptyAnswer;
     }
@@ -110,16 +115,15 @@ fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
     if says(&["provider.connection_error", "connection error", "provider.api_error", "timed out"]) {
         return Kind::Unavailable;
     }
-    // kimi-cli's code for what may pass by itself.
-    if ending.code == Some(75) {
+    if ending.code == Some(MAY_PASS) {
         return Kind::Unavailable;
     }
     if ending.code == Some(0) {
         return Kind::EmptyAnswer;
     }
     match ending.retry.map(|retry| retry.status) {
-        Some(Some(429)) if words.is_empty() => Kind::RateLimited,
-        Some(_) if words.is_empty() => Kind::Unavailable,
+        Some(Some(429)) if words.trim().is_empty() => Kind::RateLimited,
+        Some(_) if words.trim().is_empty() => Kind::Unavailable,
         _ => Kind::Crashed,
     }
 }
@@ -151,10 +155,17 @@ pub fn hint(kind: Kind) -> &'static str {
         Kind::Stalled => {
             "Ask again. If Kimi does work in a terminal, raise `silence_seconds` or `first_line_seconds`."
         }
+        Kind::StepLimit => {
+            "Raise or remove `max_steps_per_turn` in Kimi's config.toml, or ask about a smaller part."
+        }
         Kind::TooMuchOutput => "Ask about a smaller part, or raise `max_run_bytes`.",
         Kind::Cancelled => "Nothing is left running; ask again when you want the answer.",
         Kind::Spawn => "Check that the program can be started by hand.",
         Kind::KimiMissing | Kind::KimiRetired => INSTALL_HINT,
+        Kind::Ledger => {
+            "Free disk space or mend the file's rights; `state_dir` moves the ledger elsewhere."
+        }
+        Kind::Round => "Look the thread up and answer what is open.",
         Kind::Request => "Mend what is listed and call again.",
         Kind::Settings => "Mend what is listed; README.md describes every setting.",
     }
@@ -199,6 +210,25 @@ mod tests {
             (
                 Kind::Unavailable,
                 "the service failed or could not be reached: provider.connection_error: Connection error.",
+            ),
+        );
+        check(
+            1,
+            "/lib/x.py:1: SyntaxWarning: return in finally",
+            &["Error code: 401 - {'error': {'message': 'Invalid Authentication'}}"],
+            (
+                Kind::BadKey,
+                "the service refused the key or login: Error code: 401 - {'error': {'message': 'Invalid \
+                 Authentication'}}",
+            ),
+        );
+        check(
+            1,
+            "",
+            &["Max number of steps reached: 3"],
+            (
+                Kind::StepLimit,
+                "Kimi used up its steps before it answered: Max number of steps reached: 3",
             ),
         );
         check(

@@ -5,20 +5,28 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 use crate::error::{Error, Kind, Result};
 
-/// Makes a folder and its parents, readable by nobody else.
+/// Makes a folder and its parents; what is made is readable by nobody else.
+///
+/// # Errors
+/// [`Kind::Spawn`] with the path.
+pub fn make(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| cannot("make", path, &error))
+}
+
+/// The same for a folder of the bridge's own: one that stands there already is closed to others too.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the path.
 pub fn make_private(path: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| cannot("make", path, &error))
+    make(path)?;
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    closed.map_err(|error| cannot("close", path, &error))
 }
 
 /// Writes a file that nobody else can read, all of it or not at all: another server may be reading
@@ -40,17 +48,54 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The folder of one run, gone when the run is over.
+#[derive(Debug)]
+pub struct RunFolder {
+    folder: TempDir,
+    /// Held as long as the bridge lives; a folder whose lock is free was left behind by a bridge that
+    /// was killed.
+    _lock: fs::File,
+}
+
+impl RunFolder {
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// The lock of a run's folder.
+const LOCK: &str = "lock";
+
+/// Makes the folder of one run, and removes those that were left behind.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the path.
-pub fn for_one_run(state_dir: &Path) -> Result<TempDir> {
+pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
     let runs = state_dir.join("runs");
     make_private(&runs)?;
-    tempfile::Builder::new()
+    let made = tempfile::Builder::new()
         .prefix("run-")
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&runs)
-        .map_err(|error| cannot("make", &runs, &error))
+        .and_then(|folder| {
+            let lock = fs::File::create_new(folder.path().join(LOCK))?;
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(RunFolder { folder, _lock: lock })
+        });
+    let made = made.map_err(|error| cannot("make", &runs, &error))?;
+    sweep(&runs);
+    Ok(made)
+}
+
+/// Removes what nobody holds. What cannot be removed now is left for the next run.
+fn sweep(runs: &Path) {
+    for folder in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let Ok(lock) = fs::File::open(folder.join(LOCK)) else { continue };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
 }
 
 /// An existing, empty folder below the given one.
@@ -76,6 +121,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_killed_bridge_left_is_removed_and_what_runs_stays() {
+        let state = tempfile::tempdir().unwrap();
+        let left = for_one_run(state.path()).unwrap();
+        let path = left.path().to_owned();
+        fs::write(path.join("request.md"), "secret").unwrap();
+        let running = for_one_run(state.path()).unwrap();
+        assert!(path.exists());
+        // As if it had been killed: the lock is gone and the folder is not.
+        let RunFolder { folder, _lock } = left;
+        drop((folder.keep(), _lock));
+        drop(for_one_run(state.path()).unwrap());
+        assert!(!path.exists() && running.path().exists());
+    }
+
+    #[test]
     fn folders_and_files_are_private_and_runs_leave_nothing() {
         let state = tempfile::tempdir().unwrap();
         let run = for_one_run(&state.path().join("deep/er")).unwrap();
@@ -84,6 +144,11 @@ mod tests {
         write_private(&file, b"y").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(run.path()), mode(&file)), (0o700, 0o600));
+        let open = state.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        make_private(&open).unwrap();
+        assert_eq!(mode(&open), 0o700);
         assert_eq!(fs::read(&file).unwrap(), b"y");
         let path = run.path().to_owned();
         drop(run);

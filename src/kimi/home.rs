@@ -48,6 +48,9 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
     let home = path(loaded.state_dir(), dialect);
     let user = of_user(&loaded.environment, dialect);
     folders::make_private(&home)?;
+    for name in &consultant().removed {
+        remove(&home.join(name)).map_err(|error| unusable(&home, &error))?;
+    }
     let users = users_config(&user)?;
     let config = toml::to_string(&config(dialect, &users)).map_err(|error| {
         unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
@@ -60,6 +63,7 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
         link(&user.join(folder), &home.join(folder)).map_err(|error| cannot_link(&home, &error))?;
     }
     for name in &consultant().copied {
+        // Where the user's has none, Kimi makes its own, and that one may stay.
         if let Ok(bytes) = fs::read(user.join(name)) {
             folders::write_private(&home.join(name), &bytes)?;
         }
@@ -89,6 +93,23 @@ fn unreadable(file: &Path, why: &str) -> Error {
         Kind::Settings,
         format!("Kimi's {} cannot be used: {why}", file.display()),
         "Mend the file, or run `kimi` once, which says what is wrong with it.",
+    )
+}
+
+/// Removes a file, a link or a folder, if there is one.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    }
+}
+
+fn unusable(home: &Path, error: &io::Error) -> Error {
+    Error::new(
+        Kind::Spawn,
+        format!("could not clear {}: {error}", home.display()),
+        "Remove the folder; it is made again.",
     )
 }
 
@@ -285,6 +306,21 @@ command = "echo 'this consultation is read-only' >&2; exit 2"
         fs::remove_dir_all(root.path().join("home/.kimi-code")).unwrap();
         prepared(root.path(), Dialect::KimiCode);
         assert!(fs::symlink_metadata(&link).is_err(), "a link that leads nowhere stays");
+    }
+
+    #[test]
+    fn what_could_run_is_removed_however_it_came_there() {
+        let root = tempfile::tempdir().unwrap();
+        let home = prepared(root.path(), Dialect::KimiCode).path;
+        fs::write(home.join("mcp.json"), "{}").unwrap();
+        fs::create_dir_all(home.join("plugins/evil")).unwrap();
+        symlink("/tmp", home.join("skills")).unwrap();
+        fs::create_dir(home.join("sessions")).unwrap();
+        prepared(root.path(), Dialect::KimiCode);
+        let mut there: Vec<_> =
+            fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        there.sort();
+        assert_eq!(there, ["config.toml", "sessions"]);
     }
 
     #[test]

@@ -83,6 +83,6 @@ pub async fn ask(
     };
     let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
     let invocation = invocation(program, environment, places, &prompt, question.resume);
-    let limits = Limits::of(&loaded.settings, question.timeout_seconds);
+    let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
     run::run(&invocation, program.dialect, &limits, watch).await
 }

@@ -4,20 +4,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::consultant::consultant;
 use super::dialect::{Dialect, Identity};
+use super::failure::hint;
 use super::folders;
+use super::invocation::Invocation;
+use super::run::{self, Limits, Watch};
 use super::text::{clean, first_chars};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
 /// How long `kimi --version` may take; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
+/// How much it may print.
+const VERSION_BYTES: usize = 64 * 1024;
 
 /// How to install a Kimi that works.
 pub const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
@@ -55,29 +59,49 @@ pub struct Candidate {
 ///
 /// # Errors
 /// [`Kind::KimiMissing`] or [`Kind::KimiRetired`], naming what was found instead.
-pub async fn find(loaded: &Loaded) -> Result<Program> {
+pub async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
-        let candidate = identify(loaded, path, found).await;
-        if let Identity::Usable(dialect, version) = candidate.identity {
-            return Ok(Program {
-                path: candidate.path,
-                leading_args: Vec::new(),
-                dialect,
-                version,
-                found: candidate.found,
-            });
+        let candidate = identify(loaded, path, found, watch).await;
+        if watch.cancel.is_cancelled() {
+            return Err(Error::new(
+                Kind::Cancelled,
+                "the call was cancelled",
+                hint(Kind::Cancelled),
+            ));
         }
+        let usable = matches!(candidate.identity, Identity::Usable(..));
         seen.push(candidate);
+        if usable {
+            break;
+        }
     }
-    Err(none_usable(loaded, &seen))
+    choose(loaded, &seen)
+}
+
+/// The first usable one of what was found.
+///
+/// # Errors
+/// As [`find`].
+pub fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
+    let usable = seen.iter().find_map(|candidate| match &candidate.identity {
+        Identity::Usable(dialect, version) => Some(Program {
+            path: candidate.path.clone(),
+            leading_args: Vec::new(),
+            dialect: *dialect,
+            version: version.clone(),
+            found: candidate.found.clone(),
+        }),
+        Identity::Retired(_) | Identity::Unknown => None,
+    });
+    usable.ok_or_else(|| none_usable(loaded, seen))
 }
 
 /// Every Kimi there is, in the order of preference.
-pub async fn all(loaded: &Loaded) -> Vec<Candidate> {
+pub async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
     for (path, found) in places(loaded) {
-        all.push(identify(loaded, path, found).await);
+        all.push(identify(loaded, path, found, watch).await);
     }
     all
 }
@@ -160,7 +184,7 @@ struct Remembered {
     output: String,
 }
 
-async fn identify(loaded: &Loaded, path: PathBuf, found: String) -> Candidate {
+async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_>) -> Candidate {
     let memory = loaded.state_dir().join("programs.json");
     let real = path.canonicalize().unwrap_or_else(|_| path.clone());
     let stamp = std::fs::metadata(&real).ok().and_then(|metadata| {
@@ -174,15 +198,14 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String) -> Candidate {
         let identity = Dialect::identify(&known.output);
         return Candidate { path, found, identity, said: known.output };
     }
-    let output = ask_version(loaded, &path).await;
+    let output = ask_version(loaded, &path, watch).await;
     let identity = Dialect::identify(&output);
     if let (Some((size, changed_ns)), false) = (stamp, identity == Identity::Unknown) {
         // Read again: another server may have written meanwhile. What is lost is asked again.
         let mut programs = recall(&memory);
         programs.insert(key, Remembered { size, changed_ns, output: output.clone() });
         let written = serde_json::to_vec_pretty(&programs).ok().map(|bytes| {
-            folders::make_private(loaded.state_dir())
-                .and_then(|()| folders::write_private(&memory, &bytes))
+            folders::make(loaded.state_dir()).and_then(|()| folders::write_private(&memory, &bytes))
         });
         if let Some(Err(error)) = written {
             tracing::warn!(%error, "which Kimi is installed could not be remembered");
@@ -200,37 +223,43 @@ fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
 }
 
 /// What `kimi --version` prints, standard output first; in words, why it printed nothing.
-async fn ask_version(loaded: &Loaded, path: &Path) -> String {
-    let mut command = tokio::process::Command::new(path);
-    command
-        .arg("--version")
-        .env_clear()
-        .envs(consultant().environment(&loaded.environment, &[]))
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> String {
+    let mut env = consultant().environment(&loaded.environment, &[]);
     // Even this call makes a data folder; not in the user's home.
     for dialect in [Dialect::KimiCode, Dialect::KimiCli] {
-        command.env(dialect.home_variable(), super::home::path(loaded.state_dir(), dialect));
+        let home = super::home::path(loaded.state_dir(), dialect);
+        env.insert(dialect.home_variable().to_owned(), home.display().to_string());
     }
-    let limit = Duration::from_secs(VERSION_SECONDS);
-    match tokio::time::timeout(limit, command.output()).await {
-        Ok(Ok(output)) => {
-            let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-            text.push_str(&String::from_utf8_lossy(&output.stderr));
-            if text.trim().is_empty() {
-                format!("nothing printed, {}", output.status)
-            } else {
-                text
-            }
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {VERSION_SECONDS} s"),
+    let invocation = Invocation {
+        program: path.to_owned(),
+        args: vec!["--version".into()],
+        env,
+        work_dir: loaded.environment.current_dir.clone(),
+        stdin: String::new(),
+    };
+    let patience = Duration::from_secs(VERSION_SECONDS);
+    let limits = Limits {
+        whole: patience,
+        first_line: patience,
+        silence: patience,
+        grace: Duration::from_millis(500),
+        heartbeat: patience,
+        line_bytes: VERSION_BYTES,
+        run_bytes: VERSION_BYTES as u64,
+    };
+    let quietly = Watch { progress: &|_| {}, ..watch };
+    match run::text(&invocation, &limits, quietly).await {
+        Ok(text) if text.trim().is_empty() => "nothing printed".to_owned(),
+        Ok(text) => text,
+        Err(error) => error.message,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::settings::{Environment, load};
@@ -257,6 +286,11 @@ mod tests {
         load(environment, &[]).unwrap()
     }
 
+    async fn find_quietly(loaded: &Loaded) -> Result<Program> {
+        let never = CancellationToken::new();
+        find(loaded, Watch { progress: &|_| {}, cancel: &never, closing: &never }).await
+    }
+
     #[tokio::test]
     async fn the_first_usable_kimi_wins_and_is_asked_once() {
         let root = tempfile::tempdir().unwrap();
@@ -271,19 +305,19 @@ mod tests {
             version: "2.1.0".into(),
             found: "PATH".into(),
         };
-        assert_eq!(find(&loaded).await, Ok(expected.clone()));
-        assert_eq!(find(&loaded).await, Ok(expected.clone()));
+        assert_eq!(find_quietly(&loaded).await, Ok(expected.clone()));
+        assert_eq!(find_quietly(&loaded).await, Ok(expected.clone()));
         assert_eq!(std::fs::read_to_string(new.join("asked")).unwrap(), "asked\n");
 
         // Another program in its place is asked again.
         kimi_saying(&new, "2.10.0");
-        assert_eq!(find(&loaded).await.unwrap().version, "2.10.0");
+        assert_eq!(find_quietly(&loaded).await.unwrap().version, "2.10.0");
     }
 
     #[tokio::test]
     async fn a_missing_a_retired_and_a_foreign_program_are_told_apart() {
         let root = tempfile::tempdir().unwrap();
-        let error = find(&loaded(root.path(), &[])).await.unwrap_err();
+        let error = find_quietly(&loaded(root.path(), &[])).await.unwrap_err();
         assert_eq!(
             (error.kind, error.message.as_str()),
             (Kind::KimiMissing, "no `kimi` on PATH or in its usual places")
@@ -291,7 +325,7 @@ mod tests {
 
         let foreign = root.path().join("foreign");
         let path = kimi_saying(&foreign, "Kimi the game, level 3");
-        let error = find(&loaded(root.path(), &[&foreign])).await.unwrap_err();
+        let error = find_quietly(&loaded(root.path(), &[&foreign])).await.unwrap_err();
         assert_eq!(error.kind, Kind::KimiMissing);
         assert_eq!(
             error.message,
@@ -303,11 +337,11 @@ mod tests {
 
         let usual = root.path().join("home/.local/bin");
         let path = kimi_saying(&usual, "kimi, version 1.52.0\nkimi-cli is no longer maintained.");
-        assert_eq!(find(&loaded(root.path(), &[])).await.unwrap_err(), retired(&path));
+        assert_eq!(find_quietly(&loaded(root.path(), &[])).await.unwrap_err(), retired(&path));
 
         let mut named = loaded(root.path(), &[]);
         named.settings.kimi_path = Some("/no/such/kimi".into());
-        let error = find(&named).await.unwrap_err();
+        let error = find_quietly(&named).await.unwrap_err();
         assert_eq!(error.message, "there is no program at /no/such/kimi, which `kimi_path` names");
     }
 }

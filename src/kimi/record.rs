@@ -1,7 +1,9 @@
 //! What has arrived of a run so far, and what comes of it when the run is over: a reply, or an error
 //! that keeps all of it.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::process::ExitStatus;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -9,7 +11,7 @@ use tokio::time::Instant;
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::{Activity, Trace};
-use super::failure::{self, Ending};
+use super::failure::{self, Ending, MAY_PASS};
 use super::invocation::Invocation;
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
@@ -18,8 +20,8 @@ use crate::error::{Error, Kind, Result};
 
 /// The end of standard error that is kept, bytes.
 const STDERR_KEPT: usize = 16 * 1024;
-/// Lines of plain text that are kept, for the error that they may be.
-const PLAIN_KEPT: usize = 200;
+/// The end of the plain text that is kept, for the error that it may be, bytes.
+const PLAIN_KEPT: usize = 16 * 1024;
 /// Warnings about lines that could not be used.
 const WARNINGS_KEPT: usize = 10;
 
@@ -34,12 +36,17 @@ pub(super) struct Record {
     /// The last words of the model, and whether it called no tool with them: then its turn is over.
     words: Option<(String, bool)>,
     session: Option<String>,
-    plain: Vec<String>,
+    /// The latest lines that were no JSON, and how many there were in all.
+    plain: VecDeque<String>,
+    plain_lines: usize,
+    /// Whether one of them came after the last words: an error that the run ended with.
+    plain_is_last: bool,
     retry: Option<Retry>,
     retrying: bool,
     stderr: Vec<u8>,
     warnings: Vec<String>,
-    odd: usize,
+    /// Warnings that were not kept.
+    more_warnings: usize,
 }
 
 impl Record {
@@ -52,12 +59,14 @@ impl Record {
             trace: Trace::new(dialect),
             words: None,
             session: None,
-            plain: Vec::new(),
+            plain: VecDeque::new(),
+            plain_lines: 0,
+            plain_is_last: false,
             retry: None,
             retrying: false,
             stderr: Vec::new(),
             warnings: Vec::new(),
-            odd: 0,
+            more_warnings: 0,
         }
     }
 
@@ -117,8 +126,9 @@ impl Record {
         let Some(event) = Event::read(&text) else { return };
         self.retrying = matches!(event, Event::Retrying(_));
         match event {
-            Event::Version(_) => {}
+            Event::Started => {}
             Event::Assistant { text, calls } => {
+                self.plain_is_last = false;
                 if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
                     self.words = Some((text, calls.is_empty()));
                 } else if let Some((_, last)) = &mut self.words
@@ -134,8 +144,12 @@ impl Record {
             Event::Retrying(retry) => self.retry = Some(retry),
             Event::Session(id) => self.session = Some(clean(&id).into_owned()),
             Event::Plain(text) => {
-                if self.plain.len() < PLAIN_KEPT {
-                    self.plain.push(text);
+                self.plain_lines += 1;
+                self.plain_is_last = true;
+                self.plain.push_back(last_bytes(text, PLAIN_KEPT));
+                let mut kept: usize = self.plain.iter().map(String::len).sum();
+                while kept > PLAIN_KEPT {
+                    kept -= self.plain.pop_front().map_or(0, |line| line.len());
                 }
             }
             Event::Unknown(what) => {
@@ -145,9 +159,13 @@ impl Record {
     }
 
     fn warn(&mut self, warning: String) {
-        self.odd += 1;
-        if self.warnings.len() < WARNINGS_KEPT && !self.warnings.contains(&warning) {
+        if self.warnings.contains(&warning) {
+            return;
+        }
+        if self.warnings.len() < WARNINGS_KEPT {
             self.warnings.push(warning);
+        } else {
+            self.more_warnings += 1;
         }
     }
 
@@ -167,7 +185,10 @@ impl Record {
         let answered = match (&self.words, &end) {
             // Nobody waits for it any more.
             (_, End::Limit(Kind::Cancelled, _)) | (None, _) => false,
-            (Some((_, turn_is_over)), End::Exited(status)) => *turn_is_over || status.success(),
+            // Words may be half of an answer that a failure broke off; only the end tells.
+            (Some((_, turn_is_over)), End::Exited(status)) => {
+                status.success() || (*turn_is_over && !self.says_why_it_failed(*status, &stderr))
+            }
             (Some((_, turn_is_over)), End::Limit(..)) => *turn_is_over,
         };
         if !answered {
@@ -185,14 +206,18 @@ impl Record {
         // kimi-code goes on without a section of its settings that it cannot read; a wall may be one.
         let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
         self.warnings.extend(ignored.map(|line| clean(line.trim()).into_owned()));
-        if !self.plain.is_empty() {
-            self.odd += self.plain.len();
-            let count = self.plain.len();
-            self.warnings
-                .push(format!("{count} lines of Kimi's stream were skipped: they are no JSON"));
+        if self.more_warnings > 0 {
+            self.warnings.push(format!("{} more warnings about Kimi's stream", self.more_warnings));
         }
-        if self.odd > self.warnings.len() + WARNINGS_KEPT {
-            self.warnings.push(format!("{} lines of Kimi's stream were skipped in all", self.odd));
+        match self.plain_lines {
+            0 => {}
+            1 => {
+                self.warnings.push("a line of Kimi's stream was skipped: it is no JSON".to_owned())
+            }
+            count => {
+                self.warnings
+                    .push(format!("{count} lines of Kimi's stream were skipped: they are no JSON"));
+            }
         }
         let (text, _) = self.words.unwrap_or_default();
         Ok(Reply {
@@ -204,13 +229,28 @@ impl Record {
         })
     }
 
+    /// Whether a run that ended badly named a failure: then its last words are no answer.
+    fn says_why_it_failed(&self, status: ExitStatus, stderr: &str) -> bool {
+        let says_error = stderr.lines().any(|line| line.trim_start().starts_with("error:"));
+        says_error || self.plain_is_last || status.code() == Some(MAY_PASS)
+    }
+
+    /// All plain text: what a program prints that speaks no JSON, such as its version.
+    pub(super) fn into_text(mut self) -> String {
+        self.take_rest();
+        let mut text = Vec::from(self.plain).join("\n");
+        text.push('\n');
+        text.push_str(&String::from_utf8_lossy(&self.stderr));
+        text
+    }
+
     fn error(self, invocation: &Invocation, stderr: &str, end: End) -> Error {
         let mut error = match end {
             End::Exited(status) => {
                 let ending = Ending {
                     code: status.code(),
                     stderr,
-                    plain: &self.plain,
+                    plain: &Vec::from(self.plain),
                     retry: self.retry.as_ref(),
                 };
                 failure::classify(&invocation.program, &ending)
@@ -234,6 +274,14 @@ impl Record {
     }
 }
 
+fn last_bytes(text: String, limit: usize) -> String {
+    let mut from = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    if from == 0 { text } else { text[from..].to_owned() }
+}
+
 /// The session that kimi-cli names on standard error.
 fn session_in(stderr: &str) -> Option<String> {
     let line = stderr
@@ -241,4 +289,117 @@ fn session_in(stderr: &str) -> Option<String> {
         .rev()
         .find_map(|line| line.strip_prefix("To resume this session: kimi -r "))?;
     Some(clean(line.trim()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn invocation() -> Invocation {
+        Invocation {
+            program: "/bin/kimi".into(),
+            args: vec![],
+            env: [].into(),
+            work_dir: "/".into(),
+            stdin: String::new(),
+        }
+    }
+
+    fn exited(code: i32) -> End {
+        use std::os::unix::process::ExitStatusExt as _;
+        End::Exited(ExitStatus::from_raw(code << 8))
+    }
+
+    fn concluded(dialect: Dialect, lines: &[&str], stderr: &str, code: i32) -> Result<Reply> {
+        let mut record = Record::new(dialect, 1 << 20);
+        record.take_bytes(lines.join("\n").as_bytes());
+        record.take_stderr(stderr.as_bytes());
+        record.conclude(&invocation(), exited(code))
+    }
+
+    const HALF: &str = r#"{"role":"assistant","content":"I found that the"}"#;
+
+    #[test]
+    fn words_that_a_failure_broke_off_are_no_answer() {
+        let check = |dialect, lines: &[&str], stderr: &str, code: i32, expected: Kind| {
+            let error = concluded(dialect, lines, stderr, code).unwrap_err();
+            assert_eq!(
+                (error.kind, &error.partial.unwrap()["response"]),
+                (expected, &json!("I found that the"))
+            );
+        };
+        let (code, cli) = (Dialect::KimiCode, Dialect::KimiCli);
+        let line =
+            "error: failed to run prompt: provider.connection_error: terminated\nSee log: /x\n";
+        check(code, &[HALF], line, 1, Kind::Unavailable);
+        check(cli, &[HALF, "Error code: 429 - {'error'}"], "", 75, Kind::RateLimited);
+        check(cli, &[HALF], "", 75, Kind::Unavailable);
+    }
+
+    #[test]
+    fn a_bad_end_without_a_reason_leaves_the_answer() {
+        let reply = concluded(Dialect::KimiCode, &[HALF], "some noise", 3).unwrap();
+        assert_eq!(reply.text, "I found that the");
+        assert_eq!(reply.warnings, ["Kimi ended abnormally after its answer (exit status: 3)"]);
+    }
+
+    #[test]
+    fn plain_text_is_kept_in_bounds_and_counted() {
+        let mut record = Record::new(Dialect::KimiCli, 1 << 20);
+        for n in 0..1_000 {
+            record.take_bytes(format!("junk {n} {}\n", "x".repeat(500)).as_bytes());
+        }
+        assert!(record.plain.iter().map(String::len).sum::<usize>() <= PLAIN_KEPT);
+        record.take_bytes(HALF.as_bytes());
+        let reply = record.conclude(&invocation(), exited(0)).unwrap();
+        assert_eq!(reply.warnings, ["1000 lines of Kimi's stream were skipped: they are no JSON"]);
+    }
+
+    /// Lines that Kimi might write, whole, cut or damaged, and anything else.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let id = "[a-c]";
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            "\\PC{0,30}".prop_map(String::into_bytes),
+            (id, "\\PC{0,12}").prop_map(|(id, path)| {
+                let args = json!({"path": path}).to_string();
+                let call = json!({"id": id, "function": {"name": "Read", "arguments": args}});
+                json!({"role": "assistant", "tool_calls": [call]}).to_string().into_bytes()
+            }),
+            (id, "\\PC{0,12}").prop_map(|(id, text)| {
+                json!({"role": "tool", "tool_call_id": id, "content": text})
+                    .to_string()
+                    .into_bytes()
+            }),
+            ("\\PC{0,20}", 0usize..40).prop_map(|(text, cut)| {
+                let mut line =
+                    json!({"role": "assistant", "content": text}).to_string().into_bytes();
+                line.truncate(line.len().saturating_sub(cut));
+                line
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_however_it_is_split_the_last_words_are_never_lost(
+            lines in proptest::collection::vec(line(), 0..12),
+            words in "\\PC{1,60}",
+            chunk in 1usize..50,
+        ) {
+            prop_assume!(!words.trim().is_empty());
+            let mut bytes = lines.join(&b'\n');
+            bytes.push(b'\n');
+            bytes.extend(json!({"role": "assistant", "content": words}).to_string().into_bytes());
+            let mut record = Record::new(Dialect::KimiCode, 1 << 20);
+            for piece in bytes.chunks(chunk) {
+                record.take_bytes(piece);
+                let _ = record.progress();
+            }
+            let reply = record.conclude(&invocation(), exited(0)).unwrap();
+            prop_assert_eq!(reply.text, clean(&words).into_owned());
+        }
+    }
 }

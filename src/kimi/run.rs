@@ -51,10 +51,15 @@ pub struct Limits {
 impl Limits {
     /// The limits that the settings give; `timeout` is the call's own, where it has one.
     #[must_use]
-    pub fn of(settings: &Settings, timeout: Option<u64>) -> Limits {
+    pub fn of(settings: &Settings, dialect: Dialect, timeout: Option<u64>) -> Limits {
+        let first_line = match dialect {
+            Dialect::KimiCode => settings.first_line_seconds,
+            // It says nothing at its start: its first line is the first finished turn.
+            Dialect::KimiCli => settings.first_line_seconds.max(settings.silence_seconds),
+        };
         Limits {
             whole: Duration::from_secs(timeout.unwrap_or(settings.timeout_seconds)),
-            first_line: Duration::from_secs(settings.first_line_seconds),
+            first_line: Duration::from_secs(first_line),
             silence: Duration::from_secs(settings.silence_seconds),
             grace: settings.grace(),
             heartbeat: Duration::from_secs(settings.heartbeat_seconds),
@@ -141,10 +146,31 @@ pub async fn run(
     record.conclude(invocation, end)
 }
 
+/// Runs a program that speaks no stream, and returns what it printed: standard output, then standard
+/// error, the end of each.
+///
+/// # Errors
+/// [`Kind::Spawn`], or the limit that ended it.
+pub(super) async fn text(
+    invocation: &Invocation,
+    limits: &Limits,
+    watch: Watch<'_>,
+) -> Result<String> {
+    let mut record = Record::new(Dialect::KimiCode, limits.line_bytes);
+    let mut group = spawn(invocation)?;
+    let end = observe(&mut group, invocation, limits, watch, &mut record).await;
+    group.end(limits.grace, watch.closing, &end).await;
+    match end {
+        End::Exited(_) => Ok(record.into_text()),
+        End::Limit(kind, why) => Err(Error::new(kind, why, failure::hint(kind))),
+    }
+}
+
 /// The child and its process group.
 struct Group {
     child: Child,
     id: Option<Pid>,
+    ended: bool,
 }
 
 fn spawn(invocation: &Invocation) -> Result<Group> {
@@ -165,7 +191,7 @@ fn spawn(invocation: &Invocation) -> Result<Group> {
         })?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     tracing::debug!(program = %invocation.program.display(), pid = child.id(), "started");
-    Ok(Group { child, id })
+    Ok(Group { child, id, ended: false })
 }
 
 impl Group {
@@ -192,13 +218,14 @@ impl Group {
         }
         self.signal(Signal::KILL);
         let _ = self.child.wait().await;
+        self.ended = true;
     }
 }
 
 impl Drop for Group {
     /// For a future that is dropped half-way: the group goes with it.
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
+        if !self.ended {
             self.signal(Signal::KILL);
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::dialect::{Dialect, Identity};
+use super::run::Watch;
 use super::{home, program};
 use crate::settings::{Loaded, Mode};
 
@@ -90,10 +91,11 @@ pub fn mode_hint(mode: Mode) -> &'static str {
 }
 
 /// Looks around.
-pub async fn status(loaded: &Loaded) -> Status {
+pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
     let settings = &loaded.settings;
     let mode = settings.mode();
-    let (kimi, error) = match program::find(loaded).await {
+    let candidates = program::all(loaded, watch).await;
+    let (kimi, error) = match program::choose(loaded, &candidates) {
         Ok(program) => {
             let login_seen = home::login_seen(&loaded.environment, program.dialect);
             let program::Program { path, dialect, version, found, leading_args: _ } = program;
@@ -101,7 +103,7 @@ pub async fn status(loaded: &Loaded) -> Status {
         }
         Err(error) => (None, Some(error)),
     };
-    let found = program::all(loaded).await.into_iter().map(|candidate| Found {
+    let found = candidates.into_iter().map(|candidate| Found {
         is: match candidate.identity {
             Identity::Usable(dialect, version) => format!("{dialect} {version}"),
             Identity::Retired(version) => format!("kimi-cli {version}, retired"),

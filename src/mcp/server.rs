@@ -196,7 +196,11 @@ impl ServerHandler for Server {
     ) -> Result<CallToolResponse, ErrorData> {
         let mode = self.loaded.settings.mode();
         let result = match (request.name.as_ref(), mode) {
-            ("kimi_status", _) => structured(&status::status(&self.loaded).await),
+            ("kimi_status", _) => {
+                let watch =
+                    Watch { progress: &|_| {}, cancel: &context.ct, closing: &self.closing };
+                structured(&status::status(&self.loaded, watch).await)
+            }
             ("consult_kimi", Mode::Manual | Mode::Auto) => {
                 self.consult(request.arguments.unwrap_or_default(), &context).await
             }

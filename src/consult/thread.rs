@@ -1,0 +1,512 @@
+//! The challenge loop as a state machine: up to three rounds on one proposal, every finding answered,
+//! no step out of a closed thread. Pure: it knows no disk, no clock and no Kimi.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Violation;
+
+/// There is no fourth round.
+pub const MAX_ROUNDS: u8 = 3;
+
+/// The caller's verdict on one finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Ruling {
+    /// The finding holds; the proposal changes.
+    Adopt,
+    /// The finding does not hold, for a reason.
+    Reject,
+}
+
+/// The caller's answer to one finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Adjudication {
+    /// The finding, such as `F1`
+    pub finding: String,
+    /// ADOPT or REJECT
+    pub verdict: Ruling,
+    /// Why; required for a REJECT
+    #[serde(default)]
+    pub reasoning: String,
+}
+
+/// What Kimi makes of a rejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stance {
+    /// It gives the finding up.
+    Withdraw,
+    /// It keeps it, in another form.
+    Refine,
+    /// It keeps it.
+    Maintain,
+}
+
+/// Kimi's answer to one rejection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejoinder {
+    /// The finding.
+    pub finding: String,
+    /// What it makes of the rejection.
+    pub stance: Stance,
+    /// Why; for a withdrawal, the fact that changed its mind.
+    #[serde(default)]
+    pub because: String,
+}
+
+/// Where a thread stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A round was opened and Kimi's answer never arrived; it can be asked again.
+    Unfinished,
+    /// The caller must answer the open findings.
+    AwaitingAdjudication,
+    /// Nothing is open: no finding, or all adopted or withdrawn.
+    Settled,
+    /// Something is still rejected and maintained; the caller decides.
+    Contested,
+    /// The caller decided; the thread is closed.
+    Decided,
+}
+
+/// One consultation of a thread and what followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// Whether Kimi's answer arrived and could be read.
+    pub answered: bool,
+    /// The findings that came up in this round.
+    pub findings: Vec<String>,
+    /// Kimi's answers to what the caller had rejected before.
+    pub rejoinders: Vec<Rejoinder>,
+    /// The caller's answers to what was open after this round.
+    pub adjudications: Vec<Adjudication>,
+}
+
+/// All rounds on one proposal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// The rounds, in order; at most [`MAX_ROUNDS`].
+    pub rounds: Vec<Round>,
+    /// Whether the caller's decision is recorded.
+    pub decided: bool,
+}
+
+/// What follows from adjudications.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Every open finding was adopted: Kimi is not asked again.
+    Settled,
+    /// Kimi is asked about these rejections.
+    Ask(Vec<Adjudication>),
+    /// Kimi has said all that it may; these findings are the caller's to decide.
+    Contested(Vec<String>),
+}
+
+impl Thread {
+    /// A thread whose first round is open.
+    #[must_use]
+    pub fn open() -> Thread {
+        Thread { rounds: vec![Round::default()], decided: false }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let Some(last) = self.rounds.last() else { return State::Unfinished };
+        if self.decided {
+            return State::Decided;
+        }
+        if !last.answered {
+            return State::Unfinished;
+        }
+        if last.adjudications.is_empty() {
+            let nothing = self.open_findings().is_empty();
+            return if nothing { State::Settled } else { State::AwaitingAdjudication };
+        }
+        if rejected(&last.adjudications).next().is_none() {
+            State::Settled
+        } else {
+            State::Contested
+        }
+    }
+
+    /// The findings that the caller must answer: all of the first round; later those that Kimi
+    /// maintained or refined, and the new ones. A rejection that Kimi passed over in silence counts
+    /// as maintained.
+    #[must_use]
+    pub fn open_findings(&self) -> Vec<&str> {
+        let Some(last) = self.rounds.last().filter(|round| round.answered) else {
+            return Vec::new();
+        };
+        let before = self.rounds.len().checked_sub(2).map(|at| &self.rounds[at]);
+        let contested = before.into_iter().flat_map(|round| rejected(&round.adjudications));
+        let kept = contested.filter(|finding| {
+            !last.rejoinders.iter().any(|r| r.finding == **finding && r.stance == Stance::Withdraw)
+        });
+        kept.chain(last.findings.iter().map(String::as_str)).collect()
+    }
+
+    /// The number of the next new finding.
+    #[must_use]
+    pub fn next_finding(&self) -> usize {
+        self.rounds.iter().map(|round| round.findings.len()).sum::<usize>() + 1
+    }
+
+    /// Takes the caller's answers to the open findings. On [`Step::Ask`] the next round is open.
+    ///
+    /// # Errors
+    /// Everything that does not fit: findings that are missing, unknown or answered twice, and
+    /// rejections without a reason. Nothing is taken then.
+    pub fn adjudicate(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
+        let state = self.state();
+        if state != State::AwaitingAdjudication {
+            return Err(vec![violation(
+                "",
+                &format!("nothing to adjudicate: the thread is {}", state.name()),
+            )]);
+        }
+        let open: Vec<String> = self.open_findings().into_iter().map(str::to_owned).collect();
+        let violations = misfits(&open, answers);
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        let may_ask = self.may_ask_again();
+        if let Some(last) = self.rounds.last_mut() {
+            last.adjudications = answers.to_vec();
+        }
+        let disputed: Vec<Adjudication> =
+            answers.iter().filter(|answer| answer.verdict == Ruling::Reject).cloned().collect();
+        Ok(match (disputed.is_empty(), may_ask) {
+            (true, _) => Step::Settled,
+            (false, true) => {
+                self.rounds.push(Round::default());
+                Step::Ask(disputed)
+            }
+            (false, false) => {
+                Step::Contested(disputed.into_iter().map(|answer| answer.finding).collect())
+            }
+        })
+    }
+
+    /// Round 2 is asked always; round 3 only if round 2 brought something new.
+    fn may_ask_again(&self) -> bool {
+        match self.rounds.as_slice() {
+            [_] => true,
+            [_, second] => !second.findings.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Takes Kimi's answer to the open round: how many findings are new, and what it replied.
+    /// Replies to anything but the rejections of the round before are dropped. Returns the ids of
+    /// the new findings.
+    ///
+    /// # Errors
+    /// When no round is open.
+    pub fn answer(
+        &mut self,
+        new: usize,
+        replies: Vec<Rejoinder>,
+    ) -> Result<Vec<String>, Vec<Violation>> {
+        if self.state() != State::Unfinished || self.rounds.is_empty() {
+            return Err(vec![violation("", "no round is open")]);
+        }
+        let first = self.next_finding();
+        let disputed: Vec<String> =
+            self.disputed().into_iter().map(|answer| answer.finding).collect();
+        let ids: Vec<String> = (first..first + new).map(|number| format!("F{number}")).collect();
+        if let Some(last) = self.rounds.last_mut() {
+            last.answered = true;
+            last.findings.clone_from(&ids);
+            for reply in replies {
+                let known = disputed.contains(&reply.finding);
+                if known && !last.rejoinders.iter().any(|earlier| earlier.finding == reply.finding)
+                {
+                    last.rejoinders.push(reply);
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The rejections that the last round is about.
+    #[must_use]
+    pub fn disputed(&self) -> Vec<Adjudication> {
+        let before = self.rounds.len().checked_sub(2).map(|at| &self.rounds[at]);
+        let answers = before.into_iter().flat_map(|round| &round.adjudications);
+        answers.filter(|answer| answer.verdict == Ruling::Reject).cloned().collect()
+    }
+
+    /// Closes the thread with the caller's decision: settled, contested or given up.
+    ///
+    /// # Errors
+    /// When it is closed already.
+    pub fn decide(&mut self) -> Result<(), Vec<Violation>> {
+        if self.decided {
+            return Err(vec![violation("/thread_id", "the thread is decided already")]);
+        }
+        self.decided = true;
+        Ok(())
+    }
+}
+
+impl State {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Unfinished => "unfinished",
+            State::AwaitingAdjudication => "awaiting_adjudication",
+            State::Settled => "settled",
+            State::Contested => "contested",
+            State::Decided => "decided",
+        }
+    }
+}
+
+fn rejected(answers: &[Adjudication]) -> impl Iterator<Item = &str> {
+    let rejections = answers.iter().filter(|answer| answer.verdict == Ruling::Reject);
+    rejections.map(|answer| answer.finding.as_str())
+}
+
+fn misfits(open: &[String], answers: &[Adjudication]) -> Vec<Violation> {
+    let place = |at: usize, field: &str| format!("/prior_exchange/adjudications/{at}/{field}");
+    let mut violations = Vec::new();
+    for (at, answer) in answers.iter().enumerate() {
+        if !open.contains(&answer.finding) {
+            let open = open.join(", ");
+            violations.push(violation(
+                &place(at, "finding"),
+                &format!("`{}` is not open; open are {open}", answer.finding),
+            ));
+        } else if answers[..at].iter().any(|earlier| earlier.finding == answer.finding) {
+            violations.push(violation(
+                &place(at, "finding"),
+                &format!("`{}` is answered twice", answer.finding),
+            ));
+        }
+        if answer.verdict == Ruling::Reject && !says_something(&answer.reasoning) {
+            violations.push(violation(
+                &place(at, "reasoning"),
+                "a REJECT needs a reason that Kimi can answer: the fact or the constraint that speaks against it",
+            ));
+        }
+    }
+    let missing = open.iter().filter(|id| !answers.iter().any(|answer| answer.finding == **id));
+    violations.extend(missing.map(|id| {
+        violation("/prior_exchange/adjudications", &format!("`{id}` is open and not answered"))
+    }));
+    violations
+}
+
+/// Whether a reason is more than a word of dissent: three words, or six characters of a script that
+/// puts no spaces between them.
+#[must_use]
+pub fn says_something(reason: &str) -> bool {
+    let words =
+        reason.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count();
+    let dense = reason
+        .chars()
+        .filter(|c| ('\u{2e80}'..='\u{9fff}').contains(c) || ('\u{ac00}'..='\u{d7af}').contains(c));
+    words >= 3 || dense.count() >= 6
+}
+
+fn violation(pointer: &str, expected: &str) -> Violation {
+    Violation { pointer: pointer.to_owned(), expected: expected.to_owned(), did_you_mean: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn adopt(finding: &str) -> Adjudication {
+        Adjudication { finding: finding.into(), verdict: Ruling::Adopt, reasoning: String::new() }
+    }
+
+    fn reject(finding: &str) -> Adjudication {
+        Adjudication {
+            finding: finding.into(),
+            verdict: Ruling::Reject,
+            reasoning: "the lock is held there".into(),
+        }
+    }
+
+    fn reply(finding: &str, stance: Stance) -> Rejoinder {
+        Rejoinder { finding: finding.into(), stance, because: "line 4 shows it".into() }
+    }
+
+    fn answered(findings: usize) -> Thread {
+        let mut thread = Thread::open();
+        thread.answer(findings, vec![]).unwrap();
+        thread
+    }
+
+    #[test]
+    fn the_loop_as_a_table() {
+        // No finding: settled at once.
+        assert_eq!(answered(0).state(), State::Settled);
+
+        // All adopted: Kimi is not asked again.
+        let mut thread = answered(2);
+        assert_eq!(thread.state(), State::AwaitingAdjudication);
+        assert_eq!(thread.adjudicate(&[adopt("F2"), adopt("F1")]), Ok(Step::Settled));
+        assert_eq!(thread.state(), State::Settled);
+
+        // One rejected: round 2, always. Withdrawn: settled.
+        let mut thread = answered(2);
+        assert_eq!(
+            thread.adjudicate(&[adopt("F1"), reject("F2")]),
+            Ok(Step::Ask(vec![reject("F2")]))
+        );
+        assert_eq!(thread.state(), State::Unfinished);
+        assert_eq!(thread.answer(0, vec![reply("F2", Stance::Withdraw)]), Ok(vec![]));
+        assert_eq!(thread.state(), State::Settled);
+
+        // Maintained without anything new: adopted late, or contested without a third round.
+        let mut thread = answered(1);
+        thread.adjudicate(&[reject("F1")]).unwrap();
+        thread.answer(0, vec![reply("F1", Stance::Maintain)]).unwrap();
+        assert_eq!(
+            (thread.state(), thread.open_findings()),
+            (State::AwaitingAdjudication, vec!["F1"])
+        );
+        let mut adopted = thread.clone();
+        assert_eq!(adopted.adjudicate(&[adopt("F1")]), Ok(Step::Settled));
+        assert_eq!(thread.adjudicate(&[reject("F1")]), Ok(Step::Contested(vec!["F1".into()])));
+        assert_eq!(thread.state(), State::Contested);
+
+        // Something new in round 2: round 3, and no round 4 whatever it brings.
+        let mut thread = answered(1);
+        thread.adjudicate(&[reject("F1")]).unwrap();
+        assert_eq!(thread.answer(1, vec![reply("F1", Stance::Refine)]), Ok(vec!["F2".into()]));
+        assert_eq!(thread.open_findings(), ["F1", "F2"]);
+        assert!(matches!(thread.adjudicate(&[reject("F1"), adopt("F2")]), Ok(Step::Ask(_))));
+        // F1 is passed over in silence: it counts as maintained.
+        assert_eq!(thread.answer(1, vec![reply("F9", Stance::Withdraw)]), Ok(vec!["F3".into()]));
+        assert_eq!(thread.open_findings(), ["F1", "F3"]);
+        let contested = vec!["F1".to_owned(), "F3".to_owned()];
+        assert_eq!(
+            thread.adjudicate(&[reject("F1"), reject("F3")]),
+            Ok(Step::Contested(contested))
+        );
+
+        // The decision closes it.
+        assert_eq!(thread.decide(), Ok(()));
+        assert_eq!(thread.state(), State::Decided);
+        assert!(
+            thread.decide().is_err()
+                && thread.adjudicate(&[]).is_err()
+                && thread.answer(0, vec![]).is_err()
+        );
+    }
+
+    #[test]
+    fn everything_wrong_with_adjudications_is_named_at_once() {
+        let mut thread = answered(3);
+        let before = thread.clone();
+        let mut blunt = reject("F2");
+        blunt.reasoning = "no".into();
+        let violations =
+            thread.adjudicate(&[adopt("F1"), adopt("F1"), blunt, adopt("F7")]).unwrap_err();
+        let named: Vec<_> = violations.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            named,
+            [
+                "/prior_exchange/adjudications/1/finding: `F1` is answered twice",
+                "/prior_exchange/adjudications/2/reasoning: a REJECT needs a reason that Kimi can answer: the fact \
+                 or the constraint that speaks against it",
+                "/prior_exchange/adjudications/3/finding: `F7` is not open; open are F1, F2, F3",
+                "/prior_exchange/adjudications: `F3` is open and not answered",
+            ]
+        );
+        assert_eq!(thread, before);
+    }
+
+    #[test]
+    fn a_reason_says_something_in_any_script() {
+        for reason in ["the caller holds it", "调用者已经持有锁", "see src/a.rs line 4"] {
+            assert!(says_something(reason), "{reason}");
+        }
+        for blunt in ["", " ", "no", "disagree.", "not needed", "— — —", "不同意"] {
+            assert!(!says_something(blunt), "{blunt}");
+        }
+    }
+
+    /// What anybody might try on a thread, sensible or not.
+    #[derive(Debug, Clone)]
+    enum Try {
+        Answer(usize, Vec<(usize, Stance)>),
+        Adjudicate(Vec<(usize, bool, bool)>),
+        AdjudicateOpen(Vec<bool>),
+        Decide,
+    }
+
+    fn tries() -> impl Strategy<Value = Vec<Try>> {
+        let stance =
+            prop_oneof![Just(Stance::Withdraw), Just(Stance::Refine), Just(Stance::Maintain)];
+        let one = prop_oneof![
+            4 => (0usize..4, proptest::collection::vec((1usize..8, stance), 0..5)).prop_map(|(n, r)| Try::Answer(n, r)),
+            2 => proptest::collection::vec((1usize..8, any::<bool>(), any::<bool>()), 0..5).prop_map(Try::Adjudicate),
+            4 => proptest::collection::vec(any::<bool>(), 12).prop_map(Try::AdjudicateOpen),
+            1 => Just(Try::Decide),
+        ];
+        proptest::collection::vec(one, 0..14)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_tried_the_rules_hold(tries in tries()) {
+            let mut thread = Thread::open();
+            let mut closed = false;
+            for one in tries {
+                let before = thread.clone();
+                let taken = match one {
+                    Try::Answer(new, replies) => {
+                        let replies = replies.into_iter().map(|(n, stance)| reply(&format!("F{n}"), stance));
+                        thread.answer(new, replies.collect()).is_ok()
+                    }
+                    Try::Adjudicate(answers) => {
+                        let answers: Vec<_> = answers.into_iter().map(|(n, rejects, blunt)| {
+                            let mut answer = if rejects { reject(&format!("F{n}")) } else { adopt(&format!("F{n}")) };
+                            if blunt { answer.reasoning.clear(); }
+                            answer
+                        }).collect();
+                        thread.adjudicate(&answers).is_ok()
+                    }
+                    Try::AdjudicateOpen(rejects) => {
+                        let open: Vec<String> = thread.open_findings().into_iter().map(str::to_owned).collect();
+                        let answers: Vec<_> = open.iter().zip(rejects.iter().cycle()).map(|(id, &rejects)| {
+                            if rejects { reject(id) } else { adopt(id) }
+                        }).collect();
+                        thread.adjudicate(&answers).is_ok()
+                    }
+                    Try::Decide => thread.decide().is_ok(),
+                };
+                prop_assert!(!(closed && taken), "a step out of a closed thread");
+                if !taken {
+                    prop_assert_eq!(&thread, &before, "a refusal changes nothing");
+                }
+                closed = thread.state() == State::Decided;
+
+                prop_assert!(thread.rounds.len() <= usize::from(MAX_ROUNDS), "a fourth round");
+                let ids: Vec<&String> = thread.rounds.iter().flat_map(|round| &round.findings).collect();
+                prop_assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "an id used twice");
+                for pair in thread.rounds.windows(2) {
+                    prop_assert!(pair[0].answered, "a round before the answer to the one before");
+                    let answered: BTreeSet<&String> = pair[0].adjudications.iter().map(|a| &a.finding).collect();
+                    for finding in &pair[0].findings {
+                        prop_assert!(answered.contains(finding), "an unanswered finding");
+                    }
+                    prop_assert!(rejected(&pair[0].adjudications).next().is_some(), "a round about nothing");
+                }
+            }
+        }
+    }
+}

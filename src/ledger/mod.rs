@@ -1,0 +1,455 @@
+//! The ledger: one SQLite file in the state folder that remembers threads across restarts, for
+//! several servers at once. It has its own row types, and knows neither roles nor findings: what it
+//! keeps of them is JSON that it never looks into.
+
+mod lock;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+
+pub use self::lock::ThreadLock;
+use crate::error::{Error, Kind, Result};
+
+/// Every schema version, in order; version N is what the first N scripts make.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+
+/// How long another process may hold the file before a statement gives up.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// An open ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    connection: Connection,
+    state_dir: PathBuf,
+}
+
+/// One thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThreadRow {
+    /// A short random id.
+    pub id: String,
+    /// The role's name.
+    pub role: String,
+    /// The project's folder.
+    pub project: String,
+    /// The request of the first round, JSON.
+    pub request: String,
+    /// The state's name.
+    pub state: String,
+    /// The challenge loop, JSON.
+    pub challenge: String,
+    /// The dialect of the Kimi that remembers the conversation.
+    pub dialect: Option<String>,
+    /// Its session.
+    pub session_id: Option<String>,
+    /// The caller's decision, its reason, and when it was made.
+    pub decision: Option<(String, String, i64)>,
+    /// Seconds since 1970, UTC.
+    pub opened_at: i64,
+    /// Seconds since 1970, UTC.
+    pub updated_at: i64,
+}
+
+/// One round.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoundRow {
+    /// From 1.
+    pub number: u8,
+    /// Seconds since 1970, UTC.
+    pub opened_at: i64,
+    /// Seconds since 1970, UTC; absent while Kimi has not answered.
+    pub closed_at: Option<i64>,
+    /// What Kimi answered, JSON.
+    pub result: Option<String>,
+    /// Why it did not, JSON.
+    pub error: Option<String>,
+    /// The compressed file with everything that Kimi wrote.
+    pub transcript: Option<String>,
+}
+
+/// Which threads are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this project's folder.
+    pub project: Option<String>,
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only those whose text holds all these words.
+    pub words: Option<String>,
+    /// At most so many, the latest first.
+    pub limit: usize,
+}
+
+impl Ledger {
+    /// Opens the ledger of a state folder, and makes or migrates it first where needed.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`] when the file cannot be opened, is none, or is of a newer bridge.
+    pub fn open(state_dir: &Path) -> Result<Ledger> {
+        let file = state_dir.join("ledger.sqlite");
+        let made = std::fs::create_dir_all(state_dir);
+        made.map_err(|error| failed(&format!("{} cannot be made", state_dir.display()), &error))?;
+        let at =
+            |error: rusqlite::Error| failed(&format!("{} cannot be used", file.display()), &error);
+        let mut connection = Connection::open(&file).map_err(at)?;
+        connection.busy_timeout(BUSY).map_err(at)?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+            )
+            .map_err(at)?;
+        migrate(&mut connection).map_err(at)?.map_err(|version| {
+            Error::new(
+                Kind::Ledger,
+                format!("{} is of version {version}, newer than this bridge", file.display()),
+                "Update kimi-bridge, or set `state_dir` to another folder.",
+            )
+        })?;
+        Ok(Ledger { connection, state_dir: state_dir.to_owned() })
+    }
+
+    /// Takes a thread for one call; `None` while another call, in any process, has it.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`] when the lock file cannot be made.
+    pub fn lock(&self, thread: &str) -> Result<Option<ThreadLock>> {
+        ThreadLock::take(&self.state_dir, thread)
+            .map_err(|error| failed("the thread cannot be locked", &error))
+    }
+
+    /// Writes a thread as it now is, and the round that was opened with it, all or nothing. `words`
+    /// is what the search finds it by.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`].
+    pub fn save(
+        &mut self,
+        thread: &ThreadRow,
+        round: Option<&RoundRow>,
+        words: &str,
+    ) -> Result<()> {
+        self.change(|change| {
+            put_thread(change, thread)?;
+            if let Some(round) = round {
+                put_round(change, &thread.id, round)?;
+            }
+            change.execute("DELETE FROM words WHERE thread_id = ?1", [&thread.id])?;
+            change.execute(
+                "INSERT INTO words (thread_id, text) VALUES (?1, ?2)",
+                [&thread.id, words],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// One thread and its rounds.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`].
+    pub fn thread(&self, id: &str) -> Result<Option<(ThreadRow, Vec<RoundRow>)>> {
+        self.read(|connection| {
+            let thread = connection
+                .query_row(&format!("SELECT {THREAD} FROM threads WHERE id = ?1"), [id], thread_of)
+                .optional()?;
+            let Some(thread) = thread else { return Ok(None) };
+            let mut query = connection.prepare(
+                "SELECT number, opened_at, closed_at, result, error, transcript FROM rounds
+                 WHERE thread_id = ?1 ORDER BY number",
+            )?;
+            let rounds = query.query_map([id], round_of)?.collect::<rusqlite::Result<_>>()?;
+            Ok(Some((thread, rounds)))
+        })
+    }
+
+    /// The threads that a filter lets through, the latest first.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`].
+    pub fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
+        let words = filter.words.as_deref().map(quoted);
+        self.read(|connection| {
+            let mut query = connection.prepare(&format!(
+                "SELECT {THREAD} FROM threads
+                 WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR state = ?2)
+                   AND (?3 IS NULL OR id IN (SELECT thread_id FROM words WHERE words MATCH ?3))
+                 ORDER BY updated_at DESC, rowid DESC LIMIT ?4"
+            ))?;
+            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+            query
+                .query_map(params![filter.project, filter.state, words, limit], thread_of)?
+                .collect()
+        })
+    }
+
+    /// Forgets a thread; whether there was one.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`].
+    pub fn delete(&mut self, id: &str) -> Result<bool> {
+        let mut deleted = 0;
+        self.change(|change| {
+            change.execute("DELETE FROM words WHERE thread_id = ?1", [id])?;
+            deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
+            Ok(())
+        })?;
+        Ok(deleted > 0)
+    }
+
+    fn change(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>) -> Result<()> {
+        let changed = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|change| {
+                run(&change)?;
+                change.commit()
+            });
+        changed.map_err(|error| failed("the ledger could not be written", &error))
+    }
+
+    fn read<T>(&self, run: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        run(&self.connection).map_err(|error| failed("the ledger could not be read", &error))
+    }
+}
+
+/// Seconds since 1970, UTC.
+#[must_use]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Brings the schema up to date; the version found, where it is newer than any known.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), usize>> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = change.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        return Ok(Err(version));
+    }
+    for script in &MIGRATIONS[version..] {
+        change.execute_batch(script)?;
+    }
+    change.execute_batch(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))?;
+    change.commit()?;
+    Ok(Ok(()))
+}
+
+const THREAD: &str = "id, role, project, request, state, loop, dialect, session_id, decision, rationale, \
+     decided_at, opened_at, updated_at";
+
+fn put_thread(change: &Transaction<'_>, thread: &ThreadRow) -> rusqlite::Result<()> {
+    let decision = thread.decision.clone();
+    let (decision, rationale, decided_at) =
+        decision.map_or((None, None, None), |(what, why, at)| (Some(what), Some(why), Some(at)));
+    change.execute(
+        &format!(
+            "INSERT INTO threads ({THREAD}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT (id) DO UPDATE SET state = ?5, loop = ?6, dialect = ?7, session_id = ?8,
+                 decision = ?9, rationale = ?10, decided_at = ?11, updated_at = ?13"
+        ),
+        params![
+            thread.id,
+            thread.role,
+            thread.project,
+            thread.request,
+            thread.state,
+            thread.challenge,
+            thread.dialect,
+            thread.session_id,
+            decision,
+            rationale,
+            decided_at,
+            thread.opened_at,
+            thread.updated_at
+        ],
+    )?;
+    Ok(())
+}
+
+fn put_round(change: &Transaction<'_>, thread: &str, round: &RoundRow) -> rusqlite::Result<()> {
+    change.execute(
+        "INSERT INTO rounds (thread_id, number, opened_at, closed_at, result, error, transcript)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (thread_id, number) DO UPDATE
+             SET opened_at = ?3, closed_at = ?4, result = ?5, error = ?6, transcript = ?7",
+        params![
+            thread,
+            round.number,
+            round.opened_at,
+            round.closed_at,
+            round.result,
+            round.error,
+            round.transcript
+        ],
+    )?;
+    Ok(())
+}
+
+fn thread_of(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
+    let decision: Option<String> = row.get(8)?;
+    let rationale: Option<String> = row.get(9)?;
+    let decided_at: Option<i64> = row.get(10)?;
+    Ok(ThreadRow {
+        id: row.get(0)?,
+        role: row.get(1)?,
+        project: row.get(2)?,
+        request: row.get(3)?,
+        state: row.get(4)?,
+        challenge: row.get(5)?,
+        dialect: row.get(6)?,
+        session_id: row.get(7)?,
+        decision: decision
+            .map(|what| (what, rationale.unwrap_or_default(), decided_at.unwrap_or_default())),
+        opened_at: row.get(11)?,
+        updated_at: row.get(12)?,
+    })
+}
+
+fn round_of(row: &Row<'_>) -> rusqlite::Result<RoundRow> {
+    Ok(RoundRow {
+        number: row.get(0)?,
+        opened_at: row.get(1)?,
+        closed_at: row.get(2)?,
+        result: row.get(3)?,
+        error: row.get(4)?,
+        transcript: row.get(5)?,
+    })
+}
+
+/// Words as a person types them: all of them, with none of the search's own syntax.
+fn quoted(words: &str) -> String {
+    let words = words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\"")));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        Kind::Ledger,
+        format!("{what}: {error}"),
+        "Free disk space or mend the file's rights; `state_dir` moves the ledger elsewhere.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread(id: &str, state: &str, updated_at: i64) -> ThreadRow {
+        ThreadRow {
+            id: id.into(),
+            role: "skeptic".into(),
+            project: "/p".into(),
+            request: "{}".into(),
+            state: state.into(),
+            challenge: "{}".into(),
+            opened_at: 1,
+            updated_at,
+            ..ThreadRow::default()
+        }
+    }
+
+    fn round(number: u8) -> RoundRow {
+        RoundRow { number, opened_at: 5, ..RoundRow::default() }
+    }
+
+    #[test]
+    fn what_was_saved_is_there_for_the_next_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = thread("a", "unfinished", 1);
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.save(&first, Some(&round(1)), "torn write").unwrap();
+        drop(ledger);
+
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        assert_eq!(ledger.thread("a").unwrap(), Some((first.clone(), vec![round(1)])));
+        first.session_id = Some("s".into());
+        first.decision = Some(("ship".into(), "it holds".into(), 9));
+        first.state = "decided".into();
+        let closed = RoundRow { closed_at: Some(6), result: Some("{}".into()), ..round(1) };
+        ledger.save(&first, Some(&closed), "torn write").unwrap();
+        ledger.save(&first, Some(&round(2)), "torn write").unwrap();
+        assert_eq!(ledger.thread("a").unwrap(), Some((first, vec![closed, round(2)])));
+        assert_eq!(ledger.thread("b").unwrap(), None);
+    }
+
+    #[test]
+    fn threads_are_found_by_project_state_and_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        for (id, state, at, words) in [
+            ("a", "settled", 1, "a torn write"),
+            ("b", "decided", 3, "数据 丢失 torn"),
+            ("c", "settled", 2, "other"),
+        ] {
+            ledger.save(&thread(id, state, at), None, words).unwrap();
+        }
+        let check = |filter: Filter, expected: &[&str]| {
+            let filter =
+                Filter { limit: if filter.limit == 0 { 9 } else { filter.limit }, ..filter };
+            let found: Vec<_> =
+                ledger.threads(&filter).unwrap().into_iter().map(|row| row.id).collect();
+            assert_eq!(found, expected, "{filter:?}");
+        };
+        let words = |words: &str| Filter { words: Some(words.into()), ..Filter::default() };
+        check(Filter::default(), &["b", "c", "a"]);
+        check(Filter { limit: 1, ..Filter::default() }, &["b"]);
+        check(Filter { state: Some("settled".into()), ..Filter::default() }, &["c", "a"]);
+        check(Filter { project: Some("/q".into()), ..Filter::default() }, &[]);
+        check(words("torn"), &["b", "a"]);
+        check(words("WRITE torn"), &["a"]);
+        check(words("数据"), &["b"]);
+        check(words("torn OR \" NEAR( *"), &[]);
+    }
+
+    #[test]
+    fn a_deleted_thread_is_gone_with_its_rounds_and_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.save(&thread("a", "settled", 1), Some(&round(1)), "torn").unwrap();
+        assert_eq!(ledger.delete("a"), Ok(true));
+        assert_eq!(ledger.delete("a"), Ok(false));
+        ledger.save(&thread("a", "settled", 1), None, "").unwrap();
+        assert_eq!(ledger.thread("a").unwrap().unwrap().1, []);
+    }
+
+    #[test]
+    fn several_processes_write_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let dir = dir.path();
+                scope.spawn(move || {
+                    let mut ledger = Ledger::open(dir).unwrap();
+                    for n in 0..10 {
+                        ledger
+                            .save(&thread(&format!("{writer}-{n}"), "settled", n), None, "w")
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        let all = Filter { limit: 100, ..Filter::default() };
+        assert_eq!(Ledger::open(dir.path()).unwrap().threads(&all).unwrap().len(), 40);
+    }
+
+    #[test]
+    fn a_newer_or_broken_file_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        ledger.connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        let error = Ledger::open(dir.path()).unwrap_err();
+        assert!(
+            error.message.ends_with("is of version 99, newer than this bridge"),
+            "{}",
+            error.message
+        );
+
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("ledger.sqlite"), "x".repeat(5000)).unwrap();
+        let error = Ledger::open(other.path()).unwrap_err();
+        assert_eq!(error.kind, Kind::Ledger);
+        assert!(error.message.contains("file is not a database"), "{}", error.message);
+    }
+}
