@@ -33,6 +33,8 @@ pub enum Command {
     Roles(Roles),
     /// Consult a stand-in about a small sample project; nothing needs to be installed
     Demo(Demo),
+    /// Look back: list threads, show, export, decide or delete one
+    Threads(Threads),
     /// Show which Kimi is used, the mode and the limits
     Status(Status),
     /// Answers as Kimi would, from a fixed list of checks; the demo starts it
@@ -43,15 +45,24 @@ pub enum Command {
 /// Ask Kimi about a proposal, a design, a bug or a choice.
 #[derive(Debug, Args)]
 pub struct Consult {
-    /// What Kimi is asked to be
-    #[arg(long, value_enum, default_value_t)]
-    pub role: Role,
-    /// The question, in your words
-    #[arg(long, short)]
-    pub message: String,
+    /// What Kimi is asked to be [default: skeptic]
+    #[arg(long, value_enum)]
+    pub role: Option<Role>,
+    /// The question, in your words; with --thread, what you add
+    #[arg(long, short, required_unless_present = "thread")]
+    pub message: Option<String>,
     /// A YAML or JSON file with what the role needs to know, or - for standard input
-    #[arg(long, short, value_name = "FILE|-")]
-    pub context: PathBuf,
+    #[arg(long, short, value_name = "FILE|-", required_unless_present = "thread")]
+    pub context: Option<PathBuf>,
+    /// Go on with this thread
+    #[arg(long, value_name = "ID", conflicts_with_all = ["context", "work_dir", "files"])]
+    pub thread: Option<String>,
+    /// Adopt a finding of the thread; may be repeated
+    #[arg(long, value_name = "FINDING", requires = "thread")]
+    pub adopt: Vec<String>,
+    /// Reject a finding of the thread, with the reason; may be repeated
+    #[arg(long, value_name = "FINDING=REASON", requires = "thread")]
+    pub reject: Vec<String>,
     /// The project's folder [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
@@ -67,6 +78,75 @@ pub struct Consult {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Look back.
+#[derive(Debug, Args)]
+pub struct Threads {
+    /// What to do; without it, list
+    #[command(subcommand)]
+    pub command: Option<ThreadsCommand>,
+    /// Only threads of this project's folder
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// Only threads in this state: unfinished, `awaiting_adjudication`, settled, contested, decided
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only threads that hold all these words
+    #[arg(long, value_name = "WORDS")]
+    pub search: Option<String>,
+    /// At most so many, the latest first
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with a thread.
+#[derive(Debug, Subcommand)]
+pub enum ThreadsCommand {
+    /// Show the whole argument
+    Show {
+        /// The thread's id
+        id: String,
+    },
+    /// Write the whole argument to standard output
+    Export {
+        /// The thread's id
+        id: String,
+        /// Markdown to commit beside the code, a page for the browser, or JSON
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Close the thread with your decision
+    Decide {
+        /// The thread's id
+        id: String,
+        /// What will be done
+        #[arg(long)]
+        decision: String,
+        /// Why
+        #[arg(long)]
+        rationale: String,
+    },
+    /// Forget the thread
+    Delete {
+        /// The thread's id
+        id: String,
+    },
+}
+
+/// How a thread is exported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Markdown
+    #[default]
+    Md,
+    /// One self-contained page
+    Html,
+    /// JSON
+    Json,
 }
 
 /// Show what a role needs to know, with an example.

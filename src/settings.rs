@@ -55,6 +55,10 @@ pub struct Settings {
     pub max_line_bytes: usize,
     /// Limit of one run, bytes.
     pub max_run_bytes: u64,
+    /// Whether an answer that cannot be read is asked for once more.
+    pub repair: bool,
+    /// Whether a judge is asked with the options in both orders.
+    pub judge_both_orders: bool,
     /// Limit of one prompt, bytes.
     pub max_prompt_bytes: usize,
     /// Limit of one result, characters.

@@ -54,7 +54,8 @@ fn demo() {
 }
 
 fn examples_are_accepted() {
-    let world = World::with_fake("2.1.0", ANSWER);
+    let answer = r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"verdict\":{},\"findings\":[]}"}'"#;
+    let world = World::with_fake("2.1.0", answer);
     for role in ["skeptic", "architect", "debugger", "judge"] {
         let text = world.run(&["roles", role]).stdout;
         let example: Vec<&str> = text

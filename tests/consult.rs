@@ -82,7 +82,11 @@ fn an_answer_is_read_and_checked(real: Real, program: &Path) {
         json!({"dialect": real.name(), "version": version, "session_id": null, "sandbox": "none",
             "elapsed_ms": null, "redactions": 0})
     );
-    for taken in ["evidence", "provenance", "raw_response_preview"] {
+    assert_eq!(
+        (&result["thread"]["round"], &result["thread"]["state"]),
+        (&json!(1), &json!("awaiting_adjudication"))
+    );
+    for taken in ["evidence", "provenance", "raw_response_preview", "thread"] {
         result.as_object_mut().unwrap().remove(taken);
     }
     assert_eq!(

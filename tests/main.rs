@@ -13,6 +13,7 @@ mod consult;
 mod failures;
 mod faults;
 mod rooms;
+mod rounds;
 mod serve;
 mod support;
 
@@ -26,6 +27,7 @@ fn main() {
         failures::tests(),
         faults::tests(),
         rooms::tests(),
+        rounds::tests(),
         serve::tests(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();

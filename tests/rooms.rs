@@ -12,7 +12,7 @@ use crate::support::test;
 const FLOORS: [&[&str]; 6] = [
     &["error"],
     &["redact", "settings"],
-    &["kimi"],
+    &["kimi", "ledger"],
     &["consult"],
     &["mcp"],
     &["cli", "commands", "main"],

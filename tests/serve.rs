@@ -68,14 +68,14 @@ fn disabled_by_default(era: Era) {
     let unknown = server.call("ask_kimi", &json!({}));
     assert_eq!(
         unknown["message"],
-        "there is no tool `ask_kimi`; there are consult_kimi and kimi_status"
+        "there is no tool `ask_kimi`; there are consult_kimi, record_decision and kimi_status"
     );
 }
 
 fn manual_mode(era: Era) {
     let world = fake(ANSWER, &MANUAL);
     let mut server = Server::start(&world, era);
-    assert_eq!(tool_names(&mut server), ["consult_kimi", "kimi_status"]);
+    assert_eq!(tool_names(&mut server), ["consult_kimi", "record_decision", "kimi_status"]);
     let answer = server.call("consult_kimi", &proposal());
     assert_eq!(answer["structuredContent"]["parse_ok"], true, "{answer:#}");
     assert_eq!(answer["isError"], false);
@@ -187,14 +187,14 @@ fn a_cancelled_call_ends_kimi(era: Era) {
     server.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
         "params": {"requestId": id, "reason": "the user changed their mind"}}));
     nobody_left(&world);
-    assert_eq!(tool_names(&mut server).len(), 2, "the server goes on");
+    assert_eq!(tool_names(&mut server).len(), 3, "the server goes on");
 }
 
 fn a_ping_is_answered_meanwhile(era: Era) {
     let world = fake(ENDLESS, &MANUAL);
     let mut server = Server::start(&world, era);
     started(&mut server, &world);
-    assert_eq!(tool_names(&mut server).len(), 2);
+    assert_eq!(tool_names(&mut server).len(), 3);
     if era == Era::Legacy {
         assert_eq!(server.request("ping", json!({})), json!({}));
     }

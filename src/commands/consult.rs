@@ -13,15 +13,28 @@ use serde_json::{Map, Value, json};
 
 pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u8> {
     let as_json = args.json;
-    let work_dir = args.work_dir.clone().unwrap_or_else(|| loaded.environment.current_dir.clone());
+    let role = args.role.unwrap_or_default();
     let mut fields = Map::new();
     fields.insert("role".to_owned(), json!(args.role));
     fields.insert("message".to_owned(), json!(args.message));
-    fields.insert("context".to_owned(), read_context(args.context, stop).await?);
-    fields.insert("work_dir".to_owned(), json!(loaded.environment.current_dir.join(work_dir)));
-    fields.insert("files".to_owned(), json!(args.files));
     fields.insert("language".to_owned(), json!(args.language));
     fields.insert("timeout_seconds".to_owned(), json!(args.timeout));
+    if let Some(thread) = &args.thread {
+        fields.insert("thread_id".to_owned(), json!(thread));
+        let adjudications = adjudications(&args);
+        if !adjudications.is_empty() {
+            fields.insert("prior_exchange".to_owned(), json!({"adjudications": adjudications}));
+        }
+    } else {
+        let current = &loaded.environment.current_dir;
+        let work_dir =
+            args.work_dir.as_ref().map_or_else(|| current.clone(), |dir| current.join(dir));
+        fields.insert("work_dir".to_owned(), json!(work_dir));
+        fields.insert("files".to_owned(), json!(args.files));
+        if let Some(context) = args.context.clone() {
+            fields.insert("context".to_owned(), read_context(context, stop).await?);
+        }
+    }
     if as_json {
         // Nothing cuts what goes to a file or a pipe.
         fields.insert("max_result_chars".to_owned(), json!(usize::MAX / 2));
@@ -30,12 +43,22 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u
     if let Err(error) = &mut result
         && error.example.take().is_some()
     {
-        let _ = write!(error.hint, " `kimi-bridge roles {}` shows an example.", args.role);
+        let _ = write!(error.hint, " `kimi-bridge roles {role}` shows an example.");
     }
     if let (Err(error), true) = (&result, as_json) {
         super::print(&super::json(&error.report())?)?;
     }
     super::show(&result?, as_json)
+}
+
+/// The findings that the command line adopts and rejects.
+fn adjudications(args: &Consult) -> Vec<Value> {
+    let adopted = args.adopt.iter().map(|finding| json!({"finding": finding, "verdict": "ADOPT"}));
+    let rejected = args.reject.iter().map(|answer| {
+        let (finding, reason) = answer.split_once('=').unwrap_or((answer, ""));
+        json!({"finding": finding, "verdict": "REJECT", "reasoning": reason})
+    });
+    adopted.chain(rejected).collect()
 }
 
 /// YAML or JSON: the first holds the second. A terminal or a pipe may never say anything, so that

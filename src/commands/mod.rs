@@ -8,6 +8,8 @@ mod roles;
 mod serve;
 mod stand_in;
 mod status;
+mod thread_text;
+mod threads;
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -66,6 +68,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
             Command::Roles(args) => roles::run(&args),
             Command::Demo(args) => demo::run(&args, loaded, &stop).await,
+            Command::Threads(args) => threads::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
             Command::StandIn(_) => Ok(0),
         }

@@ -8,7 +8,8 @@ use anstyle::{AnsiColor, Style};
 use crate::consult::ConsultResult;
 use crate::consult::answer::Severity;
 use crate::consult::citation::{Citation, Status};
-use crate::consult::result::Finding;
+use crate::consult::export::{lines, winner};
+use crate::consult::result::{Choice, Finding};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 
@@ -16,7 +17,7 @@ pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
 /// The widest that prose is set, columns; longer lines are hard to read.
 const MAX_WIDTH: usize = 100;
@@ -48,13 +49,7 @@ pub(super) fn result(result: &ConsultResult, width: usize) -> String {
     text.push_str(&paragraph(&result.response, "", "", width));
     text.push('\n');
     if let Some(choice) = &result.verdict {
-        let winner = choice.winner.as_deref().unwrap_or("none of the options is acceptable");
-        let _ = writeln!(text, "{} {winner}\n", styled(BOLD, "Winner"));
-        for score in &choice.scores {
-            let head = format!("{:>4} {}, {}: ", score.score, score.option, score.criterion);
-            text.push_str(&paragraph(&format!("{head}{}", score.reason), "  ", "       ", width));
-        }
-        text.push('\n');
+        text.push_str(&verdict(choice, width));
     }
     if result.parse_ok && result.findings.is_empty() {
         text.push_str(&styled(GOOD, "No finding."));
@@ -88,7 +83,17 @@ pub(super) fn result(result: &ConsultResult, width: usize) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-fn one_finding(finding: &Finding, width: usize) -> String {
+/// The judge's choice, with every score.
+pub(super) fn verdict(choice: &Choice, width: usize) -> String {
+    let mut text = format!("{} {}\n\n", styled(BOLD, "Winner"), winner(choice));
+    for score in &choice.scores {
+        let head = format!("{:>4} {}, {}: ", score.score, score.option, score.criterion);
+        text.push_str(&paragraph(&format!("{head}{}", score.reason), "  ", "       ", width));
+    }
+    text + "\n"
+}
+
+pub(super) fn one_finding(finding: &Finding, width: usize) -> String {
     let severity = match finding.severity {
         Severity::Blocker | Severity::Major => BAD,
         Severity::Minor => WARN,
@@ -130,11 +135,7 @@ fn one_citation(citation: &Citation, width: usize) -> String {
         Status::Missing => ("✗", BAD, " (there is no such file)"),
         Status::Outside => ("✗", BAD, " (not in the project)"),
     };
-    let lines = match (citation.line_start, citation.line_end) {
-        (Some(start), Some(end)) if end > start => format!(":{start}-{end}"),
-        (Some(start), _) => format!(":{start}"),
-        (None, _) => String::new(),
-    };
+    let lines = lines(citation);
     let mut text = format!("   {} {}{lines}{note}\n", styled(style, mark), citation.path);
     for line in citation.quote.lines().take(5) {
         let cut = first_chars(line, width.saturating_sub(8));
@@ -144,7 +145,7 @@ fn one_citation(citation: &Citation, width: usize) -> String {
     text
 }
 
-fn evidence(result: &ConsultResult, width: usize) -> String {
+pub(super) fn evidence(result: &ConsultResult, width: usize) -> String {
     if result.evidence.is_empty() {
         return String::new();
     }
@@ -168,7 +169,7 @@ fn evidence(result: &ConsultResult, width: usize) -> String {
     paragraph(&format!("{} {shown}{more}", styled(BOLD, "Kimi looked at")), "", "  ", width) + "\n"
 }
 
-fn list(title: &str, items: &[String], width: usize) -> String {
+pub(super) fn list(title: &str, items: &[String], width: usize) -> String {
     if items.is_empty() {
         return String::new();
     }

@@ -7,6 +7,6 @@ use crate::mcp;
 use crate::settings::Loaded;
 
 pub(super) async fn run(loaded: Loaded, stop: CancellationToken) -> Result<u8> {
-    mcp::serve(loaded, stop).await?;
+    Box::pin(mcp::serve(loaded, stop)).await?;
     Ok(0)
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::objects::objects_in;
 use super::role::Role;
 use super::schema::{self, Checker};
+use super::thread::Rejoinder;
 use crate::error::Violation;
 use crate::kimi::text::clean;
 
@@ -54,6 +55,9 @@ pub struct Answer {
     /// The judge's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// In rounds 2 and 3: what Kimi makes of each rejection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replies: Vec<Rejoinder>,
     /// What is wrong.
     #[serde(default)]
     pub findings: Vec<Claim>,
@@ -206,8 +210,8 @@ fn last_bytes(text: &str, limit: usize) -> &str {
     &text[from..]
 }
 
-const LISTS: [&str; 6] =
-    ["findings", "key_risks", "assumptions", "alternatives", "survived", "not_examined"];
+const LISTS: [&str; 7] =
+    ["findings", "replies", "key_risks", "assumptions", "alternatives", "survived", "not_examined"];
 
 /// An example, a snippet or a tool's output is passed over; a `response` beside another field of
 /// the contract is an answer.
@@ -274,7 +278,7 @@ fn whole(number: &mut Value) {
 
 /// A text, or for lists of records one record, where a list of one belongs.
 fn make_list(fields: &mut Map<String, Value>, name: &str, place: &str, warnings: &mut Vec<String>) {
-    let takes_records = name == "findings" || name == "citations";
+    let takes_records = ["findings", "replies", "citations"].contains(&name);
     let Some(value) = fields.get_mut(name) else { return };
     let is_one = if takes_records { value.is_object() } else { value.is_string() };
     if is_one {
@@ -500,7 +504,7 @@ mod tests {
             findings in proptest::collection::vec(claim(), 0..3),
             lists in (texts(), texts(), texts(), texts(), texts()), confidence in text()) -> Answer {
             let (key_risks, assumptions, alternatives, survived, not_examined) = lists;
-            Answer { response, verdict, findings, key_risks, assumptions, alternatives, survived, not_examined, confidence }
+            Answer { response, verdict, replies: vec![], findings, key_risks, assumptions, alternatives, survived, not_examined, confidence }
         }
     }
 

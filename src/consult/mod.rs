@@ -2,7 +2,10 @@
 //! command-line argument of Kimi's and no protocol.
 
 pub mod answer;
+pub mod argument;
+pub mod assurance;
 pub mod citation;
+pub mod export;
 pub mod objects;
 pub mod prompt;
 pub mod record;
@@ -16,9 +19,12 @@ pub use self::request::{Context, Request};
 pub use self::result::ConsultResult;
 pub use self::role::Role;
 
-use self::result::Origin;
+use self::argument::{Argument, Opening};
+use self::prompt::Asked;
+use self::result::{Origin, Standing};
+use self::role::RoleContext;
 use crate::error::{Error, Kind, Result};
-use crate::kimi::{self, Program, Question, Watch};
+use crate::kimi::{self, Program, Question, Reply, Watch};
 use crate::redact::Redactor;
 use crate::settings::Loaded;
 
@@ -33,33 +39,154 @@ pub async fn consult(
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let redactor = Redactor::built_in();
-    let (context, secrets) = Context::check(request, loaded)?.without_secrets(redactor);
-    let prompt = redactor.redact(&prompt::prompt(&context, loaded)?);
+    let mut argument = match Argument::begin(request, loaded)? {
+        Opening::Ask(argument) => argument,
+        Opening::Done(result) => return Ok(*result),
+    };
+    match ask(&mut argument, loaded, program, watch).await {
+        Ok(result) => Ok(argument.close(result)),
+        Err(mut error) => {
+            result::shorten_error(&mut error, argument.context.max_result_chars);
+            Err(argument.fail(error))
+        }
+    }
+}
+
+/// Closes a thread with the caller's decision.
+///
+/// # Errors
+/// [`Kind::Request`] when a field is missing, and what [`argument::decide`] refuses.
+pub fn record_decision(request: Request, loaded: &Loaded) -> Result<Standing> {
+    let text = |name: &str| {
+        let text = request
+            .0
+            .get(name)
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        if text.is_empty() { Err(argument::missing(name)) } else { Ok(text) }
+    };
+    match (text("thread_id"), text("decision"), text("rationale")) {
+        (Ok(thread), Ok(decision), Ok(rationale)) => {
+            argument::decide(&thread, &decision, &rationale, loaded)
+        }
+        (thread, decision, rationale) => {
+            let missing = [thread.err(), decision.err(), rationale.err()];
+            Err(argument::undecided(missing.into_iter().flatten().collect()))
+        }
+    }
+}
+
+/// Asks Kimi what the argument is about now, in Kimi's own session where that can be resumed.
+async fn ask(
+    argument: &mut Argument,
+    loaded: &Loaded,
+    program: Option<Program>,
+    watch: Watch<'_>,
+) -> Result<ConsultResult> {
     let program = match program {
         Some(program) => program,
         None => kimi::program::find(loaded, watch).await?,
     };
-    let question = Question {
-        system_prompt: prompt::SYSTEM_PROMPT,
-        prompt: &prompt,
-        read_from_file: prompt::READ_FROM_FILE,
-        work_dir: &context.work_dir,
-        resume: None,
-        timeout_seconds: context.timeout_seconds,
+    let remembered = argument.session(&program).map(str::to_owned);
+    let session =
+        remembered.filter(|session| kimi::home::has_session(loaded, program.dialect, session));
+    let history = if session.is_some() { None } else { argument.history() };
+    if history.is_some() {
+        argument.warn("Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt");
+    }
+    let context = argument.context.clone();
+    let asked = argument.asked(history.as_deref());
+    let turns = Turns { loaded, program: &program, watch, context: &context };
+    let first = turns.answer(prompt::prompt(asked, loaded)?, session.as_deref());
+    let reversed = both_orders(asked, loaded);
+    let (reply, other) = match &reversed {
+        // The same judge in another order, in a session of its own, at the same time.
+        Some(context) => {
+            let again = turns.answer(prompt::prompt(Asked { context, ..asked }, loaded)?, None);
+            let (reply, other) = tokio::join!(first, again);
+            (reply?, Some(other))
+        }
+        None => (first.await?, None),
     };
-    let reply = kimi::ask(loaded, &program, question, watch).await.map_err(|mut error| {
-        result::shorten_error(&mut error, context.max_result_chars);
-        error
-    })?;
-    let origin = Origin { context, program, redactions: secrets + prompt.count() };
+    let origin = Origin {
+        redactions: argument.secrets,
+        first_finding: argument.first_finding(),
+        read_before: argument.read_before(),
+        context,
+        program: program.clone(),
+    };
     // Checking reads files; the thread that speaks the protocol does not wait for a disk.
     let checked = tokio::task::spawn_blocking(move || ConsultResult::new(reply, &origin)).await;
-    checked.map_err(|error| {
+    let mut result = checked.map_err(|error| {
         Error::new(
             Kind::Crashed,
             format!("the answer could not be checked: {error}"),
             "Please report it.",
         )
-    })
+    })?;
+    match other {
+        Some(Ok(other)) => result.held_against(&other.text),
+        Some(Err(error)) => result.warnings.push(format!(
+            "the options were judged in one order only, since the other run failed: {}",
+            error.message
+        )),
+        None => {}
+    }
+    Ok(result)
+}
+
+/// The same request with the options reversed, for a judge that is to be asked in both orders.
+fn both_orders(asked: Asked<'_>, loaded: &Loaded) -> Option<Context> {
+    let RoleContext::Judge(judge) = &asked.context.about else { return None };
+    if !loaded.settings.judge_both_orders || asked.round > 1 {
+        return None;
+    }
+    let mut judge = judge.clone();
+    judge.options.reverse();
+    Some(Context { about: RoleContext::Judge(judge), ..asked.context.clone() })
+}
+
+/// How a prompt becomes a reply that can be read, as far as Kimi can be brought to it.
+#[derive(Clone, Copy)]
+struct Turns<'a> {
+    loaded: &'a Loaded,
+    program: &'a Program,
+    watch: Watch<'a>,
+    context: &'a Context,
+}
+
+impl Turns<'_> {
+    /// Asks, and once more in the same session when the answer cannot be read.
+    async fn answer(self, prompt: String, session: Option<&str>) -> Result<Reply> {
+        let reply = self.turn(&prompt, session).await?;
+        let reading = answer::read(&reply.text, self.context.about.role());
+        let (Err(why), Some(session), true) =
+            (reading.answer, &reply.session_id, self.loaded.settings.repair)
+        else {
+            return Ok(reply);
+        };
+        let why: Vec<String> = why.iter().map(|violation| format!("- {violation}")).collect();
+        match self.turn(&prompt::repair(&why.join("\n")), Some(session)).await {
+            Ok(mended) if answer::read(&mended.text, self.context.about.role()).answer.is_ok() => {
+                Ok(reply.mended(mended))
+            }
+            // What came first is worth more than nothing.
+            Ok(_) | Err(_) => Ok(reply),
+        }
+    }
+
+    async fn turn(self, prompt: &str, session: Option<&str>) -> Result<Reply> {
+        let prompt = Redactor::built_in().redact(prompt);
+        let question = Question {
+            system_prompt: prompt::SYSTEM_PROMPT,
+            prompt: &prompt,
+            read_from_file: prompt::READ_FROM_FILE,
+            work_dir: &self.context.work_dir,
+            resume: session,
+            timeout_seconds: self.context.timeout_seconds,
+        };
+        kimi::ask(self.loaded, self.program, question, self.watch).await
+    }
 }

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use minijinja::value::{Serde, Value as Jinja, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
+use serde::Serialize;
+
 use super::request::Context;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
@@ -17,7 +19,13 @@ pub const SYSTEM_PROMPT: &str = include_str!("../../templates/system_prompt.md")
 /// How Kimi is told to read a request from a file.
 pub const READ_FROM_FILE: &str = include_str!("../../templates/read_from_file.md");
 
-const TEMPLATES: [(&str, &str); 7] = [
+/// What asks for an answer that can be read.
+const REPAIR: &str = include_str!("../../templates/rounds/repair.md");
+
+const TEMPLATES: [(&str, &str); 10] = [
+    ("resumed", include_str!("../../templates/rounds/resumed.md.j2")),
+    ("rejections.md.j2", include_str!("../../templates/rounds/rejections.md.j2")),
+    ("history.md.j2", include_str!("../../templates/rounds/history.md.j2")),
     ("skeptic", include_str!("../../templates/roles/skeptic.md.j2")),
     ("architect", include_str!("../../templates/roles/architect.md.j2")),
     ("debugger", include_str!("../../templates/roles/debugger.md.j2")),
@@ -27,22 +35,56 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("answer.md.j2", include_str!("../../templates/answer.md.j2")),
 ];
 
-/// The prompt for a context, with a mark that nobody could know beforehand.
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The proposal.
+    pub context: &'a Context,
+    /// From 1.
+    pub round: u8,
+    /// The rejections that Kimi must answer; empty in round 1.
+    pub disputed: &'a [Disputed],
+    /// What the caller adds.
+    pub remark: &'a str,
+    /// Kimi's earlier answers, where Kimi itself does not remember them.
+    pub history: Option<&'a str>,
+}
+
+/// One rejection, with the finding that it is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Disputed {
+    /// The finding.
+    pub finding: String,
+    /// What it said; empty where that is not known.
+    pub claim: String,
+    /// Why the caller rejects it.
+    pub reasoning: String,
+}
+
+/// The prompt for what is asked, with a mark that nobody could know beforehand.
 ///
 /// # Errors
-/// [`Kind::Request`] when it is longer than `max_prompt_bytes`; [`Kind::Spawn`] when the system has no randomness, or a template is at fault.
-pub fn prompt(context: &Context, loaded: &Loaded) -> Result<String> {
+/// [`Kind::Request`] when it is longer than `max_prompt_bytes`; [`Kind::Spawn`] when the system has no
+/// randomness, or a template is at fault.
+pub fn prompt(asked: Asked<'_>, loaded: &Loaded) -> Result<String> {
     let limit = loaded.settings.max_prompt_bytes;
-    let everything = serde_json::to_string(context).unwrap_or_default();
+    let everything =
+        serde_json::json!([asked.context, asked.disputed, asked.remark, asked.history]).to_string();
     let mut mark = random_mark()?;
     while everything.contains(&mark) {
         mark = random_mark()?;
     }
-    let prompt = render(context, &mark)?;
+    let prompt = render(asked, &mark)?;
     if prompt.len() > limit {
         return Err(too_long(prompt.len(), limit));
     }
     Ok(prompt)
+}
+
+/// What asks Kimi to say the same again in a form that can be read.
+#[must_use]
+pub fn repair(violations: &str) -> String {
+    REPAIR.replace("{violations}", violations)
 }
 
 fn too_long(bytes: usize, limit: usize) -> Error {
@@ -62,7 +104,8 @@ fn random_mark() -> Result<String> {
     }))
 }
 
-fn render(context: &Context, mark: &str) -> Result<String> {
+fn render(asked: Asked<'_>, mark: &str) -> Result<String> {
+    let context = asked.context;
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -74,8 +117,15 @@ fn render(context: &Context, mark: &str) -> Result<String> {
         environment.add_template(name, source).map_err(|error| at_fault(&error))?;
     }
     let role = context.about.role();
+    // Where Kimi remembers the conversation, the proposal is not said again.
+    let remembers = asked.round > 1 && asked.history.is_none();
+    let name = if remembers { "resumed" } else { role.name() };
     let values = minijinja::context! {
         mark => mark,
+        round => asked.round,
+        disputed => Jinja::from(Serde(asked.disputed)),
+        remark => asked.remark,
+        history => asked.history.unwrap_or_default(),
         role => role.name(),
         message => context.message.clone(),
         context => Jinja::from(Serde(&context.about)),
@@ -83,7 +133,7 @@ fn render(context: &Context, mark: &str) -> Result<String> {
         files => context.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         language => context.language.clone().unwrap_or_default(),
     };
-    let template = environment.get_template(role.name()).map_err(|error| at_fault(&error))?;
+    let template = environment.get_template(name).map_err(|error| at_fault(&error))?;
     template.render(values).map_err(|error| at_fault(&error))
 }
 
@@ -140,29 +190,71 @@ mod tests {
             language: None,
             timeout_seconds: None,
             max_result_chars: 40_000,
+            prior_exchange: None,
         }
+    }
+
+    fn first(context: &Context) -> Asked<'_> {
+        Asked { context, round: 1, disputed: &[], remark: "", history: None }
+    }
+
+    fn rejections() -> Vec<Disputed> {
+        vec![
+            Disputed {
+                finding: "F1".into(),
+                claim: "`add` drops the write error".into(),
+                reasoning: "the caller checks the disk first".into(),
+            },
+            Disputed {
+                finding: "F3".into(),
+                claim: String::new(),
+                reasoning: "it is unreachable".into(),
+            },
+        ]
+    }
+
+    #[test]
+    fn a_later_round_in_kimis_own_session() {
+        let context = context(Role::Skeptic);
+        let asked = Asked {
+            round: 2,
+            disputed: &rejections(),
+            remark: "See also main.rs.",
+            ..first(&context)
+        };
+        insta::assert_snapshot!(render(asked, "MARK").unwrap());
+    }
+
+    #[test]
+    fn a_later_round_asked_afresh() {
+        let context = context(Role::Judge);
+        let asked =
+            Asked {
+                round: 3, disputed: &rejections(), history: Some("F1: …"), ..first(&context)
+            };
+        insta::assert_snapshot!(render(asked, "MARK").unwrap());
     }
 
     #[test]
     fn the_skeptics_prompt() {
         let context = Context { files: vec!["src/store.rs".into()], ..context(Role::Skeptic) };
-        insta::assert_snapshot!(render(&context, "MARK").unwrap());
+        insta::assert_snapshot!(render(first(&context), "MARK").unwrap());
     }
 
     #[test]
     fn the_architects_prompt() {
-        insta::assert_snapshot!(render(&context(Role::Architect), "MARK").unwrap());
+        insta::assert_snapshot!(render(first(&context(Role::Architect)), "MARK").unwrap());
     }
 
     #[test]
     fn the_debuggers_prompt() {
-        insta::assert_snapshot!(render(&context(Role::Debugger), "MARK").unwrap());
+        insta::assert_snapshot!(render(first(&context(Role::Debugger)), "MARK").unwrap());
     }
 
     #[test]
     fn the_judges_prompt_in_another_language() {
         let context = Context { language: Some("Deutsch".into()), ..context(Role::Judge) };
-        insta::assert_snapshot!(render(&context, "MARK").unwrap());
+        insta::assert_snapshot!(render(first(&context), "MARK").unwrap());
     }
 
     #[test]
@@ -170,22 +262,25 @@ mod tests {
         let mut context = context(Role::Skeptic);
         context.message = "MARK>>>\n/goal {{ mark }} {% raw %}".to_owned();
         let loaded = crate::settings::load(crate::settings::Environment::default(), &[]).unwrap();
-        let made = prompt(&context, &loaded).unwrap();
+        let made = prompt(first(&context), &loaded).unwrap();
         assert!(made.starts_with("You are the skeptic."), "{made}");
         assert!(made.contains("\nMARK>>>\n/goal {{ mark }} {% raw %}\n"), "{made}");
         let mark = made.split("<<<").nth(1).unwrap().split('`').next().unwrap().to_owned();
         assert_eq!(mark.len(), 16);
         assert!(!context.message.contains(&mark));
-        assert!(!prompt(&context, &loaded).unwrap().contains(&mark), "two prompts share a mark");
+        assert!(
+            !prompt(first(&context), &loaded).unwrap().contains(&mark),
+            "two prompts share a mark"
+        );
     }
 
     #[test]
     fn a_prompt_over_the_limit_is_refused() {
         let loaded = crate::settings::load(crate::settings::Environment::default(), &[]).unwrap();
         let fits = Context { message: "x".repeat(1 << 20), ..context(Role::Skeptic) };
-        assert!(prompt(&fits, &loaded).is_ok());
+        assert!(prompt(first(&fits), &loaded).is_ok());
         let over = Context { message: "x".repeat(1_500_000), ..context(Role::Skeptic) };
-        assert_eq!(prompt(&over, &loaded).unwrap_err().kind, Kind::Request);
+        assert_eq!(prompt(first(&over), &loaded).unwrap_err().kind, Kind::Request);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::result::ConsultResult;
 use super::role::Role;
-use super::thread::{Adjudication, State};
+use super::thread::{Adjudication, State, Thread};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{RoundRow, ThreadRow};
 
 /// The whole argument about one proposal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,60 @@ pub struct Record {
     /// The caller's decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+}
+
+impl Record {
+    /// Reads what the ledger keeps of a thread.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`] when it cannot be read.
+    pub fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
+        let at = |error: serde_json::Error| {
+            Error::new(
+                Kind::Ledger,
+                format!("what is remembered of the thread {} cannot be read: {error}", row.id),
+                "Delete it with `kimi-bridge threads delete`.",
+            )
+        };
+        let request: Value = serde_json::from_str(&row.request).map_err(at)?;
+        let thread: Thread = serde_json::from_str(&row.challenge).map_err(at)?;
+        let mut told = Vec::new();
+        for round in rounds {
+            let of_thread = thread.rounds.get(usize::from(round.number).saturating_sub(1));
+            told.push(RoundRecord {
+                number: round.number,
+                opened_at: round.opened_at,
+                result: round
+                    .result
+                    .as_deref()
+                    .map(serde_json::from_str)
+                    .transpose()
+                    .map_err(at)?,
+                error: round.error.as_deref().map(serde_json::from_str).transpose().map_err(at)?,
+                adjudications: of_thread
+                    .map(|round| round.adjudications.clone())
+                    .unwrap_or_default(),
+                transcript: round.transcript.as_ref().map(PathBuf::from),
+            });
+        }
+        Ok(Record {
+            id: row.id.clone(),
+            role: serde_json::from_value(request["role"].clone()).map_err(at)?,
+            project: row.project.clone().into(),
+            message: request["message"].as_str().unwrap_or_default().to_owned(),
+            context: request["context"].clone(),
+            state: thread.state(),
+            opened_at: row.opened_at,
+            updated_at: row.updated_at,
+            rounds: told,
+            contested: thread.contested(),
+            decision: row.decision.clone().map(|(decision, rationale, at)| Decision {
+                decision,
+                rationale,
+                at,
+            }),
+        })
+    }
 }
 
 /// One round.

@@ -2,11 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::role::{Role, RoleContext};
 use super::schema::Checker;
+use super::thread::Adjudication;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::redact::Redactor;
 use crate::settings::{Loaded, Mode, nearest};
@@ -32,13 +33,99 @@ pub struct Context {
     pub timeout_seconds: Option<u64>,
     /// The limit of the result, characters.
     pub max_result_chars: usize,
+    /// The caller's answer to a round that no thread remembers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior_exchange: Option<PriorExchange>,
+}
+
+/// The caller's answer to the round before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorExchange {
+    /// The round that it answers; the last one when absent.
+    #[serde(default)]
+    pub round: Option<u8>,
+    /// Every open finding, adopted or rejected.
+    pub adjudications: Vec<Adjudication>,
+    /// Kimi's answer, where no thread remembers it.
+    #[serde(default)]
+    pub kimi_response: Option<String>,
+}
+
+/// A request that goes on with a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continuation {
+    /// The thread.
+    pub thread_id: String,
+    /// The role, where the caller named it again.
+    pub role: Option<Role>,
+    /// The answer to the round before; absent to ask an unfinished round again.
+    pub prior_exchange: Option<PriorExchange>,
+    /// Something that the caller adds.
+    pub message: Option<String>,
+    /// The language of the answer, where it is to change.
+    pub language: Option<String>,
+    /// The call's own limit, seconds.
+    pub timeout_seconds: Option<u64>,
+    /// The limit of the result, characters.
+    pub max_result_chars: Option<usize>,
+}
+
+impl Continuation {
+    /// Checks a request that names a thread; `None` for one that does not.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] with every violation at once.
+    pub fn check(request: &Request, loaded: &Loaded) -> Result<Option<Continuation>> {
+        let mut fields = Value::Object(request.0.clone());
+        tidy(&mut fields);
+        if fields.get("thread_id").is_none() {
+            return Ok(None);
+        }
+        let mut violations = Checker::of_continuation().violations(&fields);
+        for violation in &mut violations {
+            if ["/context", "/work_dir", "/files"].contains(&violation.pointer.as_str()) {
+                "the thread knows it already: leave it out".clone_into(&mut violation.expected);
+                violation.did_you_mean = None;
+            }
+        }
+        if !violations.is_empty() {
+            return Err(Error {
+                violations,
+                example: Some(
+                    json!({"thread_id": fields["thread_id"], "prior_exchange": {"adjudications": [
+                        {"finding": "F1", "verdict": "ADOPT"},
+                        {"finding": "F2", "verdict": "REJECT", "reasoning": "The caller holds the lock, src/main.rs line 6."},
+                    ]}}),
+                ),
+                ..Error::new(
+                    Kind::Request,
+                    "the request does not fit a thread",
+                    "Mend what is listed and call again; nothing was sent to Kimi.",
+                )
+            });
+        }
+        allowed(&fields, loaded.settings.mode())?;
+        let text = |name: &str| fields[name].as_str().map(str::to_owned);
+        Ok(Some(Continuation {
+            thread_id: text("thread_id").unwrap_or_default(),
+            role: serde_json::from_value(fields["role"].clone()).ok(),
+            prior_exchange: serde_json::from_value(fields["prior_exchange"].clone()).ok(),
+            message: text("message"),
+            language: text("language"),
+            timeout_seconds: fields["timeout_seconds"].as_u64(),
+            max_result_chars: fields["max_result_chars"]
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok()),
+        }))
+    }
 }
 
 impl Context {
     /// The same without the secrets in the caller's words, and how many there were.
     #[must_use]
     pub fn without_secrets(mut self, redactor: &Redactor) -> (Context, usize) {
-        let mut words = json!({"message": self.message, "about": self.about});
+        let mut words =
+            json!({"message": self.message, "about": self.about, "prior": self.prior_exchange});
         let count = redactor.redact_all(&mut words);
         let role = self.about.role();
         if let (Some(message), Ok(about)) =
@@ -46,6 +133,7 @@ impl Context {
         {
             message.clone_into(&mut self.message);
             self.about = about;
+            self.prior_exchange = serde_json::from_value(words["prior"].clone()).ok().flatten();
         }
         (self, count)
     }
@@ -84,6 +172,14 @@ impl Context {
                 }
             }
         }
+        let prior_exchange: Option<PriorExchange> =
+            serde_json::from_value(fields["prior_exchange"].clone()).ok().flatten();
+        if prior_exchange.as_ref().is_some_and(|prior| prior.kimi_response.is_none()) {
+            violations.push(violation(
+                "/prior_exchange/kimi_response",
+                "required without a thread_id: what Kimi answered, for it cannot be looked up",
+            ));
+        }
         let (Some(place), Some(about), true) = (place, about, violations.is_empty()) else {
             return Err(refusal(violations, known_role));
         };
@@ -100,6 +196,7 @@ impl Context {
             max_result_chars: number("max_result_chars")
                 .and_then(|limit| usize::try_from(limit).ok())
                 .unwrap_or(loaded.settings.max_result_chars),
+            prior_exchange,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Answer ─► `ConsultResult`: what the caller gets, checked against the disk and the trace.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,8 +9,8 @@ use serde_json::Value;
 use super::answer::{Answer, Claim, Score, Severity, Verdict};
 use super::citation::{Citation, Citations};
 use super::request::Context;
-use super::role::RoleContext;
-use super::thread::{Stance, State};
+use super::role::{Role, RoleContext};
+use super::thread::{Rejoinder, Stance, State, says_something};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect, Evidence, Program};
@@ -155,6 +157,10 @@ pub struct Origin {
     pub program: Program,
     /// Secrets that were replaced.
     pub redactions: usize,
+    /// The number of the first new finding.
+    pub first_finding: usize,
+    /// Files that Kimi read in earlier rounds.
+    pub read_before: BTreeSet<String>,
 }
 
 impl ConsultResult {
@@ -174,14 +180,15 @@ impl ConsultResult {
             warnings.push(format!("Kimi's answer could not be read: {}", why.join("; ")));
             Answer { response: reply.text.clone(), ..Answer::default() }
         });
-        let mut citations = Citations::new(&origin.context.work_dir, &reply.seen.shown);
-        let findings = findings(answer.findings, &mut citations);
+        let shown = reply.seen.shown.union(&origin.read_before).cloned().collect();
+        let mut citations = Citations::new(&origin.context.work_dir, &shown);
+        let findings = findings(answer.findings, origin.first_finding, &mut citations);
         let verdict =
             answer.verdict.map(|verdict| choice(verdict, &origin.context.about, &mut warnings));
         let result = ConsultResult {
             parse_ok,
             response: answer.response,
-            replies: Vec::new(),
+            replies: answer.replies.into_iter().map(reply_of).collect(),
             verdict,
             findings,
             key_risks: answer.key_risks,
@@ -205,6 +212,64 @@ impl ConsultResult {
             warnings,
         };
         result.within(origin.context.max_result_chars)
+    }
+
+    /// Holds a judge's choice against what the same judge said with the options in the other order: a
+    /// winner that changes is none.
+    pub fn held_against(&mut self, other: &str) {
+        let Some(choice) = &mut self.verdict else { return };
+        let Ok(other) = super::answer::read(other, Role::Judge).answer else {
+            self.warnings.push(
+                "the options were judged in one order only: the other answer could not be read"
+                    .to_owned(),
+            );
+            return;
+        };
+        let reversed = other.verdict.and_then(|verdict| verdict.winner);
+        if reversed != choice.winner {
+            let name =
+                |winner: &Option<String>| winner.clone().unwrap_or_else(|| "none".to_owned());
+            self.warnings.push(format!(
+                "the winner changes with the order of the options: {} in the order given, {} in the other, which \
+                 says: {}",
+                name(&choice.winner),
+                name(&reversed),
+                first_chars(&other.response, 600)
+            ));
+            choice.winner = None;
+            choice.contested = true;
+        }
+    }
+
+    /// A result of nothing, for a thread of which nothing was answered.
+    #[must_use]
+    pub fn nothing() -> ConsultResult {
+        ConsultResult {
+            parse_ok: true,
+            response: String::new(),
+            replies: Vec::new(),
+            verdict: None,
+            findings: Vec::new(),
+            key_risks: Vec::new(),
+            assumptions: Vec::new(),
+            alternatives: Vec::new(),
+            survived: Vec::new(),
+            not_examined: Vec::new(),
+            confidence: String::new(),
+            evidence: Vec::new(),
+            incomplete_trace: false,
+            raw_response_preview: String::new(),
+            thread: None,
+            provenance: Provenance {
+                dialect: Dialect::KimiCode,
+                version: String::new(),
+                session_id: None,
+                sandbox: Sandbox::None,
+                elapsed_ms: 0,
+                redactions: 0,
+            },
+            warnings: Vec::new(),
+        }
     }
 
     /// Shortens what can be spared until the result fits: hosts cut longer ones without asking what
@@ -270,7 +335,48 @@ fn evidence_of(error: &mut Error) -> Option<&mut Vec<Value>> {
     error.partial.as_mut()?.get_mut("evidence")?.as_array_mut()
 }
 
-fn findings(claims: Vec<Claim>, citations: &mut Citations<'_>) -> Vec<Finding> {
+impl Reply {
+    /// The reply as the thread takes it.
+    #[must_use]
+    pub fn rejoinder(&self) -> Rejoinder {
+        let Reply { finding, stance, because, capitulated: _ } = self.clone();
+        Rejoinder { finding, stance, because }
+    }
+}
+
+fn reply_of(rejoinder: Rejoinder) -> Reply {
+    let Rejoinder { finding, stance, because } = rejoinder;
+    let capitulated = stance == Stance::Withdraw && !names_a_fact(&because);
+    Reply { finding, stance, because, capitulated }
+}
+
+/// Whether a withdrawal says more than that the other side is right.
+fn names_a_fact(because: &str) -> bool {
+    let agreement = [
+        "you are right",
+        "you're right",
+        "you are correct",
+        "fair point",
+        "good point",
+        "i agree",
+        "agreed",
+        "i withdraw this",
+        "i withdraw",
+        "withdrawn",
+        "on reflection",
+        "the other side is right",
+        "point taken",
+        "我同意",
+        "你说得对",
+        "您说得对",
+        "撤回",
+    ];
+    let rest =
+        agreement.iter().fold(because.to_lowercase(), |text, words| text.replace(words, " "));
+    says_something(&rest)
+}
+
+fn findings(claims: Vec<Claim>, first: usize, citations: &mut Citations<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = claims
         .into_iter()
         .map(|claim| {
@@ -289,7 +395,7 @@ fn findings(claims: Vec<Claim>, citations: &mut Citations<'_>) -> Vec<Finding> {
         .collect();
     findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
     for (at, finding) in findings.iter_mut().enumerate() {
-        finding.id = format!("F{}", at + 1);
+        finding.id = format!("F{}", at + first);
     }
     findings
 }
@@ -311,7 +417,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::consult::role::Role;
     use crate::kimi::Seen;
 
     fn made(text: &str, evidence: usize, limit: usize) -> ConsultResult {
@@ -324,6 +429,7 @@ mod tests {
             language: None,
             timeout_seconds: None,
             max_result_chars: limit,
+            prior_exchange: None,
         };
         let program = Program {
             path: "/bin/kimi".into(),
@@ -346,7 +452,16 @@ mod tests {
             warnings: vec![],
             elapsed: Duration::from_millis(12),
         };
-        ConsultResult::new(reply, &Origin { context, program, redactions: 1 })
+        ConsultResult::new(
+            reply,
+            &Origin {
+                context,
+                program,
+                redactions: 1,
+                first_finding: 1,
+                read_before: BTreeSet::new(),
+            },
+        )
     }
 
     #[test]
@@ -369,6 +484,28 @@ mod tests {
             result.warnings[0],
             "Kimi's answer could not be read: /: expected a JSON object with `response`"
         );
+    }
+
+    #[test]
+    fn a_withdrawal_that_names_no_fact_is_a_capitulation() {
+        let capitulated = |because: &str| {
+            let stance = Stance::Withdraw;
+            reply_of(Rejoinder { finding: "F1".into(), stance, because: because.into() })
+                .capitulated
+        };
+        for because in [
+            "",
+            "You are right.",
+            "Fair point, I withdraw this.",
+            "你说得对",
+            "Agreed; point taken.",
+        ] {
+            assert!(capitulated(because), "{because}");
+        }
+        for because in ["You are right: main.rs line 6 holds the lock.", "调用者在第六行已经持有锁"]
+        {
+            assert!(!capitulated(because), "{because}");
+        }
     }
 
     #[test]

@@ -85,6 +85,17 @@ pub fn of_request(role: Role) -> Value {
     schema
 }
 
+/// The schema of a request that continues a thread: what the thread knows is not said again.
+#[must_use]
+pub fn of_continuation() -> Value {
+    let mut schema = request_frame();
+    if let Some(fields) = schema["properties"].as_object_mut() {
+        fields.retain(|name, _| !["context", "work_dir", "files"].contains(&name.as_str()));
+    }
+    schema["required"] = json!(["thread_id"]);
+    schema
+}
+
 /// The input schema of the tool: flat at the top, and one `context` for all roles, whose
 /// descriptions say which role needs a field.
 #[must_use]
@@ -111,7 +122,6 @@ pub fn of_tool_input() -> Value {
         "description": "What the role needs to know; fields of other roles are refused",
         "properties": fields,
     });
-    schema["required"] = json!(["message"]);
     schema
 }
 
@@ -121,6 +131,9 @@ fn without_patterns(schema: &mut Value) {
         Value::Object(object) => {
             object.remove("pattern");
             object.remove("additionalProperties");
+            if let Some(Value::Object(item)) = object.get_mut("items") {
+                item.remove("description");
+            }
             object.values_mut().for_each(without_patterns);
         }
         Value::Array(values) => values.iter_mut().for_each(without_patterns),
@@ -158,6 +171,34 @@ fn request_frame() -> Value {
                 "default": "user",
                 "description": "Who wants this consultation: `agent` when the user did not ask for it",
             },
+            "thread_id": {
+                "type": "string",
+                "minLength": 1,
+                "description": "Continue this thread: with it, prior_exchange and nothing else is needed",
+            },
+            "prior_exchange": {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["adjudications"],
+                "description": "Your answer to the round before: every open finding, ADOPT or REJECT",
+                "properties": {
+                    "round": {"type": "integer", "minimum": 1, "maximum": 3},
+                    "adjudications": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "additionalProperties": false,
+                            "required": ["finding", "verdict"],
+                            "properties": {
+                                "finding": {"type": "string"},
+                                "verdict": {"type": "string", "enum": ["ADOPT", "REJECT"]},
+                                "reasoning": {"type": "string", "description": "Required for a REJECT"},
+                            },
+                        },
+                    },
+                    "kimi_response": {"type": "string", "description": "Kimi's answer, where no thread_id is known"},
+                },
+            },
             "timeout_seconds": {"type": "integer", "minimum": 1, "maximum": 86400},
             "max_result_chars": {"type": "integer", "minimum": 2000},
             "language": {
@@ -192,6 +233,13 @@ impl Checker {
             LazyLock::new(|| Role::ALL.map(|role| Checker::new(of_request(role))));
         let at = Role::ALL.iter().position(|&one| one == role).unwrap_or_default();
         &CHECKERS[at]
+    }
+
+    /// The checker of a request that continues a thread, compiled once.
+    #[must_use]
+    pub fn of_continuation() -> &'static Checker {
+        static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(of_continuation()));
+        &CHECKER
     }
 
     /// Everything about the value that does not fit, in the order of the value.
@@ -362,7 +410,7 @@ mod tests {
                 "/context/proposed_aproach: no such field; known are proposed_approach, goals, constraints, \
                  known_risks (did you mean /context/proposed_approach?)",
                 "/tiemout_seconds: no such field; known are role, message, context, work_dir, files, initiated_by, \
-                 timeout_seconds, max_result_chars, language (did you mean /timeout_seconds?)",
+                 thread_id, prior_exchange, timeout_seconds, max_result_chars, language (did you mean /timeout_seconds?)",
             ],
         );
         check(
@@ -398,7 +446,7 @@ mod tests {
                 "/context/symptoms: no such field; known are proposed_approach, goals, constraints, known_risks; \
                  `symptoms` belongs to the role debugger",
                 "/goals: no such field; known are role, message, context, work_dir, files, initiated_by, \
-                 timeout_seconds, max_result_chars, language (did you mean /context/goals?)",
+                 thread_id, prior_exchange, timeout_seconds, max_result_chars, language (did you mean /context/goals?)",
             ],
         );
     }

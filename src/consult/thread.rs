@@ -149,6 +149,16 @@ impl Thread {
         kept.chain(last.findings.iter().map(String::as_str)).collect()
     }
 
+    /// The findings that are still rejected although Kimi has said all that it may.
+    #[must_use]
+    pub fn contested(&self) -> Vec<String> {
+        let last = self.rounds.last().filter(|round| round.answered);
+        last.into_iter()
+            .flat_map(|round| rejected(&round.adjudications))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The number of the next new finding.
     #[must_use]
     pub fn next_finding(&self) -> usize {

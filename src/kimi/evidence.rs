@@ -130,7 +130,7 @@ impl Trace {
                 "ReadFile" => self.shown.extend(path.map(str::to_owned)),
                 // A search in one file gives its lines without the file's name.
                 "Grep" if begins_with_a_line_number(text) => {
-                    self.shown.extend(path.map(str::to_owned))
+                    self.shown.extend(path.map(str::to_owned));
                 }
                 "Grep" => self.shown.extend(files_of_a_search(text)),
                 _ => {}

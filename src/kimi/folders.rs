@@ -120,6 +120,11 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
+    /// Its lock goes, its folder stays.
+    fn killed(run: RunFolder) {
+        drop(run.folder.keep());
+    }
+
     #[test]
     fn what_a_killed_bridge_left_is_removed_and_what_runs_stays() {
         let state = tempfile::tempdir().unwrap();
@@ -128,9 +133,7 @@ mod tests {
         fs::write(path.join("request.md"), "secret").unwrap();
         let running = for_one_run(state.path()).unwrap();
         assert!(path.exists());
-        // As if it had been killed: the lock is gone and the folder is not.
-        let RunFolder { folder, _lock } = left;
-        drop((folder.keep(), _lock));
+        killed(left);
         drop(for_one_run(state.path()).unwrap());
         assert!(!path.exists() && running.path().exists());
     }

@@ -212,7 +212,7 @@ impl Record {
         match self.plain_lines {
             0 => {}
             1 => {
-                self.warnings.push("a line of Kimi's stream was skipped: it is no JSON".to_owned())
+                self.warnings.push("a line of Kimi's stream was skipped: it is no JSON".to_owned());
             }
             count => {
                 self.warnings

@@ -118,6 +118,24 @@ pub struct Reply {
     pub elapsed: Duration,
 }
 
+impl Reply {
+    /// This reply with the words of a later turn that says the same in a form that can be read.
+    #[must_use]
+    pub fn mended(mut self, later: Reply) -> Reply {
+        self.text = later.text;
+        self.seen.evidence.extend(later.seen.evidence);
+        self.seen.shown.extend(later.seen.shown);
+        self.seen.incomplete |= later.seen.incomplete;
+        self.seen.not_kept += later.seen.not_kept;
+        self.session_id = later.session_id.or(self.session_id);
+        self.warnings
+            .push("Kimi's first answer could not be read; it was asked once more".to_owned());
+        self.warnings.extend(later.warnings);
+        self.elapsed += later.elapsed;
+        self
+    }
+}
+
 /// Why the watching ended.
 #[derive(Debug)]
 pub(super) enum End {

@@ -134,31 +134,52 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
             .with_annotations(ToolAnnotations::new().read_only(true).open_world(true))
             .with_meta(MetaObject(meta))
     };
+    let decide = || {
+        let field = |what: &str| json!({"type": "string", "minLength": 1, "description": what});
+        let input = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["thread_id", "decision", "rationale"],
+            "properties": {
+                "thread_id": {"type": "string", "minLength": 1},
+                "decision": field("What will be done"),
+                "rationale": field("Why, with the findings that decided it"),
+            },
+        });
+        Tool::new("record_decision", words::RECORD_DECISION, object(input))
+            .with_title("Record the decision on a thread")
+            .with_annotations(
+                ToolAnnotations::new()
+                    .read_only(false)
+                    .destructive(false)
+                    .idempotent(false)
+                    .open_world(false),
+            )
+    };
     match mode {
         Mode::Disabled => vec![status],
-        Mode::Manual | Mode::Auto => vec![consult(), status],
+        Mode::Manual | Mode::Auto => vec![consult(), decide(), status],
     }
 }
 
 /// What `structuredContent` may hold: a result, or an error. Some clients measure errors against it
-/// too, and hide one that does not fit, so nothing at the top is required.
+/// too, and hide one that does not fit, so nothing is required.
 fn output_schema() -> Value {
     let mut schema = without_words(schema::of::<ConsultResult>());
     schema["properties"]["error"] = json!({"type": "object"});
-    if let Some(schema) = schema.as_object_mut() {
-        schema.remove("required");
-    }
     schema
 }
 
-/// A result explains itself by its field names; descriptions of each would only cost tokens in
-/// every conversation.
+/// A result explains itself by its field names; descriptions of each, and what is always there,
+/// would only cost tokens in every conversation.
 fn without_words(mut schema: Value) -> Value {
     fn strip(schema: &mut Value, is_fields: bool) {
         match schema {
             Value::Object(object) => {
                 if !is_fields {
-                    object.remove("description");
+                    for words in ["description", "required", "minimum"] {
+                        object.remove(words);
+                    }
                 }
                 for (name, value) in object {
                     strip(value, !is_fields && name == "properties");
@@ -204,14 +225,22 @@ impl ServerHandler for Server {
             ("consult_kimi", Mode::Manual | Mode::Auto) => {
                 self.consult(request.arguments.unwrap_or_default(), &context).await
             }
-            ("consult_kimi", Mode::Disabled) => refused(&Error::new(
+            ("record_decision", Mode::Manual | Mode::Auto) => {
+                let request = Request(request.arguments.unwrap_or_default());
+                match consult::record_decision(request, &self.loaded) {
+                    Ok(standing) => structured(&json!({"thread": standing})),
+                    Err(error) => refused(&error),
+                }
+            }
+            ("consult_kimi" | "record_decision", Mode::Disabled) => refused(&Error::new(
                 Kind::Settings,
                 "consult_kimi is switched off",
                 status::mode_hint(mode),
             )),
             (other, _) => {
-                let message =
-                    format!("there is no tool `{other}`; there are consult_kimi and kimi_status");
+                let message = format!(
+                    "there is no tool `{other}`; there are consult_kimi, record_decision and kimi_status"
+                );
                 return Err(ErrorData::invalid_params(message, None));
             }
         };
@@ -227,8 +256,8 @@ mod tests {
     fn each_mode_offers_its_tools() {
         let names = |mode| tools(mode).into_iter().map(|tool| tool.name).collect::<Vec<_>>();
         assert_eq!(names(Mode::Disabled), ["kimi_status"]);
-        assert_eq!(names(Mode::Manual), ["consult_kimi", "kimi_status"]);
-        assert_eq!(names(Mode::Auto), ["consult_kimi", "kimi_status"]);
+        assert_eq!(names(Mode::Manual), ["consult_kimi", "record_decision", "kimi_status"]);
+        assert_eq!(names(Mode::Auto), ["consult_kimi", "record_decision", "kimi_status"]);
     }
 
     #[test]
@@ -236,6 +265,6 @@ mod tests {
         let list = json!(tools(Mode::Auto));
         insta::assert_json_snapshot!(list);
         let bytes = list.to_string().len();
-        assert!(bytes < 9_000, "{bytes} bytes");
+        assert!(bytes < 9_500, "{bytes} bytes");
     }
 }

@@ -49,10 +49,15 @@ const WHEN: &str = "Consult unasked, with initiated_by \"agent\", before you set
     costly to reverse, after two failed attempts at the same bug, and when you choose between formed options; \
     not for routine edits.";
 
-const AFTER: &str = "Afterwards answer every finding to the user with ADOPT or REJECT and your reason. You \
-    decide; Kimi can be wrong. `grounded` says whether the quoted code stands where Kimi says and was read by \
-    it; check an ungrounded finding yourself before you adopt it. parse_ok false means that `response` is \
-    Kimi's raw text.";
+const AFTER: &str = "Afterwards answer every finding: call again with the result's thread.id as thread_id and \
+    prior_exchange.adjudications, ADOPT or REJECT each, with a reason for every REJECT. Kimi answers rejections; \
+    thread.next always says what to do. You decide; Kimi can be wrong. `grounded` says whether the quoted code \
+    stands where Kimi says and was read by it; check an ungrounded finding yourself before you adopt it. \
+    parse_ok false means that `response` is Kimi's raw text. Close with record_decision.";
+
+/// The description of `record_decision`.
+pub(super) const RECORD_DECISION: &str = "Close a thread of consult_kimi with what you decided and why, whether \
+    it is settled, contested or given up. It stays readable, and nothing more can be asked in it.";
 
 #[cfg(test)]
 mod tests {
@@ -61,7 +66,12 @@ mod tests {
     #[test]
     fn everything_fits_the_hosts_limits_and_says_when_to_call() {
         for mode in [Mode::Disabled, Mode::Manual, Mode::Auto] {
-            for text in [instructions(mode), consult_kimi(mode), KIMI_STATUS.to_owned()] {
+            for text in [
+                instructions(mode),
+                consult_kimi(mode),
+                KIMI_STATUS.to_owned(),
+                RECORD_DECISION.to_owned(),
+            ] {
                 assert!(
                     text.chars().count() < 2_000,
                     "{mode:?}: {} characters",

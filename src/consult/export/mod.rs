@@ -1,0 +1,97 @@
+//! A record as a document to keep: Markdown to commit beside the code, one HTML page to read, JSON
+//! for programs. Whatever came from outside is escaped or fenced, so that it cannot break any of them.
+
+mod account;
+mod exchange;
+mod html;
+mod markdown;
+mod marks;
+mod phrases;
+mod prose;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+use serde_json::Value;
+
+pub use self::account::{Account, Point};
+pub use self::exchange::{Outcome, Said, Turn, actor};
+pub use self::html::html;
+pub use self::markdown::markdown;
+pub use self::phrases::{date, failure, lines, subject, target, winner};
+use super::record::Record;
+use crate::error::{Error, Kind, Result};
+use crate::kimi::text::clean;
+
+/// The record as JSON, as the ledger has it.
+pub fn json(record: &Record) -> Result<String> {
+    serde_json::to_string_pretty(record).map(|text| text + "\n").map_err(|error| at_fault(&error))
+}
+
+/// The record without anything in the caller's words that a reader could not see, or that a terminal
+/// would obey. Kimi's words were cleaned when they were read.
+#[must_use]
+pub fn cleaned(record: &Record) -> Record {
+    let mut record = record.clone();
+    clean_text(&mut record.message);
+    clean_value(&mut record.context);
+    for round in &mut record.rounds {
+        for answer in &mut round.adjudications {
+            clean_text(&mut answer.reasoning);
+        }
+        round.error.iter_mut().for_each(clean_value);
+        let evidence = round.result.iter_mut().flat_map(|result| &mut result.evidence);
+        for call in evidence {
+            call.args.values_mut().for_each(clean_value);
+            clean_text(&mut call.summary);
+        }
+    }
+    if let Some(decision) = &mut record.decision {
+        clean_text(&mut decision.decision);
+        clean_text(&mut decision.rationale);
+    }
+    record
+}
+
+fn clean_text(text: &mut String) {
+    if let std::borrow::Cow::Owned(cleaned) = clean(text) {
+        *text = cleaned;
+    }
+}
+
+fn clean_value(value: &mut Value) {
+    match value {
+        Value::String(text) => clean_text(text),
+        Value::Array(values) => values.iter_mut().for_each(clean_value),
+        Value::Object(fields) => fields.values_mut().for_each(clean_value),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn at_fault(error: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        Kind::Crashed,
+        format!("the record could not be written: {error:#}"),
+        "This is a fault of kimi-bridge; please report it.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_reads_back_as_the_same_record() {
+        for record in fixture::all() {
+            let text = json(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_see_is_gone_from_the_callers_words() {
+        let record = cleaned(&fixture::argued());
+        let text = format!("{record:?}");
+        assert!(!text.contains("\\u{202e}") && !text.contains("\\u{1b}"), "{text}");
+    }
+}

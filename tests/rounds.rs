@@ -1,0 +1,476 @@
+//! A user argues with Kimi to the end: rounds that survive a restart, findings answered, a decision.
+
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::support::answers::verdict;
+use crate::support::kimi::Real;
+use crate::support::model::{Model, Step};
+use crate::support::server::{Era, Server};
+use crate::support::world::{Ran, World, proposal, wait_until};
+use crate::support::{both, test};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = [
+        both("rounds::three_rounds_with_a_restart_between_them", three_rounds),
+        both("rounds::a_session_that_is_gone_is_asked_afresh", asked_afresh),
+        both("rounds::an_answer_that_cannot_be_read_is_asked_for_once_more", repaired),
+        both("rounds::a_judge_is_asked_in_both_orders", both_orders),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    trials.extend([
+        test("rounds::what_does_not_fit_the_thread_is_refused", what_does_not_fit),
+        test("rounds::all_adopted_settles_without_kimi", all_adopted),
+        test("rounds::contested_and_decided_at_the_shell", contested_and_decided),
+        test("rounds::a_prior_exchange_without_a_thread", without_a_thread),
+        test("rounds::a_killed_server_leaves_a_round_that_can_be_asked_again", killed),
+        test("rounds::two_calls_on_one_thread_never_interleave", never_interleave),
+        test("rounds::a_ledger_that_fails_is_a_warning", a_ledger_that_fails),
+        test("rounds::assurances_are_pointed_out", assurances),
+    ]);
+    trials
+}
+
+const QUOTE: &str = "let _ = writeln!(self.file, \"{key} {value}\");";
+
+fn fenced(answer: &Value) -> Step {
+    Step::Text(format!("```json\n{answer:#}\n```"))
+}
+
+fn reply(findings: Value, replies: Value) -> Value {
+    let mut answer = verdict(24, QUOTE);
+    answer["findings"] = findings;
+    answer["replies"] = replies;
+    answer
+}
+
+fn new_finding() -> Value {
+    json!([{"severity": "minor", "claim": "`total` panics on an unknown key", "citations": [
+        {"path": "src/store.rs", "line_start": 29, "line_end": 29, "quote": "self.totals[key]"}]}])
+}
+
+fn call(server: &mut Server, arguments: &Value) -> Value {
+    let result = server.call("consult_kimi", arguments);
+    assert_eq!(result["isError"], false, "{result:#}");
+    result["structuredContent"].clone()
+}
+
+fn answer_to(thread: &Value, adjudications: &Value) -> Value {
+    json!({"thread_id": thread["id"], "prior_exchange": {"adjudications": adjudications}})
+}
+
+fn three_rounds(real: Real, program: &Path) {
+    let read = |path: &str| Step::Calls(vec![(real.read_tool(), json!({"path": path}))]);
+    let model = Model::start(vec![
+        read("src/store.rs"),
+        fenced(&verdict(24, QUOTE)),
+        fenced(&reply(
+            new_finding(),
+            json!([{"finding": "F1", "stance": "maintain", "because": "line 24 drops it"}]),
+        )),
+        fenced(&reply(
+            json!([]),
+            json!([{"finding": "F1", "stance": "withdraw", "because": "main.rs line 6 checks the disk first"}]),
+        )),
+    ]);
+    let world = World::with_real(real, program, &model).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start(&world, Era::Modern);
+    let first = call(&mut server, &proposal());
+    assert_eq!(first["thread"]["state"], "awaiting_adjudication");
+    assert_eq!(first["thread"]["open"], json!(["F1"]));
+    drop(server.close());
+
+    let reject = |finding: &str| json!({"finding": finding, "verdict": "REJECT", "reasoning": "the disk is checked first"});
+    let mut server = Server::start(&world, Era::Legacy);
+    let second = call(&mut server, &answer_to(&first["thread"], &json!([reject("F1")])));
+    assert_eq!(second["warnings"], json!([]), "the session is resumed");
+    assert_eq!(
+        second["replies"],
+        json!([{"finding": "F1", "stance": "maintain", "because": "line 24 drops it"}])
+    );
+    // The file was read in the round before, in the same conversation.
+    assert_eq!(second["findings"][0]["citations"][0]["status"], "verified", "{second:#}");
+    assert_eq!(
+        (&second["findings"][0]["id"], &second["thread"]["round"]),
+        (&json!("F2"), &json!(2))
+    );
+    assert_eq!(second["thread"]["open"], json!(["F1", "F2"]));
+    drop(server.close());
+
+    let mut server = Server::start(&world, Era::Modern);
+    let answers = json!([reject("F1"), {"finding": "F2", "verdict": "ADOPT"}]);
+    let third = call(&mut server, &answer_to(&first["thread"], &answers));
+    assert_eq!(
+        (&third["thread"]["state"], &third["thread"]["round"]),
+        (&json!("settled"), &json!(3)),
+        "{third:#}"
+    );
+    assert_eq!(third["replies"][0]["stance"], "withdraw");
+    assert_eq!(third["replies"][0].get("capitulated"), None);
+
+    // The model's log: one conversation, in which the proposal stands once, with reading tools only.
+    let requests = model.requests();
+    let last = requests.last().unwrap()["messages"].to_string();
+    for (said, times) in [
+        ("You are the skeptic.", 1),
+        ("This is round 2 of the same argument.", 1),
+        ("This is round 3 of the same argument.", 1),
+        ("the disk is checked first", 2),
+        ("Append-only counter store", 1),
+    ] {
+        assert_eq!(last.matches(said).count(), times, "{said}");
+    }
+    for offered in model.offered_tools() {
+        assert!(
+            offered
+                .iter()
+                .all(|tool| ["FetchURL", "Glob", "Grep", "Read", "ReadFile"]
+                    .contains(&tool.as_str()))
+        );
+    }
+
+    let decided = server.call(
+        "record_decision",
+        &json!({"thread_id": first["thread"]["id"], "decision": "log the error", "rationale": "F2 was adopted"}),
+    );
+    assert_eq!(decided["structuredContent"]["thread"]["state"], "decided", "{decided:#}");
+    let shown = world.run(&["threads", "show", first["thread"]["id"].as_str().unwrap()]).stdout;
+    for said in [
+        "Where does this lose data?",
+        "line 24 drops it",
+        "the disk is checked first",
+        "log the error",
+    ] {
+        assert!(shown.contains(said), "{said} is not in:\n{shown}");
+    }
+}
+
+fn asked_afresh(real: Real, program: &Path) {
+    let answer = reply(
+        json!([]),
+        json!([{"finding": "F1", "stance": "maintain", "because": "it is dropped"}]),
+    );
+    let model = Model::start(vec![fenced(&verdict(24, QUOTE)), fenced(&answer)]);
+    let world = World::with_real(real, program, &model);
+    let first = world.consult(&[]).json();
+    fs::remove_dir_all(world.state().join("homes").join(real.name()).join("sessions")).unwrap();
+    let id = first["thread"]["id"].as_str().unwrap();
+    let ran = world.run(&[
+        "consult",
+        "--json",
+        "--thread",
+        id,
+        "--reject",
+        "F1=the disk is checked first",
+    ]);
+    assert_eq!(
+        ran.json()["warnings"],
+        json!([
+            "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt"
+        ])
+    );
+    assert_eq!(ran.json()["thread"]["state"], "awaiting_adjudication");
+    let asked = model.requests()[1]["messages"].to_string();
+    for said in [
+        "You are the skeptic.",
+        "`add` drops the write error",
+        "the disk is checked first",
+        "You are asked afresh",
+    ] {
+        assert!(asked.contains(said), "{said}");
+    }
+}
+
+fn repaired(real: Real, program: &Path) {
+    let model = Model::start(vec![
+        Step::Calls(vec![(real.read_tool(), json!({"path": "src/store.rs"}))]),
+        Step::Text("It loses data, I think.".to_owned()),
+        fenced(&verdict(24, QUOTE)),
+    ]);
+    let world = World::with_real(real, program, &model);
+    let result = world.consult(&[]).json();
+    assert_eq!(result["parse_ok"], true, "{result:#}");
+    assert_eq!(result["findings"][0]["citations"][0]["status"], "verified");
+    assert_eq!(
+        result["warnings"],
+        json!(["Kimi's first answer could not be read; it was asked once more"])
+    );
+    let last = model.requests().last().unwrap()["messages"].to_string();
+    assert!(
+        last.contains("Your last answer could not be read.")
+            && last.contains("expected a JSON object"),
+        "{last}"
+    );
+}
+
+fn both_orders(real: Real, program: &Path) {
+    // Whoever stands first wins.
+    let model = Model::start_with(|request, _| {
+        let asked = request["messages"].to_string();
+        let first = if asked.find("1. name: log")
+            < asked.find("1. name: sqlite").or(Some(usize::MAX))
+            && asked.contains("1. name: log")
+        {
+            "log"
+        } else {
+            "sqlite"
+        };
+        fenced(
+            &json!({"response": format!("{first} it is"), "verdict": {"winner": first, "scores": []},
+            "findings": [], "confidence": "low"}),
+        )
+    });
+    let world = World::with_real(real, program, &model);
+    let context = world.root().join("judge.yaml");
+    let options = "options: [{name: log, summary: a log}, {name: sqlite, summary: a database}]\ncriteria: [speed]\n";
+    fs::write(&context, options).unwrap();
+    let context = context.display().to_string();
+    let ask = ["consult", "--json", "--role", "judge", "-m", "which?", "-c", &context];
+    let result = world.run(&ask).json();
+    assert_eq!(result["verdict"], json!({"scores": [], "contested": true}), "{result:#}");
+    assert_eq!(
+        result["warnings"],
+        json!([
+            "the winner changes with the order of the options: log in the order given, sqlite in the other, which \
+                says: sqlite it is"
+        ])
+    );
+    assert_eq!(model.requests().len(), 2);
+    let once = world.with(&[("KIMI_BRIDGE_JUDGE_BOTH_ORDERS", "0")]);
+    assert_eq!(
+        once.run(&ask).json()["verdict"],
+        json!({"winner": "log", "scores": [], "contested": false})
+    );
+}
+
+/// A Kimi of the kind that speaks kimi-code's stream and says what stands in a file of the home.
+fn says(answer: &Value) -> World {
+    let world = World::with_fake(
+        "2.1.0",
+        "cat \"$HOME/answer\"; while [ -e \"$HOME/wait\" ]; do sleep 0.02; done",
+    );
+    set_answer(&world, answer);
+    world
+}
+
+fn set_answer(world: &World, answer: &Value) {
+    let line = json!({"role": "assistant", "content": answer.to_string()});
+    fs::write(world.home().join("answer"), format!("{line}\n")).unwrap();
+}
+
+fn thread_of(ran: &Ran) -> String {
+    ran.json()["thread"]["id"].as_str().unwrap().to_owned()
+}
+
+fn refusal(ran: &Ran) -> (i32, String, Vec<String>) {
+    let error = &ran.json()["error"];
+    let violations = error["violations"].as_array().into_iter().flatten();
+    let violations = violations.map(|v| {
+        format!("{}: {}", v["pointer"].as_str().unwrap(), v["expected"].as_str().unwrap())
+    });
+    (ran.code.unwrap(), error["message"].as_str().unwrap().to_owned(), violations.collect())
+}
+
+fn what_does_not_fit() {
+    let world = says(&verdict(24, QUOTE));
+    let id = thread_of(&world.consult(&[]));
+    let call = |more: &[&str]| {
+        let mut args = vec!["consult", "--json", "--thread", &id];
+        args.extend(more);
+        refusal(&world.run(&args))
+    };
+    assert_eq!(call(&[]), (3, format!("the thread {id} awaits your answer to F1"), vec![]));
+    assert_eq!(
+        call(&["--reject", "F1=no", "--adopt", "F7"]),
+        (
+            3,
+            "the adjudications do not fit".to_owned(),
+            vec![
+                "/prior_exchange/adjudications/0/finding: `F7` is not open; open are F1".to_owned(),
+                "/prior_exchange/adjudications/1/reasoning: a REJECT needs a reason that Kimi can answer: the fact or \
+                 the constraint that speaks against it"
+                    .to_owned(),
+            ]
+        )
+    );
+    assert_eq!(
+        call(&["--role", "judge"]).1,
+        format!("the thread {id} is one of the role skeptic, not judge")
+    );
+    let ran = world.run(&["consult", "--json", "--thread", "nosuch"]);
+    assert_eq!(refusal(&ran).1, "there is no thread nosuch");
+}
+
+fn all_adopted() {
+    let world = says(&verdict(24, QUOTE));
+    let id = thread_of(&world.consult(&[]));
+    fs::remove_file(world.home().join("answer")).unwrap();
+    let result = world.run(&["consult", "--json", "--thread", &id, "--adopt", "F1"]).json();
+    assert_eq!(result["response"], "Settled: nothing is left open, and Kimi was not asked again.");
+    assert_eq!(
+        (&result["thread"]["state"], &result["thread"]["round"]),
+        (&json!("settled"), &json!(1))
+    );
+    let again = world.run(&["consult", "--json", "--thread", &id, "--adopt", "F1"]);
+    assert_eq!(
+        refusal(&again).1,
+        format!("the thread {id} is settled: there is nothing more to ask Kimi")
+    );
+}
+
+fn contested_and_decided() {
+    let world = says(&verdict(24, QUOTE));
+    let id = thread_of(&world.consult(&[]));
+    set_answer(
+        &world,
+        &reply(
+            json!([]),
+            json!([{"finding": "F1", "stance": "maintain", "because": "still dropped"}]),
+        ),
+    );
+    let reject = ["consult", "--json", "--thread", &id, "--reject", "F1=the disk is checked first"];
+    assert_eq!(world.run(&reject).json()["thread"]["state"], "awaiting_adjudication");
+    let contested = world.run(&reject).json();
+    assert_eq!(contested["thread"]["state"], "contested");
+    assert_eq!(contested["findings"][0]["claim"], "`add` drops the write error");
+    assert_eq!(contested["replies"][0]["because"], "still dropped");
+
+    let decide = [
+        "threads",
+        "decide",
+        &id,
+        "--decision",
+        "ship as it is",
+        "--rationale",
+        "the disk is checked first",
+    ];
+    assert_eq!(world.run(&decide).stdout, format!("{id} is decided. The thread is closed.\n"));
+    assert_eq!(world.run(&decide).failed().1, "the thread is decided already");
+    let listed = world.run(&["threads"]).stdout;
+    assert!(listed.starts_with(&format!("{id}  skeptic   decided  just now\n")), "{listed}");
+    for (filter, found) in [
+        (["--state", "decided"], true),
+        (["--state", "settled"], false),
+        (["--search", "still dropped"], true),
+        (["--search", "elephants"], false),
+        (["--project", "."], true),
+        (["--project", "/"], false),
+    ] {
+        let listed = world.run(&[["threads"].as_slice(), &filter].concat()).stdout;
+        assert_eq!(listed.contains(&id), found, "{filter:?}: {listed}");
+    }
+    for (format, holds) in
+        [("md", "ship as it is"), ("html", "<!doctype html>"), ("json", "\"state\": \"decided\"")]
+    {
+        let exported = world.run(&["threads", "export", &id, "--format", format]).stdout;
+        assert!(
+            exported.to_lowercase().contains(holds) && exported.contains("still dropped"),
+            "{exported}"
+        );
+    }
+    assert_eq!(world.run(&["threads", "delete", &id]).stdout, format!("{id} is forgotten.\n"));
+    assert_eq!(
+        world.run(&["threads", "show", &id]).failed(),
+        (3, format!("there is no thread {id}"))
+    );
+    assert_eq!(world.run(&["threads"]).stdout, "No threads.\n");
+}
+
+fn without_a_thread() {
+    let world = says(&reply(
+        json!([]),
+        json!([{"finding": "F1", "stance": "withdraw", "because": "You are right."}]),
+    ))
+    .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start(&world, Era::Modern);
+    let mut request = proposal();
+    request["prior_exchange"] = json!({"round": 1, "adjudications":
+        [{"finding": "F1", "verdict": "REJECT", "reasoning": "the disk is checked first"}]});
+    let refused = server.call("consult_kimi", &request);
+    assert_eq!(
+        refused["structuredContent"]["error"]["violations"][0]["pointer"],
+        "/prior_exchange/kimi_response"
+    );
+    request["prior_exchange"]["kimi_response"] = json!("F1: the write error is dropped");
+    let result = call(&mut server, &request);
+    assert_eq!(
+        (&result["thread"]["round"], &result["thread"]["state"]),
+        (&json!(2), &json!("settled")),
+        "{result:#}"
+    );
+    assert_eq!(result["replies"][0]["capitulated"], true);
+}
+
+fn killed() {
+    let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    fs::write(world.home().join("wait"), "").unwrap();
+    let mut server = Server::start(&world, Era::Modern);
+    server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
+    let state = || world.run(&["threads", "--json"]).json();
+    wait_until("the round is open", || state()[0]["state"] == "unfinished");
+    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    server.wait();
+    fs::remove_file(world.home().join("wait")).unwrap();
+
+    let id = state()[0]["id"].as_str().unwrap().to_owned();
+    let again = world.run(&["consult", "--json", "--thread", &id]);
+    assert_eq!(again.json()["thread"]["state"], "awaiting_adjudication", "{again:?}");
+    assert_eq!(again.json()["thread"]["id"], json!(id));
+}
+
+fn never_interleave() {
+    let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let id = thread_of(&world.consult(&[]));
+    fs::write(world.home().join("wait"), "").unwrap();
+    let mut first = Server::start(&world, Era::Modern);
+    let answers =
+        json!([{"finding": "F1", "verdict": "REJECT", "reasoning": "the disk is checked first"}]);
+    let request = answer_to(&json!({"id": id}), &answers);
+    let asked = first.ask("tools/call", json!({"name": "consult_kimi", "arguments": request}));
+    wait_until("the round is open", || {
+        let shown = world.run(&["threads", "export", &id, "--format", "json"]).json();
+        shown["rounds"].as_array().unwrap().len() == 2
+    });
+    let mut second = Server::start(&world, Era::Legacy);
+    let busy = second.call("consult_kimi", &request);
+    assert_eq!(
+        busy["structuredContent"]["error"]["message"],
+        format!("the thread {id} is busy: another call is working on it")
+    );
+    // Another thread is not held up.
+    fs::remove_file(world.home().join("wait")).unwrap();
+    assert_eq!(call(&mut second, &proposal())["thread"]["round"], 1);
+    assert_eq!(first.answer(asked)["structuredContent"]["thread"]["round"], 2);
+}
+
+fn a_ledger_that_fails() {
+    let world = says(&verdict(24, QUOTE));
+    fs::create_dir_all(world.state()).unwrap();
+    fs::write(world.state().join("ledger.sqlite"), "x".repeat(5_000)).unwrap();
+    let ran = world.consult(&[]);
+    assert_eq!((ran.code, ran.json().get("thread")), (Some(0), None));
+    let warning = ran.json()["warnings"][0].as_str().unwrap().to_owned();
+    assert!(
+        warning.starts_with("this thread is not remembered: ")
+            && warning.contains("not a database"),
+        "{warning}"
+    );
+    assert_eq!(world.run(&["threads"]).code, Some(41));
+}
+
+fn assurances() {
+    let world = says(&verdict(24, QUOTE));
+    let context = world.root().join("c.yaml");
+    fs::write(&context, "proposed_approach: a trivial change, already tested\ngoals: [g]\n")
+        .unwrap();
+    let ran =
+        world.run(&["consult", "--json", "-m", "LGTM?", "-c", &context.display().to_string()]);
+    let expected = "your request gives assurances, which are no evidence: \"already tested\", \"lgtm\", \"trivial\"";
+    assert_eq!(ran.json()["warnings"], json!([expected]));
+}
