@@ -61,6 +61,10 @@ pub struct Settings {
     pub judge_both_orders: bool,
     /// Limit of one prompt, bytes.
     pub max_prompt_bytes: usize,
+    /// Limit of one run's transcript, bytes before compression.
+    pub max_transcript_bytes: u64,
+    /// How long a transcript is kept, days.
+    pub transcript_days: u64,
     /// Limit of one result, characters.
     pub max_result_chars: usize,
     /// Whether prompts stay out of the process list.

@@ -165,8 +165,14 @@ fn result_of_the_shell(world: &World) -> Value {
     timeless(world.consult(&[]).json())
 }
 
+/// Without the time it took and the thread's id, which each consultation draws anew.
 fn timeless(mut result: Value) -> Value {
     assert!(result["provenance"]["elapsed_ms"].take().is_u64(), "{result:#}");
+    let id = result["thread"]["id"].take();
+    let id = id.as_str().unwrap_or_else(|| panic!("no thread: {result:#}"));
+    let next = result["thread"]["next"].as_str().unwrap();
+    assert!(!id.is_empty() && next.contains(id), "{result:#}");
+    result["thread"]["next"] = json!(next.replace(id, "ID"));
     result
 }
 
@@ -222,7 +228,7 @@ fn python_consults(era: Era, real: Real, python: &Path, program: &Path) {
         Model::start(vec![Step::Calls(vec![(real.read_tool(), arguments.clone())]), say_verdict()]);
     let world = World::with_real(real, program, &model).with(&[MANUAL]);
     let session = python_session(era, python, &world, "consult_kimi", &request(&world));
-    assert_eq!(session["tools"], json!(["consult_kimi", "kimi_status"]));
+    assert_eq!(session["tools"], json!(["consult_kimi", "record_decision", "kimi_status"]));
     let result = structure(&session);
     assert_eq!(result["parse_ok"], true, "{result:#}");
     assert_eq!(result["provenance"]["dialect"], real.name());
@@ -273,8 +279,8 @@ fn inspect(era: Era, inspector: &Path, world: &World, args: &[&str]) -> Ran {
 }
 
 fn inspector_lints(era: Era, inspector: &Path) {
-    for (enabled, tools) in [("1", vec!["consult_kimi", "kimi_status"]), ("0", vec!["kimi_status"])]
-    {
+    let all = vec!["consult_kimi", "record_decision", "kimi_status"];
+    for (enabled, tools) in [("1", all), ("0", vec!["kimi_status"])] {
         let world = World::new().with(&[("KIMI_BRIDGE_TOOL_ENABLED", enabled)]);
         let ran = inspect(era, inspector, &world, &["--method", "tools/list", "--strict"]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stderr);

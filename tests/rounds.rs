@@ -65,9 +65,9 @@ fn answer_to(thread: &Value, adjudications: &Value) -> Value {
 }
 
 fn three_rounds(real: Real, program: &Path) {
-    let read = |path: &str| Step::Calls(vec![(real.read_tool(), json!({"path": path}))]);
+    let reads = |path: &str| Step::Calls(vec![(real.read_tool(), json!({"path": path}))]);
     let model = Model::start(vec![
-        read("src/store.rs"),
+        reads("src/store.rs"),
         fenced(&verdict(24, QUOTE)),
         fenced(&reply(
             new_finding(),
@@ -373,12 +373,15 @@ fn contested_and_decided() {
             "{exported}"
         );
     }
+    let transcripts = || fs::read_dir(world.state().join("transcripts")).unwrap().count();
+    assert_eq!(transcripts(), 2);
     assert_eq!(world.run(&["threads", "delete", &id]).stdout, format!("{id} is forgotten.\n"));
     assert_eq!(
         world.run(&["threads", "show", &id]).failed(),
         (3, format!("there is no thread {id}"))
     );
     assert_eq!(world.run(&["threads"]).stdout, "No threads.\n");
+    assert_eq!(transcripts(), 0);
 }
 
 fn without_a_thread() {

@@ -6,13 +6,14 @@
 use std::path::Path;
 
 use super::Stop;
-use super::render::{BOLD, DIM, paragraph, styled, width};
+use super::render::{self, BOLD, DIM, paragraph, styled, width};
 use crate::cli::Demo;
-use crate::consult::{Request, Role};
+use crate::consult::result::Finding;
+use crate::consult::{ConsultResult, Request, Role, export, record_decision};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{Dialect, Program, program};
 use crate::settings::Loaded;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const SAMPLE: [(&str, &str); 3] = [
     ("Cargo.toml", include_str!("../../demo/tally/Cargo.toml")),
@@ -24,6 +25,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
     let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
     let project = folder.path().join("tally");
     unpack(&project).map_err(|error| cannot(&error))?;
+    let state_dir = loaded.state_dir().to_owned();
     let installed = program::find(&loaded, stop.watch()).await;
     let (program, loaded, asked) = if args.with_kimi {
         let program = installed.clone()?;
@@ -50,12 +52,97 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
         ))?;
     }
     let fields = fields.as_object().cloned().unwrap_or_default();
-    let result = super::consult_live(Request(fields), &loaded, Some(program), stop).await?;
-    let code = super::show(&result, args.json)?;
-    if !args.json {
-        super::print(&next_step(args, installed))?;
+    let first = super::consult_live(Request(fields), &loaded, Some(program.clone()), stop).await?;
+    if args.json || args.with_kimi {
+        let code = super::show(&first, args.json)?;
+        if !args.json {
+            super::print(&next_step(args, installed))?;
+        }
+        return Ok(code);
     }
-    Ok(code)
+    super::print(&round_of("Round 1: Kimi challenges", &first))?;
+    let Some(thread) = &first.thread else {
+        return Err(Error::new(
+            Kind::Ledger,
+            "the demo's thread is not remembered",
+            "Check the temporary folder.",
+        ));
+    };
+    super::print(&spoken(&adjudications_text(&first)))?;
+    let answers =
+        json!({"thread_id": thread.id, "prior_exchange": {"adjudications": adjudications(&first)}});
+    let answers = answers.as_object().cloned().unwrap_or_default();
+    let second = super::consult_live(Request(answers), &loaded, Some(program), stop).await?;
+    super::print(&round_of("Round 2: Kimi answers the rejection", &second))?;
+    let decision = json!({"thread_id": thread.id, "decision": DECISION, "rationale": RATIONALE});
+    let standing =
+        record_decision(&Request(decision.as_object().cloned().unwrap_or_default()), &loaded)?;
+    let records = keep(&state_dir, &loaded, &thread.id)?;
+    super::print(&spoken(&format!(
+        "{} {DECISION} {RATIONALE}\nThe thread is {}. The whole argument lies in\n  {records}",
+        styled(BOLD, "Decision"),
+        standing.state.name(),
+    )))?;
+    super::print(&next_step(args, installed))?;
+    Ok(0)
+}
+
+const REJECTED: &str = "Asking for a key that was never added panics.";
+const REASON: &str =
+    "Nobody asks for another key: src/main.rs:6 adds the only one before src/main.rs:7 reads it.";
+const DECISION: &str =
+    "Return write errors, stop at a torn line, and count in 64 bits before this ships.";
+const RATIONALE: &str = "The adopted findings lose data; the rejected one was withdrawn on a fact.";
+
+/// What the demo's caller answers: it adopts all but one finding.
+fn adjudications(first: &ConsultResult) -> Vec<Value> {
+    let answer = |finding: &Finding| {
+        if finding.claim == REJECTED {
+            json!({"finding": finding.id, "verdict": "REJECT", "reasoning": REASON})
+        } else {
+            json!({"finding": finding.id, "verdict": "ADOPT"})
+        }
+    };
+    first.findings.iter().map(answer).collect()
+}
+
+fn adjudications_text(first: &ConsultResult) -> String {
+    let lines = first.findings.iter().map(|finding| {
+        if finding.claim == REJECTED {
+            format!("{} REJECT: {REASON}", finding.id)
+        } else {
+            format!("{} ADOPT", finding.id)
+        }
+    });
+    let lines: Vec<String> = lines.collect();
+    format!("{}\n{}", styled(BOLD, "The caller answers every finding"), lines.join("\n"))
+}
+
+fn round_of(title: &str, result: &ConsultResult) -> String {
+    // What to type next is the demo's own affair.
+    let result = ConsultResult { thread: None, ..result.clone() };
+    format!("{}\n\n{}\n", styled(BOLD, title), render::result(&result, width()))
+}
+
+fn spoken(text: &str) -> String {
+    format!("{}\n", paragraph(text, "", "   ", width()))
+}
+
+/// Writes the record where it can be looked at after the demo's own state is gone.
+fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<String> {
+    let record = crate::consult::record::load(loaded, id)?;
+    let folder = state_dir.join("demo");
+    let write = |name: &str, text: String| {
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join(name), text))
+            .map_err(|e| cannot(&e))
+    };
+    write("thread.md", export::markdown(&record)?)?;
+    write("thread.html", export::html(&record)?)?;
+    Ok(format!(
+        "{} (open it in a browser, or read thread.md beside it)",
+        folder.join("thread.html").display()
+    ))
 }
 
 fn unpack(project: &Path) -> std::io::Result<()> {

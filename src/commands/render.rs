@@ -9,7 +9,8 @@ use crate::consult::ConsultResult;
 use crate::consult::answer::Severity;
 use crate::consult::citation::{Citation, Status};
 use crate::consult::export::{lines, winner};
-use crate::consult::result::{Choice, Finding};
+use crate::consult::result::{Choice, Finding, Standing};
+use crate::consult::thread::{Stance, State};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 
@@ -51,8 +52,10 @@ pub(super) fn result(result: &ConsultResult, width: usize) -> String {
     if let Some(choice) = &result.verdict {
         text.push_str(&verdict(choice, width));
     }
+    text.push_str(&replies(result, width));
     if result.parse_ok && result.findings.is_empty() {
-        text.push_str(&styled(GOOD, "No finding."));
+        let none = if result.replies.is_empty() { "No finding." } else { "No new finding." };
+        text.push_str(&styled(GOOD, none));
         text.push_str("\n\n");
     }
     for finding in &result.findings {
@@ -80,6 +83,21 @@ pub(super) fn result(result: &ConsultResult, width: usize) -> String {
     }
     text.push_str(&evidence(result, width));
     text.push_str(&list("Warnings", &result.warnings, width));
+    if let Some(thread) = &result.thread {
+        let head = format!(
+            "{} {}, round {}, {}",
+            styled(BOLD, "Thread"),
+            thread.id,
+            thread.round,
+            thread.state.name()
+        );
+        text.push_str(&paragraph(
+            &format!("{head}. {}", next_at_the_shell(thread)),
+            "",
+            "  ",
+            width,
+        ));
+    }
     text.trim_end().to_owned() + "\n"
 }
 
@@ -195,6 +213,44 @@ pub(super) fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> St
         }
     }
     out
+}
+
+/// What to type next.
+fn next_at_the_shell(thread: &Standing) -> String {
+    let id = &thread.id;
+    match thread.state {
+        State::Unfinished => format!("Ask again: kimi-bridge consult --thread {id}"),
+        State::AwaitingAdjudication => format!(
+            "Answer {}: kimi-bridge consult --thread {id} --adopt FINDING --reject FINDING=REASON …",
+            thread.open.join(", ")
+        ),
+        State::Settled | State::Contested => {
+            format!("Decide: kimi-bridge threads decide {id} --decision … --rationale …")
+        }
+        State::Decided => format!("Look back: kimi-bridge threads show {id}"),
+    }
+}
+
+/// What Kimi makes of each rejection.
+fn replies(result: &ConsultResult, width: usize) -> String {
+    let mut text = String::new();
+    for reply in &result.replies {
+        let (stance, style) = match reply.stance {
+            Stance::Withdraw => ("withdraws", GOOD),
+            Stance::Refine => ("refines", WARN),
+            Stance::Maintain => ("maintains", BAD),
+        };
+        let flag = if reply.capitulated {
+            styled(WARN, "  gave in without naming a fact")
+        } else {
+            String::new()
+        };
+        let _ =
+            writeln!(text, "{} Kimi {}{flag}", styled(BOLD, &reply.finding), styled(style, stance));
+        text.push_str(&paragraph(&reply.because, "   ", "   ", width));
+        text.push('\n');
+    }
+    text
 }
 
 /// An error, with every problem and the next step.

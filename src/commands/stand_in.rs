@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::StandIn;
 use crate::error::{Error, Kind, Result};
+use crate::kimi::Dialect;
 
 /// One check: what it looks for in a line, and what it says when it finds it.
 struct Check {
@@ -57,14 +58,17 @@ pub(super) fn run(args: &StandIn) -> Result<u8> {
         Error::new(Kind::Crashed, format!("the stand-in: {error}"), "Please report it.")
     };
     // The prompt is not understood, only looked at: without one there is nothing to answer.
-    let prompt = args.args.iter().skip_while(|&arg| arg != "-p").nth(1);
-    if prompt.is_none_or(String::is_empty) {
+    let prompt =
+        args.args.iter().skip_while(|&arg| arg != "-p").nth(1).cloned().unwrap_or_default();
+    if prompt.is_empty() {
         return Err(Error::new(
             Kind::Request,
             "the stand-in got no prompt",
             "Use `kimi-bridge demo`.",
         ));
     }
+    let rejections = rejections_in(&prompt);
+    remember_the_session().map_err(broken)?;
     let mut out = std::io::stdout().lock();
     let mut say = |line: &Value| writeln!(out, "{line}").and_then(|()| out.flush());
     let files = rust_files(Path::new("src")).map_err(broken)?;
@@ -73,6 +77,10 @@ pub(super) fn run(args: &StandIn) -> Result<u8> {
     let listing: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     say(&call("Glob:1_0", "Glob", &json!({"pattern": "src/**/*.rs"}))).map_err(broken)?;
     say(&answer("Glob:1_0", &listing.join("\n"))).map_err(broken)?;
+    if !rejections.is_empty() {
+        let answer = answer_rejections(&rejections, &mut say).map_err(broken)?;
+        return end(&answer, say).map_err(broken);
+    }
     let mut findings = Vec::new();
     let mut appends = false;
     for (at, file) in files.iter().enumerate() {
@@ -85,12 +93,101 @@ pub(super) fn run(args: &StandIn) -> Result<u8> {
         findings.extend(examine(file, &text));
         appends |= text.contains(".append(true)");
     }
-    let verdict = verdict(&findings, files.len(), appends);
-    say(&json!({"role": "assistant", "content": format!("```json\n{verdict:#}\n```")}))
-        .map_err(broken)?;
-    say(&json!({"role": "meta", "type": "session.resume_hint", "session_id": "session_stand-in"}))
-        .map_err(broken)?;
+    end(&verdict(&findings, files.len(), appends), say).map_err(broken)
+}
+
+/// The last lines of a run.
+fn end(verdict: &Value, mut say: impl FnMut(&Value) -> std::io::Result<()>) -> std::io::Result<u8> {
+    say(&json!({"role": "assistant", "content": format!("```json\n{verdict:#}\n```")}))?;
+    say(&json!({"role": "meta", "type": "session.resume_hint", "session_id": SESSION}))?;
     Ok(0)
+}
+
+/// The one session that the stand-in has; it remembers nothing but that there is one.
+const SESSION: &str = "session_stand-in";
+
+/// Leaves what a later round looks for before it resumes a session. The bridge says where the private
+/// home is, as it does to every Kimi.
+fn remember_the_session() -> std::io::Result<()> {
+    let home = crate::settings::Environment::of_this_process().ok();
+    let home =
+        home.as_ref().and_then(|environment| environment.var(Dialect::KimiCode.home_variable()));
+    home.map_or(Ok(()), |home| {
+        std::fs::create_dir_all(Path::new(home).join("sessions/demo").join(SESSION))
+    })
+}
+
+/// The rejected findings of a later round's prompt, and the reasons.
+fn rejections_in(prompt: &str) -> Vec<(String, String)> {
+    let mut rejections = Vec::new();
+    let mut finding = String::new();
+    // The name and the text of the fence under way.
+    let mut fence: Option<(&str, String)> = None;
+    for line in prompt.lines().skip_while(|line| !line.starts_with("## What was rejected")) {
+        if let Some((name, text)) = &mut fence {
+            if !line.ends_with(">>>") {
+                text.push_str(line);
+                text.push(' ');
+                continue;
+            }
+            if *name == "rejected_because" {
+                rejections.push((finding.clone(), text.trim().to_owned()));
+            }
+            fence = None;
+        } else if let Some((_, name)) =
+            line.strip_prefix("<<<").and_then(|line| line.split_once(' '))
+        {
+            fence = Some((name, String::new()));
+        } else {
+            let id: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();
+            if id
+                .strip_prefix('F')
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            {
+                finding = id;
+            }
+        }
+    }
+    rejections
+}
+
+/// Looks up the line that a reason names: what stands there is a fact, a reason without one is none.
+fn answer_rejections(
+    rejections: &[(String, String)],
+    say: &mut impl FnMut(&Value) -> std::io::Result<()>,
+) -> std::io::Result<Value> {
+    let mut replies = Vec::new();
+    for (at, (finding, reason)) in rejections.iter().enumerate() {
+        let named = reason.split_whitespace().find_map(|word| {
+            let (file, line) = word.trim_matches(|c: char| !c.is_alphanumeric()).split_once(':')?;
+            Some((file.to_owned(), line.parse::<usize>().ok()?))
+        });
+        let mut fact = None;
+        if let Some((file, number)) = named {
+            let id = format!("Read:3_{at}");
+            say(&call(&id, "Read", &json!({"path": file, "line_offset": number, "n_lines": 1})))?;
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let line = text.lines().nth(number.saturating_sub(1)).map(str::trim);
+            let shown = line.map_or_else(
+                || format!("\"{file}\" does not exist."),
+                |line| format!("{number}\t{line}"),
+            );
+            say(&answer(&id, &shown))?;
+            fact = line.map(|line| {
+                format!("{file} line {number} reads `{line}`, which I had not weighed.")
+            });
+        }
+        let stance = if fact.is_some() { "withdraw" } else { "maintain" };
+        let because =
+            fact.unwrap_or_else(|| "The reason names no line that I could look up.".to_owned());
+        replies.push(json!({"finding": finding, "stance": stance, "because": because}));
+    }
+    Ok(json!({
+        "response": "I looked up what the rejections point to. (This is a stand-in: a fixed rule, no model.)",
+        "replies": replies,
+        "findings": [],
+        "confidence": "low: a line that exists is taken for a fact",
+    }))
 }
 
 fn rust_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -159,4 +256,18 @@ fn call(id: &str, tool: &str, args: &Value) -> Value {
 
 fn answer(id: &str, text: &str) -> Value {
     json!({"role": "tool", "tool_call_id": id, "content": text})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_are_found_in_a_later_rounds_prompt() {
+        let prompt = "F9 in passing\n## What was rejected, and why\n\nF3, which you put so:\n\n<<<M finding\nF1: x\nM>>>\n\n\
+            <<<M rejected_because\nmain.rs:7 asks only\nfor that key\nM>>>\n\nF4:\n\n<<<M rejected_because\nno\nM>>>\n";
+        let expected = [("F3", "main.rs:7 asks only for that key"), ("F4", "no")];
+        let expected = expected.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
+        assert_eq!(rejections_in(prompt), expected);
+    }
 }

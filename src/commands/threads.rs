@@ -35,7 +35,7 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             {
                 fields.insert(name.to_owned(), json!(value));
             }
-            let standing = record_decision(Request(fields), loaded)?;
+            let standing = record_decision(&Request(fields), loaded)?;
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {

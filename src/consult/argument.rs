@@ -5,20 +5,23 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::assurance::assurances_in;
+use super::closing::standing;
 use super::prompt::{Asked, Disputed};
 use super::record::Record;
-use super::request::{Context, Continuation, PriorExchange, Request};
-use super::result::{ConsultResult, Standing};
-use super::thread::{Adjudication, Round, State, Step, Thread};
-use crate::error::{Error, Kind, Result, Violation};
+use super::request::Context;
+use super::result::ConsultResult;
+use super::thread::Thread;
+use crate::error::{Error, Kind, Result};
 use crate::kimi::Program;
 use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
 use crate::redact::Redactor;
-use crate::settings::Loaded;
+
+/// The folder of the transcripts in the state folder.
+pub(super) const TRANSCRIPTS: &str = "transcripts";
 
 /// What follows from a request.
 #[derive(Debug)]
@@ -36,32 +39,21 @@ pub struct Argument {
     pub context: Context,
     /// How many secrets were replaced in this request.
     pub secrets: usize,
-    thread: Thread,
-    row: ThreadRow,
-    round: RoundRow,
-    record: Option<Record>,
-    remark: String,
-    disputed: Vec<Disputed>,
-    ledger: Option<Ledger>,
-    warnings: Vec<String>,
+    pub(super) thread: Thread,
+    pub(super) row: ThreadRow,
+    pub(super) round: RoundRow,
+    pub(super) record: Option<Record>,
+    pub(super) remark: String,
+    pub(super) disputed: Vec<Disputed>,
+    pub(super) ledger: Option<Ledger>,
+    pub(super) warnings: Vec<String>,
+    pub(super) state_dir: PathBuf,
     #[expect(dead_code, reason = "held until the call is over, not read")]
-    lock: Option<ThreadLock>,
+    pub(super) lock: Option<ThreadLock>,
 }
 
 impl Argument {
-    /// Checks a request and opens its round.
-    ///
-    /// # Errors
-    /// [`Kind::Request`] when it does not fit, [`Kind::Round`] when its thread stands elsewhere,
-    /// [`Kind::Ledger`] when a thread is named and cannot be looked up.
-    pub fn begin(request: Request, loaded: &Loaded) -> Result<Opening> {
-        match Continuation::check(&request, loaded)? {
-            Some(continuation) => go_on(continuation, loaded),
-            None => start(Context::check(request, loaded)?, loaded),
-        }
-    }
-
-    /// What to ask. `remembers` says whether Kimi's session can be resumed.
+    /// What to ask; with the `history` where Kimi does not remember it.
     #[must_use]
     pub fn asked<'a>(&'a self, history: Option<&'a str>) -> Asked<'a> {
         Asked {
@@ -78,6 +70,14 @@ impl Argument {
     pub fn session(&self, program: &Program) -> Option<&str> {
         let same = self.row.dialect.as_deref() == Some(program.dialect.name());
         self.row.session_id.as_deref().filter(|_| same && self.round.number > 1)
+    }
+
+    /// Where what Kimi writes in this round is kept; nowhere for a thread that is not remembered.
+    #[must_use]
+    pub fn transcript(&self) -> Option<PathBuf> {
+        self.ledger.as_ref()?;
+        let folder = self.state_dir.join(TRANSCRIPTS);
+        Some(folder.join(format!("{}-{}.jsonl.gz", self.row.id, self.round.number)))
     }
 
     /// Kimi's earlier answers in words, for a Kimi that does not remember them.
@@ -173,7 +173,9 @@ impl Argument {
         error
     }
 
-    fn save(&mut self) -> Result<()> {
+    pub(super) fn save(&mut self) -> Result<()> {
+        let transcript = self.transcript().filter(|path| path.is_file());
+        self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = serde_json::to_string(&self.thread).unwrap_or_default();
         self.row.updated_at = now();
@@ -182,319 +184,6 @@ impl Argument {
             Some(ledger) => ledger.save(&self.row, Some(&self.round), &words),
             None => Ok(()),
         }
-    }
-}
-
-/// Opens a thread with its first round, or with the rounds that only the caller remembers.
-fn start(context: Context, loaded: &Loaded) -> Result<Opening> {
-    let (context, secrets) = context.without_secrets(Redactor::built_in());
-    let mut thread = Thread::open();
-    let mut disputed = Vec::new();
-    if let Some(prior) = &context.prior_exchange {
-        thread = told(prior);
-        match thread.adjudicate(&prior.adjudications).map_err(refused)? {
-            Step::Ask(rejected) => {
-                disputed = rejected.iter().map(|one| dispute(one, None)).collect();
-            }
-            Step::Settled | Step::Contested(_) => {
-                return Err(Error::new(
-                    Kind::Round,
-                    "there is nothing to ask Kimi: nothing is rejected, or it has had its say",
-                    "Carry on with your decision.",
-                ));
-            }
-        }
-    }
-    let mut warnings = assured(&context);
-    let ledger = Ledger::open(loaded.state_dir())
-        .map_err(|error| warnings.push(format!("this thread is not remembered: {}", error.message)))
-        .ok();
-    let at = now();
-    let row = ThreadRow {
-        id: random_id()?,
-        role: context.about.role().name().to_owned(),
-        project: context.work_dir.display().to_string(),
-        request: serde_json::to_string(&request_of(&context)).unwrap_or_default(),
-        opened_at: at,
-        ..ThreadRow::default()
-    };
-    let number = u8::try_from(thread.rounds.len()).unwrap_or(1);
-    let round = RoundRow { number, opened_at: at, ..RoundRow::default() };
-    let lock = ledger.as_ref().and_then(|ledger| ledger.lock(&row.id).ok().flatten());
-    let mut argument = Argument {
-        context,
-        secrets,
-        thread,
-        row,
-        round,
-        record: None,
-        remark: String::new(),
-        disputed,
-        ledger,
-        warnings,
-        lock,
-    };
-    // Before Kimi starts, so that a crash leaves a round that can be asked again.
-    if let Err(error) = argument.save() {
-        argument.ledger = None;
-        argument.warn(format!("this thread is not remembered: {}", error.message));
-    }
-    Ok(Opening::Ask(Box::new(argument)))
-}
-
-/// What the caller is told of the assurances in its own words.
-fn assured(context: &Context) -> Vec<String> {
-    let found = assurances_in(&json!([context.message, context.about]).to_string());
-    if found.is_empty() {
-        return Vec::new();
-    }
-    let found: Vec<String> = found.into_iter().map(|words| format!("\"{words}\"")).collect();
-    vec![format!("your request gives assurances, which are no evidence: {}", found.join(", "))]
-}
-
-/// Goes on with a thread: takes the caller's answers, and opens the next round if there is one.
-fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
-    let id = &continuation.thread_id;
-    let ledger = Ledger::open(loaded.state_dir())?;
-    let Some(lock) = ledger.lock(id)? else {
-        return Err(round_error(
-            format!("the thread {id} is busy: another call is working on it"),
-            "Wait for that call to end, then call again.",
-        ));
-    };
-    let Some((row, rounds)) = ledger.thread(id)? else {
-        return Err(round_error(
-            format!("there is no thread {id}"),
-            "`kimi-bridge threads` lists them; without thread_id a new one is opened.",
-        ));
-    };
-    let mut thread: Thread =
-        serde_json::from_str(&row.challenge).map_err(|error| unreadable(id, &error))?;
-    let record = Record::of(&row, &rounds)?;
-    let mut context = context_of(&row)?;
-    if let Some(role) = continuation.role.filter(|&role| role != context.about.role()) {
-        return Err(round_error(
-            format!("the thread {id} is one of the role {}, not {role}", context.about.role()),
-            "Leave `role` out.",
-        ));
-    }
-    let mut secrets = 0;
-    let mut remark = json!(continuation.message.unwrap_or_default());
-    secrets += Redactor::built_in().redact_all(&mut remark);
-    let mut prior = json!(continuation.prior_exchange);
-    secrets += Redactor::built_in().redact_all(&mut prior);
-    let prior: Option<PriorExchange> = serde_json::from_value(prior).ok().flatten();
-    let step = next_step(&mut thread, prior.as_ref(), &record)?;
-    context.language = continuation.language.or(context.language);
-    context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
-    context.max_result_chars =
-        continuation.max_result_chars.unwrap_or(loaded.settings.max_result_chars);
-    let number = u8::try_from(thread.rounds.len()).unwrap_or(1);
-    let disputed = thread.disputed().iter().map(|one| dispute(one, Some(&record))).collect();
-    let again = rounds.into_iter().find(|round| round.number == number);
-    let opened = RoundRow { number, opened_at: now(), ..RoundRow::default() };
-    let mut argument = Argument {
-        context,
-        secrets,
-        thread,
-        row,
-        // A round that settles nothing new keeps what it has.
-        round: match step {
-            Step::Ask(_) => opened,
-            Step::Settled | Step::Contested(_) => again.unwrap_or(opened),
-        },
-        record: Some(record),
-        remark: remark.as_str().unwrap_or_default().to_owned(),
-        disputed,
-        ledger: Some(ledger),
-        warnings: Vec::new(),
-        lock: Some(lock),
-    };
-    argument.save()?;
-    Ok(match step {
-        Step::Ask(_) => Opening::Ask(Box::new(argument)),
-        Step::Settled | Step::Contested(_) => Opening::Done(Box::new(without_kimi(argument))),
-    })
-}
-
-/// What the caller's answers, or their absence, lead to.
-fn next_step(thread: &mut Thread, prior: Option<&PriorExchange>, record: &Record) -> Result<Step> {
-    let state = thread.state();
-    let answered = u8::try_from(thread.rounds.len()).unwrap_or(1);
-    let id = &record.id;
-    let open = thread.open_findings().join(", ");
-    match (state, prior) {
-        (State::Unfinished, None) => Ok(Step::Ask(thread.disputed())),
-        (State::Unfinished, Some(_)) => Err(round_error(
-            format!("round {answered} of the thread {id} is unfinished: Kimi has not answered it"),
-            "Call with thread_id alone to ask it again.",
-        )),
-        (State::AwaitingAdjudication, None) => Err(round_error(
-            format!("the thread {id} awaits your answer to {open}"),
-            "Call with prior_exchange.adjudications: ADOPT or REJECT for each of them, a reason for every REJECT.",
-        )),
-        (State::AwaitingAdjudication, Some(prior)) => match prior.round {
-            Some(round) if round != answered => Err(round_error(
-                format!(
-                    "round {round} is not the one to answer: the thread {id} is at round {answered}"
-                ),
-                "Answer the open findings of the last round, and leave `round` out.",
-            )),
-            _ => thread.adjudicate(&prior.adjudications).map_err(refused),
-        },
-        (State::Settled | State::Contested | State::Decided, _) => Err(round_error(
-            format!("the thread {id} is {}: there is nothing more to ask Kimi", state.name()),
-            "Record your decision with record_decision, or open a new thread with a changed proposal.",
-        )),
-    }
-}
-
-/// The result of a call that ends the argument without asking Kimi again.
-fn without_kimi(argument: Argument) -> ConsultResult {
-    let standing = standing(&argument.row.id, &argument.thread);
-    let last = argument
-        .record
-        .as_ref()
-        .and_then(|record| record.rounds.iter().rev().find_map(|r| r.result.clone()));
-    let contested = argument.thread.contested();
-    let all = argument
-        .record
-        .iter()
-        .flat_map(|record| &record.rounds)
-        .filter_map(|round| round.result.as_ref());
-    let findings = all
-        .flat_map(|result| &result.findings)
-        .filter(|finding| contested.contains(&finding.id))
-        .cloned();
-    let findings: Vec<_> = findings.collect();
-    let mut result = last.unwrap_or_else(ConsultResult::nothing);
-    result.response = match standing.state {
-        State::Contested => format!(
-            "Contested: {} is rejected by you and maintained by Kimi. Both sides are below; you decide.",
-            contested.join(", ")
-        ),
-        _ => "Settled: nothing is left open, and Kimi was not asked again.".to_owned(),
-    };
-    result.replies.retain(|reply| contested.contains(&reply.finding));
-    result.findings = findings;
-    result.evidence.clear();
-    result.raw_response_preview.clear();
-    result.warnings = argument.warnings;
-    result.provenance.elapsed_ms = 0;
-    result.provenance.redactions = argument.secrets as u64;
-    result.thread = Some(standing);
-    result
-}
-
-/// Where a thread stands, and what its caller must do now.
-#[must_use]
-pub fn standing(id: &str, thread: &Thread) -> Standing {
-    let open: Vec<String> = thread.open_findings().into_iter().map(str::to_owned).collect();
-    let round = u8::try_from(thread.rounds.len()).unwrap_or(1);
-    let state = thread.state();
-    let next = match state {
-        State::Unfinished => format!(
-            "Kimi's answer to round {round} is missing: call consult_kimi with thread_id \"{id}\" alone to ask again."
-        ),
-        State::AwaitingAdjudication => format!(
-            "Answer {}: call consult_kimi with thread_id \"{id}\" and prior_exchange.adjudications, ADOPT or REJECT \
-             for each, a reason for every REJECT.",
-            open.join(", ")
-        ),
-        State::Settled => format!(
-            "Nothing is open: carry on, and record what you do with record_decision (thread_id \"{id}\")."
-        ),
-        State::Contested => format!(
-            "{} is rejected by you and maintained by Kimi: weigh both sides, decide, and call record_decision with \
-             thread_id \"{id}\".",
-            thread.contested().join(", ")
-        ),
-        State::Decided => "The thread is closed.".to_owned(),
-    };
-    let open = if state == State::AwaitingAdjudication { open } else { Vec::new() };
-    Standing { id: id.to_owned(), round, state, next, open }
-}
-
-/// Closes a thread with the caller's decision.
-///
-/// # Errors
-/// [`Kind::Round`] when there is no such thread, it is busy or decided; [`Kind::Ledger`].
-pub fn decide(id: &str, decision: &str, rationale: &str, loaded: &Loaded) -> Result<Standing> {
-    let mut ledger = Ledger::open(loaded.state_dir())?;
-    let Some(_lock) = ledger.lock(id)? else {
-        return Err(round_error(
-            format!("the thread {id} is busy"),
-            "Wait for the other call to end.",
-        ));
-    };
-    let Some((mut row, rounds)) = ledger.thread(id)? else {
-        return Err(round_error(
-            format!("there is no thread {id}"),
-            "`kimi-bridge threads` lists them.",
-        ));
-    };
-    let mut thread: Thread =
-        serde_json::from_str(&row.challenge).map_err(|error| unreadable(id, &error))?;
-    thread.decide().map_err(|violations| {
-        let why =
-            violations.first().map(|violation| violation.expected.clone()).unwrap_or_default();
-        round_error(why, "A decided thread stays as it is; open a new one.")
-    })?;
-    let redactor = Redactor::built_in();
-    let text = |text: &str| redactor.redact(text).as_str().to_owned();
-    row.decision = Some((text(decision), text(rationale), now()));
-    row.state = thread.state().name().to_owned();
-    row.challenge = serde_json::to_string(&thread).unwrap_or_default();
-    row.updated_at = now();
-    let record = Record::of(&row, &rounds)?;
-    let words = words(&row, Some(&record), &RoundRow::default());
-    ledger.save(&row, None, &words)?;
-    Ok(standing(id, &thread))
-}
-
-/// What a decision lacks.
-#[must_use]
-pub fn missing(field: &str) -> Violation {
-    Violation {
-        pointer: format!("/{field}"),
-        expected: "required: a text that is not blank".to_owned(),
-        did_you_mean: None,
-    }
-}
-
-/// The refusal of a decision that lacks something.
-#[must_use]
-pub fn undecided(violations: Vec<Violation>) -> Error {
-    Error {
-        violations,
-        ..Error::new(
-            Kind::Request,
-            "the decision is not complete",
-            "Name the thread, what will be done, and why.",
-        )
-    }
-}
-
-/// The rounds that only the caller remembers: all that it answers counts as found in the last one.
-fn told(prior: &PriorExchange) -> Thread {
-    let ids = prior.adjudications.iter().map(|one| one.finding.clone()).collect();
-    let answered = Round { answered: true, findings: ids, ..Round::default() };
-    let before = usize::from(prior.round.unwrap_or(1).clamp(1, 3)) - 1;
-    let earlier = std::iter::repeat_n(Round { answered: true, ..Round::default() }, before);
-    Thread { rounds: earlier.chain([answered]).collect(), decided: false }
-}
-
-fn dispute(one: &Adjudication, record: Option<&Record>) -> Disputed {
-    let results = record
-        .into_iter()
-        .flat_map(|record| &record.rounds)
-        .filter_map(|round| round.result.as_ref());
-    let claim =
-        results.flat_map(|result| &result.findings).find(|finding| finding.id == one.finding);
-    Disputed {
-        finding: one.finding.clone(),
-        claim: claim.map(|finding| finding.claim.clone()).unwrap_or_default(),
-        reasoning: one.reasoning.clone(),
     }
 }
 
@@ -511,38 +200,6 @@ fn said_before(record: &Record) -> String {
     said.collect::<Vec<_>>().join("\n\n")
 }
 
-/// The request of the first round, as far as a later one needs it.
-fn request_of(context: &Context) -> Value {
-    json!({
-        "role": context.about.role(),
-        "message": context.message,
-        "context": context.about,
-        "files": context.files,
-        "language": context.language,
-        "timeout_seconds": context.timeout_seconds,
-    })
-}
-
-fn context_of(row: &ThreadRow) -> Result<Context> {
-    let request: Value =
-        serde_json::from_str(&row.request).map_err(|error| unreadable(&row.id, &error))?;
-    let role: super::role::Role = serde_json::from_value(request["role"].clone())
-        .map_err(|error| unreadable(&row.id, &error))?;
-    let about = role
-        .read_context(request["context"].clone())
-        .map_err(|error| unreadable(&row.id, &error))?;
-    Ok(Context {
-        about,
-        message: request["message"].as_str().unwrap_or_default().to_owned(),
-        work_dir: row.project.clone().into(),
-        files: serde_json::from_value(request["files"].clone()).unwrap_or_default(),
-        language: request["language"].as_str().map(str::to_owned),
-        timeout_seconds: request["timeout_seconds"].as_u64(),
-        max_result_chars: usize::MAX,
-        prior_exchange: None,
-    })
-}
-
 /// A result as it is kept: without secrets that Kimi read.
 fn stored(result: &ConsultResult) -> Option<String> {
     let mut value = serde_json::to_value(result).ok()?;
@@ -551,39 +208,9 @@ fn stored(result: &ConsultResult) -> Option<String> {
 }
 
 /// All that a thread says, for the search.
-fn words(row: &ThreadRow, record: Option<&Record>, round: &RoundRow) -> String {
+pub(super) fn words(row: &ThreadRow, record: Option<&Record>, round: &RoundRow) -> String {
     let mut all = vec![json!(row.request), json!(round.result.as_deref().unwrap_or_default())];
     all.extend(record.map(|record| json!(record)));
     all.extend(row.decision.as_ref().map(|(decision, rationale, _)| json!([decision, rationale])));
     all.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
-}
-
-fn random_id() -> Result<String> {
-    let mut bytes = [0_u8; 5];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(Kind::Spawn, format!("the system gives no randomness: {error}"), "Try again.")
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn refused(violations: Vec<Violation>) -> Error {
-    Error {
-        violations,
-        ..round_error(
-            "the adjudications do not fit".to_owned(),
-            "Answer every open finding once, with a reason for every REJECT; nothing was taken.",
-        )
-    }
-}
-
-fn round_error(message: String, hint: &str) -> Error {
-    Error::new(Kind::Round, message, hint)
-}
-
-fn unreadable(id: &str, error: &serde_json::Error) -> Error {
-    Error::new(
-        Kind::Ledger,
-        format!("what is remembered of the thread {id} cannot be read: {error}"),
-        "Delete it with `kimi-bridge threads delete`, and open a new one.",
-    )
 }

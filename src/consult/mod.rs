@@ -5,8 +5,10 @@ pub mod answer;
 pub mod argument;
 pub mod assurance;
 pub mod citation;
+pub mod closing;
 pub mod export;
 pub mod objects;
+pub mod opening;
 pub mod prompt;
 pub mod record;
 pub mod request;
@@ -18,6 +20,8 @@ pub mod thread;
 pub use self::request::{Context, Request};
 pub use self::result::ConsultResult;
 pub use self::role::Role;
+
+use std::path::Path;
 
 use self::argument::{Argument, Opening};
 use self::prompt::Asked;
@@ -39,7 +43,7 @@ pub async fn consult(
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let mut argument = match Argument::begin(request, loaded)? {
+    let mut argument = match opening::begin(request, loaded)? {
         Opening::Ask(argument) => argument,
         Opening::Done(result) => return Ok(*result),
     };
@@ -56,7 +60,7 @@ pub async fn consult(
 ///
 /// # Errors
 /// [`Kind::Request`] when a field is missing, and what [`argument::decide`] refuses.
-pub fn record_decision(request: Request, loaded: &Loaded) -> Result<Standing> {
+pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
     let text = |name: &str| {
         let text = request
             .0
@@ -65,15 +69,15 @@ pub fn record_decision(request: Request, loaded: &Loaded) -> Result<Standing> {
             .unwrap_or_default()
             .trim()
             .to_owned();
-        if text.is_empty() { Err(argument::missing(name)) } else { Ok(text) }
+        if text.is_empty() { Err(closing::missing(name)) } else { Ok(text) }
     };
     match (text("thread_id"), text("decision"), text("rationale")) {
         (Ok(thread), Ok(decision), Ok(rationale)) => {
-            argument::decide(&thread, &decision, &rationale, loaded)
+            closing::decide(&thread, &decision, &rationale, loaded)
         }
         (thread, decision, rationale) => {
             let missing = [thread.err(), decision.err(), rationale.err()];
-            Err(argument::undecided(missing.into_iter().flatten().collect()))
+            Err(closing::undecided(missing.into_iter().flatten().collect()))
         }
     }
 }
@@ -98,13 +102,21 @@ async fn ask(
     }
     let context = argument.context.clone();
     let asked = argument.asked(history.as_deref());
-    let turns = Turns { loaded, program: &program, watch, context: &context };
+    let transcript = argument.transcript();
+    let turns = Turns {
+        loaded,
+        program: &program,
+        watch,
+        context: &context,
+        transcript: transcript.as_deref(),
+    };
     let first = turns.answer(prompt::prompt(asked, loaded)?, session.as_deref());
     let reversed = both_orders(asked, loaded);
     let (reply, other) = match &reversed {
         // The same judge in another order, in a session of its own, at the same time.
         Some(context) => {
-            let again = turns.answer(prompt::prompt(Asked { context, ..asked }, loaded)?, None);
+            let aside = Turns { transcript: None, ..turns };
+            let again = aside.answer(prompt::prompt(Asked { context, ..asked }, loaded)?, None);
             let (reply, other) = tokio::join!(first, again);
             (reply?, Some(other))
         }
@@ -155,6 +167,8 @@ struct Turns<'a> {
     program: &'a Program,
     watch: Watch<'a>,
     context: &'a Context,
+    /// Where what Kimi writes is kept.
+    transcript: Option<&'a Path>,
 }
 
 impl Turns<'_> {
@@ -186,6 +200,7 @@ impl Turns<'_> {
             work_dir: &self.context.work_dir,
             resume: session,
             timeout_seconds: self.context.timeout_seconds,
+            transcript: self.transcript,
         };
         kimi::ask(self.loaded, self.program, question, self.watch).await
     }

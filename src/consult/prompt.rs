@@ -98,10 +98,16 @@ fn too_long(bytes: usize, limit: usize) -> Error {
 fn random_mark() -> Result<String> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes).map_err(|error| at_fault(&error))?;
-    Ok(bytes.iter().fold(String::new(), |mut mark, byte| {
-        let _ = write!(mark, "{byte:02x}");
-        mark
-    }))
+    Ok(hex(&bytes))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn render(asked: Asked<'_>, mark: &str) -> Result<String> {

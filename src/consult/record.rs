@@ -10,7 +10,8 @@ use super::result::ConsultResult;
 use super::role::Role;
 use super::thread::{Adjudication, State, Thread};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{RoundRow, ThreadRow};
+use crate::ledger::{Ledger, RoundRow, ThreadRow};
+use crate::settings::Loaded;
 
 /// The whole argument about one proposal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,22 @@ impl Record {
             }),
         })
     }
+}
+
+/// Looks a thread up.
+///
+/// # Errors
+/// [`Kind::Round`] when there is none of this id, [`Kind::Ledger`] when it cannot be read.
+pub fn load(loaded: &Loaded, id: &str) -> Result<Record> {
+    let found = Ledger::open(loaded.state_dir())?.thread(id)?;
+    let (row, rounds) = found.ok_or_else(|| {
+        Error::new(
+            Kind::Round,
+            format!("there is no thread {id}"),
+            "`kimi-bridge threads` lists them.",
+        )
+    })?;
+    Record::of(&row, &rounds)
 }
 
 /// One round.

@@ -16,6 +16,7 @@ mod record;
 pub mod run;
 pub mod status;
 pub mod text;
+pub mod transcript;
 
 pub use self::dialect::{Dialect, Identity};
 pub use self::evidence::{Activity, Evidence, Seen};
@@ -45,6 +46,8 @@ pub struct Question<'a> {
     pub resume: Option<&'a str>,
     /// The call's own limit, seconds.
     pub timeout_seconds: Option<u64>,
+    /// Where everything that Kimi writes is kept.
+    pub transcript: Option<&'a Path>,
 }
 
 /// Asks Kimi, and waits for its reply.
@@ -84,5 +87,5 @@ pub async fn ask(
     let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
     let invocation = invocation(program, environment, places, &prompt, question.resume);
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
-    run::run(&invocation, program.dialect, &limits, watch).await
+    run::run(&invocation, program.dialect, &limits, question.transcript, watch).await
 }

@@ -246,6 +246,7 @@ async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> String {
         heartbeat: patience,
         line_bytes: VERSION_BYTES,
         run_bytes: VERSION_BYTES as u64,
+        transcript_bytes: 0,
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     match run::text(&invocation, &limits, quietly).await {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use serde_json::json;
@@ -16,6 +17,7 @@ use super::invocation::Invocation;
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
 use super::text::clean;
+use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
 
 /// The end of standard error that is kept, bytes.
@@ -47,6 +49,7 @@ pub(super) struct Record {
     warnings: Vec<String>,
     /// Warnings that were not kept.
     more_warnings: usize,
+    transcript: Option<Transcript>,
 }
 
 impl Record {
@@ -67,6 +70,15 @@ impl Record {
             stderr: Vec::new(),
             warnings: Vec::new(),
             more_warnings: 0,
+            transcript: None,
+        }
+    }
+
+    /// Keeps every line in this file too.
+    pub(super) fn keep_in(&mut self, path: &Path, limit: u64) {
+        match Transcript::open(path, limit) {
+            Ok(transcript) => self.transcript = Some(transcript),
+            Err(error) => self.warn(format!("the transcript could not be kept: {error}")),
         }
     }
 
@@ -123,6 +135,9 @@ impl Record {
                 ));
             }
         };
+        if let Some(transcript) = &mut self.transcript {
+            transcript.add(&text);
+        }
         let Some(event) = Event::read(&text) else { return };
         self.retrying = matches!(event, Event::Retrying(_));
         match event {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Limits {
     pub line_bytes: usize,
     /// Bytes of the whole stream.
     pub run_bytes: u64,
+    /// Bytes of the transcript.
+    pub transcript_bytes: u64,
 }
 
 impl Limits {
@@ -65,6 +68,7 @@ impl Limits {
             heartbeat: Duration::from_secs(settings.heartbeat_seconds),
             line_bytes: settings.max_line_bytes,
             run_bytes: settings.max_run_bytes,
+            transcript_bytes: settings.max_transcript_bytes,
         }
     }
 }
@@ -154,9 +158,13 @@ pub async fn run(
     invocation: &Invocation,
     dialect: Dialect,
     limits: &Limits,
+    transcript: Option<&Path>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
     let mut record = Record::new(dialect, limits.line_bytes);
+    if let Some(path) = transcript {
+        record.keep_in(path, limits.transcript_bytes);
+    }
     (watch.progress)(&record.progress());
     let mut group = spawn(invocation)?;
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;

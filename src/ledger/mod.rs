@@ -188,12 +188,17 @@ impl Ledger {
     /// # Errors
     /// [`Kind::Ledger`].
     pub fn delete(&mut self, id: &str) -> Result<bool> {
+        let rounds = self.thread(id)?.map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
         self.change(|change| {
             change.execute("DELETE FROM words WHERE thread_id = ?1", [id])?;
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
+        for transcript in rounds.into_iter().filter_map(|round| round.transcript) {
+            // One that is gone already is what is wanted.
+            let _ = std::fs::remove_file(transcript);
+        }
         Ok(deleted > 0)
     }
 

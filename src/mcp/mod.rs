@@ -29,7 +29,7 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     // Whatever waits for Kimi is told at once, not when rmcp gives up on its handlers.
     let transport = (Watched::new(stdin, closing.clone()), stdout);
     let conversation = async {
-        let running = match server.serve(transport).await {
+        let running = match Box::pin(server.serve(transport)).await {
             Ok(running) => running,
             // The host went away before it said hello.
             Err(_) if closing.is_cancelled() => return Ok(()),

@@ -227,7 +227,7 @@ impl ServerHandler for Server {
             }
             ("record_decision", Mode::Manual | Mode::Auto) => {
                 let request = Request(request.arguments.unwrap_or_default());
-                match consult::record_decision(request, &self.loaded) {
+                match consult::record_decision(&request, &self.loaded) {
                     Ok(standing) => structured(&json!({"thread": standing})),
                     Err(error) => refused(&error),
                 }
