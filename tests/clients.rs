@@ -289,6 +289,17 @@ fn inspector_lints(era: Era, inspector: &Path) {
             list["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
         assert_eq!(listed, tools);
     }
+    // The Inspector asks for nothing that the server did not announce.
+    let world = World::new().with(&[MANUAL]);
+    for (method, field, first) in [
+        ("resources/list", "resources", "threads"),
+        ("resources/templates/list", "resourceTemplates", "thread"),
+        ("prompts/list", "prompts", "challenge"),
+    ] {
+        let ran = inspect(era, inspector, &world, &["--method", method]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stderr);
+        assert_eq!(ran.json()[field][0]["name"], first, "{method}");
+    }
 }
 
 /// Unlike the Python client, this one holds errors against the output schema as well, and shows a

@@ -26,9 +26,11 @@ pub(crate) fn tests() -> Vec<Trial> {
     trials.extend([
         test("rounds::what_does_not_fit_the_thread_is_refused", what_does_not_fit),
         test("rounds::all_adopted_settles_without_kimi", all_adopted),
+        test("rounds::an_unfinished_round_is_asked_again_whole", asked_again),
         test("rounds::contested_and_decided_at_the_shell", contested_and_decided),
         test("rounds::a_prior_exchange_without_a_thread", without_a_thread),
         test("rounds::a_killed_server_leaves_a_round_that_can_be_asked_again", killed),
+        test("rounds::a_kill_at_any_point_loses_nothing_acknowledged", killed_at_any_point),
         test("rounds::two_calls_on_one_thread_never_interleave", never_interleave),
         test("rounds::a_ledger_that_fails_is_a_warning", a_ledger_that_fails),
         test("rounds::assurances_are_pointed_out", assurances),
@@ -306,6 +308,65 @@ fn what_does_not_fit() {
     assert_eq!(refusal(&ran).1, "there is no thread nosuch");
 }
 
+fn asked_again() {
+    let world = says(&verdict(24, QUOTE));
+    let id = thread_of(&world.consult(&[]));
+    fs::write(world.home().join("answer"), "").unwrap();
+    let reject = ["--reject", "F1=the disk is checked first", "-m", "See also main.rs."];
+    let failed = world.run(&[["consult", "--json", "--thread", &id].as_slice(), &reject].concat());
+    assert_eq!((failed.code, &failed.json()["error"]["kind"]), (Some(22), &json!("empty_answer")));
+    // A Kimi that is missing for a while costs nothing that is remembered.
+    let path = world.env["KIMI_PATH"].clone();
+    let mut missing = world;
+    missing.env.insert("KIMI_PATH".to_owned(), "/no/such/kimi".to_owned());
+    assert_eq!(missing.run(&["consult", "--json", "--thread", &id]).code, Some(10));
+    missing.env.insert("KIMI_PATH".to_owned(), path);
+    let world = missing;
+
+    // The round is asked again with its rejections and with what was added.
+    write_prompt_keeper(&world);
+    set_answer(
+        &world,
+        &reply(
+            json!([]),
+            json!([{"finding": "f1 ", "stance": "refine", "because": "only when full"},
+        {"finding": "F9", "stance": "withdraw", "because": "you are right"}]),
+        ),
+    );
+    let again = world.run(&["consult", "--json", "--thread", &id]).json();
+    let prompt = fs::read_to_string(world.home().join("prompt")).unwrap();
+    for said in ["the disk is checked first", "See also main.rs.", "`add` drops the write error"] {
+        assert!(prompt.contains(said), "{said} is not in:\n{prompt}");
+    }
+    assert_eq!(
+        again["replies"],
+        json!([{"finding": "F1", "stance": "refine", "because": "only when full"}])
+    );
+    let strays = "Kimi replied to what was not rejected; that was passed over: F9";
+    assert!(again["warnings"].as_array().unwrap().contains(&json!(strays)), "{again:#}");
+    let contested = ["consult", "--json", "--thread", &id, "--reject", "F1=it cannot be full"];
+    let contested = world.run(&contested).json();
+    assert_eq!(
+        contested["response"],
+        "Contested; you decide. F1: you reject it (it cannot be full); Kimi maintains it (only when full)."
+    );
+    assert!(world.run(&["threads", "--search", "cannot be full"]).stdout.contains(&id));
+}
+
+/// Lets the fake Kimi keep the last prompt that it was given.
+fn write_prompt_keeper(world: &World) {
+    let path = world.env["KIMI_PATH"].clone();
+    let script = fs::read_to_string(&path).unwrap();
+    fs::write(
+        &path,
+        script.replace(
+            "cat \"$HOME/answer\"",
+            "echo \"$*\" > \"$HOME/prompt\"; cat \"$HOME/answer\"",
+        ),
+    )
+    .unwrap();
+}
+
 fn all_adopted() {
     let world = says(&verdict(24, QUOTE));
     let id = thread_of(&world.consult(&[]));
@@ -427,6 +488,36 @@ fn killed() {
     assert_eq!(again.json()["thread"]["id"], json!(id));
 }
 
+fn killed_at_any_point() {
+    let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let acknowledged = thread_of(&world.consult(&[]));
+    let rejected =
+        json!([{"finding": "F1", "verdict": "REJECT", "reasoning": "the disk is checked first"}]);
+    for pause in [0, 2, 4, 8, 12, 16, 24, 32, 64] {
+        let mut server = Server::start(&world, Era::Modern);
+        // Both ends of a round are hit: one that opens a thread, and one that goes on with it.
+        let arguments = answer_to(&json!({"id": acknowledged}), &rejected);
+        server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
+        server.ask("tools/call", json!({"name": "consult_kimi", "arguments": arguments}));
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        server.wait();
+        let threads = world.run(&["threads", "--json", "--limit", "100"]).json();
+        let ids: Vec<_> =
+            threads.as_array().unwrap().iter().map(|thread| thread["id"].clone()).collect();
+        assert!(ids.contains(&json!(acknowledged)), "{pause} ms: {ids:?}");
+    }
+    let threads =
+        world.run(&["threads", "--json", "--limit", "100", "--state", "unfinished"]).json();
+    for thread in threads.as_array().unwrap() {
+        let again = world.run(&["consult", "--json", "--thread", thread["id"].as_str().unwrap()]);
+        assert_ne!(again.json()["thread"]["state"], "unfinished", "{again:?}");
+    }
+    let first = world.run(&["threads", "export", &acknowledged, "--format", "json"]).json();
+    assert_eq!(first["rounds"][0]["result"]["findings"][0]["claim"], "`add` drops the write error");
+}
+
 fn never_interleave() {
     let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
     let id = thread_of(&world.consult(&[]));
@@ -446,6 +537,8 @@ fn never_interleave() {
         busy["structuredContent"]["error"]["message"],
         format!("the thread {id} is busy: another call is working on it")
     );
+    let delete = world.run(&["threads", "delete", &id]);
+    assert_eq!(delete.failed().1, format!("the thread {id} is busy: a call is working on it"));
     // Another thread is not held up.
     fs::remove_file(world.home().join("wait")).unwrap();
     assert_eq!(call(&mut second, &proposal())["thread"]["round"], 1);

@@ -5,6 +5,7 @@ use std::fs;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::support::answers::verdict;
 use crate::support::server::{Era, Server};
 use crate::support::test;
 use crate::support::world::{World, processes_with, proposal, wait_until};
@@ -28,6 +29,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("the_end_of_input_ends_kimi_and_the_server", the_end_of_input);
         add("a_signal_ends_kimi_and_the_server", a_signal);
         add("answers_before_the_end_of_input_are_written", answers_before_the_end);
+        add("a_thread_is_read_as_a_resource", a_thread_as_a_resource);
+        add("a_prompt_walks_through_the_loop", a_prompt);
     }
     trials
 }
@@ -48,6 +51,10 @@ fn tool_names(server: &mut Server) -> Vec<String> {
         .collect()
 }
 
+fn capabilities(server: &mut Server) -> Value {
+    server.request("server/discover", json!({}))["capabilities"].clone()
+}
+
 fn disabled_by_default(era: Era) {
     let world = fake(ANSWER, &[]);
     let mut server = Server::start(&world, era);
@@ -65,6 +72,24 @@ fn disabled_by_default(era: Era) {
     let refused = server.call("consult_kimi", &proposal());
     assert_eq!(refused["isError"], true);
     assert!(refused["content"][0]["text"].as_str().unwrap().contains("KIMI_BRIDGE_TOOL_ENABLED=1"));
+    for (method, field) in [
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resourceTemplates"),
+        ("prompts/list", "prompts"),
+    ] {
+        assert_eq!(server.request(method, json!({}))[field], json!([]), "{method}");
+    }
+    for (method, params) in [
+        ("resources/read", json!({"uri": "kimi-bridge://threads"})),
+        ("prompts/get", json!({"name": "challenge"})),
+    ] {
+        let refused = server.request(method, params);
+        let said = refused["message"].as_str().unwrap();
+        assert!(said.contains("KIMI_BRIDGE_TOOL_ENABLED=1"), "{refused:#}");
+    }
+    if era == Era::Modern {
+        assert_eq!(capabilities(&mut server), json!({"tools": {}}));
+    }
     let unknown = server.call("ask_kimi", &json!({}));
     assert_eq!(
         unknown["message"],
@@ -235,4 +260,109 @@ fn answers_before_the_end(era: Era) {
             "{id} got no answer"
         );
     }
+}
+
+/// What a resource holds, and of which kind it is.
+#[track_caller]
+fn read(server: &mut Server, uri: &str) -> (String, String) {
+    let result = server.request("resources/read", json!({"uri": uri}));
+    let [content] = result["contents"].as_array().unwrap().as_slice() else { panic!("{result:#}") };
+    assert_eq!(content["uri"], uri);
+    let text = |field: &str| content[field].as_str().unwrap().to_owned();
+    (text("mimeType"), text("text"))
+}
+
+fn a_thread_as_a_resource(era: Era) {
+    let line = json!({"role": "assistant", "content": verdict(1, "x").to_string()});
+    let world = fake("cat \"$HOME/answer\"", &MANUAL);
+    fs::write(world.home().join("answer"), format!("{line}\n")).unwrap();
+    let mut server = Server::start(&world, era);
+    if era == Era::Modern {
+        assert_eq!(capabilities(&mut server), json!({"tools": {}, "resources": {}, "prompts": {}}));
+    }
+    assert_eq!(
+        read(&mut server, "kimi-bridge://threads"),
+        ("application/json".to_owned(), "[]".to_owned())
+    );
+    let answer = server.call("consult_kimi", &proposal());
+    let id = answer["structuredContent"]["thread"]["id"].as_str().unwrap().to_owned();
+
+    let listed = server.request("resources/list", json!({}));
+    assert_eq!(listed["resources"][0]["uri"], "kimi-bridge://threads");
+    let templates = server.request("resources/templates/list", json!({}));
+    let templates = templates["resourceTemplates"].as_array().unwrap();
+    let of_thread = |template: &Value, round: &str| {
+        let uri = template["uriTemplate"].as_str().unwrap();
+        uri.replace("{id}", &id).replace("{n}", round)
+    };
+
+    let (mime_type, threads) = read(&mut server, "kimi-bridge://threads");
+    assert_eq!(mime_type, "application/json");
+    let threads: Value = serde_json::from_str(&threads).unwrap();
+    assert_eq!(threads, world.run(&["threads", "--json"]).json(), "as the shell lists them");
+    let [thread] = threads.as_array().unwrap().as_slice() else { panic!("{threads:#}") };
+    assert_eq!(
+        (&thread["id"], &thread["role"], &thread["state"], &thread["message"]),
+        (
+            &json!(id),
+            &json!("skeptic"),
+            &json!("awaiting_adjudication"),
+            &json!("Where does this lose data?")
+        )
+    );
+
+    let exported = world.run(&["threads", "export", &id, "--format", "md"]).stdout;
+    assert!(exported.contains("F1"), "{exported}");
+    assert_eq!(
+        read(&mut server, &of_thread(&templates[0], "")),
+        ("text/markdown".to_owned(), exported)
+    );
+
+    let transcript = of_thread(&templates[1], "1");
+    assert_eq!(read(&mut server, &transcript), ("text/plain".to_owned(), format!("{line}\n")));
+
+    // 2026-07-28 has no code of its own for what is not there.
+    let code = if era == Era::Modern { -32602 } else { -32002 };
+    let mut refused = |uri: &str, said: &str| {
+        let error = server.request("resources/read", json!({"uri": uri}));
+        let message = error["message"].as_str().unwrap_or_else(|| panic!("{error:#}"));
+        assert!(message.contains(said), "{said} is not in {message}");
+        assert_eq!(error["code"], code, "{error:#}");
+    };
+    refused("kimi-bridge://threads/nobody", "there is no thread nobody");
+    refused("kimi-bridge://threads/nobody/rounds/1/transcript", "there is no thread nobody");
+    refused(&of_thread(&templates[1], "2"), &format!("the thread {id} has no round 2"));
+    refused(
+        "kimi-bridge://rounds",
+        "there are kimi-bridge://threads, kimi-bridge://threads/{id} and",
+    );
+    let kept = world.state().join("transcripts");
+    fs::remove_dir_all(kept).unwrap();
+    refused(&transcript, &format!("the transcript of round 1 of the thread {id} is gone"));
+}
+
+fn a_prompt(era: Era) {
+    let world = fake(ANSWER, &MANUAL);
+    let mut server = Server::start(&world, era);
+    let list = server.request("prompts/list", json!({}));
+    let names: Vec<&str> =
+        list["prompts"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
+    assert_eq!(names, ["challenge", "architect", "debug", "judge", "adjudicate"]);
+    for (name, argument) in [("challenge", "question"), ("adjudicate", "thread_id")] {
+        let arguments = json!({argument: "ab12"});
+        let prompt = server.request("prompts/get", json!({"name": name, "arguments": arguments}));
+        let [message] = prompt["messages"].as_array().unwrap().as_slice() else {
+            panic!("{prompt:#}")
+        };
+        assert_eq!(message["role"], "user");
+        let text = message["content"]["text"].as_str().unwrap();
+        for said in ["consult_kimi", "record_decision", "ab12"] {
+            assert!(text.contains(said), "{said} is not in {text}");
+        }
+    }
+    let unknown = server.request("prompts/get", json!({"name": "praise"}));
+    assert_eq!(
+        unknown["message"],
+        "there is no prompt `praise`; there are challenge, architect, debug, judge, adjudicate"
+    );
 }

@@ -150,7 +150,7 @@ fn one_citation(citation: &Citation, width: usize) -> String {
         Status::Moved => ("✓", GOOD, " (moved: the lines are corrected)"),
         Status::NotInTrace => ("?", WARN, " (it stands there, but Kimi did not read the file)"),
         Status::Mismatch => ("✗", BAD, " (the quote is not in the file)"),
-        Status::Missing => ("✗", BAD, " (there is no such file)"),
+        Status::Missing => ("✗", BAD, " (there is no such file, or it could not be read)"),
         Status::Outside => ("✗", BAD, " (not in the project)"),
     };
     let lines = lines(citation);

@@ -6,22 +6,20 @@ use serde_json::{Map, json};
 
 use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
-use crate::consult::record::Record;
-use crate::consult::{Request, export, record_decision};
+use crate::consult::{Request, export, record, record_decision};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::first_chars;
 use crate::ledger::{Filter, Ledger, now};
 use crate::settings::Loaded;
 
 pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
-    let mut ledger = Ledger::open(loaded.state_dir())?;
     let text = match &args.command {
-        None => list(args, loaded, &ledger)?,
+        None => list(args, loaded)?,
         Some(ThreadsCommand::Show { id }) => {
-            super::thread_text::thread(&record(&ledger, id)?, width())
+            super::thread_text::thread(&record::load(loaded, id)?, width())
         }
         Some(ThreadsCommand::Export { id, format }) => {
-            let record = record(&ledger, id)?;
+            let record = record::load(loaded, id)?;
             match format {
                 Format::Md => export::markdown(&record)?,
                 Format::Html => export::html(&record)?,
@@ -39,8 +37,16 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
+            let mut ledger = Ledger::open(loaded.state_dir())?;
+            let Some(_lock) = ledger.lock(id)? else {
+                return Err(Error::new(
+                    Kind::Round,
+                    format!("the thread {id} is busy: a call is working on it"),
+                    "Wait for that call to end.",
+                ));
+            };
             if !ledger.delete(id)? {
-                return Err(unknown(id));
+                return Err(record::unknown(id));
             }
             format!("{id} is forgotten.\n")
         }
@@ -49,16 +55,7 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
     Ok(0)
 }
 
-fn record(ledger: &Ledger, id: &str) -> Result<Record> {
-    let (row, rounds) = ledger.thread(id)?.ok_or_else(|| unknown(id))?;
-    Record::of(&row, &rounds)
-}
-
-fn unknown(id: &str) -> Error {
-    Error::new(Kind::Round, format!("there is no thread {id}"), "`kimi-bridge threads` lists them.")
-}
-
-fn list(args: &Threads, loaded: &Loaded, ledger: &Ledger) -> Result<String> {
+fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
     let project = args.project.as_ref().map(|dir| {
         let dir = loaded.environment.current_dir.join(dir);
         dir.canonicalize().unwrap_or(dir).display().to_string()
@@ -69,28 +66,22 @@ fn list(args: &Threads, loaded: &Loaded, ledger: &Ledger) -> Result<String> {
         words: args.search.clone(),
         limit: args.limit,
     };
-    let rows = ledger.threads(&filter)?;
+    let threads = record::list(loaded, &filter)?;
     if args.json {
-        let listed = rows.iter().map(|row| {
-            let request: serde_json::Value = serde_json::from_str(&row.request).unwrap_or_default();
-            json!({"id": row.id, "role": row.role, "project": row.project, "state": row.state,
-                "message": request["message"], "opened_at": row.opened_at, "updated_at": row.updated_at})
-        });
-        return super::json(&listed.collect::<Vec<_>>());
+        return super::json(&threads);
     }
-    if rows.is_empty() {
+    if threads.is_empty() {
         return Ok("No threads.\n".to_owned());
     }
     let mut text = String::new();
-    for row in rows {
-        let request: serde_json::Value = serde_json::from_str(&row.request).unwrap_or_default();
-        let message = request["message"].as_str().unwrap_or_default().replace('\n', " ");
+    for thread in threads {
+        let message = thread.message.replace('\n', " ");
         let head = format!(
             "{}  {:<9} {}  {}",
-            styled(BOLD, &row.id),
-            row.role,
-            row.state,
-            age(now() - row.updated_at)
+            styled(BOLD, &thread.id),
+            thread.role,
+            thread.state,
+            age(now() - thread.updated_at)
         );
         let _ = writeln!(text, "{head}");
         text.push_str(&paragraph(
@@ -99,7 +90,7 @@ fn list(args: &Threads, loaded: &Loaded, ledger: &Ledger) -> Result<String> {
             "            ",
             width(),
         ));
-        let _ = writeln!(text, "            {}", styled(DIM, &row.project));
+        let _ = writeln!(text, "            {}", styled(DIM, &thread.project));
     }
     Ok(text)
 }

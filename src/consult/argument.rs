@@ -80,6 +80,12 @@ impl Argument {
         Some(folder.join(format!("{}-{}.jsonl.gz", self.row.id, self.round.number)))
     }
 
+    /// Whether Kimi once had a session for this thread.
+    #[must_use]
+    pub fn had_session(&self) -> bool {
+        self.row.session_id.is_some()
+    }
+
     /// Kimi's earlier answers in words, for a Kimi that does not remember them.
     #[must_use]
     pub fn history(&self) -> Option<String> {
@@ -119,9 +125,23 @@ impl Argument {
     /// Takes Kimi's answer into the thread and the ledger, and says where the argument stands.
     #[must_use]
     pub fn close(mut self, mut result: ConsultResult) -> ConsultResult {
+        let disputed = self.thread.disputed();
+        let known = |finding: &str| disputed.iter().any(|one| one.finding == finding);
+        let strays: Vec<String> = result
+            .replies
+            .iter()
+            .map(|reply| reply.finding.clone())
+            .filter(|id| !known(id))
+            .collect();
+        if !strays.is_empty() {
+            result.replies.retain(|reply| known(&reply.finding));
+            self.warn(format!(
+                "Kimi replied to what was not rejected; that was passed over: {}",
+                strays.join(", ")
+            ));
+        }
         if result.parse_ok {
             let replies = result.replies.iter().map(super::result::Reply::rejoinder).collect();
-            let disputed = self.thread.disputed();
             let silent = disputed
                 .iter()
                 .filter(|one| !result.replies.iter().any(|r| r.finding == one.finding));
@@ -136,7 +156,9 @@ impl Argument {
             let _ = self.thread.answer(result.findings.len(), replies);
         }
         self.row.dialect = Some(result.provenance.dialect.name().to_owned());
-        self.row.session_id.clone_from(&result.provenance.session_id);
+        if result.provenance.session_id.is_some() {
+            self.row.session_id.clone_from(&result.provenance.session_id);
+        }
         self.round.closed_at = result.parse_ok.then(now);
         result.warnings.append(&mut self.warnings);
         if self.ledger.is_some() {
@@ -147,13 +169,15 @@ impl Argument {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
-        result
+        result.within(self.context.max_result_chars)
     }
 
     /// Remembers why Kimi did not answer, so that the round can be asked again.
     pub fn fail(mut self, mut error: Error) -> Error {
         let nothing_ran = matches!(error.kind, Kind::KimiMissing | Kind::KimiRetired | Kind::Spawn);
-        if nothing_ran && self.round.number == 1 {
+        // Only a thread that this very call opened.
+        let opened_here = self.record.is_none();
+        if opened_here && (nothing_ran || error.kind == Kind::Request) {
             // Nothing came of it but a question that the caller still has.
             if let Some(ledger) = &mut self.ledger {
                 let _ = ledger.delete(&self.row.id);
@@ -163,7 +187,7 @@ impl Argument {
         let mut report = error.report();
         Redactor::built_in().redact_all(&mut report);
         self.round.error = Some(report.to_string());
-        if self.ledger.is_some() && self.save().is_ok() {
+        if self.ledger.is_some() && self.save().is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
             let _ = write!(
                 error.hint,
@@ -209,7 +233,11 @@ fn stored(result: &ConsultResult) -> Option<String> {
 
 /// All that a thread says, for the search.
 pub(super) fn words(row: &ThreadRow, record: Option<&Record>, round: &RoundRow) -> String {
-    let mut all = vec![json!(row.request), json!(round.result.as_deref().unwrap_or_default())];
+    let mut all = vec![
+        json!(row.request),
+        json!(row.challenge),
+        json!(round.result.as_deref().unwrap_or_default()),
+    ];
     all.extend(record.map(|record| json!(record)));
     all.extend(row.decision.as_ref().map(|(decision, rationale, _)| json!([decision, rationale])));
     all.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")

@@ -97,12 +97,16 @@ async fn ask(
     let session =
         remembered.filter(|session| kimi::home::has_session(loaded, program.dialect, session));
     let history = if session.is_some() { None } else { argument.history() };
-    if history.is_some() {
+    if history.is_some() && argument.had_session() {
         argument.warn("Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt");
     }
     let context = argument.context.clone();
     let asked = argument.asked(history.as_deref());
     let transcript = argument.transcript();
+    if let Some(half) = &transcript {
+        // What an attempt left that was killed half-way cannot be gone on with.
+        let _ = std::fs::remove_file(half);
+    }
     let turns = Turns {
         loaded,
         program: &program,
@@ -118,9 +122,20 @@ async fn ask(
             let aside = Turns { transcript: None, ..turns };
             let again = aside.answer(prompt::prompt(Asked { context, ..asked }, loaded)?, None);
             let (reply, other) = tokio::join!(first, again);
-            (reply?, Some(other))
+            (reply, Some(other))
         }
-        None => (first.await?, None),
+        None => (first.await, None),
+    };
+    let reply = match reply {
+        // A session that Kimi cannot load is as good as none.
+        Err(error)
+            if session.is_some() && error.kind == Kind::Crashed && error.partial.is_none() =>
+        {
+            argument.warn("Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt");
+            let history = argument.history();
+            turns.answer(prompt::prompt(argument.asked(history.as_deref()), loaded)?, None).await?
+        }
+        reply => reply?,
     };
     let origin = Origin {
         redactions: argument.secrets,
@@ -176,8 +191,9 @@ impl Turns<'_> {
     async fn answer(self, prompt: String, session: Option<&str>) -> Result<Reply> {
         let reply = self.turn(&prompt, session).await?;
         let reading = answer::read(&reply.text, self.context.about.role());
+        let session = reply.session_id.as_deref().or(session);
         let (Err(why), Some(session), true) =
-            (reading.answer, &reply.session_id, self.loaded.settings.repair)
+            (reading.answer, session, self.loaded.settings.repair)
         else {
             return Ok(reply);
         };

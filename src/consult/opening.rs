@@ -9,7 +9,7 @@ use super::prompt::Disputed;
 use super::record::Record;
 use super::request::{Context, Continuation, PriorExchange, Request};
 use super::result::ConsultResult;
-use super::thread::{Adjudication, Round, State, Step, Thread};
+use super::thread::{Adjudication, Round, Stance, State, Step, Thread};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::kimi::transcript;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
@@ -134,6 +134,14 @@ fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
     context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
     context.max_result_chars =
         continuation.max_result_chars.unwrap_or(loaded.settings.max_result_chars);
+    // A round that is asked again is asked with what was added to it then.
+    let mut remark = remark.as_str().unwrap_or_default().to_owned();
+    if let (Step::Ask(_), Some(last)) = (&step, thread.rounds.last_mut()) {
+        if remark.is_empty() {
+            remark.clone_from(&last.remark);
+        }
+        last.remark.clone_from(&remark);
+    }
     let number = u8::try_from(thread.rounds.len()).unwrap_or(1);
     let disputed = thread.disputed().iter().map(|one| dispute(one, Some(&record))).collect();
     let again = rounds.into_iter().find(|round| round.number == number);
@@ -145,18 +153,27 @@ fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
         row,
         // A round that settles nothing new keeps what it has.
         round: match step {
-            Step::Ask(_) => opened,
+            // What an earlier attempt brought is kept until a better one comes.
+            Step::Ask(_) => {
+                RoundRow { opened_at: now(), closed_at: None, ..again.unwrap_or(opened) }
+            }
             Step::Settled | Step::Contested(_) => again.unwrap_or(opened),
         },
         record: Some(record),
-        remark: remark.as_str().unwrap_or_default().to_owned(),
+        remark,
         disputed,
         ledger: Some(ledger),
         warnings: Vec::new(),
         state_dir: loaded.state_dir().to_owned(),
         lock: Some(lock),
     };
-    argument.save()?;
+    if let Step::Ask(_) = step {
+        // Refused before anything is taken, so that a shorter reason can follow.
+        super::prompt::prompt(argument.asked(None), loaded)?;
+    }
+    if let Err(error) = argument.save() {
+        argument.warn(format!("this step is not remembered: {}", error.message));
+    }
     Ok(match step {
         Step::Ask(_) => Opening::Ask(Box::new(argument)),
         Step::Settled | Step::Contested(_) => Opening::Done(Box::new(without_kimi(argument))),
@@ -215,10 +232,7 @@ fn without_kimi(argument: Argument) -> ConsultResult {
     let findings: Vec<_> = findings.collect();
     let mut result = last.unwrap_or_else(ConsultResult::nothing);
     result.response = match standing.state {
-        State::Contested => format!(
-            "Contested: {} is rejected by you and maintained by Kimi. Both sides are below; you decide.",
-            contested.join(", ")
-        ),
+        State::Contested => format!("Contested; you decide. {}", sides(&argument, &contested)),
         _ => "Settled: nothing is left open, and Kimi was not asked again.".to_owned(),
     };
     result.replies.retain(|reply| contested.contains(&reply.finding));
@@ -229,7 +243,26 @@ fn without_kimi(argument: Argument) -> ConsultResult {
     result.provenance.elapsed_ms = 0;
     result.provenance.redactions = argument.secrets as u64;
     result.thread = Some(standing);
-    result
+    result.within(argument.context.max_result_chars)
+}
+
+/// Both sides of what is contested.
+fn sides(argument: &Argument, contested: &[String]) -> String {
+    let answers: Vec<&Adjudication> =
+        argument.thread.rounds.iter().rev().flat_map(|round| &round.adjudications).collect();
+    let rounds = argument.record.iter().flat_map(|record| record.rounds.iter().rev());
+    let replies: Vec<_> = rounds
+        .filter_map(|round| round.result.as_ref())
+        .flat_map(|result| &result.replies)
+        .collect();
+    let side = |finding: &String| {
+        let yours = answers.iter().find(|answer| answer.finding == *finding);
+        let yours = yours.map_or("", |answer| &answer.reasoning);
+        let kimis = replies.iter().find(|reply| reply.finding == *finding);
+        let kimis = kimis.map_or("it has not answered this rejection", |reply| &reply.because);
+        format!("{finding}: you reject it ({yours}); Kimi maintains it ({kimis}).")
+    };
+    contested.iter().map(side).collect::<Vec<_>>().join(" ")
 }
 
 /// The rounds that only the caller remembers: all that it answers counts as found in the last one.
@@ -246,11 +279,18 @@ fn dispute(one: &Adjudication, record: Option<&Record>) -> Disputed {
         .into_iter()
         .flat_map(|record| &record.rounds)
         .filter_map(|round| round.result.as_ref());
-    let claim =
-        results.flat_map(|result| &result.findings).find(|finding| finding.id == one.finding);
+    let claim = results
+        .clone()
+        .flat_map(|result| &result.findings)
+        .find(|finding| finding.id == one.finding);
+    // A finding that Kimi refined stands in its new form.
+    let refined = results
+        .flat_map(|result| &result.replies)
+        .rfind(|reply| reply.finding == one.finding && reply.stance == Stance::Refine)
+        .map(|reply| reply.because.clone());
     Disputed {
         finding: one.finding.clone(),
-        claim: claim.map(|finding| finding.claim.clone()).unwrap_or_default(),
+        claim: refined.or(claim.map(|finding| finding.claim.clone())).unwrap_or_default(),
         reasoning: one.reasoning.clone(),
     }
 }
@@ -264,6 +304,7 @@ fn request_of(context: &Context) -> Value {
         "files": context.files,
         "language": context.language,
         "timeout_seconds": context.timeout_seconds,
+        "prior_exchange": context.prior_exchange,
     })
 }
 
@@ -283,7 +324,8 @@ fn context_of(row: &ThreadRow) -> Result<Context> {
         language: request["language"].as_str().map(str::to_owned),
         timeout_seconds: request["timeout_seconds"].as_u64(),
         max_result_chars: usize::MAX,
-        prior_exchange: None,
+        prior_exchange: serde_json::from_value(request["prior_exchange"].clone())
+            .unwrap_or_default(),
     })
 }
 

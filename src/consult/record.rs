@@ -1,8 +1,11 @@
 //! A thread as it is looked back on: the proposal, every round with its findings, verdicts and
 //! replies, and the decision. What the terminal, the exports and the resources show is made from it.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,8 +13,30 @@ use super::result::ConsultResult;
 use super::role::Role;
 use super::thread::{Adjudication, State, Thread};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Ledger, RoundRow, ThreadRow};
+use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
 use crate::settings::Loaded;
+
+/// How much of a transcript is shown, bytes.
+const TRANSCRIPT_SHOWN: u64 = 2_000_000;
+
+/// A thread in one line of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The thread's id.
+    pub id: String,
+    /// What Kimi was asked to be.
+    pub role: String,
+    /// The project's folder.
+    pub project: String,
+    /// Where the thread stands.
+    pub state: String,
+    /// The question, redacted.
+    pub message: String,
+    /// When it was opened, seconds since 1970 UTC.
+    pub opened_at: i64,
+    /// When it last changed, likewise.
+    pub updated_at: i64,
+}
 
 /// The whole argument about one proposal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,20 +120,96 @@ impl Record {
     }
 }
 
+/// The threads that a filter lets through, the latest first.
+///
+/// # Errors
+/// [`Kind::Ledger`] when they cannot be read.
+pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
+    let rows = Ledger::open(loaded.state_dir())?.threads(filter)?;
+    let summaries = rows.into_iter().map(|row| {
+        // A request that cannot be read must not hide the other threads.
+        let request: Value = serde_json::from_str(&row.request).unwrap_or_default();
+        Summary {
+            id: row.id,
+            role: row.role,
+            project: row.project,
+            state: row.state,
+            message: request["message"].as_str().unwrap_or_default().to_owned(),
+            opened_at: row.opened_at,
+            updated_at: row.updated_at,
+        }
+    });
+    Ok(summaries.collect())
+}
+
 /// Looks a thread up.
 ///
 /// # Errors
 /// [`Kind::Round`] when there is none of this id, [`Kind::Ledger`] when it cannot be read.
 pub fn load(loaded: &Loaded, id: &str) -> Result<Record> {
     let found = Ledger::open(loaded.state_dir())?.thread(id)?;
-    let (row, rounds) = found.ok_or_else(|| {
-        Error::new(
-            Kind::Round,
-            format!("there is no thread {id}"),
-            "`kimi-bridge threads` lists them.",
-        )
-    })?;
+    let (row, rounds) = found.ok_or_else(|| unknown(id))?;
     Record::of(&row, &rounds)
+}
+
+/// Everything that Kimi wrote in one round, a JSON object a line, the first 2 MB of it.
+///
+/// # Errors
+/// [`Kind::Round`] when there is no such thread or round, or nothing is kept of it; [`Kind::Ledger`]
+/// when it cannot be read.
+pub fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String> {
+    let record = load(loaded, id)?;
+    let absent = |message| {
+        let hint = format!("`kimi-bridge threads show {id}` shows what is remembered.");
+        Err(Error::new(Kind::Round, message, hint))
+    };
+    let Some(round) = record.rounds.iter().find(|round| round.number == number) else {
+        return absent(format!("the thread {id} has no round {number}"));
+    };
+    let Some(path) = &round.transcript else {
+        return absent(format!("no transcript was kept of round {number} of the thread {id}"));
+    };
+    match File::open(path) {
+        Ok(file) => Ok(unpacked(file, path, TRANSCRIPT_SHOWN)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            absent(format!("the transcript of round {number} of the thread {id} is gone"))
+        }
+        Err(error) => Err(Error::new(
+            Kind::Ledger,
+            format!("the transcript {} cannot be read: {error}", path.display()),
+            "Look at who may read the file.",
+        )),
+    }
+}
+
+/// A compressed text up to a limit. A run that was killed leaves a file without its end: what there
+/// is of it is shown, and that it is not all.
+fn unpacked(file: impl io::Read, path: &Path, limit: u64) -> String {
+    let mut bytes = Vec::new();
+    // One turn of Kimi's is one member of the file.
+    let read = MultiGzDecoder::new(file).take(limit + 1).read_to_end(&mut bytes);
+    let over = bytes.len() as u64 > limit;
+    if over {
+        bytes.pop();
+        let line_end = bytes.iter().rposition(|&byte| byte == b'\n');
+        bytes.truncate(line_end.map_or(bytes.len(), |at| at + 1));
+    }
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    let note = match read {
+        Ok(_) if !over => return text,
+        Ok(_) => format!("… cut at {limit} bytes; all of it stands in {}", path.display()),
+        Err(error) => format!("… the rest cannot be read: {error}"),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text + &note + "\n"
+}
+
+/// The refusal of an id that no thread has.
+#[must_use]
+pub fn unknown(id: &str) -> Error {
+    Error::new(Kind::Round, format!("there is no thread {id}"), "`kimi-bridge threads` lists them.")
 }
 
 /// One round.
@@ -140,4 +241,39 @@ pub struct Decision {
     pub rationale: String,
     /// When, seconds since 1970 UTC.
     pub at: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn packed(text: &str) -> Vec<u8> {
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+        out.write_all(text.as_bytes()).unwrap();
+        out.finish().unwrap()
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], limit: u64, expected: &str) {
+        assert_eq!(unpacked(bytes, Path::new("/t.gz"), limit), expected);
+    }
+
+    #[test]
+    fn a_transcript_is_shown_as_far_as_there_is_one() {
+        let whole = [packed("one\n"), packed("two\n")].concat();
+        check(&whole, 8, "one\ntwo\n");
+        check(&whole, 7, "one\n… cut at 7 bytes; all of it stands in /t.gz\n");
+        check(&packed("ééé"), 3, "é\u{fffd}\n… cut at 3 bytes; all of it stands in /t.gz\n");
+        check(
+            &whole[..packed("one\n").len() + 3],
+            8,
+            "one\n… the rest cannot be read: unexpected end of file\n",
+        );
+        check(b"no gzip at all", 8, "… the rest cannot be read: invalid gzip header\n");
+        check(&packed(""), 8, "");
+    }
 }

@@ -185,7 +185,7 @@ impl ConsultResult {
         let findings = findings(answer.findings, origin.first_finding, &mut citations);
         let verdict =
             answer.verdict.map(|verdict| choice(verdict, &origin.context.about, &mut warnings));
-        let result = ConsultResult {
+        ConsultResult {
             parse_ok,
             response: answer.response,
             replies: answer.replies.into_iter().map(reply_of).collect(),
@@ -210,8 +210,7 @@ impl ConsultResult {
                 redactions: origin.redactions as u64,
             },
             warnings,
-        };
-        result.within(origin.context.max_result_chars)
+        }
     }
 
     /// Holds a judge's choice against what the same judge said with the options in the other order: a
@@ -275,7 +274,8 @@ impl ConsultResult {
     /// Shortens what can be spared until the result fits: hosts cut longer ones without asking what
     /// matters. Evidence summaries give way first, then the preview, then the evidence; findings
     /// and the response never.
-    fn within(mut self, limit: usize) -> ConsultResult {
+    #[must_use]
+    pub fn within(mut self, limit: usize) -> ConsultResult {
         let size = |result: &ConsultResult| {
             serde_json::to_string(result).map_or(0, |json| json.chars().count())
         };
@@ -346,6 +346,7 @@ impl Reply {
 
 fn reply_of(rejoinder: Rejoinder) -> Reply {
     let Rejoinder { finding, stance, because } = rejoinder;
+    let finding = finding.trim().to_uppercase();
     let capitulated = stance == Stance::Withdraw && !names_a_fact(&because);
     Reply { finding, stance, because, capitulated }
 }
@@ -462,6 +463,7 @@ mod tests {
                 read_before: BTreeSet::new(),
             },
         )
+        .within(limit)
     }
 
     #[test]

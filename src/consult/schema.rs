@@ -82,7 +82,14 @@ pub fn of_request(role: Role) -> Value {
     schema["properties"]["language"]["pattern"] = json!(r"^[\p{L}\p{M} ()-]+$");
     schema["properties"]["message"]["pattern"] = json!(r"\S");
     schema["required"] = json!(["message", "context"]);
+    strict_findings(&mut schema);
     schema
+}
+
+/// A finding is named `F` and a number; new ones are numbered on from there.
+fn strict_findings(schema: &mut Value) {
+    let items = &mut schema["properties"]["prior_exchange"]["properties"]["adjudications"]["items"];
+    items["properties"]["finding"]["pattern"] = json!("^F[1-9][0-9]{0,5}$");
 }
 
 /// The schema of a request that continues a thread: what the thread knows is not said again.
@@ -93,6 +100,7 @@ pub fn of_continuation() -> Value {
         fields.retain(|name, _| !["context", "work_dir", "files"].contains(&name.as_str()));
     }
     schema["required"] = json!(["thread_id"]);
+    strict_findings(&mut schema);
     schema
 }
 
@@ -339,6 +347,9 @@ fn expected(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
             format!("expected one of {}, found {}", options.join(", "), short(error.instance()))
         }
         ValidationErrorKind::MinItems { limit } => format!("expected {limit} or more items"),
+        ValidationErrorKind::Pattern { pattern } if pattern.starts_with("^F") => {
+            "expected a finding, such as F1".to_owned()
+        }
         ValidationErrorKind::Pattern { pattern } if pattern.starts_with('^') => {
             "expected the name of a language".to_owned()
         }

@@ -33,7 +33,9 @@ pub struct Adjudication {
 }
 
 /// What Kimi makes of a rejection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Stance {
     /// It gives the finding up.
@@ -83,6 +85,9 @@ pub struct Round {
     pub rejoinders: Vec<Rejoinder>,
     /// The caller's answers to what was open after this round.
     pub adjudications: Vec<Adjudication>,
+    /// What the caller added when it asked for this round.
+    #[serde(default)]
+    pub remark: String,
 }
 
 /// All rounds on one proposal.
@@ -162,7 +167,9 @@ impl Thread {
     /// The number of the next new finding.
     #[must_use]
     pub fn next_finding(&self) -> usize {
-        self.rounds.iter().map(|round| round.findings.len()).sum::<usize>() + 1
+        let ids = self.rounds.iter().flat_map(|round| &round.findings);
+        let numbers = ids.filter_map(|id| id.strip_prefix('F')?.parse::<usize>().ok());
+        numbers.max().unwrap_or_default() + 1
     }
 
     /// Takes the caller's answers to the open findings. On [`Step::Ask`] the next round is open.
@@ -232,10 +239,14 @@ impl Thread {
             last.answered = true;
             last.findings.clone_from(&ids);
             for reply in replies {
-                let known = disputed.contains(&reply.finding);
-                if known && !last.rejoinders.iter().any(|earlier| earlier.finding == reply.finding)
-                {
-                    last.rejoinders.push(reply);
+                if !disputed.contains(&reply.finding) {
+                    continue;
+                }
+                match last.rejoinders.iter_mut().find(|earlier| earlier.finding == reply.finding) {
+                    // Of two that contradict each other the one that keeps more of the finding holds.
+                    Some(earlier) if earlier.stance < reply.stance => *earlier = reply,
+                    Some(_) => {}
+                    None => last.rejoinders.push(reply),
                 }
             }
         }
@@ -415,6 +426,16 @@ mod tests {
                 && thread.adjudicate(&[]).is_err()
                 && thread.answer(0, vec![]).is_err()
         );
+    }
+
+    #[test]
+    fn of_two_replies_the_one_that_keeps_more_holds() {
+        let mut thread = answered(1);
+        thread.adjudicate(&[reject("F1")]).unwrap();
+        thread
+            .answer(0, vec![reply("F1", Stance::Withdraw), reply("F1", Stance::Maintain)])
+            .unwrap();
+        assert_eq!(thread.open_findings(), ["F1"]);
     }
 
     #[test]

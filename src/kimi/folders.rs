@@ -74,6 +74,10 @@ const LOCK: &str = "lock";
 pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
     let runs = state_dir.join("runs");
     make_private(&runs)?;
+    // Another bridge's sweep must not come between a folder and its lock.
+    let guard = fs::File::open(&runs).map_err(|error| cannot("open", &runs, &error))?;
+    rustix::fs::flock(&guard, FlockOperation::LockExclusive)
+        .map_err(|error| cannot("lock", &runs, &error.into()))?;
     let made = tempfile::Builder::new()
         .prefix("run-")
         .permissions(fs::Permissions::from_mode(0o700))

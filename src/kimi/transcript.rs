@@ -3,12 +3,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use serde_json::Value;
 
 use crate::redact::Redactor;
 
@@ -27,7 +29,7 @@ impl Transcript {
     /// What the system says.
     pub fn open(path: &Path, limit: u64) -> io::Result<Transcript> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         Ok(Transcript {
@@ -47,11 +49,36 @@ impl Transcript {
             writeln!(self.out, "… the rest is not kept: it is over max_transcript_bytes")
         } else {
             self.left -= bytes;
-            writeln!(self.out, "{}", Redactor::built_in().redact(line).as_str())
+            writeln!(self.out, "{}", without_secrets(line))
         };
         if written.is_err() {
             self.left = 0;
         }
+    }
+}
+
+/// A line without secrets. They are looked for in the texts that a JSON line holds, not in their
+/// escaped form, in which a pattern does not know them.
+fn without_secrets(line: &str) -> String {
+    match serde_json::from_str(line) {
+        Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
+            redact(&mut value);
+            value.to_string()
+        }
+        Ok(_) | Err(_) => Redactor::built_in().redact(line).as_str().to_owned(),
+    }
+}
+
+/// The arguments of a tool call are JSON in a text.
+fn redact(value: &mut Value) {
+    match value {
+        Value::String(text) if text.starts_with(['{', '[']) => *text = without_secrets(text),
+        Value::Array(values) => values.iter_mut().for_each(redact),
+        Value::Object(fields) => fields.values_mut().for_each(redact),
+        Value::String(_) => {
+            Redactor::built_in().redact_all(value);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -93,6 +120,17 @@ mod tests {
             text,
             "{\"key\":\"[redacted:aws-key]\"}\nsecond turn\n… the rest is not kept: it is over max_transcript_bytes\n"
         );
+    }
+
+    #[test]
+    fn secrets_are_found_in_what_a_line_says_and_in_arguments() {
+        let secret = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
+        let args = serde_json::json!({"path": format!("x\n{secret}")}).to_string();
+        let line = serde_json::json!({"content": format!("first\n{secret}\n\"Authorization\": \"Bearer abcdef012345\""),
+            "tool_calls": [{"function": {"arguments": args}}]});
+        let kept = without_secrets(&line.to_string());
+        assert!(!kept.contains(&secret) && !kept.contains("abcdef012345"), "{kept}");
+        assert_eq!(kept.matches("[redacted:").count(), 3, "{kept}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +18,7 @@ pub struct ThreadLock {
 impl ThreadLock {
     pub(super) fn take(state_dir: &Path, thread: &str) -> io::Result<Option<ThreadLock>> {
         let folder = state_dir.join("locks");
-        std::fs::create_dir_all(&folder)?;
+        make_private(&folder)?;
         // An id is made of letters and digits; what a caller invents must not name another place.
         let name: String = thread.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
         let file =
@@ -28,6 +29,11 @@ impl ThreadLock {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Makes a folder and its parents; what is made is readable by nobody else.
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(test)]

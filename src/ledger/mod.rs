@@ -4,6 +4,8 @@
 
 mod lock;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -89,7 +91,10 @@ impl Ledger {
     /// [`Kind::Ledger`] when the file cannot be opened, is none, or is of a newer bridge.
     pub fn open(state_dir: &Path) -> Result<Ledger> {
         let file = state_dir.join("ledger.sqlite");
-        let made = std::fs::create_dir_all(state_dir);
+        let made = lock::make_private(state_dir).and_then(|()| {
+            // Made before SQLite does, since its other files take the rights of this one.
+            OpenOptions::new().create(true).append(true).mode(0o600).open(&file).map(drop)
+        });
         made.map_err(|error| failed(&format!("{} cannot be made", state_dir.display()), &error))?;
         let at =
             |error: rusqlite::Error| failed(&format!("{} cannot be used", file.display()), &error);
@@ -227,6 +232,11 @@ pub fn now() -> i64 {
 
 /// Brings the schema up to date; the version found, where it is newer than any known.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), usize>> {
+    // Most openings find the file as it should be, and wait for nobody.
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if usize::try_from(found) == Ok(MIGRATIONS.len()) {
+        return Ok(Ok(()));
+    }
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = change.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);

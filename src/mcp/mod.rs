@@ -2,6 +2,8 @@
 //! means, who may ask and what an answer is are settled in [`crate::consult`].
 
 mod input;
+mod prompts;
+mod resources;
 mod server;
 mod words;
 

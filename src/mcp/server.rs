@@ -1,4 +1,4 @@
-//! The two tools, as rmcp wants them.
+//! The tools, and what else the server offers, as rmcp wants it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,11 @@ use std::time::Duration;
 use rmcp::ErrorData;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
-    JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ProgressNotificationParam,
-    ProgressToken, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams,
+    GetPromptResponse, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams,
+    ProgressNotificationParam, ProgressToken, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use serde_json::{Value, json};
@@ -16,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::words;
+use super::{prompts, resources, words};
 use crate::consult::{self, ConsultResult, Request, schema};
 use crate::error::{Error, Kind};
 use crate::kimi::status;
@@ -41,6 +43,14 @@ impl Server {
     /// Counts the consultations under way.
     pub(super) fn runs(&self) -> TaskTracker {
         self.runs.clone()
+    }
+
+    /// Whether more than the status is offered.
+    fn is_on(&self) -> bool {
+        match self.loaded.settings.mode() {
+            Mode::Disabled => false,
+            Mode::Manual | Mode::Auto => true,
+        }
     }
 
     async fn consult(
@@ -197,9 +207,16 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let identity =
             Implementation::new("kimi-bridge", env!("CARGO_PKG_VERSION")).with_title("kimi-bridge");
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let mode = self.loaded.settings.mode();
+        let tools = ServerCapabilities::builder().enable_tools();
+        let capabilities = if self.is_on() {
+            tools.enable_resources().enable_prompts().build()
+        } else {
+            tools.build()
+        };
+        ServerConfig::new(capabilities)
             .with_server_info(identity)
-            .with_instructions(words::instructions(self.loaded.settings.mode()))
+            .with_instructions(words::instructions(mode))
     }
 
     async fn list_tools(
@@ -246,6 +263,67 @@ impl ServerHandler for Server {
         };
         Ok(result.into())
     }
+
+    async fn list_resources(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(if self.is_on() { resources::list() } else { ListResourcesResult::default() })
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(if self.is_on() {
+            resources::templates()
+        } else {
+            ListResourceTemplatesResult::default()
+        })
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        if !self.is_on() {
+            return Err(switched_off());
+        }
+        let loaded = Arc::clone(&self.loaded);
+        // The ledger may be held by another process; the thread that speaks the protocol does not wait.
+        let reading = tokio::task::spawn_blocking(move || resources::read(&request.uri, &loaded));
+        let read = reading.await.map_err(|error| {
+            ErrorData::internal_error(format!("the resource could not be read: {error}"), None)
+        })?;
+        read.map(Into::into)
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(if self.is_on() { prompts::list() } else { ListPromptsResult::default() })
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        if !self.is_on() {
+            return Err(switched_off());
+        }
+        prompts::get(&request).map(Into::into)
+    }
+}
+
+/// What is asked of a server that offers neither resources nor prompts.
+fn switched_off() -> ErrorData {
+    ErrorData::invalid_params(status::mode_hint(Mode::Disabled), None)
 }
 
 #[cfg(test)]

@@ -1,0 +1,171 @@
+//! Slash commands that walk an agent through the loop. Their words are `templates/mcp/`; what they
+//! ask for is enforced elsewhere.
+
+use rmcp::ErrorData;
+use rmcp::model::{
+    GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument,
+    PromptMessage, Role,
+};
+
+/// One slash command.
+struct Walk {
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    argument: Argument,
+    text: &'static str,
+}
+
+/// The words after the command.
+#[derive(Clone, Copy)]
+enum Argument {
+    Question,
+    ThreadId,
+}
+
+/// A command's own text, and after it the loop, which is the same for all.
+macro_rules! text {
+    ($own:literal) => {
+        concat!(
+            include_str!(concat!("../../templates/mcp/", $own)),
+            "\n",
+            include_str!("../../templates/mcp/loop.md")
+        )
+    };
+}
+
+const WALKS: [Walk; 5] = [
+    Walk {
+        name: "challenge",
+        title: "Have the proposal challenged",
+        description: "Have Kimi attack the current proposal, answer every finding, and record the decision.",
+        argument: Argument::Question,
+        text: text!("challenge.md"),
+    },
+    Walk {
+        name: "architect",
+        title: "Have the design weighed",
+        description: "Have Kimi weigh the current design against its requirements, and argue it to a decision.",
+        argument: Argument::Question,
+        text: text!("architect.md"),
+    },
+    Walk {
+        name: "debug",
+        title: "Have the cause of a bug looked for",
+        description: "Have Kimi look for the cause of a bug that two attempts did not find.",
+        argument: Argument::Question,
+        text: text!("debug.md"),
+    },
+    Walk {
+        name: "judge",
+        title: "Have options judged",
+        description: "Have Kimi choose between formed options by your criteria, in both orders.",
+        argument: Argument::Question,
+        text: text!("judge.md"),
+    },
+    Walk {
+        name: "adjudicate",
+        title: "Go on with an argument",
+        description: "Take up an earlier argument with Kimi where it stands, and bring it to a decision.",
+        argument: Argument::ThreadId,
+        text: text!("adjudicate.md"),
+    },
+];
+
+impl Argument {
+    fn name(self) -> &'static str {
+        match self {
+            Argument::Question => "question",
+            Argument::ThreadId => "thread_id",
+        }
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Argument::Question => {
+                "What to look at above all; without it, the proposal of this conversation"
+            }
+            Argument::ThreadId => {
+                "The thread to go on with; without it, the latest open one of this project"
+            }
+        }
+    }
+
+    /// What the user wrote, as the prompt repeats it. Claude Code cuts an argument at its first space,
+    /// quoted or not, and shows the model the whole command beside the prompt.
+    fn said(self, words: &str) -> String {
+        match self {
+            Argument::Question => format!(
+                "\nThe user's question (where the host cut it to one word, the whole stands in the command itself): \
+                 {words}\n"
+            ),
+            Argument::ThreadId => format!("\nThe thread: {words}\n"),
+        }
+    }
+}
+
+pub(super) fn list() -> ListPromptsResult {
+    let prompts = WALKS.iter().map(|walk| {
+        let argument = PromptArgument::new(walk.argument.name())
+            .with_description(walk.argument.description())
+            .with_required(false);
+        Prompt::new(walk.name, Some(walk.description), Some(vec![argument])).with_title(walk.title)
+    });
+    ListPromptsResult::with_all_items(prompts.collect())
+}
+
+pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
+    let Some(walk) = WALKS.iter().find(|walk| walk.name == request.name) else {
+        let names = WALKS.map(|walk| walk.name).join(", ");
+        let message = format!("there is no prompt `{}`; there are {names}", request.name);
+        return Err(ErrorData::invalid_params(message, None));
+    };
+    let arguments = request.arguments.as_ref();
+    let words = arguments
+        .and_then(|arguments| arguments.get(walk.argument.name())?.as_str())
+        .map(str::trim)
+        .filter(|words| !words.is_empty());
+    let text =
+        walk.text.to_owned() + &words.map(|words| walk.argument.said(words)).unwrap_or_default();
+    let message = PromptMessage::new_text(Role::User, text);
+    Ok(GetPromptResult::new(vec![message]).with_description(walk.description))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn text_of(name: &str, arguments: &Value) -> String {
+        let request: GetPromptRequestParams =
+            serde_json::from_value(json!({"name": name, "arguments": arguments})).unwrap();
+        let result = json!(get(&request).unwrap());
+        result["messages"][0]["content"]["text"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_walks_are_what_another_model_reads() {
+        let texts = WALKS.map(|walk| {
+            let words = json!({walk.argument.name(): "ab12"});
+            format!("# {}\n\n{}", walk.name, text_of(walk.name, &words))
+        });
+        insta::assert_snapshot!(texts.join("\n\n"));
+        insta::assert_json_snapshot!("prompt_list", list());
+    }
+
+    #[test]
+    fn the_words_after_the_command_are_optional() {
+        for arguments in [json!(null), json!({}), json!({"question": "  "}), json!({"question": 7})]
+        {
+            assert!(
+                !text_of("challenge", &arguments).contains("The user's question"),
+                "{arguments}"
+            );
+        }
+        assert!(
+            text_of("challenge", &json!({"question": " is it safe? "}))
+                .ends_with(" itself): is it safe?\n")
+        );
+    }
+}
