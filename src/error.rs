@@ -198,6 +198,13 @@ pub struct Violation {
     pub did_you_mean: Option<String>,
 }
 
+impl Violation {
+    /// A violation for which no other field seems to be meant.
+    pub fn new(pointer: impl Into<String>, expected: impl Into<String>) -> Violation {
+        Violation { pointer: pointer.into(), expected: expected.into(), did_you_mean: None }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = if self.pointer.is_empty() { "/" } else { &self.pointer };

@@ -227,7 +227,7 @@ struct Layers {
 impl Layers {
     fn new(home: &Path) -> Result<Layers> {
         let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
-            settings_error(vec![violation("config/settings.yaml", &error.to_string())])
+            settings_error(vec![Violation::new("config/settings.yaml", error.to_string())])
         })?;
         Ok(Layers {
             home: home.to_owned(),
@@ -239,7 +239,7 @@ impl Layers {
     }
 
     fn problem(&mut self, place: &str, expected: &str, did_you_mean: Option<String>) {
-        self.problems.push(Violation { did_you_mean, ..violation(place, expected) });
+        self.problems.push(Violation { did_you_mean, ..Violation::new(place, expected) });
     }
 
     fn add_file(&mut self, file: &Path, text: &str) {
@@ -316,7 +316,7 @@ impl Layers {
             return Err(settings_error(self.problems));
         }
         let settings = serde_yaml::from_value(Value::Mapping(self.base))
-            .map_err(|error| settings_error(vec![violation("settings", &error.to_string())]))?;
+            .map_err(|error| settings_error(vec![Violation::new("settings", error.to_string())]))?;
         Ok(Loaded { settings, environment, sources: self.sources, unknown: self.unknown })
     }
 }
@@ -354,10 +354,6 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)
-}
-
-fn violation(place: &str, expected: &str) -> Violation {
-    Violation { pointer: place.to_owned(), expected: expected.to_owned(), did_you_mean: None }
 }
 
 fn settings_error(violations: Vec<Violation>) -> Error {

@@ -68,9 +68,9 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
             "Check the temporary folder.",
         ));
     };
-    super::print(&spoken(&adjudications_text(&first)))?;
-    let answers =
-        json!({"thread_id": thread.id, "prior_exchange": {"adjudications": adjudications(&first)}});
+    let answers = adjudications(&first);
+    super::print(&spoken(&adjudications_text(&answers)))?;
+    let answers = json!({"thread_id": thread.id, "prior_exchange": {"adjudications": answers}});
     let answers = answers.as_object().cloned().unwrap_or_default();
     let second = super::consult_live(Request(answers), &loaded, Some(program), stop).await?;
     super::print(&round_of("Round 2: Kimi answers the rejection", &second))?;
@@ -106,12 +106,15 @@ fn adjudications(first: &ConsultResult) -> Vec<Value> {
     first.findings.iter().map(answer).collect()
 }
 
-fn adjudications_text(first: &ConsultResult) -> String {
-    let lines = first.findings.iter().map(|finding| {
-        if finding.claim == REJECTED {
-            format!("{} REJECT: {REASON}", finding.id)
+/// The same in words.
+fn adjudications_text(answers: &[Value]) -> String {
+    let said = |answer: &Value, field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+    let lines = answers.iter().map(|answer| {
+        let head = format!("{} {}", said(answer, "finding"), said(answer, "verdict"));
+        if answer["reasoning"].is_null() {
+            head
         } else {
-            format!("{} ADOPT", finding.id)
+            format!("{head}: {}", said(answer, "reasoning"))
         }
     });
     let lines: Vec<String> = lines.collect();

@@ -6,10 +6,10 @@ use serde_json::{Map, json};
 
 use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
-use crate::consult::{Request, export, record, record_decision};
-use crate::error::{Error, Kind, Result};
+use crate::consult::{Request, closing, export, record, record_decision};
+use crate::error::Result;
 use crate::kimi::text::first_chars;
-use crate::ledger::{Filter, Ledger, now};
+use crate::ledger::{Filter, now};
 use crate::settings::Loaded;
 
 pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
@@ -37,17 +37,7 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
-            let mut ledger = Ledger::open(loaded.state_dir())?;
-            let Some(_lock) = ledger.lock(id)? else {
-                return Err(Error::new(
-                    Kind::Round,
-                    format!("the thread {id} is busy: a call is working on it"),
-                    "Wait for that call to end.",
-                ));
-            };
-            if !ledger.delete(id)? {
-                return Err(record::unknown(id));
-            }
+            closing::forget(id, loaded)?;
             format!("{id} is forgotten.\n")
         }
     };

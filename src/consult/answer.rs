@@ -16,7 +16,7 @@ use super::role::Role;
 use super::schema::{self, Checker};
 use super::thread::Rejoinder;
 use crate::error::Violation;
-use crate::kimi::text::clean;
+use crate::kimi::text::{clean, last_bytes};
 
 /// How bad a finding is.
 #[derive(
@@ -200,14 +200,6 @@ pub fn read(text: &str, role: Role) -> Reading {
     }
     let why = misfit.unwrap_or_else(|| vec![none("expected a JSON object with `response`")]);
     Reading { answer: Err(why), warnings: Vec::new() }
-}
-
-fn last_bytes(text: &str, limit: usize) -> &str {
-    let mut from = text.len().saturating_sub(limit);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    &text[from..]
 }
 
 const LISTS: [&str; 7] =

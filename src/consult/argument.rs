@@ -106,11 +106,7 @@ impl Argument {
     /// The files that Kimi read in earlier rounds.
     #[must_use]
     pub fn read_before(&self) -> BTreeSet<String> {
-        let results = self
-            .record
-            .iter()
-            .flat_map(|record| &record.rounds)
-            .filter_map(|round| round.result.as_ref());
+        let results = self.record.iter().flat_map(Record::results);
         let calls = results
             .flat_map(|result| &result.evidence)
             .filter(|call| call.ok && call.tool == "ReadFile");

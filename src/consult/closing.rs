@@ -1,7 +1,7 @@
 //! Where a thread stands in words, and how its caller closes it.
 
 use super::argument::words;
-use super::record::Record;
+use super::record::{Record, unknown};
 use super::result::Standing;
 use super::thread::{State, Thread};
 use crate::error::{Error, Kind, Result, Violation};
@@ -51,10 +51,7 @@ pub fn decide(id: &str, decision: &str, rationale: &str, loaded: &Loaded) -> Res
         ));
     };
     let Some((mut row, rounds)) = ledger.thread(id)? else {
-        return Err(round_error(
-            format!("there is no thread {id}"),
-            "`kimi-bridge threads` lists them.",
-        ));
+        return Err(unknown(id));
     };
     let mut thread: Thread =
         serde_json::from_str(&row.challenge).map_err(|error| unreadable(id, &error))?;
@@ -75,14 +72,25 @@ pub fn decide(id: &str, decision: &str, rationale: &str, loaded: &Loaded) -> Res
     Ok(standing(id, &thread))
 }
 
+/// Forgets a thread that no call is working on.
+///
+/// # Errors
+/// [`Kind::Round`] when there is no such thread or it is busy; [`Kind::Ledger`].
+pub fn forget(id: &str, loaded: &Loaded) -> Result<()> {
+    let mut ledger = Ledger::open(loaded.state_dir())?;
+    let Some(_lock) = ledger.lock(id)? else {
+        return Err(round_error(
+            format!("the thread {id} is busy: a call is working on it"),
+            "Wait for that call to end.",
+        ));
+    };
+    if ledger.delete(id)? { Ok(()) } else { Err(unknown(id)) }
+}
+
 /// What a decision lacks.
 #[must_use]
 pub fn missing(field: &str) -> Violation {
-    Violation {
-        pointer: format!("/{field}"),
-        expected: "required: a text that is not blank".to_owned(),
-        did_you_mean: None,
-    }
+    Violation::new(format!("/{field}"), "required: a text that is not blank")
 }
 
 /// The refusal of a decision that lacks something.

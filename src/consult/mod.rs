@@ -23,6 +23,7 @@ pub use self::role::Role;
 
 use std::path::Path;
 
+use self::answer::Reading;
 use self::argument::{Argument, Opening};
 use self::prompt::Asked;
 use self::result::{Origin, Standing};
@@ -59,7 +60,7 @@ pub async fn consult(
 /// Closes a thread with the caller's decision.
 ///
 /// # Errors
-/// [`Kind::Request`] when a field is missing, and what [`argument::decide`] refuses.
+/// [`Kind::Request`] when a field is missing, and what [`closing::decide`] refuses.
 pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
     let text = |name: &str| {
         let text = request
@@ -82,6 +83,8 @@ pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
     }
 }
 
+const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
+
 /// Asks Kimi what the argument is about now, in Kimi's own session where that can be resumed.
 async fn ask(
     argument: &mut Argument,
@@ -98,7 +101,7 @@ async fn ask(
         remembered.filter(|session| kimi::home::has_session(loaded, program.dialect, session));
     let history = if session.is_some() { None } else { argument.history() };
     if history.is_some() && argument.had_session() {
-        argument.warn("Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt");
+        argument.warn(ASKED_AFRESH);
     }
     let context = argument.context.clone();
     let asked = argument.asked(history.as_deref());
@@ -126,12 +129,12 @@ async fn ask(
         }
         None => (first.await, None),
     };
-    let reply = match reply {
+    let (reply, reading) = match reply {
         // A session that Kimi cannot load is as good as none.
         Err(error)
             if session.is_some() && error.kind == Kind::Crashed && error.partial.is_none() =>
         {
-            argument.warn("Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt");
+            argument.warn(ASKED_AFRESH);
             let history = argument.history();
             turns.answer(prompt::prompt(argument.asked(history.as_deref()), loaded)?, None).await?
         }
@@ -145,16 +148,11 @@ async fn ask(
         program: program.clone(),
     };
     // Checking reads files; the thread that speaks the protocol does not wait for a disk.
-    let checked = tokio::task::spawn_blocking(move || ConsultResult::new(reply, &origin)).await;
-    let mut result = checked.map_err(|error| {
-        Error::new(
-            Kind::Crashed,
-            format!("the answer could not be checked: {error}"),
-            "Please report it.",
-        )
-    })?;
+    let checked =
+        tokio::task::spawn_blocking(move || ConsultResult::new(reply, reading, &origin)).await;
+    let mut result = checked.map_err(|error| unchecked(&error))?;
     match other {
-        Some(Ok(other)) => result.held_against(&other.text),
+        Some(Ok((_, other))) => result.held_against(other),
         Some(Err(error)) => result.warnings.push(format!(
             "the options were judged in one order only, since the other run failed: {}",
             error.message
@@ -188,26 +186,25 @@ struct Turns<'a> {
 
 impl Turns<'_> {
     /// Asks, and once more in the same session when the answer cannot be read.
-    async fn answer(self, prompt: String, session: Option<&str>) -> Result<Reply> {
-        let reply = self.turn(&prompt, session).await?;
-        let reading = answer::read(&reply.text, self.context.about.role());
-        let session = reply.session_id.as_deref().or(session);
-        let (Err(why), Some(session), true) =
-            (reading.answer, session, self.loaded.settings.repair)
+    async fn answer(self, prompt: String, session: Option<&str>) -> Result<(Reply, Reading)> {
+        let (reply, reading) = self.turn(&prompt, session).await?;
+        let again = reply.session_id.as_deref().or(session);
+        let (Err(why), Some(again), true) = (&reading.answer, again, self.loaded.settings.repair)
         else {
-            return Ok(reply);
+            return Ok((reply, reading));
         };
         let why: Vec<String> = why.iter().map(|violation| format!("- {violation}")).collect();
-        match self.turn(&prompt::repair(&why.join("\n")), Some(session)).await {
-            Ok(mended) if answer::read(&mended.text, self.context.about.role()).answer.is_ok() => {
-                Ok(reply.mended(mended))
+        match self.turn(&prompt::repair(&why.join("\n")), Some(again)).await {
+            Ok((mended, readable)) if readable.answer.is_ok() => {
+                Ok((reply.mended(mended), readable))
             }
             // What came first is worth more than nothing.
-            Ok(_) | Err(_) => Ok(reply),
+            Ok(_) | Err(_) => Ok((reply, reading)),
         }
     }
 
-    async fn turn(self, prompt: &str, session: Option<&str>) -> Result<Reply> {
+    /// One turn, read: a long text takes a while, so that is left to another thread.
+    async fn turn(self, prompt: &str, session: Option<&str>) -> Result<(Reply, Reading)> {
         let prompt = Redactor::built_in().redact(prompt);
         let question = Question {
             system_prompt: prompt::SYSTEM_PROMPT,
@@ -218,6 +215,18 @@ impl Turns<'_> {
             timeout_seconds: self.context.timeout_seconds,
             transcript: self.transcript,
         };
-        kimi::ask(self.loaded, self.program, question, self.watch).await
+        let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
+        let role = self.context.about.role();
+        let read =
+            tokio::task::spawn_blocking(move || (answer::read(&reply.text, role), reply)).await;
+        read.map(|(reading, reply)| (reply, reading)).map_err(|error| unchecked(&error))
     }
+}
+
+fn unchecked(error: &tokio::task::JoinError) -> Error {
+    Error::new(
+        Kind::Crashed,
+        format!("the answer could not be checked: {error}"),
+        "Please report it.",
+    )
 }

@@ -215,16 +215,9 @@ fn next_step(thread: &mut Thread, prior: Option<&PriorExchange>, record: &Record
 /// The result of a call that ends the argument without asking Kimi again.
 fn without_kimi(argument: Argument) -> ConsultResult {
     let standing = standing(&argument.row.id, &argument.thread);
-    let last = argument
-        .record
-        .as_ref()
-        .and_then(|record| record.rounds.iter().rev().find_map(|r| r.result.clone()));
+    let last = argument.record.as_ref().and_then(|record| record.results().next_back().cloned());
     let contested = argument.thread.contested();
-    let all = argument
-        .record
-        .iter()
-        .flat_map(|record| &record.rounds)
-        .filter_map(|round| round.result.as_ref());
+    let all = argument.record.iter().flat_map(Record::results);
     let findings = all
         .flat_map(|result| &result.findings)
         .filter(|finding| contested.contains(&finding.id))
@@ -250,11 +243,8 @@ fn without_kimi(argument: Argument) -> ConsultResult {
 fn sides(argument: &Argument, contested: &[String]) -> String {
     let answers: Vec<&Adjudication> =
         argument.thread.rounds.iter().rev().flat_map(|round| &round.adjudications).collect();
-    let rounds = argument.record.iter().flat_map(|record| record.rounds.iter().rev());
-    let replies: Vec<_> = rounds
-        .filter_map(|round| round.result.as_ref())
-        .flat_map(|result| &result.replies)
-        .collect();
+    let results = argument.record.iter().flat_map(|record| record.results().rev());
+    let replies: Vec<_> = results.flat_map(|result| &result.replies).collect();
     let side = |finding: &String| {
         let yours = answers.iter().find(|answer| answer.finding == *finding);
         let yours = yours.map_or("", |answer| &answer.reasoning);
@@ -275,10 +265,7 @@ fn told(prior: &PriorExchange) -> Thread {
 }
 
 fn dispute(one: &Adjudication, record: Option<&Record>) -> Disputed {
-    let results = record
-        .into_iter()
-        .flat_map(|record| &record.rounds)
-        .filter_map(|round| round.result.as_ref());
+    let results = record.into_iter().flat_map(Record::results);
     let claim = results
         .clone()
         .flat_map(|result| &result.findings)

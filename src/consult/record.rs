@@ -67,6 +67,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// What Kimi answered, in the order of the rounds.
+    #[must_use]
+    pub fn results(&self) -> impl DoubleEndedIterator<Item = &ConsultResult> + Clone {
+        self.rounds.iter().filter_map(|round| round.result.as_ref())
+    }
+
     /// Reads what the ledger keeps of a thread.
     ///
     /// # Errors

@@ -159,7 +159,9 @@ impl Context {
         let place = place.map_err(|found| violations.extend(found)).ok();
         let about = if violations.is_empty() {
             let about = known_role.read_context(fields["context"].clone());
-            about.map_err(|error| violations.push(violation("/context", &error.to_string()))).ok()
+            about
+                .map_err(|error| violations.push(Violation::new("/context", error.to_string())))
+                .ok()
         } else {
             None
         };
@@ -168,14 +170,14 @@ impl Context {
                 if judge.options[..at].iter().any(|earlier| earlier.name == option.name) {
                     let pointer = format!("/context/options/{at}/name");
                     violations
-                        .push(violation(&pointer, "expected a name unlike the other options'"));
+                        .push(Violation::new(pointer, "expected a name unlike the other options'"));
                 }
             }
         }
         let prior_exchange: Option<PriorExchange> =
             serde_json::from_value(fields["prior_exchange"].clone()).ok().flatten();
         if prior_exchange.as_ref().is_some_and(|prior| prior.kimi_response.is_none()) {
-            violations.push(violation(
+            violations.push(Violation::new(
                 "/prior_exchange/kimi_response",
                 "required without a thread_id: what Kimi answered, for it cannot be looked up",
             ));
@@ -249,7 +251,7 @@ impl Place {
         let project = environment.project_dir();
         let named =
             fields["work_dir"].as_str().map_or_else(|| project.clone(), |dir| project.join(dir));
-        let refused = |expected: String| vec![violation("/work_dir", &expected)];
+        let refused = |expected: String| vec![Violation::new("/work_dir", &expected)];
         let work_dir = match named.canonicalize() {
             Ok(path) if path.is_dir() => path,
             Ok(_) => {
@@ -278,7 +280,7 @@ impl Place {
             let Some(file) = file.as_str() else { continue };
             match inside(&work_dir, Path::new(file)) {
                 Ok(file) => files.push(file),
-                Err(expected) => violations.push(violation(&format!("/files/{at}"), &expected)),
+                Err(expected) => violations.push(Violation::new(format!("/files/{at}"), &expected)),
             }
         }
         if violations.is_empty() { Ok(Place { work_dir, files }) } else { Err(violations) }
@@ -297,10 +299,6 @@ fn inside(work_dir: &Path, file: &Path) -> std::result::Result<PathBuf, String> 
         Err(_) if file.components().any(|part| part == Component::ParentDir) => Err(outside()),
         Err(error) => Err(format!("expected an existing path, {}: {error}", path.display())),
     }
-}
-
-fn violation(pointer: &str, expected: &str) -> Violation {
-    Violation { pointer: pointer.to_owned(), expected: expected.to_owned(), did_you_mean: None }
 }
 
 fn refusal(violations: Vec<Violation>, role: Role) -> Error {

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answer::{Answer, Claim, Score, Severity, Verdict};
+use super::answer::{Answer, Claim, Reading, Score, Severity, Verdict};
 use super::citation::{Citation, Citations};
 use super::request::Context;
-use super::role::{Role, RoleContext};
+use super::role::RoleContext;
 use super::thread::{Rejoinder, Stance, State, says_something};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
@@ -166,8 +166,7 @@ pub struct Origin {
 impl ConsultResult {
     /// Puts an answer and the run that brought it together. Reads the cited files.
     #[must_use]
-    pub fn new(reply: kimi::Reply, origin: &Origin) -> ConsultResult {
-        let reading = super::answer::read(&reply.text, origin.context.about.role());
+    pub fn new(reply: kimi::Reply, reading: Reading, origin: &Origin) -> ConsultResult {
         let mut warnings = reply.warnings;
         warnings.extend(reading.warnings);
         if reply.seen.not_kept > 0 {
@@ -215,9 +214,9 @@ impl ConsultResult {
 
     /// Holds a judge's choice against what the same judge said with the options in the other order: a
     /// winner that changes is none.
-    pub fn held_against(&mut self, other: &str) {
+    pub fn held_against(&mut self, other: Reading) {
         let Some(choice) = &mut self.verdict else { return };
-        let Ok(other) = super::answer::read(other, Role::Judge).answer else {
+        let Ok(other) = other.answer else {
             self.warnings.push(
                 "the options were judged in one order only: the other answer could not be read"
                     .to_owned(),
@@ -418,6 +417,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::consult::role::Role;
     use crate::kimi::Seen;
 
     fn made(text: &str, evidence: usize, limit: usize) -> ConsultResult {
@@ -446,6 +446,7 @@ mod tests {
             summary: "s".repeat(800),
             ok: true,
         });
+        let reading = crate::consult::answer::read(text, role);
         let reply = kimi::Reply {
             text: text.to_owned(),
             seen: Seen { evidence: evidence.collect(), ..Seen::default() },
@@ -455,6 +456,7 @@ mod tests {
         };
         ConsultResult::new(
             reply,
+            reading,
             &Origin {
                 context,
                 program,

@@ -180,9 +180,9 @@ impl Thread {
     pub fn adjudicate(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
         let state = self.state();
         if state != State::AwaitingAdjudication {
-            return Err(vec![violation(
+            return Err(vec![Violation::new(
                 "",
-                &format!("nothing to adjudicate: the thread is {}", state.name()),
+                format!("nothing to adjudicate: the thread is {}", state.name()),
             )]);
         }
         let open: Vec<String> = self.open_findings().into_iter().map(str::to_owned).collect();
@@ -229,7 +229,7 @@ impl Thread {
         replies: Vec<Rejoinder>,
     ) -> Result<Vec<String>, Vec<Violation>> {
         if self.state() != State::Unfinished || self.rounds.is_empty() {
-            return Err(vec![violation("", "no round is open")]);
+            return Err(vec![Violation::new("", "no round is open")]);
         }
         let first = self.next_finding();
         let disputed: Vec<String> =
@@ -267,7 +267,7 @@ impl Thread {
     /// When it is closed already.
     pub fn decide(&mut self) -> Result<(), Vec<Violation>> {
         if self.decided {
-            return Err(vec![violation("/thread_id", "the thread is decided already")]);
+            return Err(vec![Violation::new("/thread_id", "the thread is decided already")]);
         }
         self.decided = true;
         Ok(())
@@ -299,26 +299,26 @@ fn misfits(open: &[String], answers: &[Adjudication]) -> Vec<Violation> {
     for (at, answer) in answers.iter().enumerate() {
         if !open.contains(&answer.finding) {
             let open = open.join(", ");
-            violations.push(violation(
-                &place(at, "finding"),
-                &format!("`{}` is not open; open are {open}", answer.finding),
+            violations.push(Violation::new(
+                place(at, "finding"),
+                format!("`{}` is not open; open are {open}", answer.finding),
             ));
         } else if answers[..at].iter().any(|earlier| earlier.finding == answer.finding) {
-            violations.push(violation(
-                &place(at, "finding"),
-                &format!("`{}` is answered twice", answer.finding),
+            violations.push(Violation::new(
+                place(at, "finding"),
+                format!("`{}` is answered twice", answer.finding),
             ));
         }
         if answer.verdict == Ruling::Reject && !says_something(&answer.reasoning) {
-            violations.push(violation(
-                &place(at, "reasoning"),
+            violations.push(Violation::new(
+                place(at, "reasoning"),
                 "a REJECT needs a reason that Kimi can answer: the fact or the constraint that speaks against it",
             ));
         }
     }
     let missing = open.iter().filter(|id| !answers.iter().any(|answer| answer.finding == **id));
     violations.extend(missing.map(|id| {
-        violation("/prior_exchange/adjudications", &format!("`{id}` is open and not answered"))
+        Violation::new("/prior_exchange/adjudications", format!("`{id}` is open and not answered"))
     }));
     violations
 }
@@ -333,10 +333,6 @@ pub fn says_something(reason: &str) -> bool {
         .chars()
         .filter(|c| ('\u{2e80}'..='\u{9fff}').contains(c) || ('\u{ac00}'..='\u{d7af}').contains(c));
     words >= 3 || dense.count() >= 6
-}
-
-fn violation(pointer: &str, expected: &str) -> Violation {
-    Violation { pointer: pointer.to_owned(), expected: expected.to_owned(), did_you_mean: None }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::failure::{self, Ending, MAY_PASS};
 use super::invocation::Invocation;
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
-use super::text::clean;
+use super::text::{clean, last_bytes};
 use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
 
@@ -161,7 +161,7 @@ impl Record {
             Event::Plain(text) => {
                 self.plain_lines += 1;
                 self.plain_is_last = true;
-                self.plain.push_back(last_bytes(text, PLAIN_KEPT));
+                self.plain.push_back(last_bytes(&text, PLAIN_KEPT).to_owned());
                 let mut kept: usize = self.plain.iter().map(String::len).sum();
                 while kept > PLAIN_KEPT {
                     kept -= self.plain.pop_front().map_or(0, |line| line.len());
@@ -287,14 +287,6 @@ impl Record {
         }
         error
     }
-}
-
-fn last_bytes(text: String, limit: usize) -> String {
-    let mut from = text.len().saturating_sub(limit);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    if from == 0 { text } else { text[from..].to_owned() }
 }
 
 /// The session that kimi-cli names on standard error.

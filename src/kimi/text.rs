@@ -20,6 +20,16 @@ pub fn first_chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
 }
 
+/// The last `limit` bytes, or a few less: cut between characters.
+#[must_use]
+pub fn last_bytes(text: &str, limit: usize) -> &str {
+    let mut from = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
 fn is_unwanted(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
@@ -67,5 +77,7 @@ mod tests {
     fn text_is_cut_between_characters() {
         assert_eq!(first_chars("中文字", 2), "中文");
         assert_eq!(first_chars("ab", 5), "ab");
+        assert_eq!(last_bytes("中文字", 7), "文字");
+        assert_eq!(last_bytes("ab", 5), "ab");
     }
 }

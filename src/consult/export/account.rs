@@ -65,7 +65,7 @@ impl<'a> Account<'a> {
     /// The last answer that could be read.
     #[must_use]
     pub fn last_answer(&self) -> Option<&'a ConsultResult> {
-        self.record.rounds.iter().rev().find_map(|round| round.result.as_ref())
+        self.record.results().next_back()
     }
 
     /// The sentence that leads into Kimi's last answer, or the judge's choice.
@@ -112,7 +112,7 @@ impl<'a> Account<'a> {
         ];
         let merged = lists.map(|(title, items)| {
             let mut all: Vec<&str> = Vec::new();
-            for result in self.record.rounds.iter().filter_map(|round| round.result.as_ref()) {
+            for result in self.record.results() {
                 for item in items(result) {
                     if !all.contains(&item.as_str()) {
                         all.push(item);
