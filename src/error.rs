@@ -48,6 +48,8 @@ pub enum Kind {
     Cancelled,
     /// Kimi could not be started, or a private folder not be made.
     Spawn,
+    /// The sandbox is required and there is none, or Kimi could not start inside it.
+    Sandbox,
     /// Kimi used up its own limit of steps.
     StepLimit,
     /// The ledger could not be read or written.
@@ -58,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which `--help` lists them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Request,
         Kind::Round,
         Kind::KimiMissing,
@@ -78,6 +80,7 @@ impl Kind {
         Kind::Cancelled,
         Kind::Spawn,
         Kind::Ledger,
+        Kind::Sandbox,
     ];
 
     /// The name on the wire, such as `rate_limited`.
@@ -100,6 +103,7 @@ impl Kind {
             Kind::Crashed => "crashed",
             Kind::Cancelled => "cancelled",
             Kind::Spawn => "spawn",
+            Kind::Sandbox => "sandbox",
             Kind::Ledger => "ledger",
             Kind::StepLimit => "step_limit",
             Kind::Round => "round",
@@ -127,6 +131,7 @@ impl Kind {
             Kind::Crashed => 33,
             Kind::Cancelled => 34,
             Kind::Spawn => 40,
+            Kind::Sandbox => 42,
             Kind::Ledger => 41,
             Kind::StepLimit => 35,
             Kind::Round => 3,
@@ -154,6 +159,7 @@ impl Kind {
             | Kind::StepLimit
             | Kind::Cancelled
             | Kind::Spawn
+            | Kind::Sandbox
             | Kind::Ledger
             | Kind::Round => false,
         }
@@ -179,6 +185,7 @@ impl Kind {
             Kind::Crashed => "Kimi ended without an answer",
             Kind::Cancelled => "the call was cancelled",
             Kind::Spawn => "Kimi could not be started",
+            Kind::Sandbox => "there is no sandbox, or Kimi could not start inside it",
             Kind::Ledger => "the ledger could not be read or written",
             Kind::StepLimit => "Kimi used up its steps before it answered",
             Kind::Round => "the call does not fit where its thread stands",

@@ -30,4 +30,5 @@ pub mod kimi;
 pub mod ledger;
 pub mod mcp;
 pub mod redact;
+pub mod sandbox;
 pub mod settings;

@@ -19,7 +19,7 @@ pub const BUILT_IN: &str = include_str!("../config/settings.yaml");
 
 const PREFIX: &str = "KIMI_BRIDGE_";
 /// The settings that are paths.
-const PATHS: [&str; 2] = ["state_dir", "kimi_path"];
+const PATHS: [&str; 3] = ["state_dir", "kimi_path", "readable"];
 
 /// Every setting; `config/settings.yaml` says why each exists.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -69,6 +69,24 @@ pub struct Settings {
     pub max_result_chars: usize,
     /// Whether prompts stay out of the process list.
     pub private_prompts: bool,
+    /// Whether the kernel holds Kimi to reading.
+    pub sandbox: SandboxSetting,
+    /// What Kimi may read in the user's home besides the project, its own program and its login.
+    pub readable: Vec<PathBuf>,
+    /// Whether Kimi runs under a helper process that ends every descendant.
+    pub keeper: bool,
+}
+
+/// Whether Kimi runs in a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxSetting {
+    /// Where the kernel has one.
+    Auto,
+    /// Always; without one nothing is asked.
+    Required,
+    /// Never.
+    Off,
 }
 
 /// How much the agent may do with the tool.
@@ -114,6 +132,8 @@ pub struct Environment {
     pub state_dir: PathBuf,
     /// The folder the process was started in.
     pub current_dir: PathBuf,
+    /// The file of this program, if that can be told.
+    pub program: Option<PathBuf>,
 }
 
 impl Environment {
@@ -144,6 +164,7 @@ impl Environment {
             config_dir: dirs.config_dir().join("kimi-bridge"),
             state_dir: state.join("kimi-bridge"),
             current_dir,
+            program: std::env::current_exe().ok(),
         })
     }
 
@@ -270,6 +291,10 @@ impl Layers {
                     );
                 }
             },
+            Some(Value::Sequence(_)) => {
+                let items = text.split(':').filter(|item| !item.is_empty());
+                Value::Sequence(items.map(Value::from).collect())
+            }
             Some(Value::Number(_)) => match text.trim().parse::<u64>() {
                 Ok(number) => Value::Number(number.into()),
                 Err(_) => return self.problem(source, "expected a whole number", None),
@@ -287,6 +312,14 @@ impl Layers {
         }
         let value = match value {
             Value::String(path) if PATHS.contains(&setting) => Value::String(self.expand(&path)),
+            // YAML reads a bare `off` as a truth value, and this is how a person writes it.
+            Value::Bool(false) if setting == "sandbox" => "off".into(),
+            Value::Sequence(items) if PATHS.contains(&setting) => Value::Sequence(
+                items
+                    .into_iter()
+                    .map(|item| item.as_str().map(|path| self.expand(path).into()).unwrap_or(item))
+                    .collect(),
+            ),
             value => value,
         };
         let mut tried = self.base.clone();
@@ -335,11 +368,13 @@ fn out_of_range(settings: &Settings, setting: &str) -> Option<&'static str> {
         "max_result_chars" => settings.max_result_chars >= 2000,
         // Relative to what? Kimi runs in the project, the bridge elsewhere.
         "state_dir" => settings.state_dir.as_ref().is_none_or(|dir| dir.is_absolute()),
+        "readable" => settings.readable.iter().all(|path| path.is_absolute()),
         _ => true,
     };
     (!fits).then_some(match setting {
         "grace_seconds" => "expected 0 to 60",
         "state_dir" => "expected an absolute path, or one that begins with ~/",
+        "readable" => "expected absolute paths, or ones that begin with ~/",
         "max_result_chars" => "expected 2000 or more",
         "max_line_bytes" | "max_run_bytes" | "max_prompt_bytes" => "expected 4096 or more",
         _ => "expected 1 to 86400",

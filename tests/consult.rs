@@ -79,7 +79,7 @@ fn an_answer_is_read_and_checked(real: Real, program: &Path) {
     let version = if real == Real::KimiCode { "2.1.0" } else { "1.51.0" };
     assert_eq!(
         result["provenance"],
-        json!({"dialect": real.name(), "version": version, "session_id": null, "sandbox": "none",
+        json!({"dialect": real.name(), "version": version, "session_id": null, "sandbox": "landlock",
             "elapsed_ms": null, "redactions": 0})
     );
     assert_eq!(

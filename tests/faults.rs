@@ -147,8 +147,10 @@ fn a_bad_end_after_the_answer() {
 
 fn interrupting_ends_kimi() {
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
-        let world =
-            World::with_fake("2.1.0", &format!("{VERSION}; touch \"$HOME/started\"; sleep 1000"));
+        let world = World::with_fake(
+            "2.1.0",
+            &format!("{VERSION}; touch \"$KIMI_CODE_HOME/started\"; sleep 1000"),
+        );
         let context = world.root().join("context.json");
         fs::write(&context, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
         let context = context.display().to_string();
@@ -159,7 +161,7 @@ fn interrupting_ends_kimi() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        wait_until("Kimi runs", || world.home().join("started").exists());
+        wait_until("Kimi runs", || world.kimis().join("started").exists());
         let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
         let output = child.wait_with_output().unwrap();
@@ -213,13 +215,15 @@ fn a_version_that_never_ends() {
     assert_eq!(world.consult(&[]).code, Some(0));
     nobody_left(&world);
 
-    let world =
-        World::with_fake("'; touch \"$HOME/asked\"; exec -a \"$0-me\" sleep 1000; echo '", "true");
+    let world = World::with_fake(
+        "'; touch \"$KIMI_CODE_HOME/asked\"; exec -a \"$0-me\" sleep 1000; echo '",
+        "true",
+    );
     // The home of the version call is the world's too.
     let mut command = world.bridge(&["status"]);
     let child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("the version is asked", || world.home().join("asked").exists());
+    wait_until("the version is asked", || world.kimis().join("asked").exists());
     let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     child.wait_with_output().unwrap();
@@ -285,14 +289,15 @@ fn the_log_holds_no_secret() {
 }
 
 fn the_childs_environment() {
-    let world = World::with_fake("2.1.0", &format!("env > \"$HOME/env\"; {ANSWER}")).with(&[
-        ("ANTHROPIC_API_KEY", "sk-ant-of-the-host"),
-        ("CLAUDE_CODE_MESSAGING_TOKEN", "host-token"),
-        ("AWS_SECRET_ACCESS_KEY", "aws"),
-        ("KIMI_MODEL_NAME", "kimi-for-coding"),
-    ]);
+    let world = World::with_fake("2.1.0", &format!("env > \"$KIMI_CODE_HOME/env\"; {ANSWER}"))
+        .with(&[
+            ("ANTHROPIC_API_KEY", "sk-ant-of-the-host"),
+            ("CLAUDE_CODE_MESSAGING_TOKEN", "host-token"),
+            ("AWS_SECRET_ACCESS_KEY", "aws"),
+            ("KIMI_MODEL_NAME", "kimi-for-coding"),
+        ]);
     assert_eq!(world.consult(&[]).code, Some(0));
-    let env = fs::read_to_string(world.home().join("env")).unwrap();
+    let env = fs::read_to_string(world.kimis().join("env")).unwrap();
     let mut names: Vec<&str> =
         env.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
     names.sort_unstable();
@@ -311,7 +316,9 @@ fn the_childs_environment() {
             "LANG",
             "NO_COLOR",
             "PATH",
-            "SHELL"
+            "RIPGREP_CONFIG_PATH",
+            "SHELL",
+            "TMPDIR",
         ]
     );
 }

@@ -9,9 +9,10 @@ use crate::support::test;
 
 /// The rooms from the bottom up; a room may use those before it. Rooms of one line do not know each
 /// other.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["error"],
     &["redact", "settings"],
+    &["sandbox"],
     &["kimi", "ledger"],
     &["consult"],
     &["mcp"],

@@ -123,7 +123,7 @@ fn auto_mode(era: Era) {
 }
 
 fn a_refusal_says_all(era: Era) {
-    let world = fake("echo asked >> \"$HOME/asked\"", &MANUAL);
+    let world = fake("echo asked >> \"$KIMI_CODE_HOME/asked\"", &MANUAL);
     let mut server = Server::start(&world, era);
     let refused = server.call("consult_kimi", &json!({"mesage": "m", "context": {"goals": []}}));
     assert_eq!(refused["isError"], true);
@@ -142,14 +142,15 @@ fn a_refusal_says_all(era: Era) {
     assert_eq!((&error["kind"], &error["retryable"]), (&json!("request"), &json!(false)));
     assert_eq!(error["violations"].as_array().unwrap().len(), 4);
     assert!(
-        !world.home().join("asked").exists(),
+        !world.kimis().join("asked").exists(),
         "Kimi was started for a request that does not fit"
     );
 }
 
 /// Waits at each point until the test has seen what it wants to see.
 fn stepwise() -> String {
-    let wait = |file: &str| format!("while [ ! -e \"$HOME/{file}\" ]; do sleep 0.02; done");
+    let wait =
+        |file: &str| format!("while [ ! -e \"$KIMI_CODE_HOME/{file}\" ]; do sleep 0.02; done");
     let read = r#"echo '{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"Read","arguments":"{\"path\":\"src/store.rs\"}"}}]}'"#;
     let limited = r#"echo '{"role":"meta","type":"turn.step.retrying","next_attempt":2,"max_attempts":10,"delay_ms":11500,"status_code":429,"error_message":"slow"}'"#;
     format!("{read}; {}; {limited}; {}; {ANSWER}", wait("one"), wait("two"))
@@ -178,9 +179,9 @@ fn progress_while_kimi_works(era: Era) {
     // A heartbeat comes although nothing happens.
     server.notifications.truncate(0);
     server.wait_for(|note| progress_saying(note, "reading src/store.rs · "));
-    fs::write(world.home().join("one"), "").unwrap();
+    fs::write(world.kimis().join("one"), "").unwrap();
     server.wait_for(|note| progress_saying(note, "rate limited, attempt 2 of 10, next in 12 s · "));
-    fs::write(world.home().join("two"), "").unwrap();
+    fs::write(world.kimis().join("two"), "").unwrap();
     assert_eq!(server.answer(id)["structuredContent"]["parse_ok"], true);
     let steps: Vec<f64> = server
         .notifications
@@ -191,11 +192,11 @@ fn progress_while_kimi_works(era: Era) {
 }
 
 /// A Kimi that never ends by itself, with a child of its own.
-const ENDLESS: &str = "touch \"$HOME/started\"; (exec -a \"$0-child\" sleep 1000) & wait";
+const ENDLESS: &str = "touch \"$KIMI_CODE_HOME/started\"; (exec -a \"$0-child\" sleep 1000) & wait";
 
 fn started(server: &mut Server, world: &World) -> u64 {
     let id = call_with_progress(server);
-    wait_until("Kimi runs", || world.home().join("started").exists());
+    wait_until("Kimi runs", || world.kimis().join("started").exists());
     id
 }
 
@@ -274,8 +275,8 @@ fn read(server: &mut Server, uri: &str) -> (String, String) {
 
 fn a_thread_as_a_resource(era: Era) {
     let line = json!({"role": "assistant", "content": verdict(1, "x").to_string()});
-    let world = fake("cat \"$HOME/answer\"", &MANUAL);
-    fs::write(world.home().join("answer"), format!("{line}\n")).unwrap();
+    let world = fake("cat \"$KIMI_CODE_HOME/answer\"", &MANUAL);
+    fs::write(world.kimis().join("answer"), format!("{line}\n")).unwrap();
     let mut server = Server::start(&world, era);
     if era == Era::Modern {
         assert_eq!(capabilities(&mut server), json!({"tools": {}, "resources": {}, "prompts": {}}));

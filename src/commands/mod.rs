@@ -3,6 +3,7 @@
 
 mod consult;
 mod demo;
+mod guard;
 mod render;
 mod roles;
 mod serve;
@@ -26,7 +27,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::{Cli, Command};
 use crate::consult::{ConsultResult, Request};
 use crate::error::{Error, Kind, Result};
+use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
+use crate::sandbox::keeper;
 use crate::settings::{self, Environment, Loaded};
 
 /// The exit code of an answer that could not be read.
@@ -35,6 +38,13 @@ const UNREADABLE: u8 = 4;
 /// Reads the command line, does what it says, and returns the exit code.
 #[must_use]
 pub fn main() -> u8 {
+    // Before anything else is read or started: the keeper must stay a process of one thread.
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(command) if command == keeper::COMMAND => return keeper::main(args),
+        Some(command) if command == GUARD => return guard::main(),
+        _ => {}
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,

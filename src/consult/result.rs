@@ -14,6 +14,7 @@ use super::thread::{Rejoinder, Stance, State, says_something};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect, Evidence, Program};
+use crate::sandbox::Sandbox;
 
 /// Characters of Kimi's text in `raw_response_preview`.
 const PREVIEW_CHARS: usize = 500;
@@ -140,14 +141,6 @@ pub struct Provenance {
     pub redactions: u64,
 }
 
-/// What the kernel enforced while Kimi ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sandbox {
-    /// Nothing: the tool list, the private home and the environment held alone.
-    None,
-}
-
 /// What is known of a consultation besides its answer.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -204,7 +197,7 @@ impl ConsultResult {
                 dialect: origin.program.dialect,
                 version: origin.program.version.clone(),
                 session_id: reply.session_id,
-                sandbox: Sandbox::None,
+                sandbox: reply.sandbox,
                 elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),
                 redactions: origin.redactions as u64,
             },
@@ -452,6 +445,7 @@ mod tests {
             seen: Seen { evidence: evidence.collect(), ..Seen::default() },
             session_id: Some("s1".into()),
             warnings: vec![],
+            sandbox: Sandbox::Landlock,
             elapsed: Duration::from_millis(12),
         };
         ConsultResult::new(

@@ -36,6 +36,9 @@ pub enum Identity {
 }
 
 impl Dialect {
+    /// Both.
+    pub const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
+
     /// The name on the wire.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! Why a run brought no answer: the class comes from the exit code, the error line, the plain text
 //! and the last retry together, since no one of them says it for both dialects.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -11,6 +11,8 @@ use super::event::Retry;
 use super::program::{INSTALL_HINT, retired};
 use super::text::{clean, first_chars};
 use crate::error::{Error, Kind};
+use crate::sandbox::Rules;
+use crate::sandbox::keeper::{SANDBOX_FAILED, START_FAILED};
 
 /// kimi-cli's exit code for what may pass by itself.
 pub(super) const MAY_PASS: i32 = 75;
@@ -43,6 +45,11 @@ pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
     // In the order in which they are believed: other lines of standard error may be mere warnings.
     let all = [error_line, &plain, last_line, retry];
     let words = all.into_iter().find(|words| !words.trim().is_empty()).unwrap_or_default();
+    if let Some(why) =
+        error_line.strip_prefix(START_FAILED).or(last_line.strip_prefix(START_FAILED))
+    {
+        return Error::new(Kind::Spawn, format!("could not start {why}"), hint(Kind::Spawn));
+    }
     let kind = kind_of(&all.join("\n"), ending);
     let shown = first_chars(clean(words.trim()).trim(), WORDS).to_owned();
     let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
@@ -57,6 +64,72 @@ pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
         (kind, _) => format!("{}: {shown}", kind.meaning()),
     };
     Error::new(kind, message, hint(kind))
+}
+
+/// The error of a program that did not start inside the sandbox, when its words tell that the sandbox
+/// was in its way: the path that it could not open, and the setting that opens it.
+#[must_use]
+pub fn in_sandbox(words: &str, rules: &Rules) -> Option<Error> {
+    let words = clean(words);
+    let lower = words.to_lowercase();
+    let entered = words.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
+    if let Some(why) = entered {
+        return Some(Error::new(
+            Kind::Sandbox,
+            format!("the sandbox could not be entered: {why}"),
+            "Please report it; `sandbox: off` goes without.",
+        ));
+    }
+    let denied = [
+        "permission denied",
+        "eacces",
+        "eperm",
+        "operation not permitted",
+        "cannot find module",
+        "modulenotfounderror",
+        "no module named",
+        "error while loading shared libraries",
+    ];
+    if !denied.iter().any(|said| lower.contains(said)) {
+        return None;
+    }
+    let shown = first_chars(words.trim(), WORDS);
+    let Some(path) = paths_in(&words).find(|path| path.exists() && !rules.allow_reading(path))
+    else {
+        return Some(Error::new(
+            Kind::Sandbox,
+            format!("Kimi could not start inside the sandbox: {shown}"),
+            hint(Kind::Sandbox),
+        ));
+    };
+    // The folder, so that the next file beside it is open as well.
+    let open = match path.parent() {
+        Some(folder) if !path.is_dir() && folder.components().count() > 3 => folder.to_owned(),
+        _ => path.clone(),
+    };
+    Some(Error::new(
+        Kind::Sandbox,
+        format!(
+            "Kimi could not start inside the sandbox, which closes {} to it: {shown}",
+            path.display()
+        ),
+        format!(
+            "Open it with `readable: [{0}]` in settings.yaml (KIMI_BRIDGE_READABLE={0} in the environment), or set \
+             `sandbox: off`.",
+            open.display()
+        ),
+    ))
+}
+
+/// The absolute paths that a text names.
+fn paths_in(text: &str) -> impl Iterator<Item = PathBuf> {
+    static PATHS: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r#"(?:^|[\s'"`(=:])(/[^\s'"`:;,()]+)"#).ok());
+    let found = PATHS.as_ref().into_iter().flat_map(move |paths| paths.captures_iter(text));
+    found
+        .filter_map(|path| Some(PathBuf::from(path.get(1)?.as_str())))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// The last line that says `error:`, and the last line that says anything.
@@ -161,6 +234,10 @@ pub fn hint(kind: Kind) -> &'static str {
         Kind::TooMuchOutput => "Ask about a smaller part, or raise `max_run_bytes`.",
         Kind::Cancelled => "Nothing is left running; ask again when you want the answer.",
         Kind::Spawn => "Check that the program can be started by hand.",
+        Kind::Sandbox => {
+            "Add the folder that Kimi needs to `readable` in settings.yaml (KIMI_BRIDGE_READABLE in the environment); \
+             `kimi-bridge doctor` tries whether it starts, and `sandbox: off` goes without."
+        }
         Kind::KimiMissing | Kind::KimiRetired => INSTALL_HINT,
         Kind::Ledger => {
             "Free disk space or mend the file's rights; `state_dir` moves the ledger elsewhere."

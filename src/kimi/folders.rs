@@ -67,6 +67,12 @@ impl RunFolder {
 /// The lock of a run's folder.
 const LOCK: &str = "lock";
 
+/// The folder for a run's temporary files, in the folder of the run.
+#[must_use]
+pub fn temporary(run_dir: &Path) -> PathBuf {
+    run_dir.join("tmp")
+}
+
 /// Makes the folder of one run, and removes those that were left behind.
 ///
 /// # Errors
@@ -85,6 +91,7 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
         .and_then(|folder| {
             let lock = fs::File::create_new(folder.path().join(LOCK))?;
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
             Ok(RunFolder { folder, _lock: lock })
         });
     let made = made.map_err(|error| cannot("make", &runs, &error))?;

@@ -39,6 +39,15 @@ pub fn of_user(environment: &Environment, dialect: Dialect) -> PathBuf {
     moved.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
 }
 
+/// The folders of the user's that a private home of this dialect leads to, as far as there are any: Kimi
+/// renews the login in them.
+#[must_use]
+pub fn logins(environment: &Environment, dialect: Dialect) -> Vec<PathBuf> {
+    let user = of_user(environment, dialect);
+    let folders = consultant().linked.iter().map(|name| user.join(name));
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
 /// Makes the private home anew from what the user's holds now.
 ///
 /// # Errors
@@ -52,9 +61,10 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
         remove(&home.join(name)).map_err(|error| unusable(&home, &error))?;
     }
     let users = users_config(&user)?;
-    let config = toml::to_string(&config(dialect, &users)).map_err(|error| {
-        unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
-    })?;
+    let config =
+        toml::to_string(&config(dialect, &users, &loaded.environment)).map_err(|error| {
+            unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
+        })?;
     let file = home.join("config.toml");
     if fs::read(&file).ok().as_deref() != Some(config.as_bytes()) {
         folders::write_private(&file, config.as_bytes())?;
@@ -122,36 +132,63 @@ fn cannot_link(home: &Path, error: &io::Error) -> Error {
 }
 
 /// The private `config.toml`: what is carried over, and walls that hold on resume too.
-fn config(dialect: Dialect, users: &Table) -> Table {
+fn config(dialect: Dialect, users: &Table, environment: &Environment) -> Table {
     let consultant = consultant();
     let carried = users.iter().filter(|(name, _)| consultant.carried_over.contains(name));
     let mut config: Table = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     config.insert("telemetry".to_owned(), Value::Boolean(false));
+    config.insert("hooks".to_owned(), hooks(dialect, environment));
     match dialect {
         Dialect::KimiCode => {
-            let tools: Vec<&str> =
-                consultant.tools.iter().map(|tool| tool.in_agent_file(dialect)).collect();
-            let enabled = tools.iter().map(|&tool| Value::from(tool)).collect();
+            let enabled = tools(dialect).into_iter().map(Value::from).collect();
             config.insert("builtin_product_skills".to_owned(), Value::Boolean(false));
             config.insert(
                 "tools".to_owned(),
                 Value::Table(Table::from_iter([("enabled".to_owned(), Value::Array(enabled))])),
             );
-            // kimi-code parses deny rules and never asks them; a hook before each call is asked.
-            let hook = [
-                ("event", "PreToolUse".to_owned()),
-                ("matcher", format!("^(?!({})$)", tools.join("|"))),
-                ("command", "echo 'this consultation is read-only' >&2; exit 2".to_owned()),
-            ];
-            let hook = hook.map(|(name, value)| (name.to_owned(), Value::String(value)));
-            config.insert(
-                "hooks".to_owned(),
-                Value::Array(vec![Value::Table(Table::from_iter(hook))]),
-            );
         }
         Dialect::KimiCli => {}
     }
     config
+}
+
+/// What is run before each call of a tool: both programs ask hooks, also on resume, and kimi-code never
+/// asks the deny rules that it parses. One refuses every tool but the reading ones, the other refuses
+/// secret files, also where there is no sandbox.
+fn hooks(dialect: Dialect, environment: &Environment) -> Value {
+    let called: Vec<&str> =
+        consultant().tools.iter().map(|tool| tool.when_called(dialect)).collect();
+    let hook = |matcher: String, command: String| {
+        let fields =
+            [("event", "PreToolUse".to_owned()), ("matcher", matcher), ("command", command)];
+        Value::Table(
+            fields
+                .map(|(name, value)| (name.to_owned(), Value::String(value)))
+                .into_iter()
+                .collect(),
+        )
+    };
+    let mut hooks = vec![hook(
+        format!("^(?!({})$)", called.join("|")),
+        "echo 'this consultation is read-only' >&2; exit 2".to_owned(),
+    )];
+    if let Some(program) = &environment.program {
+        let words = [program.as_path(), Path::new(GUARD), &environment.config_dir].map(quoted);
+        hooks.push(hook(format!("^({})$", called.join("|")), words.join(" ")));
+    }
+    Value::Array(hooks)
+}
+
+/// The hidden command of the binary that tells whether a call of a tool names a secret file.
+pub const GUARD: &str = "guard";
+
+/// A word for the shell.
+fn quoted(word: &Path) -> String {
+    format!("'{}'", word.display().to_string().replace('\'', "'\\''"))
+}
+
+fn tools(dialect: Dialect) -> Vec<&'static str> {
+    consultant().tools.iter().map(|tool| tool.in_agent_file(dialect)).collect()
 }
 
 /// The variables that `api_key_env` of the user's providers names.
@@ -248,6 +285,7 @@ pattern = "*"
             config_dir: root.join("config"),
             state_dir: root.join("state"),
             current_dir: root.to_owned(),
+            program: Some("/b/kimi-bridge".into()),
             ..Environment::default()
         };
         prepare(&load(environment, &[]).unwrap(), dialect).unwrap()
@@ -271,7 +309,8 @@ pattern = "*"
         let config: Table =
             fs::read_to_string(home.path.join("config.toml")).unwrap().parse().unwrap();
         let users: Table = USERS.parse().unwrap();
-        let mut expected: Table = walls.parse().unwrap();
+        let folder = root.path().join("config").display().to_string();
+        let mut expected: Table = walls.replace("CONFIG", &folder).parse().unwrap();
         for carried in ["default_model", "providers", "models"] {
             expected.insert(carried.to_owned(), users[carried].clone());
         }
@@ -284,7 +323,7 @@ pattern = "*"
     }
 
     #[test]
-    fn kimi_code_gets_the_model_the_login_and_two_walls() {
+    fn kimi_code_gets_the_model_the_login_and_three_walls() {
         check(
             Dialect::KimiCode,
             r#"
@@ -295,13 +334,30 @@ tools.enabled = ["Read", "Glob", "Grep", "WebSearch", "FetchURL"]
 event = "PreToolUse"
 matcher = "^(?!(Read|Glob|Grep|WebSearch|FetchURL)$)"
 command = "echo 'this consultation is read-only' >&2; exit 2"
+[[hooks]]
+event = "PreToolUse"
+matcher = "^(Read|Glob|Grep|WebSearch|FetchURL)$"
+command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
 "#,
         );
     }
 
     #[test]
-    fn kimi_cli_gets_the_model_and_the_login() {
-        check(Dialect::KimiCli, "telemetry = false");
+    fn kimi_cli_gets_the_model_the_login_and_two_walls() {
+        check(
+            Dialect::KimiCli,
+            r#"
+telemetry = false
+[[hooks]]
+event = "PreToolUse"
+matcher = "^(?!(ReadFile|Glob|Grep|SearchWeb|FetchURL)$)"
+command = "echo 'this consultation is read-only' >&2; exit 2"
+[[hooks]]
+event = "PreToolUse"
+matcher = "^(ReadFile|Glob|Grep|SearchWeb|FetchURL)$"
+command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
+"#,
+        );
     }
 
     #[test]

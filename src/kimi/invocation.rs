@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
 use super::program::Program;
+use crate::sandbox::Rules;
 
 /// The longest prompt that goes as an argument. Linux takes up to 131,071 bytes.
 pub const ARGUMENT_BYTES: usize = 100 * 1024;
@@ -23,6 +24,24 @@ pub struct Invocation {
     pub work_dir: PathBuf,
     /// What is written to its standard input before that is closed.
     pub stdin: String,
+    /// Who watches over it.
+    pub under: Under,
+}
+
+/// Under whom a program runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Under {
+    /// Nobody: its process group is all that is known of it.
+    Nothing,
+    /// The helper that ends every descendant.
+    Keeper,
+    /// The same helper, which enters the sandbox first.
+    Sandbox {
+        /// What may be opened.
+        rules: Box<Rules>,
+        /// The file in which the helper finds them.
+        file: PathBuf,
+    },
 }
 
 /// How the prompt reaches Kimi.
@@ -61,6 +80,10 @@ pub struct Places<'a> {
     pub empty_folder: &'a Path,
     /// The private home.
     pub home: &'a Path,
+    /// The folder for temporary files.
+    pub temporary: &'a Path,
+    /// Settings for ripgrep, with which Kimi searches.
+    pub ripgrep_config: &'a Path,
 }
 
 /// The call for one prompt, in a session of Kimi's own or in the one to `resume`.
@@ -71,6 +94,7 @@ pub fn invocation(
     places: Places<'_>,
     prompt: &str,
     resume: Option<&str>,
+    under: Under,
 ) -> Invocation {
     let mut args = program.leading_args.clone();
     let mut add = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
@@ -99,13 +123,20 @@ pub fn invocation(
             prompt.clone_into(&mut stdin);
         }
     }
-    env.insert(program.dialect.home_variable().to_owned(), places.home.display().to_string());
+    for (name, path) in [
+        (program.dialect.home_variable(), places.home),
+        ("TMPDIR", places.temporary),
+        ("RIPGREP_CONFIG_PATH", places.ripgrep_config),
+    ] {
+        env.insert(name.to_owned(), path.display().to_string());
+    }
     Invocation {
         program: program.path.clone(),
         args,
         env,
         work_dir: places.work_dir.to_owned(),
         stdin,
+        under,
     }
 }
 
@@ -127,19 +158,34 @@ mod tests {
             empty_mcp_config: Path::new("/r/mcp.json"),
             empty_folder: Path::new("/r/none"),
             home: Path::new("/h"),
+            temporary: Path::new("/r/tmp"),
+            ripgrep_config: Path::new("/r/ripgrep"),
         };
-        invocation(&program, [("PATH".to_owned(), "/bin".to_owned())].into(), places, "Ask", resume)
+        invocation(
+            &program,
+            [("PATH".to_owned(), "/bin".to_owned())].into(),
+            places,
+            "Ask",
+            resume,
+            Under::Keeper,
+        )
     }
 
     fn expected(args: &[&str], home: &str, stdin: &str) -> Invocation {
         Invocation {
             program: "/bin/kimi".into(),
             args: args.iter().map(OsString::from).collect(),
-            env: [("PATH", "/bin"), (home, "/h")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            env: [
+                ("PATH", "/bin"),
+                (home, "/h"),
+                ("TMPDIR", "/r/tmp"),
+                ("RIPGREP_CONFIG_PATH", "/r/ripgrep"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             work_dir: "/p".into(),
             stdin: stdin.into(),
+            under: Under::Keeper,
         }
     }
 

@@ -2,15 +2,19 @@
 //! round and no finding: a prompt goes in, a [`Reply`] comes out.
 
 pub mod agent;
+pub mod confinement;
 pub mod consultant;
 pub mod dialect;
 pub mod event;
 pub mod evidence;
 pub mod failure;
 pub mod folders;
+mod group;
 pub mod home;
+pub mod installation;
 pub mod invocation;
 pub mod lines;
+mod observe;
 pub mod program;
 mod record;
 pub mod run;
@@ -25,9 +29,11 @@ pub use self::run::{Progress, Reply, Watch};
 
 use std::path::Path;
 
+use self::confinement::Confinement;
+use self::home::Home;
 use self::invocation::{Delivery, Places, invocation};
 use self::run::Limits;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::redact::Redacted;
 use crate::settings::Loaded;
 
@@ -63,10 +69,13 @@ pub async fn ask(
     let state_dir = loaded.state_dir();
     let run_dir = folders::for_one_run(state_dir)?;
     let home = home::prepare(loaded, program.dialect)?;
+    let confinement = confine(loaded, program, &home, run_dir.path(), question.work_dir).await?;
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir.path())?;
     let empty_folder = folders::empty(run_dir.path(), "empty")?;
     let empty_mcp_config = run_dir.path().join("mcp.json");
     folders::write_private(&empty_mcp_config, br#"{"mcpServers":{}}"#)?;
+    let ripgrep_config = run_dir.path().join("ripgrep");
+    folders::write_private(&ripgrep_config, confinement.ripgrep_config.as_bytes())?;
     let text = question.prompt.as_str();
     let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
     let prompt = match delivery {
@@ -83,9 +92,38 @@ pub async fn ask(
         empty_mcp_config: &empty_mcp_config,
         empty_folder: &empty_folder,
         home: &home.path,
+        temporary: &folders::temporary(run_dir.path()),
+        ripgrep_config: &ripgrep_config,
     };
     let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
-    let invocation = invocation(program, environment, places, &prompt, question.resume);
+    let invocation =
+        invocation(program, environment, places, &prompt, question.resume, confinement.under);
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
-    run::run(&invocation, program.dialect, &limits, question.transcript, watch).await
+    let mut reply =
+        run::run(&invocation, program.dialect, &limits, question.transcript, watch).await?;
+    reply.sandbox = confinement.sandbox;
+    reply.warnings.extend(confinement.warnings);
+    Ok(reply)
+}
+
+/// Looking for secret files may take a while; the thread that speaks the protocol does not wait.
+async fn confine(
+    loaded: &Loaded,
+    program: &Program,
+    home: &Home,
+    run_dir: &Path,
+    project: &Path,
+) -> Result<Confinement> {
+    let (loaded, program, home) = (loaded.clone(), program.clone(), home.clone());
+    let (run_dir, project) = (run_dir.to_owned(), project.to_owned());
+    let working_out = tokio::task::spawn_blocking(move || {
+        confinement::of_consultation(&loaded, &program, &home, &run_dir, &project)
+    });
+    working_out.await.unwrap_or_else(|error| {
+        Err(Error::new(
+            Kind::Crashed,
+            format!("what Kimi may read could not be worked out: {error}"),
+            "Please report it.",
+        ))
+    })
 }

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::consultant::consultant;
 use super::dialect::{Dialect, Identity};
-use super::failure::hint;
-use super::folders;
-use super::invocation::Invocation;
+use super::failure::{self, hint};
+use super::invocation::{Invocation, Under};
 use super::run::{self, Limits, Watch};
 use super::text::{clean, first_chars};
+use super::{confinement, folders};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
@@ -43,7 +43,7 @@ pub struct Program {
 }
 
 /// A file that may be a Kimi, and what it said of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The file.
     pub path: PathBuf,
@@ -53,6 +53,8 @@ pub struct Candidate {
     pub identity: Identity,
     /// What it printed when asked, for one that is [`Identity::Unknown`].
     pub said: String,
+    /// Why it could not even be asked: there is no sandbox, or it does not start inside it.
+    pub held_back: Option<Error>,
 }
 
 /// The Kimi to use: the first usable one.
@@ -122,6 +124,9 @@ pub fn retired(path: &Path) -> Error {
 fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
         return retired(&old.path);
+    }
+    if let Some(error) = seen.iter().find_map(|c| c.held_back.clone()) {
+        return error;
     }
     let message = match (seen, &loaded.settings.kimi_path) {
         ([], Some(path)) => {
@@ -196,9 +201,13 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
         && stamp == Some((known.size, known.changed_ns))
     {
         let identity = Dialect::identify(&known.output);
-        return Candidate { path, found, identity, said: known.output };
+        return Candidate { path, found, identity, said: known.output, held_back: None };
     }
-    let output = ask_version(loaded, &path, watch).await;
+    let (output, held_back) = match ask_version(loaded, &path, watch).await {
+        Ok(output) => (output, None),
+        Err(error) if error.kind == Kind::Sandbox => (error.message.clone(), Some(error)),
+        Err(error) => (error.message, None),
+    };
     let identity = Dialect::identify(&output);
     if let (Some((size, changed_ns)), false) = (stamp, identity == Identity::Unknown) {
         // Read again: another server may have written meanwhile. What is lost is asked again.
@@ -212,7 +221,7 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
         }
     }
     let said = first_chars(clean(output.trim()).trim(), 300).replace('\n', " ");
-    Candidate { path, found, identity, said }
+    Candidate { path, found, identity, said, held_back }
 }
 
 fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
@@ -222,20 +231,26 @@ fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
         .unwrap_or_default()
 }
 
-/// What `kimi --version` prints, standard output first; in words, why it printed nothing.
-async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> String {
+/// What `kimi --version` prints, standard output first. Whatever claims to be a Kimi is asked inside the
+/// sandbox already.
+async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Result<String> {
+    let run_dir = folders::for_one_run(loaded.state_dir())?;
+    let confinement = confinement::of_identification(loaded, path, run_dir.path())?;
     let mut env = consultant().environment(&loaded.environment, &[]);
     // Even this call makes a data folder; not in the user's home.
-    for dialect in [Dialect::KimiCode, Dialect::KimiCli] {
+    for dialect in Dialect::ALL {
         let home = super::home::path(loaded.state_dir(), dialect);
         env.insert(dialect.home_variable().to_owned(), home.display().to_string());
     }
+    let temporary = folders::temporary(run_dir.path());
+    env.insert("TMPDIR".to_owned(), temporary.display().to_string());
     let invocation = Invocation {
         program: path.to_owned(),
         args: vec!["--version".into()],
         env,
         work_dir: loaded.environment.current_dir.clone(),
         stdin: String::new(),
+        under: confinement.under,
     };
     let patience = Duration::from_secs(VERSION_SECONDS);
     let limits = Limits {
@@ -249,11 +264,14 @@ async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> String {
         transcript_bytes: 0,
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
-    match run::text(&invocation, &limits, quietly).await {
-        Ok(text) if text.trim().is_empty() => "nothing printed".to_owned(),
-        Ok(text) => text,
-        Err(error) => error.message,
+    let text = run::text(&invocation, &limits, quietly).await?;
+    if let (Under::Sandbox { rules, .. }, Identity::Unknown) =
+        (&invocation.under, Dialect::identify(&text))
+        && let Some(error) = failure::in_sandbox(&text, rules)
+    {
+        return Err(error);
     }
+    Ok(if text.trim().is_empty() { "nothing printed".to_owned() } else { text })
 }
 
 #[cfg(test)]
@@ -283,8 +301,11 @@ mod tests {
             config_dir: root.join("config"),
             state_dir: root.join("state"),
             current_dir: root.to_owned(),
+            program: None,
         };
-        load(environment, &[]).unwrap()
+        // The helper is this program itself, and here that is the one that runs the tests.
+        let alone = [("sandbox", "off".to_owned()), ("keeper", "false".to_owned())];
+        load(environment, &alone).unwrap()
     }
 
     async fn find_quietly(loaded: &Loaded) -> Result<Program> {

@@ -13,12 +13,13 @@ use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::{Activity, Trace};
 use super::failure::{self, Ending, MAY_PASS};
-use super::invocation::Invocation;
+use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
 use super::text::{clean, last_bytes};
 use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
+use crate::sandbox::Sandbox;
 
 /// The end of standard error that is kept, bytes.
 const STDERR_KEPT: usize = 16 * 1024;
@@ -240,6 +241,7 @@ impl Record {
             seen: self.trace.finish(),
             session_id: self.session,
             warnings: self.warnings,
+            sandbox: Sandbox::None,
             elapsed: self.started.elapsed(),
         })
     }
@@ -260,15 +262,26 @@ impl Record {
     }
 
     fn error(self, invocation: &Invocation, stderr: &str, end: End) -> Error {
+        let has_started = self.words.is_some() || self.session.is_some();
         let mut error = match end {
             End::Exited(status) => {
+                let plain = Vec::from(self.plain);
                 let ending = Ending {
                     code: status.code(),
                     stderr,
-                    plain: &Vec::from(self.plain),
+                    plain: &plain,
                     retry: self.retry.as_ref(),
                 };
-                failure::classify(&invocation.program, &ending)
+                let error = failure::classify(&invocation.program, &ending);
+                match &invocation.under {
+                    Under::Sandbox { rules, .. }
+                        if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
+                    {
+                        let words = format!("{stderr}\n{}", plain.join("\n"));
+                        failure::in_sandbox(&words, rules).unwrap_or(error)
+                    }
+                    Under::Sandbox { .. } | Under::Keeper | Under::Nothing => error,
+                }
             }
             End::Limit(kind, message) => Error::new(kind, message, failure::hint(kind)),
         };
@@ -311,6 +324,7 @@ mod tests {
             env: [].into(),
             work_dir: "/".into(),
             stdin: String::new(),
+            under: Under::Nothing,
         }
     }
 

@@ -44,6 +44,7 @@ impl World {
     pub(crate) fn with_fake(version: &str, script: &str) -> World {
         let world = World::new();
         let path = world.root().join("fake/kimi");
+        fs::create_dir_all(world.kimis()).unwrap();
         let version = format!("[ \"$1\" = --version ] && {{ echo '{version}'; exit 0; }}");
         write_program(&path, &format!("#!/bin/bash\n{version}\n{script}\n"));
         world.with(&[("KIMI_PATH", &path.display().to_string())])
@@ -75,6 +76,11 @@ impl World {
     /// The bridge's state folder.
     pub(crate) fn state(&self) -> PathBuf {
         self.home().join(".local/state/kimi-bridge")
+    }
+
+    /// Kimi's private home: the one folder where a program in Kimi's place may write.
+    pub(crate) fn kimis(&self) -> PathBuf {
+        self.state().join("homes/kimi-code")
     }
 
     /// The bridge, started in the project.

@@ -1,0 +1,214 @@
+//! What a run may open, in Kimi's terms: its private home, its login, its program, the project.
+
+use std::path::{Path, PathBuf};
+
+use super::dialect::Dialect;
+use super::home::{self, Home};
+use super::invocation::Under;
+use super::program::Program;
+use super::{folders, installation};
+use crate::error::{Error, Kind, Result};
+use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
+use crate::settings::{Loaded, SandboxSetting, Settings};
+
+/// Variables that name files or folders outside the project which Kimi reads to reach the network.
+const CERTIFICATES: [&str; 4] =
+    ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"];
+
+/// How a run is held, and what the caller must know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// What the kernel enforces.
+    pub sandbox: Sandbox,
+    /// What the helper is told.
+    pub under: Under,
+    /// A configuration for ripgrep that leaves out what is closed: ripgrep calls a whole search failed
+    /// that met a file which it may not open.
+    pub ripgrep_config: String,
+    /// What is closed without being secret, or not closed at all.
+    pub warnings: Vec<String>,
+}
+
+/// Whether there is a sandbox, by the setting and the kernel.
+///
+/// # Errors
+/// [`Kind::Sandbox`] when it is required and there is none.
+pub fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox, Option<String>)> {
+    let missing = if cfg!(target_os = "linux") {
+        "this kernel has no Landlock, or it is switched off"
+    } else {
+        "there is none for this system"
+    };
+    match setting {
+        SandboxSetting::Off => Ok((Sandbox::None, Some(unheld("it is switched off")))),
+        SandboxSetting::Required if !kernel.is_enough() => {
+            let why = if kernel.files {
+                "this kernel's Landlock cannot keep files from being emptied"
+            } else {
+                missing
+            };
+            Err(Error::new(
+                Kind::Sandbox,
+                format!("the sandbox is required, and {why}"),
+                "Use Linux 6.2 or later with Landlock enabled (`lsm=` of the kernel's command line names it), or set \
+                 `sandbox: auto` to go without where there is none.",
+            ))
+        }
+        SandboxSetting::Auto if !kernel.files => Ok((Sandbox::None, Some(unheld(missing)))),
+        SandboxSetting::Auto if !kernel.is_enough() => Ok((
+            Sandbox::Landlock,
+            Some(
+                "this kernel's Landlock is an early one: it cannot keep files from being emptied"
+                    .to_owned(),
+            ),
+        )),
+        SandboxSetting::Auto | SandboxSetting::Required => Ok((Sandbox::Landlock, None)),
+    }
+}
+
+fn unheld(why: &str) -> String {
+    format!(
+        "no sandbox held Kimi ({why}): only its tool list, its private home and its environment did, and secret files \
+         of the project were open to it as far as it heeds the names itself"
+    )
+}
+
+/// What a consultation may open.
+///
+/// # Errors
+/// [`Kind::Sandbox`] as [`decide`]; [`Kind::Spawn`] when the rules cannot be written.
+pub fn of_consultation(
+    loaded: &Loaded,
+    program: &Program,
+    home: &Home,
+    run_dir: &Path,
+    project: &Path,
+) -> Result<Confinement> {
+    let places = Places {
+        project: Some(project),
+        program: &program.path,
+        write: vec![home.path.clone()],
+        logins: home::logins(&loaded.environment, program.dialect),
+        run_dir,
+    };
+    confine(loaded, &places)
+}
+
+/// What a program may open that is only asked what it is.
+///
+/// # Errors
+/// As [`of_consultation`].
+pub fn of_identification(loaded: &Loaded, program: &Path, run_dir: &Path) -> Result<Confinement> {
+    let homes = Dialect::ALL.map(|dialect| home::path(loaded.state_dir(), dialect));
+    for home in &homes {
+        folders::make_private(home)?;
+    }
+    let write = homes.into();
+    confine(loaded, &Places { project: None, program, write, logins: Vec::new(), run_dir })
+}
+
+struct Places<'a> {
+    project: Option<&'a Path>,
+    program: &'a Path,
+    write: Vec<PathBuf>,
+    logins: Vec<PathBuf>,
+    run_dir: &'a Path,
+}
+
+fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
+    let Settings { sandbox, keeper, .. } = &loaded.settings;
+    let (sandbox, warning) = decide(*sandbox, kernel())?;
+    let mut warnings: Vec<String> = warning.into_iter().collect();
+    let rules = rules(loaded, places);
+    let ripgrep_config = ripgrep_config(&rules, places.project);
+    let under = match (sandbox, keeper) {
+        (Sandbox::None, false) => Under::Nothing,
+        (Sandbox::None, true) => Under::Keeper,
+        (Sandbox::Landlock, _) => {
+            warnings.extend(shut(&rules, places.project));
+            let file = places.run_dir.join("rules");
+            folders::write_private(&file, &rules.to_bytes())?;
+            Under::Sandbox { rules: Box::new(rules), file }
+        }
+    };
+    Ok(Confinement { sandbox, under, ripgrep_config, warnings })
+}
+
+fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
+    let environment = &loaded.environment;
+    let mut run = installation::needed_by(places.program, environment);
+    let ripgrep = which::which_in("rg", environment.var("PATH"), &environment.current_dir);
+    run.extend(ripgrep.into_iter().flat_map(|rg| installation::needed_by(&rg, environment)));
+    run.extend_from_slice(&loaded.settings.readable);
+    // Kimi's own ripgrep, in the private home or where that leads.
+    run.extend(places.write.iter().map(|home| home.join("bin")).filter(|bin| bin.is_dir()));
+    // The hook that refuses secret files.
+    run.extend(environment.program.iter().cloned());
+    let mut read = vec![places.run_dir.to_owned()];
+    read.extend(CERTIFICATES.iter().filter_map(|name| environment.var(name)).map(PathBuf::from));
+    let mut write = places.write.clone();
+    write.push(folders::temporary(places.run_dir));
+    write.extend(places.logins.iter().cloned());
+    let mut closed = vec![loaded.state_dir().to_owned()];
+    closed.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
+    Rules::of(&Wanted {
+        home: &environment.home,
+        project: places.project,
+        run: &run,
+        read: &read,
+        write: &write,
+        closed: &closed,
+        secret: SecretFiles::built_in(),
+    })
+}
+
+/// What the caller must know about folders that stayed closed.
+fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
+    let project = project?;
+    let relative = |path: &PathBuf| {
+        let path = path.strip_prefix(project).unwrap_or(path).display().to_string();
+        if path.is_empty() { ".".to_owned() } else { super::text::clean(&path).into_owned() }
+    };
+    let named: Vec<String> = rules.shut.iter().take(5).map(relative).collect();
+    let more = match rules.shut.len().saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "folders stayed closed to Kimi, since too many secret files lie in them or they could not be looked through: \
+             {}{more}",
+            named.join(", ")
+        )
+    })
+}
+
+fn ripgrep_config(rules: &Rules, project: Option<&Path>) -> String {
+    let Some(project) = project else { return String::new() };
+    let project = project.canonicalize().unwrap_or_else(|_| project.to_owned());
+    let mut globs = std::collections::BTreeSet::new();
+    for path in rules.secret.iter().chain(&rules.shut) {
+        let Ok(relative) = path.strip_prefix(&project) else { continue };
+        // Globs count from the folder that is searched, which may be any on the way down.
+        let mut rest = relative;
+        while let Some(text) = rest.to_str().filter(|text| !text.is_empty() && !text.contains('\n'))
+        {
+            globs.insert(format!("--glob=!/{}", escaped(text)));
+            let mut components = rest.components();
+            components.next();
+            rest = components.as_path();
+        }
+    }
+    globs.into_iter().map(|glob| glob + "\n").collect()
+}
+
+fn escaped(path: &str) -> String {
+    let mut escaped = String::new();
+    for c in path.chars() {
+        if "*?[]{}!\\".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}

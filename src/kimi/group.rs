@@ -1,0 +1,105 @@
+//! The child process and everybody that it starts: begun, asked to end, and ended for certain.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::{Child, Command};
+
+use super::failure;
+use super::invocation::{Invocation, Under};
+use crate::error::{Error, Kind, Result};
+use crate::sandbox::keeper;
+
+/// How long the end of a keeper is waited for that has been told to kill.
+const UNENDING: Duration = Duration::from_secs(5);
+
+/// The child, and what is known of those that it starts.
+pub(super) struct Group {
+    pub(super) child: Child,
+    id: Option<Pid>,
+    /// Whether the child is the keeper, which sees to all others.
+    pub(super) kept: bool,
+    ended: bool,
+}
+
+/// Starts it, under whom the invocation says.
+///
+/// # Errors
+/// [`Kind::Spawn`] with the program.
+pub(super) fn spawn(invocation: &Invocation, grace: Duration) -> Result<Group> {
+    let Invocation { program, args, env, work_dir, stdin: _, under } = invocation;
+    let rules = match under {
+        Under::Nothing => None,
+        Under::Keeper => Some(None),
+        Under::Sandbox { rules: _, file } => Some(Some(file.as_path())),
+    };
+    let kept = rules.and_then(|rules| keeper::command(program, args, rules, grace));
+    let is_kept = kept.is_some();
+    let mut command = Command::from(kept.unwrap_or_else(|| {
+        let mut command = std::process::Command::new(program);
+        command.args(args);
+        command
+    }));
+    let child = command
+        .env_clear()
+        .envs(env)
+        .current_dir(work_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        // A keeper that is killed keeps nobody.
+        .kill_on_drop(!is_kept)
+        .spawn()
+        .map_err(|error| {
+            let message = format!("could not start {}: {error}", program.display());
+            Error::new(Kind::Spawn, message, failure::hint(Kind::Spawn))
+        })?;
+    let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    tracing::debug!(program = %program.display(), pid = child.id(), kept = is_kept, "started");
+    Ok(Group { child, id, kept: is_kept, ended: false })
+}
+
+impl Group {
+    /// Asks everybody to end; the keeper kills who has not when the grace period is over.
+    pub(super) fn ask(&self) {
+        self.signal(Signal::TERM, Signal::TERM);
+    }
+
+    /// Ends everybody now.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::QUIT, Signal::KILL);
+    }
+
+    fn signal(&self, to_keeper: Signal, to_group: Signal) {
+        // An error means that nobody is left, which is what is wanted.
+        let _ = match self.id {
+            Some(id) if self.kept => kill_process(id, to_keeper),
+            Some(id) => kill_process_group(id, to_group),
+            None => Ok(()),
+        };
+    }
+
+    /// The program has ended, or has had its time: so does everybody else.
+    pub(super) async fn end(&mut self) {
+        if !self.kept {
+            self.kill();
+        }
+        if tokio::time::timeout(UNENDING, self.child.wait()).await.is_err() {
+            // A keeper that does not end although nobody is left to keep.
+            let _ = self.child.start_kill();
+            let _ = self.child.wait().await;
+        }
+        self.ended = true;
+    }
+}
+
+impl Drop for Group {
+    /// For a future that is dropped half-way: the group goes with it.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Who descends from this process, by the table of processes.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use nix::unistd::Pid;
+
+/// Every process that descends from this one, whatever group or session it moved to. One whose parent
+/// has died is found as well, as long as this process adopts orphans.
+pub(super) fn descendants() -> Vec<Pid> {
+    let parents = parents();
+    let me = std::process::id().cast_signed();
+    let descends = |pid: &i32| {
+        let mut at = *pid;
+        // A chain of parents has no circle, but the table changes while it is read.
+        for _ in 0..=parents.len() {
+            match parents.get(&at) {
+                Some(&parent) if parent == me => return true,
+                Some(&parent) => at = parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    parents.keys().filter(|pid| descends(pid)).map(|&pid| Pid::from_raw(pid)).collect()
+}
+
+fn parents() -> BTreeMap<i32, i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| Some((pid, parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)?)))
+        .collect()
+}
+
+/// The parent that a line of `/proc/PID/stat` names: the second word behind the program's name, which
+/// stands in brackets and may hold anything.
+fn parent_in(stat: &[u8]) -> Option<i32> {
+    let behind = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[behind + 1..]).ok()?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_is_read_whatever_the_program_is_called() {
+        let check = |stat: &str, parent| assert_eq!(parent_in(stat.as_bytes()), parent, "{stat}");
+        check("12 (sh) S 7 12 12 0", Some(7));
+        check("12 (a) S 1 (b)) R 42 12 12 0", Some(42));
+        check("12 (a\n) Z 9 0", Some(9));
+        check("", None);
+        check("12 (sh)", None);
+    }
+
+    #[test]
+    fn a_child_is_found() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        assert!(descendants().contains(&pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!descendants().contains(&pid));
+    }
+}

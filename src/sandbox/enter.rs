@@ -1,0 +1,87 @@
+//! The one place that talks to Landlock.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _,
+    RulesetError, RulesetStatus, Scope, make_bitflags,
+};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::Kernel;
+use super::rules::Access;
+
+/// The newest rights that this file knows; an older kernel gets as many of them as it understands.
+const NEWEST: ABI = ABI::V9;
+
+/// What this kernel's Landlock can do: each right is asked for as a requirement.
+pub(super) fn kernel() -> Kernel {
+    let files = |abi: ABI| {
+        let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        ruleset.handle_access(AccessFs::from_all(abi)).and_then(Ruleset::create).is_ok()
+    };
+    let scopes = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::from_all(ABI::V6))
+        .and_then(Ruleset::create)
+        .is_ok();
+    Kernel {
+        files: files(ABI::V2),
+        truncation: files(ABI::V3),
+        devices: files(ABI::V5),
+        scopes,
+        sockets: files(ABI::V9),
+    }
+}
+
+/// The rules as the kernel takes them. A path that does not exist any more opens nothing.
+pub(super) fn ruleset(rules: &[(Access, PathBuf)]) -> Result<RulesetCreated, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?;
+    for (access, path) in rules {
+        // Every path was made free of links; one that is a link now was put there since.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::open(path, flags, Mode::empty()) else { continue };
+        let kind = rustix::fs::fstat(&opened).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let rights = match kind {
+            Ok(FileType::Directory) => rights(*access),
+            Ok(FileType::Symlink) | Err(_) => continue,
+            Ok(_) => rights(*access) & AccessFs::from_file(NEWEST),
+        };
+        if !rights.is_empty() {
+            ruleset = ruleset.add_rule(PathBeneath::new(opened.as_fd(), rights))?;
+        }
+    }
+    Ok(ruleset)
+}
+
+fn rights(access: Access) -> BitFlags<AccessFs> {
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    match access {
+        Access::List => AccessFs::ReadDir.into(),
+        Access::Read => read,
+        Access::Run => read | AccessFs::Execute,
+        Access::Write => {
+            let devices = make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
+            read | (AccessFs::from_write(NEWEST) & !devices)
+        }
+        Access::Device => make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate}),
+        Access::Socket => AccessFs::ResolveUnix.into(),
+    }
+}
+
+/// Enters them, for this thread and all that it starts.
+pub(super) fn enter(ruleset: RulesetCreated) -> io::Result<()> {
+    let entered = ruleset.restrict_self().map_err(io::Error::other)?;
+    let RestrictionStatus { ruleset, no_new_privs, .. } = entered;
+    if no_new_privs && ruleset != RulesetStatus::NotEnforced {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSYS.raw_os_error()))
+    }
+}

@@ -1,0 +1,291 @@
+//! `kimi-bridge confine`: the small process between the bridge and Kimi.
+//!
+//! It enters the sandbox on behalf of the program, and it sees to it that nobody outlives the call:
+//! it adopts orphans, so every descendant stays findable whatever group or session it moved to; it
+//! notices when the bridge dies, also by SIGKILL; and when the program ends, or is to end, every
+//! descendant ends: TERM, a grace period, KILL. It has one thread.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The hidden command of the binary.
+pub const COMMAND: &str = "confine";
+/// What the helper exits with when it could not do its work; its last words on standard error then
+/// begin with [`SANDBOX_FAILED`] or [`START_FAILED`].
+pub const FAILED: u8 = 125;
+/// The sandbox could not be entered.
+pub const SANDBOX_FAILED: &str = "kimi-bridge confine: the sandbox could not be entered: ";
+/// The program could not be started.
+pub const START_FAILED: &str = "kimi-bridge confine: could not start ";
+
+/// The command that runs a program under a keeper, on a system that has one. `rules` is a file with
+/// [`super::Rules::to_bytes`]; without it nothing is restricted.
+#[must_use]
+pub fn command(
+    program: &Path,
+    args: &[OsString],
+    rules: Option<&Path>,
+    grace: Duration,
+) -> Option<Command> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    // The running program itself, also when its file has been replaced in the meantime.
+    let mut command = Command::new("/proc/self/exe");
+    let parent = std::process::id().to_string();
+    command.arg(COMMAND).args([parent, grace.as_millis().to_string()]);
+    command.arg(rules.map_or(OsStr::new("-"), Path::as_os_str)).arg(program).args(args);
+    Some(command)
+}
+
+/// Runs as the keeper, and returns the exit code. `args` are what [`command`] gave.
+#[must_use]
+pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
+    #[cfg(target_os = "linux")]
+    return linux::main(args);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = args;
+        FAILED
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::ffi::OsString;
+    use std::fmt::Display;
+    use std::io::{self, Write as _};
+    use std::os::fd::AsFd as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use landlock::RulesetCreated;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::prctl;
+    use nix::sys::signal::{SigSet, Signal, kill, raise};
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::{Pid, getpid, getppid};
+
+    use super::super::descendants::descendants;
+    use super::super::{enter, rules};
+    use super::{FAILED, SANDBOX_FAILED, START_FAILED};
+
+    /// How long those may take that the program left behind when it ended by itself.
+    const LEFT_BEHIND: Duration = Duration::from_millis(250);
+    /// Between two rounds of KILL: somebody may have been born in between.
+    const AGAIN: Duration = Duration::from_millis(5);
+
+    struct Order {
+        parent: Pid,
+        grace: Duration,
+        rules: Option<PathBuf>,
+        program: PathBuf,
+        args: Vec<OsString>,
+    }
+
+    fn order(mut args: impl Iterator<Item = OsString>) -> Option<Order> {
+        let mut number = || args.next()?.to_str()?.parse::<u64>().ok();
+        let (parent, grace) = (number()?, number()?);
+        let rules = args.next()?;
+        Some(Order {
+            parent: Pid::from_raw(i32::try_from(parent).ok()?),
+            grace: Duration::from_millis(grace),
+            rules: (rules != "-").then(|| rules.into()),
+            program: args.next()?.into(),
+            args: args.collect(),
+        })
+    }
+
+    pub(super) fn main(args: impl Iterator<Item = OsString>) -> u8 {
+        let Some(order) = order(args) else {
+            return failed("kimi-bridge confine: ", &"only kimi-bridge itself starts this");
+        };
+        match Keeper::start(&order) {
+            Ok(keeper) => keeper.keep(),
+            Err((what, error)) => failed(what, &error),
+        }
+    }
+
+    fn failed(what: &str, why: &dyn Display) -> u8 {
+        let _ = writeln!(io::stderr(), "{what}{why}");
+        FAILED
+    }
+
+    type Failure = (&'static str, Box<dyn Display>);
+
+    fn cannot<E: Display + 'static>(what: &'static str) -> impl Fn(E) -> Failure {
+        move |error| (what, Box::new(error))
+    }
+
+    /// The keeper at work.
+    struct Keeper {
+        program: Pid,
+        grace: Duration,
+        signals: SignalFd,
+        /// How the program ended, when it has.
+        ended: Option<WaitStatus>,
+        /// When patience ends, once everybody has been asked to.
+        kill_at: Option<Instant>,
+    }
+
+    impl Keeper {
+        fn start(order: &Order) -> Result<Keeper, Failure> {
+            // A bridge that is killed outright takes its keeper along.
+            prctl::set_pdeathsig(Signal::SIGTERM).map_err(cannot(START_FAILED))?;
+            if getppid() != order.parent {
+                return Err((START_FAILED, Box::new("the bridge has ended")));
+            }
+            prctl::set_child_subreaper(true).map_err(cannot(START_FAILED))?;
+            let watched = SigSet::from_iter([
+                Signal::SIGCHLD,
+                Signal::SIGTERM,
+                Signal::SIGINT,
+                Signal::SIGHUP,
+                Signal::SIGQUIT,
+            ]);
+            watched.thread_block().map_err(cannot(START_FAILED))?;
+            let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+            let signals = SignalFd::with_flags(&watched, flags).map_err(cannot(START_FAILED))?;
+            let ruleset = match &order.rules {
+                None => None,
+                Some(file) => {
+                    let bytes = std::fs::read(file).map_err(cannot(SANDBOX_FAILED))?;
+                    let rules = rules::from_bytes(&bytes).map_err(cannot(SANDBOX_FAILED))?;
+                    Some(enter::ruleset(&rules).map_err(cannot(SANDBOX_FAILED))?)
+                }
+            };
+            let mut command = Command::new(&order.program);
+            command.args(&order.args).process_group(0);
+            before_exec(&mut command, ruleset);
+            let child = command.spawn().map_err(|error| -> Failure {
+                (START_FAILED, Box::new(format!("{}: {error}", order.program.display())))
+            })?;
+            // The program alone holds the pipes now: when it closes them, the bridge sees it.
+            release_pipes().map_err(cannot(START_FAILED))?;
+            let program = Pid::from_raw(child.id().cast_signed());
+            Ok(Keeper { program, grace: order.grace, signals, ended: None, kill_at: None })
+        }
+
+        /// Waits until nobody is left, and ends as the program did.
+        fn keep(mut self) -> u8 {
+            while self.reap() {
+                if self.ended.is_some() {
+                    self.ask(LEFT_BEHIND.min(self.grace));
+                }
+                if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+                    self.signal(Signal::SIGKILL);
+                }
+                self.wait();
+                while let Ok(Some(signal)) = self.signals.read_signal() {
+                    match Signal::try_from(signal.ssi_signo.cast_signed()) {
+                        Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) => {
+                            self.ask(self.grace);
+                        }
+                        Ok(Signal::SIGQUIT) => self.ask(Duration::ZERO),
+                        _ => {}
+                    }
+                }
+            }
+            match self.ended {
+                Some(WaitStatus::Exited(_, code)) => u8::try_from(code & 0xff).unwrap_or(FAILED),
+                Some(WaitStatus::Signaled(_, signal, _)) => end_by(signal),
+                _ => FAILED,
+            }
+        }
+
+        /// Takes note of who has ended; tells whether anybody is left.
+        fn reap(&mut self) -> bool {
+            loop {
+                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(WaitStatus::StillAlive) => return true,
+                    Ok(status) if status.pid() == Some(self.program) => self.ended = Some(status),
+                    Ok(_) | Err(nix::Error::EINTR) => {}
+                    Err(_) => return false,
+                }
+            }
+        }
+
+        /// Asks everybody to end, once, and says until when. A later, shorter patience counts.
+        fn ask(&mut self, patience: Duration) {
+            let until = Instant::now() + patience;
+            match self.kill_at {
+                None => {
+                    self.signal(Signal::SIGTERM);
+                    self.kill_at = Some(until);
+                }
+                Some(at) => self.kill_at = Some(at.min(until)),
+            }
+        }
+
+        fn signal(&self, signal: Signal) {
+            // An error means that it has ended, which is what is wanted.
+            for pid in descendants() {
+                let _ = kill(pid, signal);
+            }
+            if self.ended.is_none() {
+                // Also where /proc is not to be seen.
+                let _ = kill(Pid::from_raw(-self.program.as_raw()), signal);
+            }
+        }
+
+        /// Sleeps until a signal comes or patience ends.
+        fn wait(&self) {
+            let timeout = match self.kill_at {
+                None => PollTimeout::NONE,
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now()).max(AGAIN);
+                    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            let _ = poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], timeout);
+        }
+    }
+
+    /// What happens in the child between fork and exec.
+    #[expect(unsafe_code, reason = "nothing else runs code between fork and exec")]
+    fn before_exec(command: &mut Command, ruleset: Option<RulesetCreated>) {
+        let keeper = getpid();
+        let mut ruleset = ruleset;
+        let prepare = move || {
+            SigSet::all().thread_unblock()?;
+            // Whoever ends the keeper by force ends the program with it.
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if getppid() != keeper {
+                return Err(io::Error::from_raw_os_error(nix::errno::Errno::ESRCH as i32));
+            }
+            ruleset.take().map_or(Ok(()), enter::enter)
+        };
+        // SAFETY: the rule for this closure is that between fork and exec only functions may be called
+        // that are safe in a signal handler, since a thread that did not survive the fork may have held
+        // a lock, that of the allocator for one. This process has no other thread and never had one:
+        // `main` comes here first. Besides, the closure makes system calls and nothing more.
+        unsafe {
+            command.pre_exec(prepare);
+        }
+    }
+
+    fn release_pipes() -> io::Result<()> {
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        Ok(())
+    }
+
+    /// Ends this process by the same signal, so that the bridge sees what it would have seen.
+    fn end_by(signal: Signal) -> u8 {
+        // The keeper writes no core file into the project in the program's stead.
+        let _ = prctl::set_dumpable(false);
+        let _ = SigSet::all().thread_unblock();
+        // Twice: the first SIGSEGV or SIGBUS only takes Rust's own handler away.
+        let _ = raise(signal);
+        let _ = raise(signal);
+        // A signal that does not end a process by default.
+        128_u8.wrapping_add(signal as u8)
+    }
+}

@@ -1,0 +1,78 @@
+//! Read-only, enforced by the kernel: what a program in Kimi's place may open, and the helper process
+//! that holds it to that. This room knows paths and processes; it does not know what Kimi is.
+//!
+//! The bridge works out the [`Rules`] (it may read everything, so it can look for secret files), and
+//! a helper, `kimi-bridge confine`, enters them just before it becomes the parent of the program. The
+//! server itself is never restricted.
+//!
+//! What the rules cannot do: Landlock decides about files, signals and abstract sockets. It does not
+//! close the network, which Kimi needs, nor (before Linux 7.1) sockets that have a path.
+
+#[cfg(target_os = "linux")]
+mod descendants;
+#[cfg(target_os = "linux")]
+mod enter;
+pub mod keeper;
+pub mod rules;
+pub mod secret_files;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::rules::{Rules, Wanted};
+pub use self::secret_files::SecretFiles;
+
+/// What the kernel enforced while Kimi ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// Landlock: no writes outside the private folders, no reads in the home outside the project
+    Landlock,
+    /// Nothing: the tool list, the private home and the environment held alone
+    None,
+}
+
+/// What this kernel's Landlock can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each came with a version of its own")]
+pub struct Kernel {
+    /// Opening, creating, renaming and removing files (Linux 5.13 and 5.19)
+    pub files: bool,
+    /// Emptying files (6.2)
+    pub truncation: bool,
+    /// Commands to devices (6.10)
+    pub devices: bool,
+    /// Signals to other processes, and abstract sockets (6.12)
+    pub scopes: bool,
+    /// Sockets that have a path (7.1)
+    pub sockets: bool,
+}
+
+impl Kernel {
+    /// Whether a program can be kept from every change to a file.
+    #[must_use]
+    pub fn is_enough(self) -> bool {
+        self.files && self.truncation
+    }
+
+    /// What is missing, in words; nothing of it matters to a kernel that has no Landlock at all.
+    #[must_use]
+    pub fn gaps(self) -> Vec<&'static str> {
+        let gaps = [
+            (self.truncation, "emptying files"),
+            (self.devices, "commands to devices"),
+            (self.scopes, "signals and abstract sockets"),
+            (self.sockets, "sockets that have a path"),
+        ];
+        gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, what)| what).collect()
+    }
+}
+
+/// Asks the kernel.
+#[must_use]
+pub fn kernel() -> Kernel {
+    #[cfg(target_os = "linux")]
+    return enter::kernel();
+    #[cfg(not(target_os = "linux"))]
+    Kernel::default()
+}

@@ -1,0 +1,237 @@
+//! What may be opened, as plain data: nothing here restricts anything.
+//!
+//! Landlock only adds rights. What must stay closed inside something that is open is therefore left
+//! out on the way down: the folder that holds it is opened entry by entry, and everything beside it
+//! whole. The price is that a file which appears in such a folder later stays closed as well.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::secret_files::{Found, Reach, SecretFiles};
+
+/// The most entries that are opened one by one. A folder beyond that stays closed as a whole.
+const ENTRIES: usize = 32_768;
+
+/// A right, which covers everything below a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Listing folders.
+    List,
+    /// That, and reading files.
+    Read,
+    /// That, and executing files.
+    Run,
+    /// Reading, and every change, but not executing.
+    Write,
+    /// Reading and writing one device.
+    Device,
+    /// Talking to a socket, where the kernel minds.
+    Socket,
+}
+
+impl Access {
+    const ALL: [Access; 6] =
+        [Access::List, Access::Read, Access::Run, Access::Write, Access::Device, Access::Socket];
+
+    fn letter(self) -> u8 {
+        match self {
+            Access::List => b'l',
+            Access::Read => b'r',
+            Access::Run => b'x',
+            Access::Write => b'w',
+            Access::Device => b'd',
+            Access::Socket => b's',
+        }
+    }
+}
+
+/// What one run needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The user's home, which is closed except for what is named here.
+    pub home: &'a Path,
+    /// The project, if the run is about one.
+    pub project: Option<&'a Path>,
+    /// What may be read and executed in the home: the program, its runtime, and what a setting adds.
+    pub run: &'a [PathBuf],
+    /// What may be read in the home.
+    pub read: &'a [PathBuf],
+    /// Where it may write.
+    pub write: &'a [PathBuf],
+    /// What stays closed wherever it lies, unless it is named above: the bridge's own state, Kimi's
+    /// login.
+    pub closed: &'a [PathBuf],
+    /// Which files of the project are secret.
+    pub secret: &'a SecretFiles,
+}
+
+/// What may be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Each right and the file or folder that it holds for.
+    pub list: Vec<(Access, PathBuf)>,
+    /// The secret files and folders of the project, which stay closed.
+    pub secret: Vec<PathBuf>,
+    /// Folders of the project that stay closed as a whole: too many secret files, or never looked
+    /// through.
+    pub shut: Vec<PathBuf>,
+    /// Folders of the project that were opened entry by entry.
+    pub opened_by_entry: Vec<PathBuf>,
+}
+
+impl Rules {
+    /// Works them out. Looks through the project for secret files, which takes a while in a large
+    /// one.
+    #[must_use]
+    pub fn of(wanted: &Wanted<'_>) -> Rules {
+        let mut rules = Rules::default();
+        let project = wanted.project.map(canonical);
+        let home = canonical(wanted.home);
+        let mut closed: BTreeSet<PathBuf> =
+            wanted.closed.iter().map(|path| canonical(path)).collect();
+        if let Some(project) = &project {
+            let Found { secret, unseen } = wanted.secret.search(project, Reach::default());
+            closed.extend(secret.iter().cloned());
+            closed.extend(unseen.iter().cloned());
+            rules.secret = secret;
+            rules.shut = unseen;
+        }
+        // Below the home only what is named is open. A home that is `/` hides nothing.
+        let hides = home.parent().is_some();
+        let mut without_home = closed.clone();
+        if hides {
+            without_home.insert(home.clone());
+        }
+        let around = Opened::around(Path::new("/"), Access::Run, &without_home);
+        rules.list = around.list;
+        if let Some(project) = project {
+            let inside = if hides && project.starts_with(&home) {
+                let inside = Opened::around(&project, Access::Read, &closed);
+                rules.list.extend(inside.list);
+                (inside.shut, inside.by_entry)
+            } else {
+                (around.shut, around.by_entry)
+            };
+            let of_project = |paths: Vec<PathBuf>| {
+                paths.into_iter().filter(|path| path.starts_with(&project)).collect::<Vec<_>>()
+            };
+            rules.shut.extend(of_project(inside.0));
+            rules.opened_by_entry = of_project(inside.1);
+            // Names are no secret: listing works as before.
+            rules.list.push((Access::List, project));
+        }
+        let named =
+            [(Access::Run, wanted.run), (Access::Read, wanted.read), (Access::Write, wanted.write)];
+        for (access, paths) in named {
+            let paths = paths.iter().map(|path| canonical(path));
+            // A setting or a strange installation must not open the whole home by accident.
+            rules.list.extend(
+                paths.filter(|path| !hides || !home.starts_with(path)).map(|path| (access, path)),
+            );
+        }
+        rules.list.push((Access::Device, "/dev/null".into()));
+        // Looking up host names may go through them.
+        for socket in ["/run/nscd", "/run/systemd/resolve"] {
+            rules.list.push((Access::Socket, socket.into()));
+        }
+        rules.list.sort();
+        rules.list.dedup();
+        rules
+    }
+
+    /// Whether reading a path is allowed, as far as the rules themselves tell.
+    #[must_use]
+    pub fn allow_reading(&self, path: &Path) -> bool {
+        let path = canonical(path);
+        self.list.iter().any(|(access, open)| match access {
+            Access::Read | Access::Run | Access::Write => path.starts_with(open),
+            Access::List | Access::Device | Access::Socket => false,
+        })
+    }
+
+    /// The rules as bytes for the helper: a letter, the path, a NUL, for each. Paths need not be UTF-8.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (access, path) in &self.list {
+            bytes.push(access.letter());
+            bytes.extend_from_slice(path.as_os_str().as_bytes());
+            bytes.push(0);
+        }
+        bytes
+    }
+}
+
+/// Reads what [`Rules::to_bytes`] wrote.
+///
+/// # Errors
+/// When it is something else.
+pub fn from_bytes(bytes: &[u8]) -> io::Result<Vec<(Access, PathBuf)>> {
+    let foreign = || io::Error::new(io::ErrorKind::InvalidData, "no rules stand in it");
+    let Some((&0, records)) = bytes.split_last() else { return Err(foreign()) };
+    let read = records.split(|&byte| byte == 0).map(|record| {
+        let (&letter, path) = record.split_first()?;
+        let access = Access::ALL.into_iter().find(|access| access.letter() == letter)?;
+        Some((access, PathBuf::from(OsStr::from_bytes(path))))
+    });
+    read.collect::<Option<_>>().ok_or_else(foreign)
+}
+
+/// The path without links, as far as it exists.
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// A folder that is being opened around what stays closed.
+#[derive(Default)]
+struct Opened {
+    list: Vec<(Access, PathBuf)>,
+    shut: Vec<PathBuf>,
+    by_entry: Vec<PathBuf>,
+}
+
+impl Opened {
+    fn around(root: &Path, access: Access, closed: &BTreeSet<PathBuf>) -> Opened {
+        let mut opened = Opened::default();
+        let mut budget = ENTRIES;
+        let mut paths = VecDeque::from([root.to_owned()]);
+        while let Some(path) = paths.pop_front() {
+            if closed.contains(&path) {
+                continue;
+            }
+            if !holds_any(&path, closed) {
+                opened.list.push((access, path));
+                continue;
+            }
+            let entries: Vec<PathBuf> = fs::read_dir(&path)
+                .into_iter()
+                .flatten()
+                .flatten()
+                // A link opens nothing by itself: the kernel asks about what it leads to.
+                .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
+                .map(|entry| entry.path())
+                .collect();
+            let Some(rest) = budget.checked_sub(entries.len()) else {
+                opened.shut.push(path);
+                continue;
+            };
+            budget = rest;
+            paths.extend(entries);
+            opened.by_entry.push(path);
+        }
+        opened
+    }
+}
+
+/// Whether something that stays closed lies below a folder.
+fn holds_any(folder: &Path, closed: &BTreeSet<PathBuf>) -> bool {
+    // Paths compare by their components, so what lies below a folder follows it at once.
+    closed
+        .range(folder.to_owned()..)
+        .find(|path| *path != folder)
+        .is_some_and(|next| next.starts_with(folder))
+}

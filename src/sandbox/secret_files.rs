@@ -1,0 +1,202 @@
+//! Which files of a project hold secrets, by their names and sometimes by what they hold.
+//!
+//! The list is data; this file only looks. Nothing that it reads leaves it but a yes or a no.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use regex::bytes::Regex;
+use serde::Deserialize;
+
+const BUILT_IN: &str = include_str!("../../config/secret_files.yaml");
+
+/// How much of a file is looked at, bytes.
+const LOOKED_AT: u64 = 16 * 1024;
+/// Folders without a secret in their thousands of files: what git keeps its objects in.
+const SKIPPED: [&str; 2] = [".git/objects", ".git/lfs/objects"];
+
+/// The names of secret files, and the texts that make others secret.
+#[derive(Debug, Clone)]
+pub struct SecretFiles {
+    names: Gitignore,
+    holding: Vec<(Gitignore, Regex)>,
+}
+
+/// Files that are secret when they hold a text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holding {
+    /// Which files are looked into, as the lines of a `.gitignore`.
+    pub files: Vec<String>,
+    /// A regular expression.
+    pub text: String,
+}
+
+/// How far a search may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Files and folders that are looked at.
+    pub entries: usize,
+    /// How long it may take.
+    pub time: Duration,
+}
+
+impl Default for Reach {
+    fn default() -> Reach {
+        Reach { entries: 2_000_000, time: Duration::from_secs(10) }
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The secret files and folders, absolute.
+    pub secret: Vec<PathBuf>,
+    /// Folders that were not looked through, absolute: the search had to end, or they cannot be read.
+    pub unseen: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lists {
+    files: Vec<String>,
+    holding: Vec<Holding>,
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+static LISTS: LazyLock<SecretFiles> = LazyLock::new(|| {
+    let lists: Lists =
+        serde_yaml::from_str(BUILT_IN).expect("config/secret_files.yaml is readable");
+    let names = lists.files.iter().map(String::as_str);
+    SecretFiles::new(names, &lists.holding).expect("config/secret_files.yaml can be used")
+});
+
+impl SecretFiles {
+    /// The lists of `config/secret_files.yaml`, compiled at the first use.
+    #[must_use]
+    pub fn built_in() -> &'static SecretFiles {
+        &LISTS
+    }
+
+    /// Compiles the lists.
+    ///
+    /// # Errors
+    /// Every line that cannot be used, with the reason.
+    pub fn new<'a>(
+        names: impl IntoIterator<Item = &'a str>,
+        holding: &[Holding],
+    ) -> Result<SecretFiles, Vec<String>> {
+        let mut problems = Vec::new();
+        let names = globs(names, &mut problems);
+        let mut compiled = Vec::new();
+        for Holding { files, text } in holding {
+            let globs = globs(files.iter().map(String::as_str), &mut problems);
+            match Regex::new(text) {
+                Ok(text) => compiled.push((globs, text)),
+                Err(error) => problems.push(format!("`{text}`: {error}")),
+            }
+        }
+        if problems.is_empty() {
+            Ok(SecretFiles { names, holding: compiled })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Whether this file or folder is secret by its name. The path is relative to the project.
+    #[must_use]
+    pub fn is_named(&self, path: &Path, is_folder: bool) -> bool {
+        self.names.matched(path, is_folder).is_ignore()
+    }
+
+    /// Whether a file of a project is secret, by its name, that of a folder on the way, or what it holds.
+    #[must_use]
+    pub fn is_secret(&self, project: &Path, path: &Path) -> bool {
+        let path = project.join(path);
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        [path, real].iter().any(|path| {
+            let relative = path.strip_prefix(project).unwrap_or(path);
+            let on_the_way = relative
+                .ancestors()
+                .skip(1)
+                .any(|folder| !folder.as_os_str().is_empty() && self.is_named(folder, true));
+            on_the_way || self.is_named(relative, path.is_dir()) || self.holds(relative, path)
+        })
+    }
+
+    /// Whether it is secret for what it holds; a file that cannot be read is not, for nobody can.
+    fn holds(&self, relative: &Path, path: &Path) -> bool {
+        let mut texts =
+            self.holding.iter().filter(|(files, _)| files.matched(relative, false).is_ignore());
+        let Some(first) = texts.next() else { return false };
+        let Ok(start) = beginning(path) else { return false };
+        std::iter::once(first).chain(texts).any(|(_, text)| text.is_match(&start))
+    }
+
+    /// The secret files and folders below a folder, which is canonical. Links are not followed, but
+    /// a secret name that leads elsewhere in the project closes what it leads to.
+    #[must_use]
+    pub fn search(&self, project: &Path, reach: Reach) -> Found {
+        let end = Instant::now() + reach.time;
+        let mut left = reach.entries;
+        let mut found = Found::default();
+        // By levels, so that what remains unseen when the search must end lies deep.
+        let mut folders = std::collections::VecDeque::from([project.to_owned()]);
+        while let Some(folder) = folders.pop_front() {
+            let entries = fs::read_dir(&folder);
+            let (Ok(entries), true) = (entries, left > 0 && Instant::now() < end) else {
+                found.unseen.push(folder);
+                continue;
+            };
+            for entry in entries.flatten() {
+                left = left.saturating_sub(1);
+                let Ok(kind) = entry.file_type() else { continue };
+                let path = entry.path();
+                let relative = path.strip_prefix(project).unwrap_or(&path);
+                if self.is_named(relative, kind.is_dir()) {
+                    let target = if kind.is_symlink() { path.canonicalize().ok() } else { None };
+                    // Where the link itself leads out of the project, it opens nothing.
+                    found.secret.extend(target.filter(|target| target.starts_with(project)));
+                    if !kind.is_symlink() {
+                        found.secret.push(path);
+                    }
+                } else if kind.is_dir() {
+                    if !SKIPPED.iter().any(|skipped| path.ends_with(skipped)) {
+                        folders.push_back(path);
+                    }
+                } else if kind.is_file() && self.holds(relative, &path) {
+                    found.secret.push(path);
+                }
+            }
+        }
+        found.secret.sort();
+        found.secret.dedup();
+        found
+    }
+}
+
+fn globs<'a>(lines: impl IntoIterator<Item = &'a str>, problems: &mut Vec<String>) -> Gitignore {
+    let mut builder = GitignoreBuilder::new("");
+    for line in lines {
+        if let Err(error) = builder.add_line(None, line) {
+            problems.push(format!("`{line}`: {error}"));
+        }
+    }
+    builder.build().unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        Gitignore::empty()
+    })
+}
+
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let mut start = Vec::new();
+    file.take(LOOKED_AT).read_to_end(&mut start)?;
+    Ok(start)
+}
