@@ -14,6 +14,7 @@ mod failures;
 mod faults;
 mod rooms;
 mod rounds;
+mod sandbox;
 mod serve;
 mod support;
 
@@ -28,6 +29,7 @@ fn main() {
         faults::tests(),
         rooms::tests(),
         rounds::tests(),
+        sandbox::tests(),
         serve::tests(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();

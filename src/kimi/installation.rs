@@ -1,73 +1,94 @@
-//! What a program needs to start: its own folder, its runtime, and what a wrapper script names.
+//! What a program needs to start: its own folder and its runtime.
 //!
 //! Kimi is installed in many ways: with npm or pnpm, in a virtual environment, with uv or pipx, as a
-//! native program, as a copied folder, behind a script of the user's own. All that matters here lies
-//! in the user's home, since everything outside may be read anyway.
+//! native program, as a copied folder. All that matters here lies in the user's home, since everything
+//! outside may be read anyway. What a script says is not followed, but for the interpreter in its first
+//! line: a program that only claims to be Kimi must not open a file to itself by naming it. What a
+//! wrapper needs beyond that is for the person to say, with `readable`.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use crate::settings::Environment;
 
-/// Files that are followed: a program, its interpreter, what its wrapper names, and so on.
+/// Files that are followed: a program, what it is a link to, its interpreter, and so on.
 const FOLLOWED: usize = 40;
-/// A longer script is no wrapper.
-const SCRIPT_BYTES: u64 = 64 * 1024;
+/// How much of a program is looked at, bytes.
+const FIRST_LINE: u64 = 512;
 /// What a runtime keeps beside its `bin`.
 const BESIDE_BIN: [&str; 4] = ["lib", "lib64", "libexec", "ssl"];
+/// Runtimes that a wrapper script runs by their names.
+const RUNTIMES: [&str; 4] = ["node", "bun", "deno", "python3"];
 
 /// The files and folders that a program needs, each as it is named and with all links resolved.
 #[must_use]
 pub fn needed_by(program: &Path, environment: &Environment) -> Vec<PathBuf> {
-    let mut walk =
-        Walk { environment, needed: BTreeSet::new(), seen: BTreeSet::new(), next: Vec::new() };
-    walk.next.push(program.to_owned());
-    while let Some(file) = walk.next.pop() {
+    let mut walk = Walk { needed: BTreeSet::new(), seen: BTreeSet::new(), next: Vec::new() };
+    let path = environment.var("PATH");
+    let on_path = |name: &str| which::which_in(name, path, &environment.current_dir).ok();
+    // The runtimes first, so that the program itself is taken from the end and its folder counts.
+    walk.next.extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, Part::Runtime))));
+    walk.next.push((program.to_owned(), Part::Program));
+    while let Some((file, part)) = walk.next.pop() {
         if walk.seen.len() >= FOLLOWED {
             break;
         }
         if walk.seen.insert(file.clone()) {
-            walk.follow(&file);
+            walk.follow(&file, part, &on_path);
         }
     }
     walk.needed.into_iter().collect()
 }
 
-struct Walk<'a> {
-    environment: &'a Environment,
-    needed: BTreeSet<PathBuf>,
-    seen: BTreeSet<PathBuf>,
-    next: Vec<PathBuf>,
+/// What a file is to the program that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It itself: the folder around it is its own.
+    Program,
+    /// What runs it: only a runtime's usual folders are.
+    Runtime,
 }
 
-impl Walk<'_> {
-    /// Takes in a file, what surrounds it and what it names.
-    fn follow(&mut self, file: &Path) {
+struct Walk {
+    needed: BTreeSet<PathBuf>,
+    seen: BTreeSet<PathBuf>,
+    next: Vec<(PathBuf, Part)>,
+}
+
+impl Walk {
+    /// Takes in a file and what surrounds it.
+    fn follow(&mut self, file: &Path, part: Part, on_path: &dyn Fn(&str) -> Option<PathBuf>) {
         let Ok(kind) = fs::symlink_metadata(file) else { return };
         self.virtual_environment(file);
         if kind.is_symlink() {
             if let (Ok(target), Some(folder)) = (fs::read_link(file), file.parent()) {
-                self.next.push(normal(&folder.join(target)));
+                self.next.push((normal(&folder.join(target)), part));
             }
             // The folders on the way may be links as well.
-            self.next.extend(file.canonicalize());
+            self.next.extend(file.canonicalize().map(|real| (real, part)));
             return;
         }
-        if !kind.is_file() {
-            return;
-        }
+        // Somebody else's file is not opened because a link or a first line names it.
+        let Some(start) = start_of_program(file) else { return };
         self.needed.insert(file.to_owned());
-        self.surroundings(file);
-        self.script(file);
+        self.surroundings(file, part);
+        if let Some(line) = start.strip_prefix("#!") {
+            let mut words = line.split_whitespace().filter(|word| !word.starts_with('-'));
+            let interpreter = match words.next() {
+                Some(env) if env.ends_with("/env") => {
+                    words.find(|word| !word.contains('=')).and_then(on_path)
+                }
+                named => named.map(PathBuf::from),
+            };
+            self.next.extend(interpreter.map(|interpreter| (interpreter, Part::Runtime)));
+        }
     }
 
     /// The folder that a program belongs to.
-    fn surroundings(&mut self, file: &Path) {
+    fn surroundings(&mut self, file: &Path, part: Part) {
         if let Some(modules) = outermost(file, "node_modules") {
             self.needed.insert(modules);
             return;
@@ -78,7 +99,7 @@ impl Walk<'_> {
             // A folder of programs is not one program's own.
             let beside = BESIDE_BIN.map(|name| prefix.join(name));
             self.needed.extend(beside.into_iter().filter(|path| path.is_dir()));
-        } else {
+        } else if part == Part::Program {
             self.needed.insert(folder.to_owned());
         }
     }
@@ -95,57 +116,26 @@ impl Walk<'_> {
             })
         };
         if let Some(bin) = value("home") {
-            self.next.extend([bin.join("python3"), bin.join("python")]);
+            let pythons = [bin.join("python3"), bin.join("python")];
+            self.next.extend(pythons.map(|python| (python, Part::Runtime)));
         }
-        self.next.extend(value("base-executable"));
-    }
-
-    /// What a script names: its interpreter, and paths in it.
-    fn script(&mut self, file: &Path) {
-        let Some(text) = script_text(file) else { return };
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("#!");
-        let mut words = first.split_whitespace().filter(|word| !word.starts_with('-'));
-        let path = self.environment.var("PATH");
-        let on_path = |name: &str| which::which_in(name, path, &self.environment.current_dir).ok();
-        let mut named: Vec<PathBuf> = Vec::new();
-        match words.next() {
-            Some(env) if env.ends_with("/env") => {
-                named.extend(words.find(|word| !word.contains('=')).and_then(on_path));
-            }
-            Some(interpreter) => named.push(interpreter.into()),
-            None => {}
-        }
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        // A wrapper that runs `node` by its name.
-        let programs = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
-        let runtimes =
-            programs.filter(|word| ["node", "bun", "python3", "python", "uv"].contains(word));
-        named.extend(runtimes.collect::<BTreeSet<_>>().into_iter().filter_map(on_path));
-        for found in PATHS.as_ref().into_iter().flat_map(|paths| paths.captures_iter(&text)) {
-            let rest = found["rest"].trim_start_matches('/');
-            named.push(normal(&match found.name("start").map_or("", |start| start.as_str()) {
-                "" => Path::new("/").join(rest),
-                "~" | "$HOME" | "${HOME}" => self.environment.home.join(rest),
-                // Any other variable most likely holds the folder of the script.
-                _ => folder.join(rest),
-            }));
-        }
-        // What a script names as data may be anything; what it runs is a file.
-        self.next.extend(named.into_iter().filter(|path| path.is_file()));
+        self.next.extend(value("base-executable").map(|python| (python, Part::Runtime)));
     }
 }
 
-/// Paths as scripts write them, from the root, the home or a variable.
-static PATHS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?P<start>~|\$\{?\w+(?:%/\*)?\}?|)(?P<rest>/(?:[\w@.+-]+/?)+)").ok()
-});
-
-/// The text of a script; nothing for another file.
-fn script_text(file: &Path) -> Option<String> {
+/// The first line of a script, or the magic number of a native program; nothing for another file.
+fn start_of_program(file: &Path) -> Option<String> {
+    let kind = fs::metadata(file).ok()?;
+    if !kind.is_file() || kind.permissions().mode() & 0o111 == 0 {
+        return None;
+    }
     let mut bytes = Vec::new();
-    fs::File::open(file).ok()?.take(SCRIPT_BYTES + 1).read_to_end(&mut bytes).ok()?;
-    let is_script = bytes.starts_with(b"#!") && bytes.len() as u64 <= SCRIPT_BYTES;
-    if is_script { String::from_utf8(bytes).ok() } else { None }
+    fs::File::open(file).ok()?.take(FIRST_LINE).read_to_end(&mut bytes).ok()?;
+    let is_native = bytes.starts_with(b"\x7fELF")
+        || bytes.starts_with(&[0xcf, 0xfa, 0xed, 0xfe])
+        || bytes.starts_with(&[0xca, 0xfe, 0xba, 0xbe]);
+    let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    (is_native || first.starts_with(b"#!")).then(|| String::from_utf8_lossy(first).into_owned())
 }
 
 /// The part of the path up to the first component of this name.
@@ -174,32 +164,28 @@ fn normal(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
-    /// Makes files (with their text), links (`path -> target`) and says what is needed, relative to the
+    const ELF: &str = "\x7fELF";
+
+    /// Makes programs (path and text) and links (`-> target`), and says what is needed, relative to the
     /// home.
     #[track_caller]
-    fn check(made: &[&str], program: &str, expected: &[&str]) {
+    fn check(made: &[(&str, &str)], program: &str, expected: &[&str]) {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
-        for line in made {
-            let (path, rest) = line.split_once(' ').unwrap_or((line, ""));
+        for (path, text) in made {
             let path = home.join(path);
+            let text = text.replace("HOME", home.to_str().unwrap());
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            match rest.strip_prefix("-> ") {
-                Some(target) => {
-                    symlink(target.replace("HOME", home.to_str().unwrap()), path).unwrap();
-                }
-                None => fs::write(path, rest.replace("HOME", home.to_str().unwrap())).unwrap(),
+            if let Some(target) = text.strip_prefix("-> ") {
+                symlink(target, path).unwrap();
+            } else {
+                fs::write(&path, text).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             }
-        }
-        // `which` finds only what may be executed.
-        if let Ok(there) = fs::metadata(home.join("nvm/v24/bin/node")) {
-            let mut rights = there.permissions();
-            rights.set_mode(0o755);
-            fs::set_permissions(home.join("nvm/v24/bin/node"), rights).unwrap();
         }
         let environment = Environment {
             home: home.clone(),
@@ -216,10 +202,10 @@ mod tests {
     fn a_package_of_npm_needs_its_modules_and_the_node_on_the_path() {
         check(
             &[
-                "npm/bin/kimi -> ../lib/node_modules/@m/kimi-code/dist/main.mjs",
-                "npm/lib/node_modules/@m/kimi-code/dist/main.mjs #!/usr/bin/env node\n",
-                "nvm/v24/bin/node ELF",
-                "nvm/v24/lib/x",
+                ("npm/bin/kimi", "-> ../lib/node_modules/@m/kimi-code/dist/main.mjs"),
+                ("npm/lib/node_modules/@m/kimi-code/dist/main.mjs", "#!/usr/bin/env node\n"),
+                ("nvm/v24/bin/node", ELF),
+                ("nvm/v24/lib/x", ""),
             ],
             "npm/bin/kimi",
             &[
@@ -233,61 +219,66 @@ mod tests {
 
     #[test]
     fn a_virtual_environment_needs_the_python_that_it_was_made_from() {
+        let tool = ".local/share/uv/tools/kimi-cli";
         check(
             &[
-                ".local/bin/kimi -> ../share/uv/tools/kimi-cli/bin/kimi",
-                ".local/share/uv/tools/kimi-cli/bin/kimi #!HOME/.local/share/uv/tools/kimi-cli/bin/python\n",
-                ".local/share/uv/tools/kimi-cli/bin/python -> HOME/pythons/3.13/bin/python3.13",
-                ".local/share/uv/tools/kimi-cli/pyvenv.cfg home = HOME/pythons/3.13/bin\n",
-                "pythons/3.13/bin/python3 -> python3.13",
-                "pythons/3.13/bin/python3.13 ELF",
-                "pythons/3.13/lib/x",
+                (".local/bin/kimi", "-> ../share/uv/tools/kimi-cli/bin/kimi"),
+                (&format!("{tool}/bin/kimi"), &format!("#!HOME/{tool}/bin/python\n")),
+                (&format!("{tool}/bin/python"), "-> HOME/pythons/3.13/bin/python3.13"),
+                (&format!("{tool}/pyvenv.cfg"), "home = HOME/pythons/3.13/bin\n"),
+                ("pythons/3.13/bin/python3", "-> python3.13"),
+                ("pythons/3.13/bin/python3.13", ELF),
+                ("pythons/3.13/lib/x", ""),
             ],
             ".local/bin/kimi",
-            &[
-                ".local/share/uv/tools/kimi-cli",
-                ".local/share/uv/tools/kimi-cli/bin/kimi",
-                "pythons/3.13/bin/python3.13",
-                "pythons/3.13/lib",
-            ],
+            &[tool, &format!("{tool}/bin/kimi"), "pythons/3.13/bin/python3.13", "pythons/3.13/lib"],
         );
     }
 
     #[test]
     fn a_native_program_beside_the_login_needs_itself_alone() {
         check(
-            &[".kimi-code/bin/kimi ELF", ".kimi-code/credentials/k.json {}"],
+            &[(".kimi-code/bin/kimi", ELF), (".kimi-code/credentials/k.json", "{}")],
             ".kimi-code/bin/kimi",
             &[".kimi-code/bin/kimi"],
         );
     }
 
     #[test]
-    fn a_copied_folder_is_needed_whole_and_a_wrapper_is_followed() {
+    fn a_copied_folder_is_needed_whole() {
         check(
             &[
-                "apps/kimi/kimi #!/bin/sh\nhere=$(dirname $0)\nexec \"$here/node/bin/node\" \"$here/main.mjs\"\n",
-                "apps/kimi/node/bin/node ELF",
-                "apps/kimi/main.mjs x",
-            ],
-            "apps/kimi/kimi",
-            &["apps/kimi", "apps/kimi/kimi", "apps/kimi/main.mjs", "apps/kimi/node/bin/node"],
-        );
-        check(
-            &[
-                "bin/kimi #!/bin/sh\nexec node ~/src/k/main.mjs --flag=$HOME/notes \"$@\"\n",
-                "src/k/main.mjs x",
-                "notes/secret x",
-                "nvm/v24/bin/node ELF",
+                ("bin/kimi", "-> ../apps/kimi/kimi"),
+                ("apps/kimi/kimi", "#!/bin/sh\nexec \"$(dirname $0)/node\" main.mjs\n"),
+                ("apps/kimi/node", ELF),
             ],
             "bin/kimi",
-            &["bin/kimi", "nvm/v24/bin/node", "src/k", "src/k/main.mjs"],
+            &["apps/kimi", "apps/kimi/kimi"],
         );
     }
 
     #[test]
+    fn what_a_program_names_is_not_opened_to_it() {
+        let evil = "#!HOME/.ssh/id_rsa\ncat HOME/other/tool $HOME/.aws/credentials\n";
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----";
+        check(
+            &[("bin/kimi", evil), (".ssh/id_rsa", key), ("other/tool", "#!/bin/sh\n")],
+            "bin/kimi",
+            &["bin/kimi"],
+        );
+        // Nor the folder around a program that runs it.
+        let evil = "#!HOME/other/tool\n";
+        check(
+            &[("bin/kimi", evil), ("other/tool", "#!/bin/sh\n"), ("other/notes", "x")],
+            "bin/kimi",
+            &["bin/kimi", "other/tool"],
+        );
+        check(&[("bin/kimi", "-> ../.ssh/id_rsa"), (".ssh/id_rsa", key)], "bin/kimi", &[]);
+    }
+
+    #[test]
     fn links_in_a_circle_end() {
-        check(&["a/kimi -> ../b/kimi", "b/kimi -> ../a/kimi"], "a/kimi", &[]);
+        check(&[("a/kimi", "-> ../b/kimi"), ("b/kimi", "-> ../a/kimi")], "a/kimi", &[]);
         check(&[], "none", &[]);
     }
 }

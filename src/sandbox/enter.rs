@@ -10,6 +10,7 @@ use landlock::{
     RulesetError, RulesetStatus, Scope, make_bitflags,
 };
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::Kernel;
 use super::rules::Access;
@@ -79,9 +80,21 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
 pub(super) fn enter(ruleset: RulesetCreated) -> io::Result<()> {
     let entered = ruleset.restrict_self().map_err(io::Error::other)?;
     let RestrictionStatus { ruleset, no_new_privs, .. } = entered;
-    if no_new_privs && ruleset != RulesetStatus::NotEnforced {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSYS.raw_os_error()))
+    if !no_new_privs || ruleset == RulesetStatus::NotEnforced {
+        return Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSYS.raw_os_error()));
     }
+    drop_capabilities()
+}
+
+/// Where the bridge runs as root, Kimi is to be an ordinary user all the same: root may look into the
+/// memory of other processes, whatever Landlock says. What stays is the right to read files that
+/// belong to somebody else, which a container often needs; Landlock decides about those. Executing a
+/// program gives nothing back, since no new privileges may be gained.
+fn drop_capabilities() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    let kept = CapabilitySet::DAC_OVERRIDE;
+    sets.effective &= kept;
+    sets.permitted &= kept;
+    sets.inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, sets)?)
 }

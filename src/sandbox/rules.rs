@@ -235,3 +235,149 @@ fn holds_any(folder: &Path, closed: &BTreeSet<PathBuf>) -> bool {
         .find(|path| *path != folder)
         .is_some_and(|next| next.starts_with(folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::secret_files::Holding;
+
+    /// The rules for a home with these files in a temporary folder.
+    fn rules(files: &[&str], project: &str, run: &[&str]) -> (PathBuf, Rules) {
+        let root = tempfile::tempdir().unwrap().keep().canonicalize().unwrap();
+        for file in files {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let secret = SecretFiles::new([".env", "*.key"], &[] as &[Holding]).unwrap();
+        let run: Vec<PathBuf> = run.iter().map(|path| root.join(path)).collect();
+        let rules = Rules::of(&Wanted {
+            home: &root.join("home"),
+            project: Some(&root.join(project)),
+            run: &run,
+            read: &[],
+            write: &[root.join("home/state/run")],
+            closed: &[root.join("home/state")],
+            secret: &secret,
+        });
+        (root, rules)
+    }
+
+    #[track_caller]
+    fn check(files: &[&str], project: &str, run: &[&str], open: &[&str], closed: &[&str]) {
+        let (root, rules) = rules(files, project, run);
+        for path in open {
+            assert!(rules.allow_reading(&root.join(path)), "{path} is closed: {rules:#?}");
+        }
+        for path in closed {
+            assert!(!rules.allow_reading(&root.join(path)), "{path} is open: {rules:#?}");
+        }
+        assert!(rules.allow_reading(Path::new("/usr/bin/env")));
+        assert_eq!(from_bytes(&rules.to_bytes()).unwrap(), rules.list);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn in_the_home_only_the_project_and_what_is_named_are_open() {
+        check(
+            &[
+                "home/p/a",
+                "home/q/a",
+                "home/tool/bin/kimi",
+                "home/state/run/x",
+                "home/state/l",
+                "other/a",
+            ],
+            "home/p",
+            &["home/tool"],
+            &["home/p/a", "home/p/new", "home/tool/bin/kimi", "home/state/run/x", "other/a"],
+            &["home", "home/q/a", "home/state/l", "home/state", "."],
+        );
+    }
+
+    #[test]
+    fn around_a_secret_file_everything_is_open() {
+        check(
+            &[
+                "home/p/a/b/x.key",
+                "home/p/a/b/y",
+                "home/p/a/c/z",
+                "home/p/.env",
+                "home/p/.envy",
+                "home/p/f",
+            ],
+            "home/p",
+            &[],
+            &["home/p/a/b/y", "home/p/a/c/z", "home/p/.envy", "home/p/f"],
+            &["home/p/a/b/x.key", "home/p/.env", "home/p/a/b/late"],
+        );
+    }
+
+    #[test]
+    fn a_project_outside_the_home_has_its_secrets_closed_as_well() {
+        check(
+            &["srv/p/.env", "srv/p/f", "srv/q/.env", "home/a"],
+            "srv/p",
+            &[],
+            &["srv/p/f", "srv/q/.env"],
+            &["srv/p/.env", "home/a"],
+        );
+    }
+
+    #[test]
+    fn a_project_that_is_the_home_keeps_the_bridges_state_closed() {
+        check(
+            &["home/a", "home/.env", "home/state/l", "home/state/run/x"],
+            "home",
+            &[],
+            &["home/a", "home/state/run/x"],
+            &["home/.env", "home/state/l"],
+        );
+    }
+
+    #[test]
+    fn a_project_that_holds_the_home_does_not_open_it() {
+        check(&["home/a", "b"], ".", &[], &["b"], &["home/a"]);
+    }
+
+    #[test]
+    fn nothing_that_is_named_opens_the_whole_home() {
+        check(&["home/p/a", "home/q"], "home/p", &["home", "."], &["home/p/a"], &["home/q"]);
+    }
+
+    #[test]
+    fn a_folder_with_too_many_entries_stays_closed_and_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("home/p/many")).unwrap();
+        for number in 0..ENTRIES {
+            fs::File::create(root.join(format!("home/p/many/{number}"))).unwrap();
+        }
+        for file in ["many/.env", ".env", "f"] {
+            fs::write(root.join("home/p").join(file), "").unwrap();
+        }
+        let secret = SecretFiles::new([".env"], &[]).unwrap();
+        let (home, project) = (root.join("home"), root.join("home/p"));
+        let wanted = Wanted {
+            home: &home,
+            project: Some(&project),
+            run: &[],
+            read: &[],
+            write: &[],
+            closed: &[],
+            secret: &secret,
+        };
+        let rules = Rules::of(&wanted);
+        assert_eq!(rules.shut, [project.join("many")]);
+        assert_eq!(rules.opened_by_entry, [project.clone()]);
+        assert!(rules.allow_reading(&project.join("f")));
+        assert!(!rules.allow_reading(&project.join("many/1")));
+    }
+
+    #[test]
+    fn foreign_bytes_are_no_rules() {
+        for bytes in [&b""[..], b"r/a", b"?/a\0", b"r/a\0\0"] {
+            assert!(from_bytes(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}

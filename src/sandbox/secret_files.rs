@@ -200,3 +200,142 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     file.take(LOOKED_AT).read_to_end(&mut start)?;
     Ok(start)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn names_tell_secret_files_from_their_like() {
+        let check = |path: &str, expected: bool| {
+            assert_eq!(
+                SecretFiles::built_in().is_named(Path::new(path), false),
+                expected,
+                "{path}"
+            );
+        };
+        for secret in [
+            ".env",
+            ".env.local",
+            "deploy/.env.production",
+            "prod.env",
+            ".envrc",
+            "id_rsa",
+            "tls/server.key",
+            "release.keystore",
+            "cert.p12",
+            ".npmrc",
+            "sub/.netrc",
+            ".pypirc",
+            "kubeconfig",
+            "infra/dev.kubeconfig",
+            "terraform.tfstate",
+            "terraform.tfstate.backup",
+            "my-service-account-key.json",
+            "client_secret_123.json",
+            ".git-credentials",
+            ".docker/config.json",
+            "config/master.key",
+        ] {
+            check(secret, true);
+        }
+        for open in [
+            ".env.example",
+            ".env.sample",
+            "config/.env.template",
+            "example.env",
+            "src/env.rs",
+            "environment.ts",
+            "keys.rs",
+            "key",
+            "id_rsa.pub",
+            "public.pem",
+            "package.json",
+            "monkey",
+            "docs/secrets.md",
+            "kubeconfig.go",
+            ".npmignore",
+            "Cargo.toml",
+            "config.json",
+        ] {
+            check(open, false);
+        }
+        for folder in [".ssh", "a/.aws", ".kube", ".config/gcloud"] {
+            assert!(SecretFiles::built_in().is_named(Path::new(folder), true), "{folder}");
+        }
+        for folder in [".env.d/x", "ssh", "aws", ".github", ".config"] {
+            assert!(!SecretFiles::built_in().is_named(Path::new(folder), true), "{folder}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_holds_tells_where_its_name_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |name: &str, text: &str, expected: bool| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            assert_eq!(
+                SecretFiles::built_in().is_secret(dir.path(), &path),
+                expected,
+                "{name}: {text}"
+            );
+        };
+        check("a.pem", "-----BEGIN RSA PRIVATE KEY-----\nx", true);
+        check("b.pem", "-----BEGIN CERTIFICATE-----\nx", false);
+        check("prod.json", "{\n \"type\": \"service_account\"", true);
+        check("tsconfig.json", "{\"type\": \"module\"}", false);
+        check("credentials.json", "{\"client_secret\": \"x\"}", true);
+        check("credentials.json", "{\"user\": \"x\"}", false);
+        check(".git/config", "[http]\n extraheader = AUTHORIZATION: basic x", true);
+        check(".git/config", "url = https://u:tok@host/r", true);
+        check(".git/config", "url = https://host/r\n url = git@host:r", false);
+        check("late.json", &format!("{}\"type\": \"service_account\"", " ".repeat(20_000)), false);
+    }
+
+    #[test]
+    fn a_search_finds_what_lies_deep_and_follows_no_link_out() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let project = root.join("p");
+        for path in
+            ["a/b/.env", "node_modules/x/.npmrc", ".ssh/id_rsa", ".git/objects/.env", "plain"]
+        {
+            fs::create_dir_all(project.join(path).parent().unwrap()).unwrap();
+            fs::write(project.join(path), "").unwrap();
+        }
+        fs::write(root.join("outside"), "").unwrap();
+        symlink("plain", project.join("id_rsa")).unwrap();
+        symlink("../outside", project.join("id_dsa")).unwrap();
+        symlink("..", project.join("up")).unwrap();
+        let found = SecretFiles::built_in().search(&project, Reach::default());
+        let secret = [".ssh", "a/b/.env", "node_modules/x/.npmrc", "plain"];
+        let expected = secret.map(|path| project.join(path)).into();
+        assert_eq!(found, Found { secret: expected, unseen: vec![] });
+    }
+
+    #[test]
+    fn a_search_that_has_to_end_says_what_it_did_not_see() {
+        let project = tempfile::tempdir().unwrap();
+        for path in ["a/b/.env", "c/.env", ".env"] {
+            fs::create_dir_all(project.path().join(path).parent().unwrap()).unwrap();
+            fs::write(project.path().join(path), "").unwrap();
+        }
+        let reach = Reach { entries: 3, ..Reach::default() };
+        let found = SecretFiles::built_in().search(project.path(), reach);
+        assert_eq!(found.secret, [project.path().join(".env")]);
+        let mut unseen = found.unseen;
+        unseen.sort();
+        assert_eq!(unseen, [project.path().join("a"), project.path().join("c")]);
+    }
+
+    #[test]
+    fn every_line_that_cannot_be_used_is_named() {
+        let holding = [Holding { files: vec!["*.x".to_owned()], text: "(".to_owned() }];
+        let problems = SecretFiles::new(["[z-a]", "fine"], &holding).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("[z-a]") && problems[1].contains("`(`"), "{problems:?}");
+    }
+}
