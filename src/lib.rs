@@ -4,8 +4,8 @@
 //! The rooms, and who may call whom (never upwards; a test reads the sources and says so):
 //!
 //! ```text
-//! commands ─► mcp ─► consult ─► kimi
-//!                       └─────► ledger   redact · settings · error
+//! commands ─► mcp ─► consult ─► kimi ─► sandbox
+//!                       └─────► ledger   redact · settings · workspace · error
 //! ```
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
@@ -13,8 +13,10 @@
 //! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
 //! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
+//! - [`sandbox`]: what Kimi may open, and the helper process that holds it to that.
 //! - [`redact`]: what may leave the machine. [`settings`]: what a person can change, and the only
-//!   reader of the environment. [`error`]: the one error.
+//!   reader of the environment. [`workspace`]: whether the project changed meanwhile. [`error`]: the
+//!   one error.
 //!
 //! A call passes through these types, one function an arrow; [`consult::consult`] is that line:
 //!
@@ -32,3 +34,4 @@ pub mod mcp;
 pub mod redact;
 pub mod sandbox;
 pub mod settings;
+pub mod workspace;

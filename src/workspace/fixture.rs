@@ -1,0 +1,114 @@
+//! Projects to look at. Repositories are written by hand, so that no git need be installed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tempfile::TempDir;
+
+use super::entry::Folder;
+use super::{Changes, Limits, Snapshot};
+
+/// A commit's name.
+pub(super) const COMMIT: &str = "8a4d1c0e7f2b3a5968778695a4b3c2d1e0f9a8b7";
+
+/// A folder that is removed with the test.
+pub(super) struct Project {
+    _dir: TempDir,
+    /// Without links.
+    pub(super) root: PathBuf,
+}
+
+impl Project {
+    pub(super) fn new() -> Project {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        Project { _dir: dir, root }
+    }
+
+    /// A project with these files.
+    pub(super) fn with(files: &[(&str, &str)]) -> Project {
+        let project = Project::new();
+        for (path, text) in files {
+            project.write(path, text);
+        }
+        project
+    }
+
+    pub(super) fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub(super) fn write(&self, path: &str, text: &str) {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(super) fn folder(&self, path: &str) {
+        fs::create_dir_all(self.at(path)).unwrap();
+    }
+
+    pub(super) fn remove(&self, path: &str) {
+        fs::remove_file(self.at(path)).unwrap();
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.at(from), self.at(to)).unwrap();
+    }
+
+    pub(super) fn link(&self, target: &str, path: &str) {
+        symlink(target, self.at(path)).unwrap();
+    }
+
+    pub(super) fn pipe(&self, path: &str) {
+        mknodat(CWD, self.at(path), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    }
+
+    /// Makes a folder a working tree with a repository of its own, as `git init` leaves it, and a commit.
+    pub(super) fn repository(&self, folder: &str) {
+        let git = Path::new(folder).join(".git");
+        let git = git.to_str().unwrap();
+        self.write(&format!("{git}/HEAD"), "ref: refs/heads/main\n");
+        self.write(&format!("{git}/config"), "[core]\n\tbare = false\n");
+        self.write(&format!("{git}/refs/heads/main"), COMMIT);
+        self.write(&format!("{git}/hooks/pre-commit.sample"), "#!/bin/sh\n");
+        self.write(&format!("{git}/info/exclude"), "*.local\n");
+        self.write(&format!("{git}/objects/8a/4d1c"), "x");
+        self.write(&format!("{git}/logs/HEAD"), "x");
+    }
+
+    pub(super) fn look(&self) -> Snapshot {
+        Snapshot::take(&self.root, &[], &Limits::default())
+    }
+
+    /// What two looks tell of an edit between them, in words.
+    pub(super) fn changes(&self, edit: impl FnOnce(&Project)) -> Vec<String> {
+        let mut snapshot = self.look();
+        snapshot.remember_contents(|| false);
+        edit(self);
+        words(&snapshot.changes())
+    }
+
+    /// What a look compares, in the order of names.
+    pub(super) fn compared(&self, snapshot: &Snapshot) -> Vec<String> {
+        let paths = |folder: &Folder| -> Vec<String> {
+            let path = |name| folder.path.join(name);
+            let names = folder.entries.iter().map(|entry| path(&*entry.name));
+            names
+                .map(|path| path.strip_prefix(&self.root).unwrap_or(&path).display().to_string())
+                .collect()
+        };
+        let mut all: Vec<String> = snapshot.folders.iter().flat_map(paths).collect();
+        all.sort();
+        all
+    }
+}
+
+/// Each change, each file that is unsure, each gap.
+pub(super) fn words(changes: &Changes) -> Vec<String> {
+    let sure = changes.changed.iter().map(ToString::to_string);
+    let unsure = changes.unsure.iter().map(|path| format!("{} ?", path.display()));
+    sure.chain(unsure).chain(changes.incomplete.iter().map(ToString::to_string)).collect()
+}
