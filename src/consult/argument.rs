@@ -170,7 +170,10 @@ impl Argument {
 
     /// Remembers why Kimi did not answer, so that the round can be asked again.
     pub fn fail(mut self, mut error: Error) -> Error {
-        let nothing_ran = matches!(error.kind, Kind::KimiMissing | Kind::KimiRetired | Kind::Spawn);
+        let nothing_ran = matches!(
+            error.kind,
+            Kind::KimiMissing | Kind::KimiRetired | Kind::Spawn | Kind::Sandbox
+        );
         // Only a thread that this very call opened.
         let opened_here = self.record.is_none();
         if opened_here && (nothing_ran || error.kind == Kind::Request) {

@@ -1,6 +1,5 @@
 //! JSON Schemas made from the types, and one way to say what does not fit them.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -104,48 +103,59 @@ pub fn of_continuation() -> Value {
     schema
 }
 
-/// The input schema of the tool: flat at the top, and one `context` for all roles, whose
-/// descriptions say which role needs a field.
+/// The input schema of the tool: flat at the top, and one `context` for all roles. Every conversation
+/// pays for it, so the tool's description says what a role needs, the fields say only what they are, and
+/// what is wrong with a request is for the refusal to say.
 #[must_use]
 pub fn of_tool_input() -> Value {
     let mut fields: Map<String, Value> = Map::new();
-    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for role in Role::ALL {
-        let schema = of_context(role);
-        let required = schema["required"].as_array().cloned().unwrap_or_default();
-        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-            let needs = if required.contains(&json!(name)) { " (required)" } else { "" };
-            users.entry(name.clone()).or_default().push(format!("{role}{needs}"));
+        for (name, field) in of_context(role)["properties"].as_object().into_iter().flatten() {
             fields.entry(name).or_insert_with(|| field.clone());
         }
     }
-    for (name, field) in &mut fields {
-        let what = field["description"].as_str().unwrap_or_default();
-        field["description"] = json!(format!("{}: {what}", users[name].join(", ")));
-        without_patterns(field);
-    }
     let mut schema = request_frame();
-    schema["properties"]["context"] = json!({
-        "type": "object",
-        "description": "What the role needs to know; fields of other roles are refused",
-        "properties": fields,
-    });
+    schema["properties"]["context"] = json!({"type": "object", "properties": fields});
+    for (_, field) in schema["properties"].as_object_mut().into_iter().flatten() {
+        without_limits(field);
+    }
+    let context = schema["properties"]["context"]["properties"].as_object_mut();
+    for (_, field) in context.into_iter().flatten() {
+        without_words(field);
+    }
     schema
 }
 
-/// The pattern says only "not blank", which the refusal says too; in the tool list it costs tokens.
-fn without_patterns(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            object.remove("pattern");
-            object.remove("additionalProperties");
-            if let Some(Value::Object(item)) = object.get_mut("items") {
-                item.remove("description");
-            }
-            object.values_mut().for_each(without_patterns);
-        }
-        Value::Array(values) => values.iter_mut().for_each(without_patterns),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+/// Without what a refusal says as well.
+fn without_limits(schema: &mut Value) {
+    without(
+        schema,
+        &[
+            "pattern",
+            "additionalProperties",
+            "minItems",
+            "minLength",
+            "maxLength",
+            "minimum",
+            "maximum",
+        ],
+    );
+}
+
+/// Without descriptions: the names of the fields tell what they hold.
+pub fn without_words(schema: &mut Value) {
+    without(schema, &["description"]);
+}
+
+/// Removes keywords from a schema and all that it is made of, but no field of such a name.
+pub fn without(schema: &mut Value, keywords: &[&str]) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.retain(|name, _| !keywords.contains(&name.as_str()));
+    if let Some(fields) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        fields.values_mut().for_each(|field| without(field, keywords));
+    }
+    if let Some(items) = object.get_mut("items") {
+        without(items, keywords);
     }
 }
 
@@ -158,8 +168,6 @@ fn request_frame() -> Value {
                 "type": "string",
                 "enum": Role::ALL,
                 "default": Role::default(),
-                "description": "skeptic attacks a proposal, architect weighs a design, debugger finds a \
-                    cause, judge chooses between options",
             },
             "message": {"type": "string", "description": "The question, in your words"},
             "context": {"type": "object"},

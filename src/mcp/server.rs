@@ -174,33 +174,35 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
 
 /// What `structuredContent` may hold: a result, or an error. Some clients measure errors against it
 /// too, and hide one that does not fit, so nothing is required.
+/// A result explains itself by its field names; what lies deep in it, and what is always there, would
+/// only cost tokens in every conversation.
 fn output_schema() -> Value {
-    let mut schema = without_words(schema::of::<ConsultResult>());
+    let mut schema = schema::of::<ConsultResult>();
+    schema::without(&mut schema, &["description", "required", "minimum", "maximum", "enum"]);
+    for (name, field) in schema["properties"].as_object_mut().into_iter().flatten() {
+        let kept: &[&str] = match name.as_str() {
+            "findings" | "replies" | "thread" => &[],
+            _ => &["properties", "items"],
+        };
+        flatten(field, kept);
+    }
     schema["properties"]["error"] = json!({"type": "object"});
     schema
 }
 
-/// A result explains itself by its field names; descriptions of each, and what is always there,
-/// would only cost tokens in every conversation.
-fn without_words(mut schema: Value) -> Value {
-    fn strip(schema: &mut Value, is_fields: bool) {
-        match schema {
-            Value::Object(object) => {
-                if !is_fields {
-                    for words in ["description", "required", "minimum"] {
-                        object.remove(words);
-                    }
-                }
-                for (name, value) in object {
-                    strip(value, !is_fields && name == "properties");
-                }
+/// Leaves out `keywords` of a field, and everything about what stands two levels below it.
+fn flatten(field: &mut Value, keywords: &[&str]) {
+    let Some(field) = field.as_object_mut() else { return };
+    field.retain(|name, _| !keywords.contains(&name.as_str()));
+    for level in ["items", "properties"] {
+        let Some(below) = field.get_mut(level) else { continue };
+        let fields = if level == "items" { below.get_mut("properties") } else { Some(below) };
+        for (_, field) in fields.and_then(Value::as_object_mut).into_iter().flatten() {
+            if let Some(field) = field.as_object_mut() {
+                field.retain(|name, _| name == "type");
             }
-            Value::Array(values) => values.iter_mut().for_each(|value| strip(value, false)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
-    strip(&mut schema, false);
-    schema
 }
 
 impl ServerHandler for Server {

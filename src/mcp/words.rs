@@ -30,13 +30,16 @@ pub(super) fn consult_kimi(mode: Mode) -> String {
     format!(
         "Ask Kimi, a second coding agent, to challenge a proposal from evidence in this project's code. It \
          reads and searches the files itself; it never writes or runs anything. {when}\n\n\
-         Roles and the `context` each requires:\n\
-         - skeptic (default): proposed_approach, goals[]. Attacks a proposal.\n\
-         - architect: current_design, requirements[]. Weighs a design.\n\
-         - debugger: symptoms, expected_behavior, tried_approaches[] (two or more {{approach, outcome}}). Finds \
-         a cause.\n\
-         - judge: options[] (two or more {{name, summary, pros[], cons[]}}), criteria[]. Chooses.\n\n\
-         Write the proposal out: Kimi sees the project, not this conversation. A run takes minutes. {AFTER}"
+         Roles and their `context` (fields in brackets may be left out):\n\
+         - skeptic (default) attacks a proposal: proposed_approach, goals, [constraints, known_risks]\n\
+         - architect weighs a design: current_design, requirements, [alternatives, constraints]\n\
+         - debugger finds a cause: symptoms, expected_behavior, tried_approaches (two or more, each with its \
+         outcome), [repro_steps, logs, hypothesis]\n\
+         - judge chooses: options (two or more), criteria, [constraints]\n\n\
+         Write the proposal out: Kimi sees the project, not this conversation. A run takes minutes. Then answer \
+         every finding: call again with thread_id and prior_exchange.adjudications, ADOPT or REJECT each, a REJECT with \
+         its reason; thread.next says what to do. Check an ungrounded finding before you adopt it. parse_ok false: \
+         `response` is Kimi's raw text. Close with record_decision."
     )
 }
 
