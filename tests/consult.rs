@@ -80,6 +80,7 @@ fn an_answer_is_read_and_checked(real: Real, program: &Path) {
     assert_eq!(
         result["provenance"],
         json!({"dialect": real.name(), "version": version, "session_id": null, "sandbox": "landlock",
+            "workspace_changed": false,
             "elapsed_ms": null, "redactions": 0})
     );
     assert_eq!(

@@ -17,6 +17,7 @@ mod rounds;
 mod sandbox;
 mod serve;
 mod support;
+mod workspace;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
@@ -31,6 +32,7 @@ fn main() {
         rounds::tests(),
         sandbox::tests(),
         serve::tests(),
+        workspace::tests(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

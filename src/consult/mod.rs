@@ -10,6 +10,7 @@ pub mod export;
 pub mod objects;
 pub mod opening;
 pub mod prompt;
+mod proof;
 pub mod record;
 pub mod request;
 pub mod result;
@@ -26,6 +27,7 @@ use std::path::Path;
 use self::answer::Reading;
 use self::argument::{Argument, Opening};
 use self::prompt::Asked;
+use self::proof::Proof;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Error, Kind, Result};
@@ -48,9 +50,11 @@ pub async fn consult(
         Opening::Ask(argument) => argument,
         Opening::Done(result) => return Ok(*result),
     };
+    let proof = Proof::begin(&argument.context.work_dir, loaded).await;
     match ask(&mut argument, loaded, program, watch).await {
-        Ok(result) => Ok(argument.close(result)),
-        Err(mut error) => {
+        Ok(result) => Ok(argument.close(proof.told(result).await)),
+        Err(error) => {
+            let mut error = proof.told_in_error(error).await;
             result::shorten_error(&mut error, argument.context.max_result_chars);
             Err(argument.fail(error))
         }

@@ -135,6 +135,9 @@ pub struct Provenance {
     pub session_id: Option<String>,
     /// What the kernel enforced besides the tool list; `none` when nothing
     pub sandbox: Sandbox,
+    /// Whether files of the project changed while Kimi ran, by whomever; absent when that is not known
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_changed: Option<bool>,
     /// How long Kimi took, milliseconds
     pub elapsed_ms: u64,
     /// Secrets replaced before anything was sent
@@ -198,6 +201,7 @@ impl ConsultResult {
                 version: origin.program.version.clone(),
                 session_id: reply.session_id,
                 sandbox: reply.sandbox,
+                workspace_changed: None,
                 elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),
                 redactions: origin.redactions as u64,
             },
@@ -256,6 +260,7 @@ impl ConsultResult {
                 version: String::new(),
                 session_id: None,
                 sandbox: Sandbox::None,
+                workspace_changed: None,
                 elapsed_ms: 0,
                 redactions: 0,
             },

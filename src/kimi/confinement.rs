@@ -8,6 +8,7 @@ use super::invocation::Under;
 use super::program::Program;
 use super::{folders, installation};
 use crate::error::{Error, Kind, Result};
+use crate::sandbox::rules::Appeared;
 use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
 
@@ -164,23 +165,39 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
 
 /// What the caller must know about folders that stayed closed.
 fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
-    let project = project?;
+    let named = named(&rules.shut, project?)?;
+    Some(format!(
+        "folders stayed closed to Kimi, since too many secret files lie in them or they could not be looked through: \
+         {named}"
+    ))
+}
+
+/// What the caller must know about files that came while Kimi ran.
+#[must_use]
+pub fn appeared(rules: &Rules, project: &Path) -> Vec<String> {
+    let Appeared { open, closed } = rules.appeared(project, SecretFiles::built_in());
+    let open = named(&open, project)
+        .map(|paths| format!("secret files appeared while Kimi ran, and were open to it: {paths}"));
+    let closed = named(&closed, project).map(|paths| {
+        format!("files appeared beside a secret one while Kimi ran, and were closed to it: {paths}")
+    });
+    open.into_iter().chain(closed).collect()
+}
+
+/// The first few paths in words; nothing for none.
+fn named(paths: &[PathBuf], project: &Path) -> Option<String> {
+    let project = project.canonicalize().unwrap_or_else(|_| project.to_owned());
     let relative = |path: &PathBuf| {
-        let path = path.strip_prefix(project).unwrap_or(path).display().to_string();
-        if path.is_empty() { ".".to_owned() } else { super::text::clean(&path).into_owned() }
+        let path = path.strip_prefix(&project).unwrap_or(path).display().to_string();
+        let path = if path.is_empty() { ".".to_owned() } else { path };
+        super::text::clean(&path).replace(['\n', '\t'], " ")
     };
-    let named: Vec<String> = rules.shut.iter().take(5).map(relative).collect();
-    let more = match rules.shut.len().saturating_sub(named.len()) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!named.is_empty()).then(|| {
-        format!(
-            "folders stayed closed to Kimi, since too many secret files lie in them or they could not be looked through: \
-             {}{more}",
-            named.join(", ")
-        )
-    })
+    let words = paths.iter().take(5).map(relative).collect::<Vec<_>>().join(", ");
+    match paths.len() {
+        0 => None,
+        1..=5 => Some(words),
+        more => Some(format!("{words} and {} more", more - 5)),
+    }
 }
 
 fn ripgrep_config(rules: &Rules, project: Option<&Path>) -> String {

@@ -31,7 +31,7 @@ use std::path::Path;
 
 use self::confinement::Confinement;
 use self::home::Home;
-use self::invocation::{Delivery, Places, invocation};
+use self::invocation::{Delivery, Invocation, Places, Under, invocation};
 use self::run::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Redacted;
@@ -103,7 +103,18 @@ pub async fn ask(
         run::run(&invocation, program.dialect, &limits, question.transcript, watch).await?;
     reply.sandbox = confinement.sandbox;
     reply.warnings.extend(confinement.warnings);
+    reply.warnings.extend(appeared(invocation, question.work_dir).await);
     Ok(reply)
+}
+
+/// What the caller must know of files that came while Kimi ran.
+async fn appeared(invocation: Invocation, project: &Path) -> Vec<String> {
+    let project = project.to_owned();
+    let looking = tokio::task::spawn_blocking(move || match &invocation.under {
+        Under::Sandbox { rules, file: _ } => confinement::appeared(rules, &project),
+        Under::Keeper | Under::Nothing => Vec::new(),
+    });
+    looking.await.unwrap_or_default()
 }
 
 /// Looking for secret files may take a while; the thread that speaks the protocol does not wait.

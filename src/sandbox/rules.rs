@@ -69,6 +69,15 @@ pub struct Wanted<'a> {
     pub secret: &'a SecretFiles,
 }
 
+/// What appeared in a project after the rules were worked out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Appeared {
+    /// Secret files that were not closed.
+    pub open: Vec<PathBuf>,
+    /// Files that were, although they are not secret.
+    pub closed: Vec<PathBuf>,
+}
+
 /// What may be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
@@ -151,6 +160,33 @@ impl Rules {
             Access::Read | Access::Run | Access::Write => path.starts_with(open),
             Access::List | Access::Device | Access::Socket => false,
         })
+    }
+
+    /// What appeared in the project since: secret files that lie where everything was opened whole, and
+    /// files that lie where only what was there had been opened.
+    #[must_use]
+    pub fn appeared(&self, project: &Path, secret: &SecretFiles) -> Appeared {
+        let project = canonical(project);
+        let now = secret.search(&project, Reach::default()).secret;
+        let is_new = |path: &PathBuf| !self.secret.contains(path);
+        let new: Vec<PathBuf> = now.into_iter().filter(is_new).collect();
+        let open = new.iter().filter(|path| self.allow_reading(path)).cloned().collect();
+        let entries = self
+            .opened_by_entry
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        let paths = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+        let holds_open = |path: &PathBuf| self.opened_by_entry.contains(path);
+        let closed = paths.map(|entry| entry.path()).filter(|path| {
+            is_new(path)
+                && !new.contains(path)
+                && !self.shut.contains(path)
+                && !holds_open(path)
+                && !self.allow_reading(path)
+        });
+        Appeared { open, closed: closed.collect() }
     }
 
     /// The rules as bytes for the helper: a letter, the path, a NUL, for each. Paths need not be UTF-8.
@@ -369,9 +405,24 @@ mod tests {
         };
         let rules = Rules::of(&wanted);
         assert_eq!(rules.shut, [project.join("many")]);
-        assert_eq!(rules.opened_by_entry, [project.clone()]);
+        assert_eq!(rules.opened_by_entry, std::slice::from_ref(&project));
         assert!(rules.allow_reading(&project.join("f")));
         assert!(!rules.allow_reading(&project.join("many/1")));
+    }
+
+    #[test]
+    fn what_appears_later_is_told() {
+        let (root, rules) = rules(&["home/p/a/x.key", "home/p/b/y"], "home/p", &[]);
+        let (project, secret) =
+            (root.join("home/p"), SecretFiles::new([".env", "*.key"], &[]).unwrap());
+        assert_eq!(rules.appeared(&project, &secret), Appeared::default());
+        for path in ["a/late", "a/late.key", "b/late", "b/.env"] {
+            fs::write(project.join(path), "").unwrap();
+        }
+        let expected =
+            Appeared { open: vec![project.join("b/.env")], closed: vec![project.join("a/late")] };
+        assert_eq!(rules.appeared(&project, &secret), expected);
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
