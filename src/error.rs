@@ -254,6 +254,15 @@ impl Error {
         }
     }
 
+    /// Whether Kimi had said or looked up anything before the failure.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| {
+            let calls = partial["evidence"].as_array();
+            !partial["response"].is_null() || calls.is_some_and(|calls| !calls.is_empty())
+        })
+    }
+
     /// The structured form: `{"error": {"kind", "message", "hint", "retryable", "partial", …}}`.
     #[must_use]
     pub fn report(&self) -> Value {

@@ -75,6 +75,8 @@ pub struct Settings {
     pub readable: Vec<PathBuf>,
     /// Whether Kimi runs under a helper process that ends every descendant.
     pub keeper: bool,
+    /// How many Kimis one server runs at once.
+    pub max_parallel: usize,
 }
 
 /// Whether Kimi runs in a sandbox.
@@ -110,6 +112,12 @@ impl Settings {
             (true, false) => Mode::Manual,
             (true, true) => Mode::Auto,
         }
+    }
+
+    /// [`Settings::heartbeat_seconds`] as a duration.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_seconds)
     }
 
     /// [`Settings::grace_seconds`] as a duration.
@@ -361,6 +369,7 @@ fn out_of_range(settings: &Settings, setting: &str) -> Option<&'static str> {
         "first_line_seconds" => (1..=86_400).contains(&settings.first_line_seconds),
         "silence_seconds" => (1..=86_400).contains(&settings.silence_seconds),
         "heartbeat_seconds" => (1..=86_400).contains(&settings.heartbeat_seconds),
+        "max_parallel" => (1..=256).contains(&settings.max_parallel),
         "grace_seconds" => (0..=60).contains(&settings.grace_seconds),
         "max_line_bytes" => settings.max_line_bytes >= 4096,
         "max_run_bytes" => settings.max_run_bytes >= 4096,
@@ -373,6 +382,7 @@ fn out_of_range(settings: &Settings, setting: &str) -> Option<&'static str> {
     };
     (!fits).then_some(match setting {
         "grace_seconds" => "expected 0 to 60",
+        "max_parallel" => "expected 1 to 256",
         "state_dir" => "expected an absolute path, or one that begins with ~/",
         "readable" => "expected absolute paths, or ones that begin with ~/",
         "max_result_chars" => "expected 2000 or more",

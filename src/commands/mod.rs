@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -30,7 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
 use crate::sandbox::keeper;
-use crate::settings::{self, Environment, Loaded};
+use crate::settings::{self, Environment, Loaded, Settings};
 
 /// The exit code of an answer that could not be read.
 const UNREADABLE: u8 = 4;
@@ -72,7 +73,7 @@ fn run(cli: Cli) -> Result<u8> {
             )
         })?;
     let code = runtime.block_on(async {
-        let stop = Stop::on_signals()?;
+        let stop = Stop::on_signals(&loaded.settings)?;
         match cli.command {
             Command::Serve => serve::run(loaded, stop.asked).await,
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
@@ -105,11 +106,14 @@ struct Stop {
     asked: CancellationToken,
     /// Fired by the second: whoever sent it does not want to wait.
     at_once: CancellationToken,
+    /// How many Kimis may run at once.
+    places: Semaphore,
 }
 
 impl Stop {
-    fn on_signals() -> Result<Stop> {
-        let stop = Stop { asked: CancellationToken::new(), at_once: CancellationToken::new() };
+    fn on_signals(settings: &Settings) -> Result<Stop> {
+        let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
+        let stop = Stop { asked, at_once, places: Semaphore::new(settings.max_parallel) };
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind).map_err(|error| {
                 Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
@@ -129,7 +133,12 @@ impl Stop {
 
     /// Somebody who waits without being told of progress.
     fn watch(&self) -> Watch<'_> {
-        Watch { progress: &|_| {}, cancel: &self.asked, closing: &self.at_once }
+        Watch {
+            progress: &|_| {},
+            cancel: &self.asked,
+            closing: &self.at_once,
+            places: &self.places,
+        }
     }
 }
 

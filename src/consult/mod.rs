@@ -102,7 +102,7 @@ async fn ask(
     };
     let remembered = argument.session(&program).map(str::to_owned);
     let session =
-        remembered.filter(|session| kimi::home::has_session(loaded, program.dialect, session));
+        remembered.filter(|session| kimi::session::exists(loaded, program.dialect, session));
     let history = if session.is_some() { None } else { argument.history() };
     if history.is_some() && argument.had_session() {
         argument.warn(ASKED_AFRESH);
@@ -135,9 +135,7 @@ async fn ask(
     };
     let (reply, reading) = match reply {
         // A session that Kimi cannot load is as good as none.
-        Err(error)
-            if session.is_some() && error.kind == Kind::Crashed && error.partial.is_none() =>
-        {
+        Err(error) if session.is_some() && error.kind == Kind::Crashed && !error.has_arrived() => {
             argument.warn(ASKED_AFRESH);
             let history = argument.history();
             turns.answer(prompt::prompt(argument.asked(history.as_deref()), loaded)?, None).await?

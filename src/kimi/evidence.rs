@@ -198,6 +198,8 @@ pub struct Seen {
 /// What Kimi does at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
+    /// Waiting until one of so many consultations under way ends.
+    Waiting(usize),
     /// Started, and nothing heard yet.
     Starting,
     /// No tool is running.
@@ -219,6 +221,12 @@ pub enum Activity {
 impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Activity::Waiting(1) => {
+                f.write_str("waiting in turn: another consultation is under way")
+            }
+            Activity::Waiting(running) => {
+                write!(f, "waiting in turn: {running} consultations are under way")
+            }
             Activity::Starting => f.write_str("starting Kimi"),
             Activity::Thinking => f.write_str("thinking"),
             Activity::Reading(path) => write!(f, "reading {path}"),

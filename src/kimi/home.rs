@@ -219,16 +219,6 @@ fn link(target: &Path, link: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the private home still holds this session: kimi-cli would begin a new one in silence.
-#[must_use]
-pub fn has_session(loaded: &Loaded, dialect: Dialect, session: &str) -> bool {
-    let is_name = !session.is_empty()
-        && session.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let projects =
-        fs::read_dir(path(loaded.state_dir(), dialect).join("sessions")).into_iter().flatten();
-    is_name && projects.flatten().any(|project| project.path().join(session).is_dir())
-}
-
 /// Whether a login, a key or a provider is to be seen. Nothing secret is read.
 #[must_use]
 pub fn login_seen(environment: &Environment, dialect: Dialect) -> bool {

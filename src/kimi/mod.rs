@@ -18,16 +18,21 @@ mod observe;
 pub mod program;
 mod record;
 pub mod run;
+pub mod session;
 pub mod status;
 pub mod text;
 pub mod transcript;
+mod turn;
 
 pub use self::dialect::{Dialect, Identity};
 pub use self::evidence::{Activity, Evidence, Seen};
 pub use self::program::Program;
 pub use self::run::{Progress, Reply, Watch};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::json;
 
 use self::confinement::Confinement;
 use self::home::Home;
@@ -66,6 +71,7 @@ pub async fn ask(
     question: Question<'_>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
+    let _place = turn::wait(&loaded.settings, watch).await?;
     let state_dir = loaded.state_dir();
     let run_dir = folders::for_one_run(state_dir)?;
     let home = home::prepare(loaded, program.dialect)?;
@@ -99,12 +105,46 @@ pub async fn ask(
     let invocation =
         invocation(program, environment, places, &prompt, question.resume, confinement.under);
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
-    let mut reply =
-        run::run(&invocation, program.dialect, &limits, question.transcript, watch).await?;
+    let began = SystemTime::now();
+    let ran = run::run(&invocation, program.dialect, &limits, question.transcript, watch).await;
+    let mut reply = match ran {
+        Ok(reply) => reply,
+        Err(error) => {
+            let session = match question.resume {
+                Some(session) => Some(session.to_owned()),
+                None => broken_off(home.path, program.dialect, prompt, began).await,
+            };
+            return Err(with_session(error, session));
+        }
+    };
     reply.sandbox = confinement.sandbox;
     reply.warnings.extend(confinement.warnings);
     reply.warnings.extend(appeared(invocation, question.work_dir).await);
     Ok(reply)
+}
+
+/// The session of a run that was broken off before it could name it.
+async fn broken_off(
+    home: PathBuf,
+    dialect: Dialect,
+    prompt: String,
+    began: SystemTime,
+) -> Option<String> {
+    let looking =
+        tokio::task::spawn_blocking(move || session::begun_with(&home, dialect, &prompt, began));
+    looking.await.ok().flatten()
+}
+
+/// The error with the session that a later run can go on in.
+fn with_session(mut error: Error, session: Option<String>) -> Error {
+    if let Some(session) = session {
+        let partial =
+            error.partial.get_or_insert_with(|| json!({"response": null, "evidence": []}));
+        if partial["session_id"].is_null() {
+            partial["session_id"] = json!(session);
+        }
+    }
+    error
 }
 
 /// What the caller must know of files that came while Kimi ran.

@@ -310,7 +310,9 @@ mod tests {
 
     async fn find_quietly(loaded: &Loaded) -> Result<Program> {
         let never = CancellationToken::new();
-        find(loaded, Watch { progress: &|_| {}, cancel: &never, closing: &never }).await
+        let places = tokio::sync::Semaphore::new(1);
+        let watch = Watch { progress: &|_| {}, cancel: &never, closing: &never, places: &places };
+        find(loaded, watch).await
     }
 
     #[tokio::test]

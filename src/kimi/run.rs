@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::dialect::Dialect;
@@ -56,7 +57,7 @@ impl Limits {
             first_line: Duration::from_secs(first_line),
             silence: Duration::from_secs(settings.silence_seconds),
             grace: settings.grace(),
-            heartbeat: Duration::from_secs(settings.heartbeat_seconds),
+            heartbeat: settings.heartbeat(),
             line_bytes: settings.max_line_bytes,
             run_bytes: settings.max_run_bytes,
             transcript_bytes: settings.max_transcript_bytes,
@@ -96,6 +97,8 @@ pub struct Watch<'a> {
     pub cancel: &'a CancellationToken,
     /// The bridge itself is about to end: nobody can wait out a grace period any more.
     pub closing: &'a CancellationToken,
+    /// How many more runs may begin.
+    pub places: &'a Semaphore,
 }
 
 /// What a run ended with.

@@ -14,7 +14,7 @@ use rmcp::model::{
 };
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,16 +33,23 @@ pub(super) struct Server {
     loaded: Arc<Loaded>,
     closing: CancellationToken,
     runs: TaskTracker,
+    places: Arc<Semaphore>,
 }
 
 impl Server {
     pub(super) fn new(loaded: Loaded, closing: CancellationToken) -> Server {
-        Server { loaded: Arc::new(loaded), closing, runs: TaskTracker::new() }
+        let places = Arc::new(Semaphore::new(loaded.settings.max_parallel));
+        Server { loaded: Arc::new(loaded), closing, runs: TaskTracker::new(), places }
     }
 
     /// Counts the consultations under way.
     pub(super) fn runs(&self) -> TaskTracker {
         self.runs.clone()
+    }
+
+    /// Somebody who waits without being told of progress.
+    fn watch<'a>(&'a self, cancel: &'a CancellationToken) -> Watch<'a> {
+        Watch { progress: &|_| {}, cancel, closing: &self.closing, places: &self.places }
     }
 
     /// Whether more than the status is offered.
@@ -64,7 +71,7 @@ impl Server {
         let progress = |progress: &Progress| {
             told.send_replace(Some(progress.clone()));
         };
-        let watch = Watch { progress: &progress, cancel: &cancel, closing: &self.closing };
+        let watch = Watch { progress: &progress, ..self.watch(&cancel) };
         let consulting = consult::consult(Request(arguments), &self.loaded, None, watch);
         let telling = tell(&mut news, context.meta.get_progress_token(), &context.peer);
         let closing = async {
@@ -237,8 +244,7 @@ impl ServerHandler for Server {
         let mode = self.loaded.settings.mode();
         let result = match (request.name.as_ref(), mode) {
             ("kimi_status", _) => {
-                let watch =
-                    Watch { progress: &|_| {}, cancel: &context.ct, closing: &self.closing };
+                let watch = self.watch(&context.ct);
                 structured(&status::status(&self.loaded, watch).await)
             }
             ("consult_kimi", Mode::Manual | Mode::Auto) => {
