@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::answers::{a_whole_consultation, say_verdict};
 use crate::support::kimi::Real;
-use crate::support::model::{Model, Step};
+use crate::support::model::{Model, Step, text_of};
 use crate::support::server::{Era, Server};
 use crate::support::world::{Ran, World, write_program};
 use crate::support::{both, one};
@@ -33,16 +33,6 @@ pub(crate) fn tests() -> Vec<Trial> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn tools_of(real: Real) -> Vec<String> {
-    // Searching the web needs a login, which the scripted model has none of.
-    match real {
-        Real::KimiCode => ["FetchURL", "Glob", "Grep", "Read"],
-        Real::KimiCli | Real::Retired => ["FetchURL", "Glob", "Grep", "ReadFile"],
-    }
-    .map(str::to_owned)
-    .into()
 }
 
 fn an_answer_is_read_and_checked(real: Real, program: &Path) {
@@ -141,7 +131,7 @@ fn only_reading_tools(real: Real, program: &Path) {
     let result = world.consult(&[]).json();
     assert_eq!(World::content_of(&world.project()), before);
     for offered in model.offered_tools() {
-        assert_eq!(offered, tools_of(real));
+        assert_eq!(offered, real.tools());
     }
     assert!(!model.offered_tools().is_empty());
     let refused: Vec<_> =
@@ -183,7 +173,7 @@ fn nothing_of_the_users_own_runs(real: Real, program: &Path) {
     assert_eq!(fs::read_to_string(&marker).unwrap_or_default(), "", "something of the user's ran");
     assert_eq!(World::content_of(&world.project()), before);
     for (request, offered) in model.requests().iter().zip(model.offered_tools()) {
-        assert_eq!(offered, tools_of(real));
+        assert_eq!(offered, real.tools());
         // The project's AGENTS.md is named to kimi-code's model, and read by nobody.
         assert!(!request["messages"].to_string().contains("EVIL"), "{request}");
     }
@@ -293,16 +283,6 @@ fn read_on(request: &Value) -> Option<Step> {
         .next()?
         .to_owned();
     Some(Step::Calls(vec![("Read", json!({"path": path}))]))
-}
-
-fn text_of(message: &Value) -> String {
-    match &message["content"] {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
-        }
-        _ => String::new(),
-    }
 }
 
 /// All that the model was sent, each message once: every request repeats the ones before it.

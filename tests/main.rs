@@ -12,6 +12,7 @@ mod commands;
 mod consult;
 mod failures;
 mod faults;
+mod injection;
 mod rooms;
 mod rounds;
 mod sandbox;
@@ -28,6 +29,7 @@ fn main() {
         consult::tests(),
         failures::tests(),
         faults::tests(),
+        injection::tests(),
         rooms::tests(),
         rounds::tests(),
         sandbox::tests(),

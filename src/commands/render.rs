@@ -266,6 +266,10 @@ pub(super) fn error(error: &Error) -> String {
         if let Some(response) = partial["response"].as_str() {
             let _ = writeln!(text, "{response}");
         }
+        let warnings = partial["warnings"].as_array().into_iter().flatten();
+        for warning in warnings.filter_map(serde_json::Value::as_str) {
+            let _ = writeln!(text, "{} {warning}", styled(WARN.bold(), "warning:"));
+        }
     }
     text
 }

@@ -8,7 +8,7 @@ use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
 use crate::consult::{Request, closing, export, record, record_decision};
 use crate::error::Result;
-use crate::kimi::text::first_chars;
+use crate::kimi::text::{clean, first_chars};
 use crate::ledger::{Filter, now};
 use crate::settings::Loaded;
 
@@ -65,7 +65,7 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
     }
     let mut text = String::new();
     for thread in threads {
-        let message = thread.message.replace('\n', " ");
+        let message = clean(&thread.message).replace('\n', " ");
         let head = format!(
             "{}  {:<9} {}  {}",
             styled(BOLD, &thread.id),

@@ -5,6 +5,7 @@
 //! after prose or after other objects. A few slips that models make are mended and named; anything
 //! else is left alone.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
@@ -16,7 +17,8 @@ use super::role::Role;
 use super::schema::{self, Checker};
 use super::thread::Rejoinder;
 use crate::error::Violation;
-use crate::kimi::text::{clean, last_bytes};
+use crate::kimi::hidden::Cleaned;
+use crate::kimi::text::{clean, first_chars, last_bytes};
 
 /// How bad a finding is.
 #[derive(
@@ -147,6 +149,8 @@ pub struct Reading {
     pub answer: Result<Answer, Vec<Violation>>,
     /// What was mended, passed over or ambiguous.
     pub warnings: Vec<String>,
+    /// Characters that nobody can see, taken out of the answer's texts.
+    pub hidden: usize,
 }
 
 /// The most of a text that is searched, bytes from its end: an answer stands there, and a search
@@ -157,7 +161,7 @@ const SEARCHED: usize = 1024 * 1024;
 #[must_use]
 pub fn read(text: &str, role: Role) -> Reading {
     static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
-    let mut fitting: Vec<(Answer, Vec<String>)> = Vec::new();
+    let mut fitting: Vec<(Answer, Vec<String>, usize)> = Vec::new();
     let mut misfit = None;
     for object in objects_in(last_bytes(text, SEARCHED)) {
         let mut warnings = object.mended;
@@ -166,7 +170,7 @@ pub fn read(text: &str, role: Role) -> Reading {
             continue;
         }
         mend(&mut fields, role, &mut warnings);
-        clean_all(&mut fields);
+        let hidden = clean_all(&mut fields);
         let value = Value::Object(fields);
         let mut violations = CHECKER.violations(&value);
         if role == Role::Judge && value.get("verdict").is_none() {
@@ -175,7 +179,7 @@ pub fn read(text: &str, role: Role) -> Reading {
         }
         match serde_json::from_value::<Answer>(value) {
             Ok(answer) if violations.is_empty() => {
-                fitting.push((answer, warnings));
+                fitting.push((answer, warnings, hidden));
                 misfit = None;
             }
             Err(error) if violations.is_empty() => misfit = Some(vec![none(&error.to_string())]),
@@ -183,7 +187,7 @@ pub fn read(text: &str, role: Role) -> Reading {
         }
     }
     let count = fitting.len();
-    if let Some((answer, mut warnings)) = fitting.pop() {
+    if let Some((answer, mut warnings, hidden)) = fitting.pop() {
         if count > 1 {
             warnings.push(format!(
                 "{count} objects in Kimi's text fit the answer; the last one was used"
@@ -196,10 +200,10 @@ pub fn read(text: &str, role: Role) -> Reading {
                 "a later object in Kimi's text may be meant instead, but does not fit: {why}"
             ));
         }
-        return Reading { answer: Ok(answer), warnings };
+        return Reading { answer: Ok(answer), warnings, hidden };
     }
     let why = misfit.unwrap_or_else(|| vec![none("expected a JSON object with `response`")]);
-    Reading { answer: Err(why), warnings: Vec::new() }
+    Reading { answer: Err(why), warnings: Vec::new(), hidden: 0 }
 }
 
 const LISTS: [&str; 7] =
@@ -220,7 +224,8 @@ fn mend(fields: &mut Map<String, Value>, role: Role, warnings: &mut Vec<String>)
     let unknown: Vec<String> = fields.keys().filter(|name| !known(name)).cloned().collect();
     for name in unknown {
         fields.shift_remove(&name);
-        warnings.push(format!("the answer's unknown field `{}` was passed over", clean(&name)));
+        let name = first_chars(&clean(&name), 60).to_owned();
+        warnings.push(format!("the answer's unknown field `{name}` was passed over"));
     }
     fields.retain(|_, value| !value.is_null());
     if role != Role::Judge && fields.shift_remove("verdict").is_some() {
@@ -279,21 +284,23 @@ fn make_list(fields: &mut Map<String, Value>, name: &str, place: &str, warnings:
     }
 }
 
-/// JSON escapes can hold what the stream's cleaning could not see.
-fn clean_all(fields: &mut Map<String, Value>) {
-    fn clean_value(value: &mut Value) {
+/// JSON escapes can hold what the stream's cleaning could not see. Tells how much that was.
+fn clean_all(fields: &mut Map<String, Value>) -> usize {
+    fn clean_value(value: &mut Value) -> usize {
         match value {
             Value::String(text) => {
-                if let std::borrow::Cow::Owned(cleaned) = clean(text) {
+                let Cleaned { text: cleaned, hidden } = Cleaned::of(text);
+                if let Cow::Owned(cleaned) = cleaned {
                     *text = cleaned;
                 }
+                hidden
             }
-            Value::Array(values) => values.iter_mut().for_each(clean_value),
-            Value::Object(fields) => fields.values_mut().for_each(clean_value),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::Array(values) => values.iter_mut().map(clean_value).sum(),
+            Value::Object(fields) => clean_all(fields),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
     }
-    fields.values_mut().for_each(clean_value);
+    fields.values_mut().map(clean_value).sum()
 }
 
 fn none(expected: &str) -> Violation {
@@ -453,6 +460,7 @@ mod tests {
             &Answer { response: "abc".into(), key_risks: vec!["x".into()], ..Answer::default() },
             &[],
         );
+        assert_eq!(read(text, Role::Skeptic).hidden, 7);
     }
 
     fn text() -> impl Strategy<Value = String> {
@@ -505,7 +513,7 @@ mod tests {
         fn every_valid_answer_comes_back_whole(answer in answer(), before in "[a-z .\n`]{0,20}", pretty: bool) {
             let json = if pretty { serde_json::to_string_pretty(&answer) } else { serde_json::to_string(&answer) };
             let text = format!("{before}\n```json\n{}\n```\n", json.unwrap());
-            prop_assert_eq!(read(&text, Role::Judge), Reading { answer: Ok(answer), warnings: vec![] });
+            prop_assert_eq!(read(&text, Role::Judge), Reading { answer: Ok(answer), warnings: vec![], hidden: 0 });
         }
 
         #[test]

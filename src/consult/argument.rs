@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::closing::standing;
+use super::injection;
 use super::prompt::{Asked, Disputed};
 use super::record::Record;
 use super::request::Context;
@@ -157,6 +158,8 @@ impl Argument {
         }
         self.round.closed_at = result.parse_ok.then(now);
         result.warnings.append(&mut self.warnings);
+        let flags = serde_json::to_value(&result).map(|all| injection::warnings(&all));
+        result.warnings.extend(flags.unwrap_or_default());
         if self.ledger.is_some() {
             result.thread = Some(standing(&self.row.id, &self.thread));
         }

@@ -7,6 +7,7 @@ pub mod assurance;
 pub mod citation;
 pub mod closing;
 pub mod export;
+pub mod injection;
 pub mod objects;
 pub mod opening;
 pub mod prompt;
@@ -55,6 +56,7 @@ pub async fn consult(
         Ok(result) => Ok(argument.close(proof.told(result).await)),
         Err(error) => {
             let mut error = proof.told_in_error(error).await;
+            injection::flag(&mut error);
             result::shorten_error(&mut error, argument.context.max_result_chars);
             Err(argument.fail(error))
         }

@@ -13,7 +13,7 @@ use super::role::RoleContext;
 use super::thread::{Rejoinder, Stance, State, says_something};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
-use crate::kimi::{self, Dialect, Evidence, Program};
+use crate::kimi::{self, Dialect, Evidence, Program, hidden};
 use crate::sandbox::Sandbox;
 
 /// Characters of Kimi's text in `raw_response_preview`.
@@ -169,6 +169,7 @@ impl ConsultResult {
             warnings
                 .push(format!("{} tool calls more than the evidence lists", reply.seen.not_kept));
         }
+        warnings.extend(hidden::warning(reply.hidden + reading.hidden, reply.seen.hidden));
         let parse_ok = reading.answer.is_ok();
         let answer = reading.answer.unwrap_or_else(|why| {
             let why: Vec<String> = why.iter().map(ToString::to_string).collect();
@@ -447,6 +448,7 @@ mod tests {
         let reading = crate::consult::answer::read(text, role);
         let reply = kimi::Reply {
             text: text.to_owned(),
+            hidden: 0,
             seen: Seen { evidence: evidence.collect(), ..Seen::default() },
             session_id: Some("s1".into()),
             warnings: vec![],

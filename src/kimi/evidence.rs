@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::dialect::Dialect;
 use super::event::Call;
+use super::hidden::Cleaned;
 use super::text::{clean, first_chars};
 
 /// Characters of a tool's result that are kept.
@@ -50,6 +51,8 @@ pub struct Trace {
     /// Results of calls that were not kept; they are partners all the same.
     overflow: BTreeSet<String>,
     shown: BTreeSet<String>,
+    /// Characters taken out of arguments and results because nobody can see them.
+    hidden: usize,
     last: Option<usize>,
 }
 
@@ -66,6 +69,7 @@ impl Trace {
             not_kept: 0,
             overflow: BTreeSet::new(),
             shown: BTreeSet::new(),
+            hidden: 0,
             last: None,
         }
     }
@@ -74,12 +78,14 @@ impl Trace {
     /// kimi-code repeats such calls; the id of one that was answered may come again with another
     /// turn, and then is another call.
     pub fn call(&mut self, call: Call) {
-        let args = bounded_fields(call.args);
+        let mut hidden = 0;
+        let args = bounded_fields(call.args, &mut hidden);
         if let Some(&known) = self.index.get(&call.id)
             && !self.answered.contains(&known)
         {
             if self.calls[known].args.is_empty() {
                 self.calls[known].args = args;
+                self.hidden += hidden;
             }
             return;
         }
@@ -93,6 +99,7 @@ impl Trace {
             }
             return;
         }
+        self.hidden += hidden;
         let at = self.calls.len();
         self.calls.push(Evidence {
             tool: clean(self.dialect.common_tool_name(&call.name)).into_owned(),
@@ -123,7 +130,9 @@ impl Trace {
         }
         let call = &mut self.calls[at];
         call.ok = self.dialect.tool_succeeded(&call.tool, text);
-        first_chars(&clean(text), SUMMARY_CHARS).clone_into(&mut call.summary);
+        let cleaned = Cleaned::of(text);
+        self.hidden += cleaned.hidden;
+        first_chars(&cleaned.text, SUMMARY_CHARS).clone_into(&mut call.summary);
         if call.ok {
             let path = call.args.get("path").and_then(Value::as_str);
             match call.tool.as_str() {
@@ -178,6 +187,7 @@ impl Trace {
             evidence: self.calls,
             not_kept: self.not_kept,
             shown: self.shown,
+            hidden: self.hidden,
         }
     }
 }
@@ -193,6 +203,9 @@ pub struct Seen {
     pub not_kept: usize,
     /// The files whose content Kimi saw, as its tools named them.
     pub shown: BTreeSet<String>,
+    /// Characters that nobody can see, in all that the tools were asked and returned; what is kept of
+    /// that is without them.
+    pub hidden: usize,
 }
 
 /// What Kimi does at a moment.
@@ -264,18 +277,27 @@ fn begins_with_a_line_number(text: &str) -> bool {
     rest.len() < text.len() && rest.starts_with([':', '-'])
 }
 
-fn bounded_fields(args: Map<String, Value>) -> Map<String, Value> {
-    let key = |key: String| first_chars(&clean(&key), 100).to_owned();
-    args.into_iter().take(32).map(|(name, value)| (key(name), bounded(value))).collect()
+fn bounded_fields(args: Map<String, Value>, hidden: &mut usize) -> Map<String, Value> {
+    let bound =
+        |(key, value): (String, Value)| (bounded_text(&key, 100, hidden), bounded(value, hidden));
+    args.into_iter().take(32).map(bound).collect()
 }
 
-fn bounded(args: Value) -> Value {
+fn bounded(args: Value, hidden: &mut usize) -> Value {
     match args {
-        Value::String(text) => Value::String(first_chars(&clean(&text), ARG_CHARS).to_owned()),
-        Value::Object(object) => Value::Object(bounded_fields(object)),
-        Value::Array(values) => values.into_iter().take(64).map(bounded).collect(),
+        Value::String(text) => Value::String(bounded_text(&text, ARG_CHARS, hidden)),
+        Value::Object(object) => Value::Object(bounded_fields(object, hidden)),
+        Value::Array(values) => {
+            values.into_iter().take(64).map(|value| bounded(value, hidden)).collect()
+        }
         plain => plain,
     }
+}
+
+fn bounded_text(text: &str, limit: usize, hidden: &mut usize) -> String {
+    let cleaned = Cleaned::of(text);
+    *hidden += cleaned.hidden;
+    first_chars(&cleaned.text, limit).to_owned()
 }
 
 #[cfg(test)]
@@ -332,6 +354,7 @@ mod tests {
                 incomplete: false,
                 not_kept: 0,
                 shown: ["x".to_owned(), "y".to_owned()].into(),
+                hidden: 0,
             }
         );
     }
@@ -379,6 +402,18 @@ mod tests {
         let seen = trace.finish();
         assert_eq!((seen.evidence.len(), seen.incomplete), (3, false));
         assert_eq!(seen.shown.into_iter().collect::<Vec<_>>(), ["a.rs", "b.rs", "c.rs"]);
+    }
+
+    #[test]
+    fn what_nobody_can_see_is_taken_out_and_counted_to_the_end_of_a_result() {
+        let mut trace = Trace::new(Dialect::KimiCode);
+        trace.call(call("a", "Read", json!({"path": "a\u{200b}.rs", "x": ["\u{1b}[2J"]})));
+        trace.result("a", &format!("1\tfirst{}\u{e0041}", "x".repeat(SUMMARY_CHARS)));
+        let seen = trace.finish();
+        assert_eq!(
+            (seen.evidence[0].args.clone(), seen.hidden),
+            (fields(json!({"path": "a.rs", "x": [""]})), 6)
+        );
     }
 
     #[test]

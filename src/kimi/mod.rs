@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod failure;
 pub mod folders;
 mod group;
+pub mod hidden;
 pub mod home;
 pub mod installation;
 pub mod invocation;

@@ -13,6 +13,7 @@ use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::{Activity, Trace};
 use super::failure::{self, Ending, MAY_PASS};
+use super::hidden::{self, Cleaned};
 use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
@@ -236,8 +237,10 @@ impl Record {
             }
         }
         let (text, _) = self.words.unwrap_or_default();
+        let Cleaned { text, hidden } = Cleaned::of(&text);
         Ok(Reply {
-            text: clean(&text).into_owned(),
+            text: text.into_owned(),
+            hidden,
             seen: self.trace.finish(),
             session_id: self.session,
             warnings: self.warnings,
@@ -292,10 +295,13 @@ impl Record {
         }
         let seen = self.trace.finish();
         if self.words.is_some() || !seen.evidence.is_empty() {
+            let words = self.words.as_ref().map(|(text, _)| Cleaned::of(text));
+            let in_words = words.as_ref().map_or(0, |words| words.hidden);
             error.partial = Some(json!({
-                "response": self.words.map(|(text, _)| clean(&text).into_owned()),
+                "response": words.map(|words| words.text.into_owned()),
                 "evidence": seen.evidence,
                 "session_id": self.session,
+                "warnings": Vec::from_iter(hidden::warning(in_words, seen.hidden)),
             }));
         }
         error

@@ -106,6 +106,8 @@ pub struct Watch<'a> {
 pub struct Reply {
     /// Kimi's last words, cleaned of what cannot be seen.
     pub text: String,
+    /// How many characters of them that were.
+    pub hidden: usize,
     /// What it read and looked up.
     pub seen: Seen,
     /// Its session, for a later round.
@@ -123,10 +125,12 @@ impl Reply {
     #[must_use]
     pub fn mended(mut self, later: Reply) -> Reply {
         self.text = later.text;
+        self.hidden = later.hidden;
         self.seen.evidence.extend(later.seen.evidence);
         self.seen.shown.extend(later.seen.shown);
         self.seen.incomplete |= later.seen.incomplete;
         self.seen.not_kept += later.seen.not_kept;
+        self.seen.hidden += later.seen.hidden;
         self.session_id = later.session_id.or(self.session_id);
         self.warnings
             .push("Kimi's first answer could not be read; it was asked once more".to_owned());

@@ -1,17 +1,14 @@
-//! Text from outside, made safe to show: no escape sequences, no control characters, nothing that a
-//! reader cannot see.
+//! Text from outside, made safe to show, and cut without breaking it.
 
 use std::borrow::Cow;
 
-/// Strips ANSI sequences, control characters other than newline and tab, and invisible or
-/// direction-changing characters. Text that holds none of them is returned as it is.
+use super::hidden::Cleaned;
+
+/// The text without escape sequences, control characters other than newline and tab, and what a
+/// reader cannot see, where nobody asks how much of that there was.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unwanted) {
-        return Cow::Borrowed(text);
-    }
-    let plain = anstream::adapter::strip_str(text).to_string();
-    Cow::Owned(plain.chars().filter(|&c| !is_unwanted(c)).collect())
+    Cleaned::of(text).text
 }
 
 /// The first `limit` characters, cut between characters.
@@ -30,48 +27,9 @@ pub fn last_bytes(text: &str, limit: usize) -> &str {
     &text[from..]
 }
 
-fn is_unwanted(c: char) -> bool {
-    match c {
-        '\n' | '\t' => false,
-        // Soft hyphen, Arabic letter mark, Hangul and Mongolian fillers, zero-width characters,
-        // direction marks, line and paragraph separators, word joiners, byte order mark,
-        // annotations, tags and the variation selectors that no emoji needs.
-        '\u{ad}'
-        | '\u{34f}'
-        | '\u{61c}'
-        | '\u{115f}'..='\u{1160}'
-        | '\u{17b4}'..='\u{17b5}'
-        | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{3164}'
-        | '\u{feff}'
-        | '\u{ffa0}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e0fff}' => true,
-        _ => c.is_control(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cannot_be_seen_is_stripped_and_the_rest_stays() {
-        let check = |text: &str, expected: &str| assert_eq!(clean(text), expected, "{text:?}");
-        check(
-            "plain\n\ttext, 中文 and émoji 🎉\u{fe0f}",
-            "plain\n\ttext, 中文 and émoji 🎉\u{fe0f}",
-        );
-        check("\u{1b}[31mred\u{1b}[0m", "red");
-        check("\u{1b}]8;;https://evil\u{7}link\u{1b}]8;;\u{7}", "link");
-        check("a\u{200b}b\u{202e}c\u{feff}d\u{e0041}e\u{ad}f", "abcdef");
-        check("bell\u{7} null\0 back\u{8} c1\u{9b}", "bell null back c1");
-        check("line\r\nend", "line\nend");
-    }
 
     #[test]
     fn text_is_cut_between_characters() {

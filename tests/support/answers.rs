@@ -13,6 +13,12 @@ impl Real {
             Real::KimiCli | Real::Retired => "ReadFile",
         }
     }
+
+    /// The tools that the model is offered, sorted. Searching the web needs a login, which the
+    /// scripted model has none of.
+    pub(crate) fn tools(self) -> Vec<String> {
+        ["FetchURL", "Glob", "Grep", self.read_tool()].map(str::to_owned).into()
+    }
 }
 
 /// An answer about the sample project with one finding that cites this line and quote.

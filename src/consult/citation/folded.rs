@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use crate::kimi::hidden::is_hidden;
+
 /// What a quote must weigh to count as found anywhere but at just the lines that it fills: a closing
 /// brace stands everywhere.
 const MIN_WEIGHT: usize = 4;
@@ -173,14 +175,7 @@ fn counts(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_graphic();
     }
-    !c.is_whitespace()
-        && !c.is_control()
-        && !matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
+    !c.is_whitespace() && !is_hidden(c)
 }
 
 /// The quote without the line numbers that a reading tool puts before each line, and the lines that

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::decode::{Extent, Source};
 use self::folded::{Folded, Lines, Place, Search, without_numbers};
 use super::answer::Quote;
+use crate::kimi::text::clean;
 
 /// Bytes that are read for the citations of one answer: what a few very large files take, and no more.
 const MAX_READ: u64 = 512 * 1024 * 1024;
@@ -143,7 +144,8 @@ impl<'a> Citations<'a> {
             return Err(if inside { Status::Missing } else { Status::Outside });
         };
         let relative = real.strip_prefix(self.work_dir).map_err(|_| Status::Outside)?;
-        let relative = relative.display().to_string();
+        // A file may be named to deceive whoever reads its name.
+        let relative = clean(&relative.display().to_string()).into_owned();
         if real.is_file() { Ok((real, relative)) } else { Err(Status::Missing) }
     }
 

@@ -1,0 +1,260 @@
+//! What nobody can see in a text: it is taken out, and counted, since a hidden instruction must not
+//! vanish in silence. What emoji and scripts need stays.
+
+use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::sync::LazyLock;
+
+use regex::{Regex, RegexBuilder};
+
+/// A text without what nobody can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cleaned<'a> {
+    /// What is left.
+    pub text: Cow<'a, str>,
+    /// Characters that were taken out, without those that every honest text may hold.
+    pub hidden: usize,
+}
+
+impl Cleaned<'_> {
+    /// Takes out escape sequences, control characters other than newline and tab, and invisible or
+    /// direction-changing characters. Text that holds none of them is returned as it is.
+    #[must_use]
+    pub fn of(text: &str) -> Cleaned<'_> {
+        if !text.contains(is_hidden) {
+            return Cleaned { text: Cow::Borrowed(text), hidden: 0 };
+        }
+        let runs_leftward = LazyCell::new(|| matched(&LEFTWARD, text).is_some());
+        let mut kept = String::with_capacity(text.len());
+        let mut hidden = 0;
+        let mut rest = text;
+        while let Some(at) = rest.find(is_hidden) {
+            let (plain, from) = rest.split_at(at);
+            kept.push_str(plain);
+            let (run, after) = from.split_at(run_length(from));
+            let before = kept.chars().next_back();
+            let around: String =
+                before.into_iter().chain(run.chars()).chain(after.chars().next()).collect();
+            let is_mark = matches!(run, "\u{200e}" | "\u{200f}" | "\u{61c}");
+            if matched(&STAYS, &around).is_some() {
+                kept.push_str(run);
+            } else if matched(&GOES, &around).is_none() && !(is_mark && *runs_leftward) {
+                hidden += run.chars().count();
+            }
+            rest = after;
+        }
+        kept.push_str(rest);
+        Cleaned { text: Cow::Owned(kept), hidden }
+    }
+}
+
+/// What a reader is told of the characters that were taken out of Kimi's words and of what its tools
+/// returned; nothing when there were none.
+#[must_use]
+pub fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
+    let removed = match in_words + in_evidence {
+        0 => return None,
+        1 => "1 invisible or control character was removed".to_owned(),
+        count => format!("{count} invisible or control characters were removed"),
+    };
+    Some(match (in_words, in_evidence) {
+        (_, 0) => format!("{removed} from Kimi's text"),
+        (0, _) => format!("{removed} from what Kimi's tools returned"),
+        (words, evidence) => {
+            format!("{removed}: {words} from Kimi's text, {evidence} from what its tools returned")
+        }
+    })
+}
+
+/// Whether a character by itself shows nothing, or changes how others are shown.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control() && c != '\n' && c != '\t';
+    }
+    // Soft hyphen, Arabic letter mark, Hangul, Khmer and Mongolian fillers, zero-width characters,
+    // direction marks, line and paragraph separators, word joiners, variation selectors, byte order
+    // mark, annotations, controls of shorthand, hieroglyphs and music, and tags.
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// How long, in bytes, what the text begins with is: one escape sequence, or the hidden characters up
+/// to one.
+fn run_length(text: &str) -> usize {
+    matched(&SEQUENCE, text).unwrap_or_else(|| {
+        let goes_on = |c| is_hidden(c) && c != '\u{1b}' && !('\u{80}'..='\u{9f}').contains(&c);
+        let end = text.char_indices().skip(1).find(|&(_, c)| !goes_on(c));
+        end.map_or(text.len(), |(end, _)| end)
+    })
+}
+
+type Pattern = LazyLock<Option<Regex>>;
+
+/// Where the first match of a pattern ends.
+fn matched(pattern: &Pattern, text: &str) -> Option<usize> {
+    pattern.as_ref()?.find(text).map(|found| found.end())
+}
+
+fn pattern(text: &str) -> Option<Regex> {
+    RegexBuilder::new(text).ignore_whitespace(true).dot_matches_new_line(true).build().ok()
+}
+
+/// One escape sequence at the start of a text. A string sequence counts when it ends on its line: a
+/// terminal would go on looking for its end and swallow the rest, but here the rest is what somebody
+/// said, and stays.
+static SEQUENCE: Pattern = LazyLock::new(|| {
+    pattern(
+        r"\A(?: (?: \x1b\[ | \u{9b} ) [0-?]* [\ -/]* [@-~]
+          | (?: \x1b[\]PX^_] | [\u{90}\u{98}\u{9d}-\u{9f}] )
+            [^\x07\x1b\u{9c}\n]* (?: \x07 | \x1b\\ | \u{9c} )
+          | \x1b [\ -/]* [0-~] )",
+    )
+});
+
+/// Hidden characters that are part of how a text reads, between their neighbours. Data is hidden in
+/// runs; what stands alone where it belongs can be honest.
+static STAYS: Pattern = LazyLock::new(|| {
+    pattern(
+        r"\A(?: (?: \p{Extended_Pictographic}\u{fe0f}? | [\u{fe0f}\p{Emoji_Modifier}] )
+            \u{200d} \p{Extended_Pictographic}
+          | [\p{Emoji}--\p{ASCII}] [\u{fe0e}\u{fe0f}] .?
+          # Digits, which are emoji as keys only.
+          | [0-9\#*] \u{fe0f} \u{20e3}
+          # The flags of England, Scotland and Wales, the only ones that are written in tags.
+          | \u{1f3f4} \u{e0067} \u{e0062}
+            (?: \u{e0065}\u{e006e}\u{e0067} | \u{e0073}\u{e0063}\u{e0074} | \u{e0077}\u{e006c}\u{e0073} )
+            \u{e007f} .?
+          | \p{Mongolian} [\u{180b}-\u{180f}] .?
+          | [\p{Arab}\p{Syrc}\p{Mong}\p{Nkoo}\p{Deva}\p{Beng}\p{Guru}\p{Gujr}\p{Orya}\p{Taml}
+             \p{Telu}\p{Knda}\p{Mlym}\p{Sinh}\p{Khmr}\p{Mymr}\p{Tibt}]
+            [\u{200c}\u{200d}] .?
+        )\z",
+    )
+});
+
+/// Hidden characters that honest texts hold and nobody misses: line endings of Windows, page breaks,
+/// byte order marks, hyphenation, and line breaks of scripts without spaces.
+static GOES: Pattern = LazyLock::new(|| {
+    pattern(
+        r"\A(?: .? \r \n
+          | .? \f .?
+          | \s? \u{feff} .?
+          | \p{Alphabetic} \u{ad} \p{Alphabetic}
+          | [\p{Thai}\p{Laoo}\p{Khmr}\p{Mymr}\p{Tibt}] \u{200b} .?
+        )\z",
+    )
+});
+
+/// Scripts that run from right to left: honest text in them holds direction marks.
+static LEFTWARD: Pattern = LazyLock::new(|| pattern(r"[\p{Arab}\p{Hebr}\p{Syrc}\p{Thaa}\p{Nkoo}]"));
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str, hidden: usize) {
+        let cleaned = Cleaned::of(text);
+        assert_eq!((&*cleaned.text, cleaned.hidden), (expected, hidden), "{text:?}");
+    }
+
+    #[test]
+    fn every_pattern_compiles() {
+        for pattern in [&SEQUENCE, &STAYS, &GOES, &LEFTWARD] {
+            assert!(pattern.is_some());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_taken_out_and_counted() {
+        check("plain\n\ttext, 中文 and émoji 🎉", "plain\n\ttext, 中文 and émoji 🎉", 0);
+        check("a\u{200b}b\u{202e}c\u{feff}d\u{e0041}e", "abcde", 4);
+        check(
+            "bell\u{7} null\0 back\u{8} delete\u{7f} alone\rend",
+            "bell null back delete aloneend",
+            5,
+        );
+        check("tags \u{e0069}\u{e0067}\u{e006e}\u{e006f}\u{e0072}\u{e0065}.", "tags .", 6);
+        check("if a\u{202e}\u{2066}// admin\u{2069}\u{2066} {", "if a// admin {", 4);
+        check("fill\u{3164}\u{ffa0}\u{115f} sep\u{2028}\u{2029}", "fill sep", 5);
+        // Data in variation selectors, and joiners where nothing is joined.
+        check("😀\u{fe01}\u{fe0f}\u{e0131}\u{e0132}!", "😀!", 4);
+        check("1\u{fe0f} a\u{200d}b\u{200c}c ج\u{200c}\u{200d}\u{200c}ا", "1 abc جا", 6);
+        check("🏴\u{e0072}\u{e006d}\u{e007f}", "🏴", 3);
+    }
+
+    #[test]
+    fn escape_sequences_are_taken_out_whole() {
+        check("\u{1b}[31mred\u{1b}[0m", "red", 9);
+        check("\u{1b}]8;;https://evil\u{7}link\u{1b}]8;;\u{7}", "link", 24);
+        check("\u{1b}]52;c;cm0gLXJm\u{1b}\\copied", "copied", 17);
+        check("\u{1b}]0;title\u{9c}\u{1b}P1;2|data\u{1b}\\\u{1b}cx", "x", 24);
+        check("c1 \u{9b}2J\u{9d}0;t\u{7}x\u{9b}", "c1 x", 9);
+        check("\u{1b}(Bx\u{1b}", "x", 4);
+        // What never ends does not take the rest of the text along.
+        check("\u{1b}]0;\"and so on\"\nnext", "0;\"and so on\"\nnext", 2);
+        check("\u{9d}8;;https://evil", "8;;https://evil", 1);
+    }
+
+    #[test]
+    fn what_emoji_and_scripts_need_stays() {
+        for text in [
+            "👩\u{200d}🚀 👩🏽\u{200d}💻 👨\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥 🏳\u{fe0f}\u{200d}🌈",
+            "⚠\u{fe0f} ☎\u{fe0e} 1\u{fe0f}\u{20e3} 🤷\u{200d}♂\u{fe0f} 🇩🇪",
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+            "کتاب\u{200c}ها می\u{200c}خواهم ه\u{200d}.",
+            "क्\u{200d}ष श्री\u{200c}मान් ශ්\u{200d}රී",
+        ] {
+            check(text, text, 0);
+        }
+    }
+
+    #[test]
+    fn what_honest_texts_hold_is_not_counted() {
+        check("\u{feff}first\r\n1\t\u{feff}second\r\n\u{c}third", "first\n1\tsecond\nthird", 0);
+        check("Silben\u{ad}trennung", "Silbentrennung", 0);
+        check("ខ្មែរ\u{200b}ភាសា", "ខ្មែរភាសា", 0);
+        check("\u{200f}עברית\u{200e} C++\u{200e}", "עברית C++", 0);
+        check("English\u{200e} only", "English only", 1);
+    }
+
+    #[test]
+    fn the_warning_says_where() {
+        assert_eq!(warning(0, 0), None);
+        let check = |words, evidence, expected: &str| {
+            assert_eq!(warning(words, evidence).as_deref(), Some(expected));
+        };
+        check(37, 0, "37 invisible or control characters were removed from Kimi's text");
+        check(0, 1, "1 invisible or control character was removed from what Kimi's tools returned");
+        check(
+            2,
+            3,
+            "5 invisible or control characters were removed: 2 from Kimi's text, 3 from what its tools returned",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_can_be_seen_is_lost(
+            text in "([a-c ]|\u{1b}|\\[|\\]|;|m|\u{7}|\r|\n|\u{200b}|\u{fe0f}|\u{200d}|👩|\u{e0041}|\u{9d}){0,40}"
+        ) {
+            let cleaned = Cleaned::of(&text);
+            let text_of = |text: &str| text.chars().filter(|&c| !is_hidden(c)).count();
+            // Only what an escape sequence carries goes with it.
+            if !text.contains(['\u{1b}', '\u{9d}']) {
+                prop_assert_eq!(text_of(&cleaned.text), text_of(&text));
+            }
+            let unwanted = ['\u{1b}', '\u{7}', '\r', '\u{200b}', '\u{e0041}', '\u{9d}'];
+            prop_assert_eq!(cleaned.text.find(unwanted), None);
+            prop_assert_eq!(Cleaned::of(&cleaned.text).text, cleaned.text.clone());
+        }
+    }
+}
