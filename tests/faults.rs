@@ -307,6 +307,7 @@ fn the_childs_environment() {
     assert_eq!(
         names,
         [
+            "FASTMCP_ENV_FILE",
             "HOME",
             "KIMI_CLI_NO_AUTO_UPDATE",
             "KIMI_CODE_HOME",

@@ -6,7 +6,7 @@ use std::path::Path;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::answers::verdict;
+use crate::support::answers::{say_verdict, verdict};
 use crate::support::kimi::Real;
 use crate::support::model::{Model, Step};
 use crate::support::server::{Era, Server};
@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         both("rounds::a_session_that_is_gone_is_asked_afresh", asked_afresh),
         both("rounds::an_answer_that_cannot_be_read_is_asked_for_once_more", repaired),
         both("rounds::a_judge_is_asked_in_both_orders", both_orders),
+        both("rounds::a_run_that_was_broken_off_goes_on_in_its_session", goes_on),
     ]
     .into_iter()
     .flatten()
@@ -36,6 +37,42 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("rounds::assurances_are_pointed_out", assurances),
     ]);
     trials
+}
+
+/// Kimi has read a file and hangs; the call is cancelled; the next one goes on where it stopped.
+fn goes_on(real: Real, program: &Path) {
+    let hung = std::sync::atomic::AtomicBool::new(false);
+    let model = Model::start_with(move |_, nth| match nth {
+        0 => Step::Calls(vec![(real.read_tool(), json!({"path": "src/store.rs"}))]),
+        1 if !hung.swap(true, std::sync::atomic::Ordering::SeqCst) => Step::Hang,
+        _ => say_verdict(),
+    });
+    let world = World::with_real(real, program, &model).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start(&world, Era::Legacy);
+    let id = server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
+    wait_until("Kimi waits for the model", || model.requests().len() == 2);
+    server.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}));
+    let threads = || world.run(&["threads", "--json"]).json();
+    let mut error = Value::Null;
+    wait_until("the round is closed", || {
+        let id = threads()[0]["id"].as_str().unwrap().to_owned();
+        let thread = world.run(&["threads", "export", &id, "--format", "json"]).json();
+        error = thread["rounds"][0]["error"]["error"].clone();
+        error["partial"]["session_id"].is_string()
+    });
+    assert_eq!(error["kind"], "cancelled", "{error}");
+    let thread = threads()[0]["id"].as_str().unwrap().to_owned();
+    let result = server.call("consult_kimi", &json!({"thread_id": thread}));
+    let result = &result["structuredContent"];
+    // It read the file before it was broken off, and that counts.
+    assert_eq!(result["findings"][0]["citations"][0]["status"], "verified", "{result}");
+    assert_eq!(result["provenance"]["session_id"], error["partial"]["session_id"]);
+    let last = model.requests().last().unwrap().to_string();
+    assert!(
+        last.contains("Go on where you stopped") && last.contains("Where does this lose data?"),
+        "{last}"
+    );
+    assert!(last.contains("Append-only counter store"), "what it had read is remembered: {last}");
 }
 
 const QUOTE: &str = "let _ = writeln!(self.file, \"{key} {value}\");";

@@ -226,10 +226,11 @@ fn plant(project: &Path) {
     write("terraform.tfvars", "x = \"planted-5\"\n");
     write(".npmrc", "//registry/:_authToken=planted-6\n");
     write("keys/kubeconfig", "token: planted-7\n");
+    write(".env", "KEY=planted-8\n");
     write("late/place.txt", "open-4\n");
 }
 
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "conf/tls/server.key",
     "conf/deploy.pem",
     "prod.json",
@@ -237,6 +238,7 @@ const SECRET: [&str; 7] = [
     "terraform.tfvars",
     ".npmrc",
     "keys/kubeconfig",
+    ".env",
 ];
 const OPEN: [&str; 4] = ["conf/tls/readme.txt", "conf/public.pem", "other.json", "late/place.txt"];
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::closing::standing;
+use super::closing::{broken_off, standing};
 use super::injection;
 use super::prompt::{Asked, Disputed};
 use super::record::Record;
@@ -17,7 +17,7 @@ use super::request::Context;
 use super::result::ConsultResult;
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
-use crate::kimi::Program;
+use crate::kimi::{Evidence, Program};
 use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
 use crate::redact::Redactor;
 
@@ -73,6 +73,22 @@ impl Argument {
         self.row.session_id.as_deref().filter(|_| same && self.round.number > 1)
     }
 
+    /// The session in which an earlier attempt at this very round was broken off, if this program is the
+    /// one that remembers it. A caller who adds something has another question.
+    #[must_use]
+    pub fn broken_off(&self, program: &Program) -> Option<String> {
+        let partial = self.earlier_attempt()?;
+        let same = partial["dialect"] == program.dialect.name();
+        let session = partial["session_id"].as_str().filter(|_| same && self.remark.is_empty())?;
+        Some(session.to_owned())
+    }
+
+    /// What had arrived of an earlier attempt at this round.
+    fn earlier_attempt(&self) -> Option<Value> {
+        let mut report: Value = serde_json::from_str(self.round.error.as_deref()?).ok()?;
+        Some(report["error"]["partial"].take())
+    }
+
     /// Where what Kimi writes in this round is kept; nowhere for a thread that is not remembered.
     #[must_use]
     pub fn transcript(&self) -> Option<PathBuf> {
@@ -108,10 +124,12 @@ impl Argument {
     #[must_use]
     pub fn read_before(&self) -> BTreeSet<String> {
         let results = self.record.iter().flat_map(Record::results);
-        let calls = results
-            .flat_map(|result| &result.evidence)
-            .filter(|call| call.ok && call.tool == "ReadFile");
-        calls.filter_map(|call| call.args.get("path")?.as_str().map(str::to_owned)).collect()
+        let attempt = self.earlier_attempt().map(|mut partial| partial["evidence"].take());
+        let attempt: Vec<Evidence> =
+            attempt.and_then(|calls| serde_json::from_value(calls).ok()).unwrap_or_default();
+        let calls = results.flat_map(|result| &result.evidence).chain(&attempt);
+        let reads = calls.filter(|call| call.ok && call.tool == "ReadFile");
+        reads.filter_map(|call| call.args.get("path")?.as_str().map(str::to_owned)).collect()
     }
 
     /// Adds something that the caller should know about this answer.
@@ -191,10 +209,20 @@ impl Argument {
         self.round.error = Some(report.to_string());
         if self.ledger.is_some() && self.save().is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
+            let session =
+                error.partial.as_ref().is_some_and(|partial| partial["session_id"].is_string());
+            let then = if session { "go on where Kimi stopped" } else { "ask it again" };
             let _ = write!(
                 error.hint,
-                " The thread {id} remembers the question: call with thread_id alone to ask it again."
+                " The thread {id} remembers the question: call with thread_id alone to {then}."
             );
+            if let Some(partial) = &mut error.partial {
+                let mut thread = standing(id, &self.thread);
+                if session {
+                    thread.next = broken_off(id, thread.round);
+                }
+                partial["thread"] = json!(thread);
+            }
         }
         error
     }

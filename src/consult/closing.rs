@@ -38,6 +38,15 @@ pub fn standing(id: &str, thread: &Thread) -> Standing {
     Standing { id: id.to_owned(), round, state, next, open }
 }
 
+/// What the caller must do about a round in which Kimi was broken off, and remembers it.
+#[must_use]
+pub fn broken_off(id: &str, round: u8) -> String {
+    format!(
+        "Kimi was broken off in round {round}: call consult_kimi with thread_id \"{id}\" alone, and it goes on where \
+         it stopped. A longer timeout_seconds may help."
+    )
+}
+
 /// Closes a thread with the caller's decision.
 ///
 /// # Errors

@@ -91,6 +91,9 @@ pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
 
 const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
 
+const WENT_ON: &str = "Kimi went on in the session in which an earlier attempt was broken off: the evidence lists what \
+                       it looked up since";
+
 /// Asks Kimi what the argument is about now, in Kimi's own session where that can be resumed.
 async fn ask(
     argument: &mut Argument,
@@ -102,9 +105,14 @@ async fn ask(
         Some(program) => program,
         None => kimi::program::find(loaded, watch).await?,
     };
-    let remembered = argument.session(&program).map(str::to_owned);
-    let session =
-        remembered.filter(|session| kimi::session::exists(loaded, program.dialect, session));
+    let exists = |session: &String| kimi::session::exists(loaded, program.dialect, session);
+    let broken_off = argument.broken_off(&program).filter(exists);
+    let remembered = argument.session(&program).map(str::to_owned).filter(exists);
+    let goes_on = broken_off.is_some();
+    if goes_on {
+        argument.warn(WENT_ON);
+    }
+    let session = broken_off.or(remembered);
     let history = if session.is_some() { None } else { argument.history() };
     if history.is_some() && argument.had_session() {
         argument.warn(ASKED_AFRESH);
@@ -112,7 +120,7 @@ async fn ask(
     let context = argument.context.clone();
     let asked = argument.asked(history.as_deref());
     let transcript = argument.transcript();
-    if let Some(half) = &transcript {
+    if let Some(half) = transcript.as_ref().filter(|_| !goes_on) {
         // What an attempt left that was killed half-way cannot be gone on with.
         let _ = std::fs::remove_file(half);
     }
@@ -123,7 +131,8 @@ async fn ask(
         context: &context,
         transcript: transcript.as_deref(),
     };
-    let first = turns.answer(prompt::prompt(asked, loaded)?, session.as_deref());
+    let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(asked, loaded)? };
+    let first = turns.answer(question, session.as_deref());
     let reversed = both_orders(asked, loaded);
     let (reply, other) = match &reversed {
         // The same judge in another order, in a session of its own, at the same time.

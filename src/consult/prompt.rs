@@ -19,6 +19,9 @@ pub const SYSTEM_PROMPT: &str = include_str!("../../templates/system_prompt.md")
 /// How Kimi is told to read a request from a file.
 pub const READ_FROM_FILE: &str = include_str!("../../templates/read_from_file.md");
 
+/// What asks Kimi to go on after a turn that was broken off.
+pub const GO_ON: &str = include_str!("../../templates/rounds/go_on.md");
+
 /// What asks for an answer that can be read.
 const REPAIR: &str = include_str!("../../templates/rounds/repair.md");
 

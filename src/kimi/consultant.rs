@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "FASTMCP_ENV_FILE",
                 "KIMI_CLI_NO_AUTO_UPDATE",
                 "KIMI_CODE_NO_AUTO_UPDATE",
                 "KIMI_DISABLE_TELEMETRY",

@@ -115,7 +115,7 @@ pub async fn ask(
                 Some(session) => Some(session.to_owned()),
                 None => broken_off(home.path, program.dialect, prompt, began).await,
             };
-            return Err(with_session(error, session));
+            return Err(with_session(error, program.dialect, session));
         }
     };
     reply.sandbox = confinement.sandbox;
@@ -137,13 +137,14 @@ async fn broken_off(
 }
 
 /// The error with the session that a later run can go on in.
-fn with_session(mut error: Error, session: Option<String>) -> Error {
+fn with_session(mut error: Error, dialect: Dialect, session: Option<String>) -> Error {
     if let Some(session) = session {
         let partial =
             error.partial.get_or_insert_with(|| json!({"response": null, "evidence": []}));
         if partial["session_id"].is_null() {
             partial["session_id"] = json!(session);
         }
+        partial["dialect"] = json!(dialect);
     }
     error
 }
