@@ -1,5 +1,6 @@
 //! Every way in which Kimi is known to fail, brought about for real, and what the user is told.
 
+use std::fs;
 use std::path::Path;
 
 use libtest_mimic::Trial;
@@ -102,6 +103,16 @@ fn empty_answers(real: Real, program: &Path) {
 
 fn not_logged_in(real: Real, program: &Path) {
     let world = World::new().with(&[("KIMI_PATH", &program.display().to_string())]);
+    let name = real.name();
+    let words = format!("{name} has no login, no key and no provider");
+    check(&world.consult(&[]), 12, "not_logged_in", &words);
+    assert_eq!(world.run(&["threads"]).stdout, "No threads.\n", "what was never asked is not kept");
+    // With a provider and no more, Kimi is asked, and says what it lacks.
+    let folder = world.home().join(if real == Real::KimiCode { ".kimi-code" } else { ".kimi" });
+    fs::create_dir_all(&folder).unwrap();
+    let provider =
+        "[providers.p]\ntype = \"kimi\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key = \"\"\n";
+    fs::write(folder.join("config.toml"), provider).unwrap();
     let words = if real == Real::KimiCode { "No model configured" } else { "LLM not set" };
     check(&world.consult(&[]), 12, "not_logged_in", words);
 }

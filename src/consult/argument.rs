@@ -193,7 +193,7 @@ impl Argument {
     pub fn fail(mut self, mut error: Error) -> Error {
         let nothing_ran = matches!(
             error.kind,
-            Kind::KimiMissing | Kind::KimiRetired | Kind::Spawn | Kind::Sandbox
+            Kind::KimiMissing | Kind::KimiRetired | Kind::NotLoggedIn | Kind::Spawn | Kind::Sandbox
         );
         // Only a thread that this very call opened.
         let opened_here = self.record.is_none();

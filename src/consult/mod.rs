@@ -101,9 +101,12 @@ async fn ask(
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let program = match program {
-        Some(program) => program,
-        None => kimi::program::find(loaded, watch).await?,
+    let program = if let Some(program) = program {
+        program
+    } else {
+        let program = kimi::program::find(loaded, watch).await?;
+        kimi::home::expect_login(&loaded.environment, program.dialect)?;
+        program
     };
     let exists = |session: &String| kimi::session::exists(loaded, program.dialect, session);
     let broken_off = argument.broken_off(&program).filter(exists);

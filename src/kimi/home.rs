@@ -219,6 +219,29 @@ fn link(target: &Path, link: &Path) -> io::Result<()> {
     }
 }
 
+/// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
+/// provider is configured, even one without a key, Kimi is asked.
+///
+/// # Errors
+/// [`Kind::NotLoggedIn`]; [`Kind::Settings`] when Kimi's `config.toml` cannot be read.
+pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
+    let config = users_config(&of_user(environment, dialect))?;
+    let configured =
+        config.get("providers").and_then(Value::as_table).is_some_and(|p| !p.is_empty());
+    let in_environment = ["KIMI_MODEL_", "KIMI_API_KEY", "KIMI_BASE_URL"];
+    let told = environment.vars.iter().any(|(name, value)| {
+        !value.is_empty() && in_environment.iter().any(|beginning| name.starts_with(beginning))
+    });
+    if configured || told || login_seen(environment, dialect) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::NotLoggedIn,
+        format!("{dialect} has no login, no key and no provider"),
+        super::failure::hint(Kind::NotLoggedIn),
+    ))
+}
+
 /// Whether a login, a key or a provider is to be seen. Nothing secret is read.
 #[must_use]
 pub fn login_seen(environment: &Environment, dialect: Dialect) -> bool {

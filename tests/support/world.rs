@@ -47,7 +47,9 @@ impl World {
         fs::create_dir_all(world.kimis()).unwrap();
         let version = format!("[ \"$1\" = --version ] && {{ echo '{version}'; exit 0; }}");
         write_program(&path, &format!("#!/bin/bash\n{version}\n{script}\n"));
-        world.with(&[("KIMI_PATH", &path.display().to_string())])
+        let path = path.display().to_string();
+        // Something that leads to a model, or nothing is started.
+        world.with(&[("KIMI_PATH", &path), ("KIMI_API_KEY", "sk-scripted")])
     }
 
     /// The same with more variables.
