@@ -14,9 +14,9 @@
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
 //! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
 //! - [`sandbox`]: what Kimi may open, and the helper process that holds it to that.
-//! - [`redact`]: what may leave the machine. [`settings`]: what a person can change, and the only
-//!   reader of the environment. [`workspace`]: whether the project changed meanwhile. [`error`]: the
-//!   one error.
+//! - [`redact`]: what may leave the machine, and what of what came back may be told. [`settings`]:
+//!   what a person can change, and the only reader of the environment. [`workspace`]: whether the
+//!   project changed meanwhile. [`error`]: the one error.
 //!
 //! A call passes through these types, one function an arrow; [`consult::consult`] is that line:
 //!

@@ -28,7 +28,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         both("consult::the_users_model_and_key_are_carried_over", the_users_model_is_carried_over),
         both("consult::an_answer_after_a_retry_counts", an_answer_after_a_retry_counts),
         both("consult::what_cannot_be_read_is_kept", what_cannot_be_read_is_kept),
-        both("consult::secrets_stay_home", secrets_stay_home),
     ]
     .into_iter()
     .flatten()
@@ -340,33 +339,4 @@ fn what_cannot_be_read_is_kept(real: Real, program: &Path) {
         (ran.code, &result["parse_ok"], &result["response"]),
         (Some(4), &json!(false), &json!(words))
     );
-}
-
-fn secrets_stay_home(real: Real, program: &Path) {
-    let model = Model::start(vec![say_verdict()]);
-    // Put together here, so that no scanner takes this file for a leak.
-    let secret = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
-    let world = World::with_real(real, program, &model).with(&[
-        ("ANTHROPIC_API_KEY", "sk-ant-of-the-host"),
-        ("CLAUDE_CODE_MESSAGING_TOKEN", "host-token"),
-    ]);
-    let context = world.root().join("context.yaml");
-    fs::write(&context, format!("proposed_approach: use {secret}\ngoals: [g]\n")).unwrap();
-    let ran = world.run(&[
-        "consult",
-        "--json",
-        "-m",
-        &format!("why {secret}"),
-        "-c",
-        &context.display().to_string(),
-    ]);
-    assert_eq!(ran.json()["provenance"]["redactions"], 2);
-    let sent = json!(model.requests()).to_string();
-    assert!(!sent.contains(&secret) && sent.contains("[redacted:aws-key]"), "{sent}");
-    let kept = World::content_of(&world.state());
-    for (path, text) in kept {
-        for leaked in [secret.as_str(), "sk-ant-of-the-host", "host-token"] {
-            assert!(!text.contains(leaked), "{} holds {leaked}", path.display());
-        }
-    }
 }

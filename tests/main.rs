@@ -16,6 +16,7 @@ mod injection;
 mod rooms;
 mod rounds;
 mod sandbox;
+mod secrets;
 mod serve;
 mod support;
 mod workspace;
@@ -33,6 +34,7 @@ fn main() {
         rooms::tests(),
         rounds::tests(),
         sandbox::tests(),
+        secrets::tests(),
         serve::tests(),
         workspace::tests(),
     ];

@@ -1,11 +1,14 @@
 //! `kimi-bridge guard`: the hook that both programs run before they call a tool. It refuses the secret
 //! files of the project by exit code 2 and a word on standard error, which is how a hook refuses.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::redact::Secrets;
 use crate::sandbox::SecretFiles;
 
 /// How a hook refuses.
@@ -13,11 +16,17 @@ const REFUSED: u8 = 2;
 /// What is read of a call; a longer one names no file.
 const CALL_BYTES: u64 = 1_000_000;
 
-pub(super) fn main() -> u8 {
+/// `args` holds the folder of the user's settings.
+pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let config_dir = PathBuf::from(args.next().unwrap_or_default());
+    // In the sandbox that folder is closed; there the kernel refuses what the user added.
+    let secrets = Secrets::load(&config_dir, &BTreeMap::new()).unwrap_or_default();
+    let files = SecretFiles::with(secrets.files());
+    let files = files.as_deref().unwrap_or(SecretFiles::built_in());
     let mut call = String::new();
     let read = std::io::stdin().take(CALL_BYTES).read_to_string(&mut call);
     let call: Value = read.ok().and_then(|_| serde_json::from_str(&call).ok()).unwrap_or_default();
-    match refused(&call, SecretFiles::built_in()) {
+    match refused(&call, files) {
         Some(path) => {
             let _ = writeln!(
                 std::io::stderr(),

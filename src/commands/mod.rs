@@ -26,7 +26,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command};
-use crate::consult::{ConsultResult, Request};
+use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
@@ -43,7 +43,7 @@ pub fn main() -> u8 {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
-        Some(command) if command == GUARD => return guard::main(),
+        Some(command) if command == GUARD => return guard::main(args),
         _ => {}
     }
     let cli = Cli::parse();
@@ -72,6 +72,7 @@ fn run(cli: Cli) -> Result<u8> {
                 "Free memory or file handles and try again.",
             )
         })?;
+    let environment = loaded.environment.clone();
     let code = runtime.block_on(async {
         let stop = Stop::on_signals(&loaded.settings)?;
         match cli.command {
@@ -86,7 +87,7 @@ fn run(cli: Cli) -> Result<u8> {
     });
     // A thread may still be reading a standard input that does not end; nobody waits for it.
     runtime.shutdown_background();
-    code
+    code.map_err(|error| secrets::redact_error(error, &environment))
 }
 
 /// The bridge's own words; those of its libraries repeat whole requests, before any redaction.

@@ -19,7 +19,7 @@ use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{Evidence, Program};
 use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
-use crate::redact::Redactor;
+use crate::redact::Secrets;
 
 /// The folder of the transcripts in the state folder.
 pub(super) const TRANSCRIPTS: &str = "transcripts";
@@ -38,8 +38,10 @@ pub enum Opening {
 pub struct Argument {
     /// The proposal, without secrets.
     pub context: Context,
+    /// What is taken for a secret in this call.
+    pub secrets: Secrets,
     /// How many secrets were replaced in this request.
-    pub secrets: usize,
+    pub redactions: usize,
     pub(super) thread: Thread,
     pub(super) row: ThreadRow,
     pub(super) round: RoundRow,
@@ -181,7 +183,7 @@ impl Argument {
         if self.ledger.is_some() {
             result.thread = Some(standing(&self.row.id, &self.thread));
         }
-        self.round.result = stored(&result);
+        self.round.result = serde_json::to_string(&result).ok();
         if let Err(error) = self.save() {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
@@ -189,7 +191,8 @@ impl Argument {
         result.within(self.context.max_result_chars)
     }
 
-    /// Remembers why Kimi did not answer, so that the round can be asked again.
+    /// Remembers why Kimi did not answer, so that the round can be asked again. The error holds no
+    /// secret any more.
     pub fn fail(mut self, mut error: Error) -> Error {
         let nothing_ran = matches!(
             error.kind,
@@ -204,9 +207,7 @@ impl Argument {
             }
             return error;
         }
-        let mut report = error.report();
-        Redactor::built_in().redact_all(&mut report);
-        self.round.error = Some(report.to_string());
+        self.round.error = Some(error.report().to_string());
         if self.ledger.is_some() && self.save().is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
             let session =
@@ -252,13 +253,6 @@ fn said_before(record: &Record) -> String {
         format!("Round {}:\n{said:#}", round.number)
     });
     said.collect::<Vec<_>>().join("\n\n")
-}
-
-/// A result as it is kept: without secrets that Kimi read.
-fn stored(result: &ConsultResult) -> Option<String> {
-    let mut value = serde_json::to_value(result).ok()?;
-    Redactor::built_in().redact_all(&mut value);
-    Some(value.to_string())
 }
 
 /// All that a thread says, for the search.

@@ -6,7 +6,7 @@ use super::result::Standing;
 use super::thread::{State, Thread};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::ledger::{Ledger, RoundRow, now};
-use crate::redact::Redactor;
+use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// Where a thread stands, and what its caller must do now.
@@ -51,7 +51,13 @@ pub fn broken_off(id: &str, round: u8) -> String {
 ///
 /// # Errors
 /// [`Kind::Round`] when there is no such thread, it is busy or decided; [`Kind::Ledger`].
-pub fn decide(id: &str, decision: &str, rationale: &str, loaded: &Loaded) -> Result<Standing> {
+pub fn decide(
+    id: &str,
+    decision: &str,
+    rationale: &str,
+    loaded: &Loaded,
+    secrets: &Secrets,
+) -> Result<Standing> {
     let mut ledger = Ledger::open(loaded.state_dir())?;
     let Some(_lock) = ledger.lock(id)? else {
         return Err(round_error(
@@ -69,8 +75,7 @@ pub fn decide(id: &str, decision: &str, rationale: &str, loaded: &Loaded) -> Res
             violations.first().map(|violation| violation.expected.clone()).unwrap_or_default();
         round_error(why, "A decided thread stays as it is; open a new one.")
     })?;
-    let redactor = Redactor::built_in();
-    let text = |text: &str| redactor.redact(text).as_str().to_owned();
+    let text = |text: &str| secrets.redact(text).into_text();
     row.decision = Some((text(decision), text(rationale), now()));
     thread.state().name().clone_into(&mut row.state);
     row.challenge = serde_json::to_string(&thread).unwrap_or_default();

@@ -17,6 +17,7 @@ pub mod request;
 pub mod result;
 pub mod role;
 pub mod schema;
+pub mod secrets;
 pub mod thread;
 
 pub use self::request::{Context, Request};
@@ -33,7 +34,7 @@ use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{self, Program, Question, Reply, Watch};
-use crate::redact::Redactor;
+use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// One consultation, from what the caller sent to what it gets. `program` is the Kimi to ask, where
@@ -47,7 +48,9 @@ pub async fn consult(
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let mut argument = match opening::begin(request, loaded)? {
+    let secrets = secrets::in_force(loaded)?;
+    let opening = opening::begin(request, loaded, &secrets);
+    let mut argument = match opening.map_err(|error| secrets.redact_error(error))? {
         Opening::Ask(argument) => argument,
         Opening::Done(result) => return Ok(*result),
     };
@@ -55,7 +58,7 @@ pub async fn consult(
     match ask(&mut argument, loaded, program, watch).await {
         Ok(result) => Ok(argument.close(proof.told(result).await)),
         Err(error) => {
-            let mut error = proof.told_in_error(error).await;
+            let mut error = secrets.redact_error(proof.told_in_error(error).await);
             injection::flag(&mut error);
             result::shorten_error(&mut error, argument.context.max_result_chars);
             Err(argument.fail(error))
@@ -78,15 +81,17 @@ pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
             .to_owned();
         if text.is_empty() { Err(closing::missing(name)) } else { Ok(text) }
     };
-    match (text("thread_id"), text("decision"), text("rationale")) {
+    let secrets = secrets::in_force(loaded)?;
+    let standing = match (text("thread_id"), text("decision"), text("rationale")) {
         (Ok(thread), Ok(decision), Ok(rationale)) => {
-            closing::decide(&thread, &decision, &rationale, loaded)
+            closing::decide(&thread, &decision, &rationale, loaded, &secrets)
         }
         (thread, decision, rationale) => {
             let missing = [thread.err(), decision.err(), rationale.err()];
             Err(closing::undecided(missing.into_iter().flatten().collect()))
         }
-    }
+    };
+    standing.map_err(|error| secrets.redact_error(error))
 }
 
 const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
@@ -121,6 +126,7 @@ async fn ask(
         argument.warn(ASKED_AFRESH);
     }
     let context = argument.context.clone();
+    let secrets = argument.secrets.clone();
     let asked = argument.asked(history.as_deref());
     let transcript = argument.transcript();
     if let Some(half) = transcript.as_ref().filter(|_| !goes_on) {
@@ -132,6 +138,7 @@ async fn ask(
         program: &program,
         watch,
         context: &context,
+        secrets: &secrets,
         transcript: transcript.as_deref(),
     };
     let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(asked, loaded)? };
@@ -157,7 +164,8 @@ async fn ask(
         reply => reply?,
     };
     let origin = Origin {
-        redactions: argument.secrets,
+        redactions: argument.redactions,
+        secrets: secrets.clone(),
         first_finding: argument.first_finding(),
         read_before: argument.read_before(),
         context,
@@ -168,10 +176,10 @@ async fn ask(
         tokio::task::spawn_blocking(move || ConsultResult::new(reply, reading, &origin)).await;
     let mut result = checked.map_err(|error| unchecked(&error))?;
     match other {
-        Some(Ok((_, other))) => result.held_against(other),
+        Some(Ok((_, other))) => result.held_against(other, &secrets),
         Some(Err(error)) => result.warnings.push(format!(
             "the options were judged in one order only, since the other run failed: {}",
-            error.message
+            secrets.redact(&error.message).as_str()
         )),
         None => {}
     }
@@ -196,6 +204,7 @@ struct Turns<'a> {
     program: &'a Program,
     watch: Watch<'a>,
     context: &'a Context,
+    secrets: &'a Secrets,
     /// Where what Kimi writes is kept.
     transcript: Option<&'a Path>,
 }
@@ -221,10 +230,11 @@ impl Turns<'_> {
 
     /// One turn, read: a long text takes a while, so that is left to another thread.
     async fn turn(self, prompt: &str, session: Option<&str>) -> Result<(Reply, Reading)> {
-        let prompt = Redactor::built_in().redact(prompt);
+        let prompt = self.secrets.redact(prompt);
         let question = Question {
             system_prompt: prompt::SYSTEM_PROMPT,
             prompt: &prompt,
+            secrets: self.secrets,
             read_from_file: prompt::READ_FROM_FILE,
             work_dir: &self.context.work_dir,
             resume: session,

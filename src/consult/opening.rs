@@ -13,7 +13,7 @@ use super::thread::{Adjudication, Round, Stance, State, Step, Thread};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::kimi::transcript;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
-use crate::redact::Redactor;
+use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// Checks a request and opens its round.
@@ -21,16 +21,16 @@ use crate::settings::Loaded;
 /// # Errors
 /// [`Kind::Request`] when it does not fit, [`Kind::Round`] when its thread stands elsewhere,
 /// [`Kind::Ledger`] when a thread is named and cannot be looked up.
-pub fn begin(request: Request, loaded: &Loaded) -> Result<Opening> {
+pub fn begin(request: Request, loaded: &Loaded, secrets: &Secrets) -> Result<Opening> {
     match Continuation::check(&request, loaded)? {
-        Some(continuation) => go_on(continuation, loaded),
-        None => start(Context::check(request, loaded)?, loaded),
+        Some(continuation) => go_on(continuation, loaded, secrets),
+        None => start(Context::check(request, loaded)?, loaded, secrets),
     }
 }
 
 /// Opens a thread with its first round, or with the rounds that only the caller remembers.
-fn start(context: Context, loaded: &Loaded) -> Result<Opening> {
-    let (context, secrets) = context.without_secrets(Redactor::built_in());
+fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening> {
+    let (context, redactions) = context.without_secrets(secrets)?;
     let mut thread = Thread::open();
     let mut disputed = Vec::new();
     if let Some(prior) = &context.prior_exchange {
@@ -67,7 +67,8 @@ fn start(context: Context, loaded: &Loaded) -> Result<Opening> {
     let lock = ledger.as_ref().and_then(|ledger| ledger.lock(&row.id).ok().flatten());
     let mut argument = Argument {
         context,
-        secrets,
+        secrets: secrets.clone(),
+        redactions,
         thread,
         row,
         round,
@@ -98,7 +99,7 @@ fn assured(context: &Context) -> Vec<String> {
 }
 
 /// Goes on with a thread: takes the caller's answers, and opens the next round if there is one.
-fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
+fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Result<Opening> {
     let id = &continuation.thread_id;
     let ledger = Ledger::open(loaded.state_dir())?;
     let Some(lock) = ledger.lock(id)? else {
@@ -123,11 +124,9 @@ fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
             "Leave `role` out.",
         ));
     }
-    let mut secrets = 0;
-    let mut remark = json!(continuation.message.unwrap_or_default());
-    secrets += Redactor::built_in().redact_all(&mut remark);
+    let remark = secrets.redact(&continuation.message.unwrap_or_default());
     let mut prior = json!(continuation.prior_exchange);
-    secrets += Redactor::built_in().redact_all(&mut prior);
+    let redactions = remark.count() + secrets.redact_all(&mut prior);
     let prior: Option<PriorExchange> = serde_json::from_value(prior).ok().flatten();
     let step = next_step(&mut thread, prior.as_ref(), &record)?;
     context.language = continuation.language.or(context.language);
@@ -135,7 +134,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
     context.max_result_chars =
         continuation.max_result_chars.unwrap_or(loaded.settings.max_result_chars);
     // A round that is asked again is asked with what was added to it then.
-    let mut remark = remark.as_str().unwrap_or_default().to_owned();
+    let mut remark = remark.into_text();
     if let (Step::Ask(_), Some(last)) = (&step, thread.rounds.last_mut()) {
         if remark.is_empty() {
             remark.clone_from(&last.remark);
@@ -148,7 +147,8 @@ fn go_on(continuation: Continuation, loaded: &Loaded) -> Result<Opening> {
     let opened = RoundRow { number, opened_at: now(), ..RoundRow::default() };
     let mut argument = Argument {
         context,
-        secrets,
+        secrets: secrets.clone(),
+        redactions,
         thread,
         row,
         // A round that settles nothing new keeps what it has.
@@ -234,7 +234,7 @@ fn without_kimi(argument: Argument) -> ConsultResult {
     result.raw_response_preview.clear();
     result.warnings = argument.warnings;
     result.provenance.elapsed_ms = 0;
-    result.provenance.redactions = argument.secrets as u64;
+    result.provenance.redactions = argument.redactions as u64;
     result.thread = Some(standing);
     result.within(argument.context.max_result_chars)
 }

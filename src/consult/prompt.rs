@@ -284,6 +284,24 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_is_seen_in_the_fence_behind_what_announces_one() {
+        let loaded = crate::settings::load(crate::settings::Environment::default(), &[]).unwrap();
+        for announced in [
+            "Authorization: Bearer",
+            "token:",
+            "api_key = ",
+            "aws_secret_access_key=",
+            "machine x login y password",
+            "Does it take -----BEGIN PRIVATE KEY-----",
+            "sk-",
+        ] {
+            let context = Context { message: announced.to_owned(), ..context(Role::Skeptic) };
+            let made = prompt(first(&context), &loaded).unwrap();
+            assert_eq!(crate::redact::Secrets::default().redact(&made).as_str(), made);
+        }
+    }
+
+    #[test]
     fn a_prompt_over_the_limit_is_refused() {
         let loaded = crate::settings::load(crate::settings::Environment::default(), &[]).unwrap();
         let fits = Context { message: "x".repeat(1 << 20), ..context(Role::Skeptic) };

@@ -9,7 +9,6 @@ use super::role::{Role, RoleContext};
 use super::schema::Checker;
 use super::thread::Adjudication;
 use crate::error::{Error, Kind, Result, Violation};
-use crate::redact::Redactor;
 use crate::settings::{Loaded, Mode, nearest};
 
 /// What the caller sent: a flat object, untrusted.
@@ -121,23 +120,6 @@ impl Continuation {
 }
 
 impl Context {
-    /// The same without the secrets in the caller's words, and how many there were.
-    #[must_use]
-    pub fn without_secrets(mut self, redactor: &Redactor) -> (Context, usize) {
-        let mut words =
-            json!({"message": self.message, "about": self.about, "prior": self.prior_exchange});
-        let count = redactor.redact_all(&mut words);
-        let role = self.about.role();
-        if let (Some(message), Ok(about)) =
-            (words["message"].as_str(), role.read_context(words["about"].clone()))
-        {
-            message.clone_into(&mut self.message);
-            self.about = about;
-            self.prior_exchange = serde_json::from_value(words["prior"].clone()).ok().flatten();
-        }
-        (self, count)
-    }
-
     /// Checks a request, whole, before anything is spawned.
     ///
     /// # Errors

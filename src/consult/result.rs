@@ -14,6 +14,7 @@ use super::thread::{Rejoinder, Stance, State, says_something};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect, Evidence, Program, hidden};
+use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
 
 /// Characters of Kimi's text in `raw_response_preview`.
@@ -140,7 +141,7 @@ pub struct Provenance {
     pub workspace_changed: Option<bool>,
     /// How long Kimi took, milliseconds
     pub elapsed_ms: u64,
-    /// Secrets replaced before anything was sent
+    /// Secrets replaced in what was sent, and in what came back
     pub redactions: u64,
 }
 
@@ -151,8 +152,10 @@ pub struct Origin {
     pub context: Context,
     /// The program that answered.
     pub program: Program,
-    /// Secrets that were replaced.
+    /// Secrets that were replaced in the request.
     pub redactions: usize,
+    /// What is taken for a secret.
+    pub secrets: Secrets,
     /// The number of the first new finding.
     pub first_finding: usize,
     /// Files that Kimi read in earlier rounds.
@@ -160,7 +163,8 @@ pub struct Origin {
 }
 
 impl ConsultResult {
-    /// Puts an answer and the run that brought it together. Reads the cited files.
+    /// Puts an answer and the run that brought it together. Reads the cited files: a quote is held
+    /// against the disk as Kimi gave it, and only then are its secrets replaced.
     #[must_use]
     pub fn new(reply: kimi::Reply, reading: Reading, origin: &Origin) -> ConsultResult {
         let mut warnings = reply.warnings;
@@ -181,7 +185,7 @@ impl ConsultResult {
         let findings = findings(answer.findings, origin.first_finding, &mut citations);
         let verdict =
             answer.verdict.map(|verdict| choice(verdict, &origin.context.about, &mut warnings));
-        ConsultResult {
+        let result = ConsultResult {
             parse_ok,
             response: answer.response,
             replies: answer.replies.into_iter().map(reply_of).collect(),
@@ -195,7 +199,10 @@ impl ConsultResult {
             confidence: answer.confidence,
             evidence: reply.seen.evidence,
             incomplete_trace: reply.seen.incomplete,
-            raw_response_preview: first_chars(&reply.text, PREVIEW_CHARS).to_owned(),
+            raw_response_preview: origin
+                .secrets
+                .redact_start(&reply.text, PREVIEW_CHARS)
+                .into_text(),
             thread: None,
             provenance: Provenance {
                 dialect: origin.program.dialect,
@@ -204,15 +211,16 @@ impl ConsultResult {
                 sandbox: reply.sandbox,
                 workspace_changed: None,
                 elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),
-                redactions: origin.redactions as u64,
+                redactions: (origin.redactions + reply.seen.redactions) as u64,
             },
             warnings,
-        }
+        };
+        result.without_secrets(&origin.secrets)
     }
 
     /// Holds a judge's choice against what the same judge said with the options in the other order: a
     /// winner that changes is none.
-    pub fn held_against(&mut self, other: Reading) {
+    pub fn held_against(&mut self, other: Reading, secrets: &Secrets) {
         let Some(choice) = &mut self.verdict else { return };
         let Ok(other) = other.answer else {
             self.warnings.push(
@@ -222,6 +230,7 @@ impl ConsultResult {
             return;
         };
         let reversed = other.verdict.and_then(|verdict| verdict.winner);
+        let reversed = reversed.map(|winner| secrets.redact(&winner).into_text());
         if reversed != choice.winner {
             let name =
                 |winner: &Option<String>| winner.clone().unwrap_or_else(|| "none".to_owned());
@@ -230,7 +239,7 @@ impl ConsultResult {
                  says: {}",
                 name(&choice.winner),
                 name(&reversed),
-                first_chars(&other.response, 600)
+                secrets.redact_start(&other.response, 600).as_str()
             ));
             choice.winner = None;
             choice.contested = true;
@@ -462,6 +471,7 @@ mod tests {
                 context,
                 program,
                 redactions: 1,
+                secrets: Secrets::default(),
                 first_finding: 1,
                 read_before: BTreeSet::new(),
             },
@@ -478,6 +488,16 @@ mod tests {
             result.findings.iter().map(|f| (f.id.as_str(), f.claim.as_str(), f.grounded)).collect();
         assert_eq!(ids, [("F1", "b", false), ("F2", "c", false)]);
         assert_eq!(result.warnings, ["the winner `a third way` is none of the options"]);
+    }
+
+    #[test]
+    fn a_secret_is_replaced_before_the_preview_is_cut() {
+        // Put together here, so that no scanner takes this file for a leak.
+        let text = format!("{}AKIA{} and more", "x ".repeat(245), "ABCDEFGHIJKLMNOP");
+        let result = made(&text, 0, 40_000);
+        assert!(result.response.ends_with("x [redacted:aws-key] and more"), "{}", result.response);
+        assert_eq!(result.raw_response_preview, "x ".repeat(245));
+        assert_eq!(result.provenance.redactions, 2);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a run may open, in Kimi's terms: its private home, its login, its program, the project.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
@@ -7,7 +8,7 @@ use super::home::{self, Home};
 use super::invocation::Under;
 use super::program::Program;
 use super::{folders, installation};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Violation};
 use crate::sandbox::rules::Appeared;
 use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
@@ -84,8 +85,11 @@ pub fn of_consultation(
     home: &Home,
     run_dir: &Path,
     project: &Path,
+    secret_files: &[String],
 ) -> Result<Confinement> {
+    let secret = secret_files_with(secret_files)?;
     let places = Places {
+        secret: &secret,
         project: Some(project),
         program: &program.path,
         write: vec![home.path.clone()],
@@ -105,10 +109,24 @@ pub fn of_identification(loaded: &Loaded, program: &Path, run_dir: &Path) -> Res
         folders::make_private(home)?;
     }
     let write = homes.into();
-    confine(loaded, &Places { project: None, program, write, logins: Vec::new(), run_dir })
+    let secret = SecretFiles::built_in();
+    confine(loaded, &Places { secret, project: None, program, write, logins: Vec::new(), run_dir })
+}
+
+/// The secret files, with those that the user adds.
+fn secret_files_with(more: &[String]) -> Result<Cow<'static, SecretFiles>> {
+    SecretFiles::with(more).map_err(|problems| Error {
+        violations: problems.iter().map(|why| Violation::new("secrets.yaml, files", why)).collect(),
+        ..Error::new(
+            Kind::Settings,
+            "the list of secret files cannot be used",
+            "Mend what is listed: each entry is a line as in a .gitignore.",
+        )
+    })
 }
 
 struct Places<'a> {
+    secret: &'a SecretFiles,
     project: Option<&'a Path>,
     program: &'a Path,
     write: Vec<PathBuf>,
@@ -159,7 +177,7 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
         read: &read,
         write: &write,
         closed: &closed,
-        secret: SecretFiles::built_in(),
+        secret: places.secret,
     })
 }
 
@@ -174,8 +192,9 @@ fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
 
 /// What the caller must know about files that came while Kimi ran.
 #[must_use]
-pub fn appeared(rules: &Rules, project: &Path) -> Vec<String> {
-    let Appeared { open, closed } = rules.appeared(project, SecretFiles::built_in());
+pub fn appeared(rules: &Rules, project: &Path, secret_files: &[String]) -> Vec<String> {
+    let Ok(secret) = SecretFiles::with(secret_files) else { return Vec::new() };
+    let Appeared { open, closed } = rules.appeared(project, &secret);
     let open = named(&open, project)
         .map(|paths| format!("secret files appeared while Kimi ran, and were open to it: {paths}"));
     let closed = named(&closed, project).map(|paths| {

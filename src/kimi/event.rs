@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::text::{clean, first_chars};
+use super::text::clean;
 
 /// One step of Kimi's stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,7 @@ fn from_object(object: &Map<String, Value>) -> Event {
             text: object.get("content").and_then(content_text).unwrap_or_default(),
         },
         "meta" => from_meta(object),
-        other => Event::Unknown(format!("role `{}`", brief(other))),
+        other => Event::Unknown(format!("role `{}`", clean(other))),
     }
 }
 
@@ -104,7 +104,7 @@ fn from_meta(object: &Map<String, Value>) -> Event {
             max_attempts: object.get("max_attempts").and_then(Value::as_u64).unwrap_or_default(),
             delay_ms: object.get("delay_ms").and_then(Value::as_f64).map_or(0, whole_ms),
         }),
-        other => Event::Unknown(format!("meta `{}`", brief(other))),
+        other => Event::Unknown(format!("meta `{}`", clean(other))),
     }
 }
 
@@ -158,10 +158,6 @@ fn content_text(content: &Value) -> Option<String> {
 
 fn text_at<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn brief(text: &str) -> String {
-    first_chars(&clean(text), 60).to_owned()
 }
 
 #[cfg(test)]

@@ -11,13 +11,16 @@ use super::dialect::Dialect;
 use super::event::Call;
 use super::hidden::Cleaned;
 use super::text::{clean, first_chars};
+use crate::redact::Secrets;
 
 /// Characters of a tool's result that are kept.
 const SUMMARY_CHARS: usize = 800;
-/// Characters kept of a result whose call has not been seen yet.
-const ORPHAN_CHARS: usize = 20_000;
+/// Characters kept of a result whose call has not been seen yet: more than is looked at for a summary.
+const ORPHAN_CHARS: usize = 30_000;
 /// Characters that one argument of a call may take; a refused call to write a file can carry all of it.
 const ARG_CHARS: usize = 2_000;
+/// Characters that the name of a tool, a call or an argument may take.
+const NAME_CHARS: usize = 100;
 /// Calls that are kept; a run that makes more is counted on, not stored.
 const MAX_CALLS: usize = 1_000;
 /// Files that one search result is believed to have shown.
@@ -30,9 +33,9 @@ pub struct Evidence {
     pub tool: String,
     /// Kimi's id of the call.
     pub tool_call_id: String,
-    /// The arguments as Kimi gave them.
+    /// The arguments as Kimi gave them, redacted.
     pub args: Map<String, Value>,
-    /// The first 800 characters of the result.
+    /// The first 800 characters of the result, redacted.
     pub summary: String,
     /// Whether the tool did what was asked; false when it was refused or failed.
     pub ok: bool,
@@ -42,7 +45,11 @@ pub struct Evidence {
 #[derive(Debug)]
 pub struct Trace {
     dialect: Dialect,
+    secrets: Secrets,
     calls: Vec<Evidence>,
+    /// The path that each call names, as Kimi gave it: what a citation is held against.
+    paths: Vec<Option<String>>,
+    redactions: usize,
     index: HashMap<String, usize>,
     answered: BTreeSet<usize>,
     /// Results that arrived before their call, or without one.
@@ -57,12 +64,15 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// An empty trace of a run of this dialect.
+    /// An empty trace of a run of this dialect, from which these secrets are kept.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Trace {
+    pub fn new(dialect: Dialect, secrets: &Secrets) -> Trace {
         Trace {
             dialect,
+            secrets: secrets.clone(),
             calls: Vec::new(),
+            paths: Vec::new(),
+            redactions: 0,
             index: HashMap::new(),
             answered: BTreeSet::new(),
             orphans: BTreeMap::new(),
@@ -78,14 +88,12 @@ impl Trace {
     /// kimi-code repeats such calls; the id of one that was answered may come again with another
     /// turn, and then is another call.
     pub fn call(&mut self, call: Call) {
-        let mut hidden = 0;
-        let args = bounded_fields(call.args, &mut hidden);
         if let Some(&known) = self.index.get(&call.id)
             && !self.answered.contains(&known)
         {
             if self.calls[known].args.is_empty() {
-                self.calls[known].args = args;
-                self.hidden += hidden;
+                self.paths[known] = path_in(&call.args);
+                self.calls[known].args = self.taken(call.args);
             }
             return;
         }
@@ -99,11 +107,13 @@ impl Trace {
             }
             return;
         }
-        self.hidden += hidden;
         let at = self.calls.len();
+        self.paths.push(path_in(&call.args));
+        let args = self.taken(call.args);
+        let brief = |text: &str| self.secrets.redact_start(&clean(text), NAME_CHARS).into_text();
         self.calls.push(Evidence {
-            tool: clean(self.dialect.common_tool_name(&call.name)).into_owned(),
-            tool_call_id: clean(&call.id).into_owned(),
+            tool: brief(self.dialect.common_tool_name(&call.name)),
+            tool_call_id: brief(&call.id),
             args,
             summary: String::new(),
             ok: false,
@@ -132,15 +142,15 @@ impl Trace {
         call.ok = self.dialect.tool_succeeded(&call.tool, text);
         let cleaned = Cleaned::of(text);
         self.hidden += cleaned.hidden;
-        first_chars(&cleaned.text, SUMMARY_CHARS).clone_into(&mut call.summary);
+        let summary = self.secrets.redact_start(&cleaned.text, SUMMARY_CHARS);
+        self.redactions += summary.count();
+        call.summary = summary.into_text();
         if call.ok {
-            let path = call.args.get("path").and_then(Value::as_str);
+            let path = self.paths[at].clone();
             match call.tool.as_str() {
-                "ReadFile" => self.shown.extend(path.map(str::to_owned)),
+                "ReadFile" => self.shown.extend(path),
                 // A search in one file gives its lines without the file's name.
-                "Grep" if begins_with_a_line_number(text) => {
-                    self.shown.extend(path.map(str::to_owned));
-                }
+                "Grep" if begins_with_a_line_number(text) => self.shown.extend(path),
                 "Grep" => self.shown.extend(files_of_a_search(text)),
                 _ => {}
             }
@@ -173,10 +183,9 @@ impl Trace {
     /// How many files were read.
     #[must_use]
     pub fn files_read(&self) -> usize {
-        let read = self.calls.iter().filter(|call| call.ok && call.tool == "ReadFile");
-        read.filter_map(|call| call.args.get("path").and_then(Value::as_str))
-            .collect::<BTreeSet<_>>()
-            .len()
+        let calls = self.calls.iter().zip(&self.paths);
+        let read = calls.filter(|(call, _)| call.ok && call.tool == "ReadFile");
+        read.filter_map(|(_, path)| path.as_deref()).collect::<BTreeSet<_>>().len()
     }
 
     /// What was seen, in the order of the calls.
@@ -188,8 +197,24 @@ impl Trace {
             not_kept: self.not_kept,
             shown: self.shown,
             hidden: self.hidden,
+            redactions: self.redactions,
         }
     }
+
+    /// The arguments of a call without secrets and without what nobody can see, each bounded.
+    fn taken(&mut self, args: Map<String, Value>) -> Map<String, Value> {
+        let mut bounds = Bounds { secrets: &self.secrets, redactions: 0, hidden: 0 };
+        let mut args = bounds.fields(args);
+        let Bounds { redactions, hidden, secrets: _ } = bounds;
+        self.hidden += hidden;
+        self.redactions += redactions + self.secrets.redact_fields(&mut args);
+        args
+    }
+}
+
+fn path_in(args: &Map<String, Value>) -> Option<String> {
+    let path = args.get("path")?.as_str()?;
+    Some(first_chars(&clean(path), ARG_CHARS).to_owned())
 }
 
 /// All that a run showed of what Kimi saw.
@@ -206,6 +231,8 @@ pub struct Seen {
     /// Characters that nobody can see, in all that the tools were asked and returned; what is kept of
     /// that is without them.
     pub hidden: usize,
+    /// Secrets that were replaced in the calls.
+    pub redactions: usize,
 }
 
 /// What Kimi does at a moment.
@@ -277,27 +304,37 @@ fn begins_with_a_line_number(text: &str) -> bool {
     rest.len() < text.len() && rest.starts_with([':', '-'])
 }
 
-fn bounded_fields(args: Map<String, Value>, hidden: &mut usize) -> Map<String, Value> {
-    let bound =
-        |(key, value): (String, Value)| (bounded_text(&key, 100, hidden), bounded(value, hidden));
-    args.into_iter().take(32).map(bound).collect()
+/// Bounds what Kimi gave as arguments, and counts what is taken out of them.
+struct Bounds<'a> {
+    secrets: &'a Secrets,
+    redactions: usize,
+    hidden: usize,
 }
 
-fn bounded(args: Value, hidden: &mut usize) -> Value {
-    match args {
-        Value::String(text) => Value::String(bounded_text(&text, ARG_CHARS, hidden)),
-        Value::Object(object) => Value::Object(bounded_fields(object, hidden)),
-        Value::Array(values) => {
-            values.into_iter().take(64).map(|value| bounded(value, hidden)).collect()
-        }
-        plain => plain,
+impl Bounds<'_> {
+    fn text(&mut self, text: &str, limit: usize) -> String {
+        let cleaned = Cleaned::of(text);
+        self.hidden += cleaned.hidden;
+        let text = self.secrets.redact_start(&cleaned.text, limit);
+        self.redactions += text.count();
+        text.into_text()
     }
-}
 
-fn bounded_text(text: &str, limit: usize, hidden: &mut usize) -> String {
-    let cleaned = Cleaned::of(text);
-    *hidden += cleaned.hidden;
-    first_chars(&cleaned.text, limit).to_owned()
+    fn fields(&mut self, args: Map<String, Value>) -> Map<String, Value> {
+        let args = args.into_iter().take(32);
+        args.map(|(name, value)| (self.text(&name, NAME_CHARS), self.value(value))).collect()
+    }
+
+    fn value(&mut self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.text(&text, ARG_CHARS)),
+            Value::Object(object) => Value::Object(self.fields(object)),
+            Value::Array(values) => {
+                values.into_iter().take(64).map(|value| self.value(value)).collect()
+            }
+            plain => plain,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -308,6 +345,10 @@ mod tests {
 
     fn fields(args: Value) -> Map<String, Value> {
         serde_json::from_value(args).unwrap()
+    }
+
+    fn empty(dialect: Dialect) -> Trace {
+        Trace::new(dialect, &Secrets::default())
     }
 
     fn call(id: &str, name: &str, args: Value) -> Call {
@@ -326,7 +367,7 @@ mod tests {
 
     #[test]
     fn calls_and_results_are_paired_once_in_any_order() {
-        let mut trace = Trace::new(Dialect::KimiCode);
+        let mut trace = empty(Dialect::KimiCode);
         trace.result("b", "2\tearly");
         trace.call(call("a", "Read", json!({"path": "x"})));
         trace.call(call("a", "Read", json!({"path": "x"})));
@@ -355,25 +396,26 @@ mod tests {
                 not_kept: 0,
                 shown: ["x".to_owned(), "y".to_owned()].into(),
                 hidden: 0,
+                redactions: 0,
             }
         );
     }
 
     #[test]
     fn a_call_or_a_result_without_a_partner_makes_the_trace_incomplete() {
-        let mut trace = Trace::new(Dialect::KimiCli);
+        let mut trace = empty(Dialect::KimiCli);
         trace.call(call("a", "ReadFile", json!({"path": "src/store.rs"})));
         assert_eq!(trace.activity().to_string(), "reading src/store.rs");
         assert!(trace.finish().incomplete);
 
-        let mut trace = Trace::new(Dialect::KimiCli);
+        let mut trace = empty(Dialect::KimiCli);
         trace.result("nobody", "text");
         assert!(trace.finish().incomplete);
     }
 
     #[test]
     fn a_search_shows_the_files_that_it_quotes() {
-        let mut trace = Trace::new(Dialect::KimiCli);
+        let mut trace = empty(Dialect::KimiCli);
         trace.call(call("a", "Grep", json!({"pattern": "x", "path": "src"})));
         trace.result("a", "src/store-v2.rs:17:  x\nsrc/main.rs-4-  y\nsrc/lib.rs");
         let shown: Vec<_> = trace.finish().shown.into_iter().collect();
@@ -385,7 +427,7 @@ mod tests {
         for (result, expected) in
             [("17:  x\n18-  y", vec!["a.rs"]), ("No matches found", vec!["No matches found"])]
         {
-            let mut trace = Trace::new(Dialect::KimiCode);
+            let mut trace = empty(Dialect::KimiCode);
             trace.call(call("a", "Grep", json!({"pattern": "x", "path": "a.rs"})));
             trace.result("a", result);
             assert_eq!(trace.finish().shown.into_iter().collect::<Vec<_>>(), expected);
@@ -394,7 +436,7 @@ mod tests {
 
     #[test]
     fn an_id_that_comes_again_after_its_result_is_another_call() {
-        let mut trace = Trace::new(Dialect::KimiCli);
+        let mut trace = empty(Dialect::KimiCli);
         for path in ["a.rs", "b.rs", "c.rs"] {
             trace.call(call("call_0", "ReadFile", json!({"path": path})));
             trace.result("call_0", path);
@@ -406,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_nobody_can_see_is_taken_out_and_counted_to_the_end_of_a_result() {
-        let mut trace = Trace::new(Dialect::KimiCode);
+        let mut trace = empty(Dialect::KimiCode);
         trace.call(call("a", "Read", json!({"path": "a\u{200b}.rs", "x": ["\u{1b}[2J"]})));
         trace.result("a", &format!("1\tfirst{}\u{e0041}", "x".repeat(SUMMARY_CHARS)));
         let seen = trace.finish();
@@ -417,8 +459,41 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_replaced_before_anything_is_cut() {
+        // Put together here, so that no scanner takes this file for a leak.
+        let key = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
+        let path = format!("src/{key}.rs");
+        let long = format!("{} {key}", "x".repeat(ARG_CHARS - 10));
+        let mut trace = empty(Dialect::KimiCli);
+        trace.call(call("a", "Grep", json!({"pattern": key})));
+        assert_eq!(trace.activity().to_string(), "searching for [redacted:aws-key]");
+        trace.result("a", "No matches found");
+        trace.call(call(
+            "b",
+            "ReadFile",
+            json!({"path": path, "why": [long], "token": "q8Zr2LmXv9WcYb4s"}),
+        ));
+        trace.result("b", &format!("{} {key}\n", "x".repeat(790)));
+        let seen = trace.finish();
+        assert_eq!(
+            seen.evidence[1],
+            evidence(
+                "ReadFile",
+                "b",
+                json!({"path": "src/[redacted:aws-key].rs", "why": ["x".repeat(ARG_CHARS - 10) + " "],
+                    "token": "[redacted:token]"}),
+                &("x".repeat(790) + " "),
+                true
+            )
+        );
+        // What is cited is held against the path as it is.
+        assert!(seen.shown.contains(&path), "{:?}", seen.shown);
+        assert_eq!(seen.redactions, 5);
+    }
+
+    #[test]
     fn calls_over_the_limit_are_counted_and_long_arguments_cut() {
-        let mut trace = Trace::new(Dialect::KimiCode);
+        let mut trace = empty(Dialect::KimiCode);
         for n in 0..MAX_CALLS + 5 {
             trace.call(call(&n.to_string(), "Read", json!({"path": "x".repeat(5_000)})));
             trace.result(&n.to_string(), "1\t");

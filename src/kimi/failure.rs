@@ -9,8 +9,9 @@ use regex::Regex;
 use super::dialect::is_retirement_notice;
 use super::event::Retry;
 use super::program::{INSTALL_HINT, retired};
-use super::text::{clean, first_chars};
+use super::text::clean;
 use crate::error::{Error, Kind};
+use crate::redact::Secrets;
 use crate::sandbox::Rules;
 use crate::sandbox::keeper::{SANDBOX_FAILED, START_FAILED};
 
@@ -33,9 +34,9 @@ pub struct Ending<'a> {
     pub retry: Option<&'a Retry>,
 }
 
-/// The error for it.
+/// The error for it, in the words that came, without their secrets.
 #[must_use]
-pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
+pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error {
     let plain = ending.plain.concat();
     if is_retirement_notice(&plain) || is_retirement_notice(ending.stderr) {
         return retired(program);
@@ -51,7 +52,7 @@ pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
         return Error::new(Kind::Spawn, format!("could not start {why}"), hint(Kind::Spawn));
     }
     let kind = kind_of(&all.join("\n"), ending);
-    let shown = first_chars(clean(words.trim()).trim(), WORDS).to_owned();
+    let shown = secrets.redact_start(clean(words.trim()).trim(), WORDS).into_text();
     let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
     let message = match (kind, shown.is_empty()) {
         (Kind::Crashed, true) => match ending.code {
@@ -69,7 +70,7 @@ pub fn classify(program: &Path, ending: &Ending<'_>) -> Error {
 /// The error of a program that did not start inside the sandbox, when its words tell that the sandbox
 /// was in its way: the path that it could not open, and the setting that opens it.
 #[must_use]
-pub fn in_sandbox(words: &str, rules: &Rules) -> Option<Error> {
+pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<Error> {
     let words = clean(words);
     let lower = words.to_lowercase();
     let entered = words.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
@@ -93,7 +94,7 @@ pub fn in_sandbox(words: &str, rules: &Rules) -> Option<Error> {
     if !denied.iter().any(|said| lower.contains(said)) {
         return None;
     }
-    let shown = first_chars(words.trim(), WORDS);
+    let shown = secrets.redact_start(words.trim(), WORDS).into_text();
     let Some(path) = paths_in(&words).find(|path| path.exists() && !rules.allow_reading(path))
     else {
         return Some(Error::new(
@@ -257,7 +258,7 @@ mod tests {
         let check = |code: i32, stderr: &str, plain: &[&str], expected: (Kind, &str)| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
             let ending = Ending { code: Some(code), stderr, plain: &plain, retry: None };
-            let error = classify(Path::new("/bin/kimi"), &ending);
+            let error = classify(Path::new("/bin/kimi"), &ending, &Secrets::default());
             assert_eq!((error.kind, error.message.as_str()), expected);
         };
         let hint = "\nTo resume this session: kimi -r 123\n";
@@ -331,6 +332,9 @@ mod tests {
     fn a_silent_end_after_rate_limits_is_a_rate_limit() {
         let retry = Retry { status: Some(429), ..Retry::default() };
         let ending = Ending { code: None, retry: Some(&retry), ..Ending::default() };
-        assert_eq!(classify(Path::new("/bin/kimi"), &ending).kind, Kind::RateLimited);
+        assert_eq!(
+            classify(Path::new("/bin/kimi"), &ending, &Secrets::default()).kind,
+            Kind::RateLimited
+        );
     }
 }

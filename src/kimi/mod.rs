@@ -38,9 +38,9 @@ use serde_json::json;
 use self::confinement::Confinement;
 use self::home::Home;
 use self::invocation::{Delivery, Invocation, Places, Under, invocation};
-use self::run::Limits;
+use self::run::{Kept, Limits};
 use crate::error::{Error, Kind, Result};
-use crate::redact::Redacted;
+use crate::redact::{Redacted, Secrets};
 use crate::settings::Loaded;
 
 /// One prompt for Kimi.
@@ -50,6 +50,8 @@ pub struct Question<'a> {
     pub system_prompt: &'a str,
     /// What it is asked.
     pub prompt: &'a Redacted,
+    /// What must not come back with what Kimi says of its run.
+    pub secrets: &'a Secrets,
     /// The words that tell Kimi to read the prompt from a file; `{path}` stands for its path.
     pub read_from_file: &'a str,
     /// The project, an existing folder.
@@ -76,7 +78,7 @@ pub async fn ask(
     let state_dir = loaded.state_dir();
     let run_dir = folders::for_one_run(state_dir)?;
     let home = home::prepare(loaded, program.dialect)?;
-    let confinement = confine(loaded, program, &home, run_dir.path(), question.work_dir).await?;
+    let confinement = confine(loaded, program, &home, run_dir.path(), question).await?;
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir.path())?;
     let empty_folder = folders::empty(run_dir.path(), "empty")?;
     let empty_mcp_config = run_dir.path().join("mcp.json");
@@ -107,7 +109,8 @@ pub async fn ask(
         invocation(program, environment, places, &prompt, question.resume, confinement.under);
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
     let began = SystemTime::now();
-    let ran = run::run(&invocation, program.dialect, &limits, question.transcript, watch).await;
+    let kept = Kept { secrets: question.secrets, transcript: question.transcript };
+    let ran = run::run(&invocation, program.dialect, &limits, kept, watch).await;
     let mut reply = match ran {
         Ok(reply) => reply,
         Err(error) => {
@@ -120,7 +123,7 @@ pub async fn ask(
     };
     reply.sandbox = confinement.sandbox;
     reply.warnings.extend(confinement.warnings);
-    reply.warnings.extend(appeared(invocation, question.work_dir).await);
+    reply.warnings.extend(appeared(invocation, question).await);
     Ok(reply)
 }
 
@@ -150,10 +153,12 @@ fn with_session(mut error: Error, dialect: Dialect, session: Option<String>) -> 
 }
 
 /// What the caller must know of files that came while Kimi ran.
-async fn appeared(invocation: Invocation, project: &Path) -> Vec<String> {
-    let project = project.to_owned();
+async fn appeared(invocation: Invocation, question: Question<'_>) -> Vec<String> {
+    let (project, secrets) = (question.work_dir.to_owned(), question.secrets.clone());
     let looking = tokio::task::spawn_blocking(move || match &invocation.under {
-        Under::Sandbox { rules, file: _ } => confinement::appeared(rules, &project),
+        Under::Sandbox { rules, file: _ } => {
+            confinement::appeared(rules, &project, secrets.files())
+        }
         Under::Keeper | Under::Nothing => Vec::new(),
     });
     looking.await.unwrap_or_default()
@@ -165,12 +170,14 @@ async fn confine(
     program: &Program,
     home: &Home,
     run_dir: &Path,
-    project: &Path,
+    question: Question<'_>,
 ) -> Result<Confinement> {
     let (loaded, program, home) = (loaded.clone(), program.clone(), home.clone());
-    let (run_dir, project) = (run_dir.to_owned(), project.to_owned());
+    let (run_dir, project) = (run_dir.to_owned(), question.work_dir.to_owned());
+    let secrets = question.secrets.clone();
     let working_out = tokio::task::spawn_blocking(move || {
-        confinement::of_consultation(&loaded, &program, &home, &run_dir, &project)
+        let files = secrets.files();
+        confinement::of_consultation(&loaded, &program, &home, &run_dir, &project, files)
     });
     working_out.await.unwrap_or_else(|error| {
         Err(Error::new(

@@ -13,15 +13,18 @@ use super::dialect::{Dialect, Identity};
 use super::failure::{self, hint};
 use super::invocation::{Invocation, Under};
 use super::run::{self, Limits, Watch};
-use super::text::{clean, first_chars};
+use super::text::clean;
 use super::{confinement, folders};
 use crate::error::{Error, Kind, Result};
+use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// How long `kimi --version` may take; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
 /// How much it may print.
 const VERSION_BYTES: usize = 64 * 1024;
+/// How much of that an error repeats, characters.
+const SAID_CHARS: usize = 300;
 
 /// How to install a Kimi that works.
 pub const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
@@ -220,8 +223,20 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
             tracing::warn!(%error, "which Kimi is installed could not be remembered");
         }
     }
-    let said = first_chars(clean(output.trim()).trim(), 300).replace('\n', " ");
+    let said = match identity {
+        Identity::Unknown => repeated(loaded, &output),
+        Identity::Usable(..) | Identity::Retired(_) => output,
+    };
     Candidate { path, found, identity, said, held_back }
+}
+
+/// What a program printed, as an error repeats it.
+fn repeated(loaded: &Loaded, output: &str) -> String {
+    let secrets = Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars);
+    // A file of the user's that cannot be used is told of where something is sent.
+    let secrets = secrets.unwrap_or_default();
+    let said = secrets.redact_start(clean(output.trim()).trim(), SAID_CHARS);
+    said.as_str().replace('\n', " ")
 }
 
 fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
@@ -267,7 +282,7 @@ async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Result<S
     let text = run::text(&invocation, &limits, quietly).await?;
     if let (Under::Sandbox { rules, .. }, Identity::Unknown) =
         (&invocation.under, Dialect::identify(&text))
-        && let Some(error) = failure::in_sandbox(&text, rules)
+        && let Some(error) = failure::in_sandbox(&text, rules, &Secrets::default())
     {
         return Err(error);
     }

@@ -17,9 +17,10 @@ use super::hidden::{self, Cleaned};
 use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
-use super::text::{clean, last_bytes};
+use super::text::{clean, last_words};
 use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
+use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
 
 /// The end of standard error that is kept, bytes.
@@ -28,10 +29,13 @@ const STDERR_KEPT: usize = 16 * 1024;
 const PLAIN_KEPT: usize = 16 * 1024;
 /// Warnings about lines that could not be used.
 const WARNINGS_KEPT: usize = 10;
+/// Characters of what a line of an unknown kind calls itself.
+const UNKNOWN_CHARS: usize = 80;
 
 /// What has arrived so far.
 pub(super) struct Record {
     dialect: Dialect,
+    secrets: Secrets,
     pub(super) started: Instant,
     lines: Lines,
     /// Bytes of standard output so far.
@@ -43,6 +47,8 @@ pub(super) struct Record {
     /// The latest lines that were no JSON, and how many there were in all.
     plain: VecDeque<String>,
     plain_lines: usize,
+    /// Whether the beginning of the plain text was not kept.
+    plain_is_cut: bool,
     /// Whether one of them came after the last words: an error that the run ended with.
     plain_is_last: bool,
     retry: Option<Retry>,
@@ -55,17 +61,19 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(dialect: Dialect, line_bytes: usize) -> Record {
+    pub(super) fn new(dialect: Dialect, line_bytes: usize, secrets: &Secrets) -> Record {
         Record {
             dialect,
+            secrets: secrets.clone(),
             started: Instant::now(),
             lines: Lines::new(line_bytes),
             bytes: 0,
-            trace: Trace::new(dialect),
+            trace: Trace::new(dialect, secrets),
             words: None,
             session: None,
             plain: VecDeque::new(),
             plain_lines: 0,
+            plain_is_cut: false,
             plain_is_last: false,
             retry: None,
             retrying: false,
@@ -78,7 +86,7 @@ impl Record {
 
     /// Keeps every line in this file too.
     pub(super) fn keep_in(&mut self, path: &Path, limit: u64) {
-        match Transcript::open(path, limit) {
+        match Transcript::open(path, limit, &self.secrets) {
             Ok(transcript) => self.transcript = Some(transcript),
             Err(error) => self.warn(format!("the transcript could not be kept: {error}")),
         }
@@ -163,13 +171,15 @@ impl Record {
             Event::Plain(text) => {
                 self.plain_lines += 1;
                 self.plain_is_last = true;
-                self.plain.push_back(last_bytes(&text, PLAIN_KEPT).to_owned());
+                self.plain.push_back(last_words(&text, PLAIN_KEPT).to_owned());
                 let mut kept: usize = self.plain.iter().map(String::len).sum();
                 while kept > PLAIN_KEPT {
+                    self.plain_is_cut = true;
                     kept -= self.plain.pop_front().map_or(0, |line| line.len());
                 }
             }
             Event::Unknown(what) => {
+                let what = self.secrets.redact_start(&what, UNKNOWN_CHARS).into_text();
                 self.warn(format!("a line of Kimi's stream was skipped: unknown {what}"));
             }
         }
@@ -188,14 +198,29 @@ impl Record {
 
     pub(super) fn take_stderr(&mut self, bytes: &[u8]) {
         self.stderr.extend_from_slice(bytes);
-        let over = self.stderr.len().saturating_sub(STDERR_KEPT);
+        // One byte more than is kept says that there was more.
+        let over = self.stderr.len().saturating_sub(STDERR_KEPT + 1);
         self.stderr.drain(..over);
+    }
+
+    fn stderr(&self) -> String {
+        last_words(&String::from_utf8_lossy(&self.stderr), STDERR_KEPT).to_owned()
+    }
+
+    /// The plain text that is kept. Where it was cut, a word may be, and half a secret is not known
+    /// for one.
+    fn plain(&self) -> Vec<String> {
+        let mut plain = Vec::from(self.plain.clone());
+        if let Some(first) = plain.first_mut().filter(|_| self.plain_is_cut) {
+            *first = first.split_once(char::is_whitespace).unwrap_or_default().1.to_owned();
+        }
+        plain
     }
 
     /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
     pub(super) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
         self.take_rest();
-        let stderr = String::from_utf8_lossy(&self.stderr).into_owned();
+        let stderr = self.stderr();
         if self.session.is_none() && self.dialect == Dialect::KimiCli {
             self.session = session_in(&stderr);
         }
@@ -268,20 +293,20 @@ impl Record {
         let has_started = self.words.is_some() || self.session.is_some();
         let mut error = match end {
             End::Exited(status) => {
-                let plain = Vec::from(self.plain);
+                let plain = self.plain();
                 let ending = Ending {
                     code: status.code(),
                     stderr,
                     plain: &plain,
                     retry: self.retry.as_ref(),
                 };
-                let error = failure::classify(&invocation.program, &ending);
+                let error = failure::classify(&invocation.program, &ending, &self.secrets);
                 match &invocation.under {
                     Under::Sandbox { rules, .. }
                         if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
                     {
                         let words = format!("{stderr}\n{}", plain.join("\n"));
-                        failure::in_sandbox(&words, rules).unwrap_or(error)
+                        failure::in_sandbox(&words, rules, &self.secrets).unwrap_or(error)
                     }
                     Under::Sandbox { .. } | Under::Keeper | Under::Nothing => error,
                 }
@@ -304,7 +329,7 @@ impl Record {
                 "warnings": Vec::from_iter(hidden::warning(in_words, seen.hidden)),
             }));
         }
-        error
+        self.secrets.redact_error(error)
     }
 }
 
@@ -340,7 +365,7 @@ mod tests {
     }
 
     fn concluded(dialect: Dialect, lines: &[&str], stderr: &str, code: i32) -> Result<Reply> {
-        let mut record = Record::new(dialect, 1 << 20);
+        let mut record = Record::new(dialect, 1 << 20, &Secrets::default());
         record.take_bytes(lines.join("\n").as_bytes());
         record.take_stderr(stderr.as_bytes());
         record.conclude(&invocation(), exited(code))
@@ -374,7 +399,7 @@ mod tests {
 
     #[test]
     fn plain_text_is_kept_in_bounds_and_counted() {
-        let mut record = Record::new(Dialect::KimiCli, 1 << 20);
+        let mut record = Record::new(Dialect::KimiCli, 1 << 20, &Secrets::default());
         for n in 0..1_000 {
             record.take_bytes(format!("junk {n} {}\n", "x".repeat(500)).as_bytes());
         }
@@ -382,6 +407,36 @@ mod tests {
         record.take_bytes(HALF.as_bytes());
         let reply = record.conclude(&invocation(), exited(0)).unwrap();
         assert_eq!(reply.warnings, ["1000 lines of Kimi's stream were skipped: they are no JSON"]);
+    }
+
+    #[test]
+    fn no_half_of_a_secret_is_told() {
+        // Put together here, so that no scanner takes this file for a leak.
+        let key = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
+        let role = format!("{} {key}", "x".repeat(66));
+        let unknown = json!({"role": role}).to_string();
+        let reply = concluded(Dialect::KimiCode, &[&unknown, HALF], "", 0).unwrap();
+        let expected =
+            format!("a line of Kimi's stream was skipped: unknown role `{} ", "x".repeat(66));
+        assert_eq!(reply.warnings, [expected]);
+
+        let told = |lines: &[&str], stderr: &str| {
+            concluded(Dialect::KimiCli, lines, stderr, 1).unwrap_err().message
+        };
+        let long = format!("{key} {}", "x ".repeat(STDERR_KEPT / 2 - 4));
+        assert!(
+            told(&[], &long).starts_with("Kimi ended without an answer: x x "),
+            "{}",
+            told(&[], &long)
+        );
+        let long = format!("{key} {}", "x ".repeat(PLAIN_KEPT / 2 - 4));
+        assert!(told(&[&long], "").starts_with("Kimi ended without an answer: x x "));
+        // Wrapped in the middle of the key, and cut between the two lines.
+        let line = format!("{}{key} ", "x ".repeat(20));
+        let (first, rest) = line.split_at(50);
+        let lines = [&[rest], [first, rest].repeat(300).as_slice()].concat();
+        let message = told(&lines, "");
+        assert!(!message.contains("AKIA") && !message.contains("MNOP"), "{message}");
     }
 
     /// Lines that Kimi might write, whole, cut or damaged, and anything else.
@@ -420,7 +475,7 @@ mod tests {
             let mut bytes = lines.join(&b'\n');
             bytes.push(b'\n');
             bytes.extend(json!({"role": "assistant", "content": words}).to_string().into_bytes());
-            let mut record = Record::new(Dialect::KimiCode, 1 << 20);
+            let mut record = Record::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
             for piece in bytes.chunks(chunk) {
                 record.take_bytes(piece);
                 let _ = record.progress();

@@ -19,6 +19,7 @@ use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
 use crate::error::{Error, Kind, Result};
+use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 
@@ -131,6 +132,7 @@ impl Reply {
         self.seen.incomplete |= later.seen.incomplete;
         self.seen.not_kept += later.seen.not_kept;
         self.seen.hidden += later.seen.hidden;
+        self.seen.redactions += later.seen.redactions;
         self.session_id = later.session_id.or(self.session_id);
         self.warnings
             .push("Kimi's first answer could not be read; it was asked once more".to_owned());
@@ -149,6 +151,15 @@ pub(super) enum End {
     Limit(Kind, String),
 }
 
+/// What is kept of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// What is not.
+    pub secrets: &'a Secrets,
+    /// Where everything that Kimi writes goes.
+    pub transcript: Option<&'a Path>,
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -158,11 +169,11 @@ pub async fn run(
     invocation: &Invocation,
     dialect: Dialect,
     limits: &Limits,
-    transcript: Option<&Path>,
+    kept: Kept<'_>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
-    let mut record = Record::new(dialect, limits.line_bytes);
-    if let Some(path) = transcript {
+    let mut record = Record::new(dialect, limits.line_bytes, kept.secrets);
+    if let Some(path) = kept.transcript {
         record.keep_in(path, limits.transcript_bytes);
     }
     (watch.progress)(&record.progress());
@@ -182,7 +193,7 @@ pub(super) async fn text(
     limits: &Limits,
     watch: Watch<'_>,
 ) -> Result<String> {
-    let mut record = Record::new(Dialect::KimiCode, limits.line_bytes);
+    let mut record = Record::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
     let mut group = spawn(invocation, limits.grace)?;
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;

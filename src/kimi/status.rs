@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::dialect::{Dialect, Identity};
 use super::run::Watch;
 use super::{home, program};
+use crate::error::Error;
+use crate::redact::Secrets;
 use crate::settings::{Loaded, Mode};
 
 /// What the bridge would do if it were asked now. Nothing in it is secret.
@@ -21,7 +23,7 @@ pub struct Status {
     /// The Kimi that is used
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kimi: Option<Used>,
-    /// Why there is none
+    /// Why there is none, or why it would not be asked
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// What to do about it
@@ -90,6 +92,12 @@ pub fn mode_hint(mode: Mode) -> &'static str {
     }
 }
 
+/// An error with its violations in its message, for a reader that sees no more of it.
+fn listed(error: &Error) -> Error {
+    let violations: Vec<String> = error.violations.iter().map(ToString::to_string).collect();
+    Error { message: format!("{}: {}", error.message, violations.join("; ")), ..error.clone() }
+}
+
 /// Looks around.
 pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
     let settings = &loaded.settings;
@@ -103,6 +111,9 @@ pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
         }
         Err(error) => (None, Some(error)),
     };
+    let environment = &loaded.environment;
+    let secrets = Secrets::load(&environment.config_dir, &environment.vars);
+    let error = error.or_else(|| secrets.err().map(|error| listed(&error)));
     let found = candidates.into_iter().map(|candidate| Found {
         is: match candidate.identity {
             Identity::Usable(dialect, version) => format!("{dialect} {version}"),

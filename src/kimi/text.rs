@@ -27,6 +27,17 @@ pub fn last_bytes(text: &str, limit: usize) -> &str {
     &text[from..]
 }
 
+/// The last `limit` bytes, or fewer: where a text is cut, it begins behind the next white space, so that
+/// it holds no half of a word.
+#[must_use]
+pub fn last_words(text: &str, limit: usize) -> &str {
+    let end = last_bytes(text, limit);
+    if end.len() == text.len() {
+        return text;
+    }
+    end.split_once(char::is_whitespace).map_or("", |(_, words)| words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +48,8 @@ mod tests {
         assert_eq!(first_chars("ab", 5), "ab");
         assert_eq!(last_bytes("中文字", 7), "文字");
         assert_eq!(last_bytes("ab", 5), "ab");
+        assert_eq!(last_words("one two", 7), "one two");
+        assert_eq!(last_words("one two three", 11), "two three");
+        assert_eq!(last_words("onetwothree", 5), "");
     }
 }

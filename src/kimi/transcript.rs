@@ -12,7 +12,10 @@ use flate2::write::GzEncoder;
 
 use serde_json::Value;
 
-use crate::redact::Redactor;
+use crate::redact::{Redacted, Secrets};
+
+/// Bytes of plain text that are held back until they are known to be over.
+const PLAIN_HELD: usize = 64 * 1024;
 
 /// A transcript under way.
 #[derive(Debug)]
@@ -20,14 +23,19 @@ pub struct Transcript {
     out: GzEncoder<BufWriter<File>>,
     /// Bytes that may still be written, before compression.
     left: u64,
+    secrets: Secrets,
+    /// Lines that are no JSON and follow each other: kimi-cli wraps its errors in the middle of words,
+    /// so that a secret may reach from one into the next.
+    plain: Vec<String>,
 }
 
 impl Transcript {
-    /// Opens a transcript; one that is there already is gone on with.
+    /// Opens a transcript that keeps everything but these secrets; one that is there already is gone
+    /// on with.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(path: &Path, limit: u64) -> io::Result<Transcript> {
+    pub fn open(path: &Path, limit: u64, secrets: &Secrets) -> io::Result<Transcript> {
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
@@ -35,6 +43,8 @@ impl Transcript {
         Ok(Transcript {
             out: GzEncoder::new(BufWriter::new(file), Compression::fast()),
             left: limit,
+            secrets: secrets.clone(),
+            plain: Vec::new(),
         })
     }
 
@@ -43,42 +53,79 @@ impl Transcript {
         if self.left == 0 {
             return;
         }
+        if let Some(line) = self.json_without_secrets(line) {
+            self.write_plain();
+            self.write(&line);
+        } else {
+            self.plain.push(line.to_owned());
+            if self.plain.iter().map(String::len).sum::<usize>() > PLAIN_HELD {
+                self.write_plain();
+            }
+        }
+    }
+
+    /// Writes the plain lines that were held back: joined where a secret reaches across two of them.
+    fn write_plain(&mut self) {
+        let lines = std::mem::take(&mut self.plain);
+        let whole = self.secrets.redact(&lines.concat());
+        let each: Vec<_> = lines.iter().map(|line| self.secrets.redact(line)).collect();
+        if whole.count() > each.iter().map(Redacted::count).sum() {
+            return self.write(whole.as_str());
+        }
+        for line in each {
+            self.write(line.as_str());
+        }
+    }
+
+    fn write(&mut self, line: &str) {
         let bytes = line.len() as u64 + 1;
-        let written = if bytes > self.left {
+        let written = if self.left == 0 {
+            return;
+        } else if bytes > self.left {
             self.left = 0;
             writeln!(self.out, "… the rest is not kept: it is over max_transcript_bytes")
         } else {
             self.left -= bytes;
-            writeln!(self.out, "{}", without_secrets(line))
+            writeln!(self.out, "{line}")
         };
         if written.is_err() {
             self.left = 0;
         }
     }
-}
 
-/// A line without secrets. They are looked for in the texts that a JSON line holds, not in their
-/// escaped form, in which a pattern does not know them.
-fn without_secrets(line: &str) -> String {
-    match serde_json::from_str(line) {
-        Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
-            redact(&mut value);
-            value.to_string()
+    /// A JSON line without secrets; `None` for one that is no JSON. They are looked for in the texts
+    /// that it holds, not in their escaped form, in which a pattern does not know them.
+    fn json_without_secrets(&self, line: &str) -> Option<String> {
+        match serde_json::from_str(line) {
+            Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
+                self.redact_nested(&mut value);
+                self.secrets.redact_all(&mut value);
+                Some(value.to_string())
+            }
+            Ok(_) | Err(_) => None,
         }
-        Ok(_) | Err(_) => Redactor::built_in().redact(line).as_str().to_owned(),
+    }
+
+    /// The arguments of a tool call are JSON in a text.
+    fn redact_nested(&self, value: &mut Value) {
+        match value {
+            Value::String(text) if text.starts_with(['{', '[']) => {
+                if let Some(redacted) = self.json_without_secrets(text) {
+                    *text = redacted;
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.redact_nested(value)),
+            Value::Object(fields) => {
+                fields.values_mut().for_each(|value| self.redact_nested(value));
+            }
+            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 }
 
-/// The arguments of a tool call are JSON in a text.
-fn redact(value: &mut Value) {
-    match value {
-        Value::String(text) if text.starts_with(['{', '[']) => *text = without_secrets(text),
-        Value::Array(values) => values.iter_mut().for_each(redact),
-        Value::Object(fields) => fields.values_mut().for_each(redact),
-        Value::String(_) => {
-            Redactor::built_in().redact_all(value);
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+impl Drop for Transcript {
+    fn drop(&mut self) {
+        self.write_plain();
     }
 }
 
@@ -101,36 +148,74 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn lines_are_kept_without_secrets_up_to_the_limit() {
+    fn secret() -> String {
+        // Put together here, so that no scanner takes this file for a leak.
+        format!("AKIA{}", "ABCDEFGHIJKLMNOP")
+    }
+
+    fn kept(path: &Path) -> String {
+        let mut text = String::new();
+        MultiGzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[track_caller]
+    fn check(lines: &[&str], limit: u64, expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/t.jsonl.gz");
-        let secret = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
-        let mut transcript = Transcript::open(&path, 60).unwrap();
-        transcript.add(&format!("{{\"key\":\"{secret}\"}}"));
+        let mut transcript = Transcript::open(&path, limit, &Secrets::default()).unwrap();
+        for line in lines {
+            transcript.add(line);
+        }
         drop(transcript);
-        let mut transcript = Transcript::open(&path, 20).unwrap();
-        transcript.add("second turn");
-        transcript.add("too long for what is left");
-        transcript.add("x");
-        drop(transcript);
-        let mut text = String::new();
-        MultiGzDecoder::new(File::open(&path).unwrap()).read_to_string(&mut text).unwrap();
-        assert_eq!(
-            text,
-            "{\"key\":\"[redacted:aws-key]\"}\nsecond turn\n… the rest is not kept: it is over max_transcript_bytes\n"
+        assert_eq!(kept(&path), expected);
+    }
+
+    #[test]
+    fn lines_are_kept_without_secrets_up_to_the_limit() {
+        let line = format!("{{\"key\":\"{}\"}}", secret());
+        check(&[&line, "plain"], 60, "{\"key\":\"[redacted:aws-key]\"}\nplain\n");
+        check(
+            &["second turn", "too long for what is left", "x"],
+            20,
+            "second turn\n… the rest is not kept: it is over max_transcript_bytes\n",
         );
     }
 
     #[test]
+    fn a_second_turn_is_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.gz");
+        for turn in ["one", "two"] {
+            Transcript::open(&path, 60, &Secrets::default()).unwrap().add(turn);
+        }
+        assert_eq!(kept(&path), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_secret_that_was_wrapped_is_found_and_other_lines_stay_apart() {
+        let secret = secret();
+        let (half, rest) = secret.split_at(9);
+        let (first, second) = (format!("bad key {half}"), format!("{rest}, sorry"));
+        check(&["{}", &first, &second, "{}"], 999, "{}\nbad key [redacted:aws-key], sorry\n{}\n");
+        check(&[&secret, "next"], 999, "[redacted:aws-key]\nnext\n");
+    }
+
+    #[test]
     fn secrets_are_found_in_what_a_line_says_and_in_arguments() {
-        let secret = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
-        let args = serde_json::json!({"path": format!("x\n{secret}")}).to_string();
-        let line = serde_json::json!({"content": format!("first\n{secret}\n\"Authorization\": \"Bearer abcdef012345\""),
-            "tool_calls": [{"function": {"arguments": args}}]});
-        let kept = without_secrets(&line.to_string());
-        assert!(!kept.contains(&secret) && !kept.contains("abcdef012345"), "{kept}");
-        assert_eq!(kept.matches("[redacted:").count(), 3, "{kept}");
+        let args =
+            serde_json::json!({"path": format!("x\n{}", secret()), "token": "q8Zr2LmXv9WcYb4s"});
+        let line = serde_json::json!({"content": format!("first\n{}\n\"Authorization\": \"Bearer abcdef012345\"", secret()),
+            "tool_calls": [{"function": {"arguments": args.to_string()}}]});
+        check(
+            &[&line.to_string()],
+            999,
+            concat!(
+                r#"{"content":"first\n[redacted:aws-key]\n\"Authorization\": \"Bearer [redacted:authorization]\"","#,
+                r#""tool_calls":[{"function":{"arguments":"{\"path\":\"x\\n[redacted:aws-key]\",\"token\":\"[redacted:token]\"}"}}]}"#,
+                "\n"
+            ),
+        );
     }
 
     #[test]

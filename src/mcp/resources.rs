@@ -6,7 +6,7 @@ use rmcp::model::{
     ResourceContents, ResourceTemplate,
 };
 
-use crate::consult::{export, record};
+use crate::consult::{export, record, secrets};
 use crate::error::{Error, Kind};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
@@ -88,7 +88,7 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
         }
         Named::Transcript(id, number) => (record::transcript(loaded, id, number), TEXT),
     };
-    let text = text.map_err(|error| unread(&error))?;
+    let text = text.map_err(|error| unread(&secrets::redact_error(error, &loaded.environment)))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime_type)]))
 }
 

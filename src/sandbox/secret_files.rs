@@ -2,6 +2,7 @@
 //!
 //! The list is data; this file only looks. Nothing that it reads leaves it but a yes or a no.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -81,6 +82,20 @@ impl SecretFiles {
     #[must_use]
     pub fn built_in() -> &'static SecretFiles {
         &LISTS
+    }
+
+    /// The built-in lists and some lines more, which count after them.
+    ///
+    /// # Errors
+    /// Every line that cannot be used, with the reason.
+    pub fn with(more: &[String]) -> Result<Cow<'static, SecretFiles>, Vec<String>> {
+        if more.is_empty() {
+            return Ok(Cow::Borrowed(SecretFiles::built_in()));
+        }
+        let lists: Lists =
+            serde_yaml::from_str(BUILT_IN).map_err(|error| vec![error.to_string()])?;
+        let names = lists.files.iter().chain(more).map(String::as_str);
+        SecretFiles::new(names, &lists.holding).map(Cow::Owned)
     }
 
     /// Compiles the lists.
@@ -329,6 +344,16 @@ mod tests {
         let mut unseen = found.unseen;
         unseen.sort();
         assert_eq!(unseen, [project.path().join("a"), project.path().join("c")]);
+    }
+
+    #[test]
+    fn a_person_adds_lines_and_takes_some_back() {
+        let more = ["*.secret".to_owned(), "!public.key".to_owned()];
+        let files = SecretFiles::with(&more).unwrap();
+        for (path, expected) in [("a.secret", true), ("b.key", true), ("public.key", false)] {
+            assert_eq!(files.is_named(Path::new(path), false), expected, "{path}");
+        }
+        assert!(SecretFiles::with(&["[z-a]".to_owned()]).is_err());
     }
 
     #[test]

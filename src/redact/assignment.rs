@@ -1,0 +1,187 @@
+//! Values that are secrets because of the name that they are given: `api_key = "…"`, `--token …`,
+//! `"password": "…"`, `?secret=…`, `<password>…</password>`.
+//!
+//! A name is found by its last word; what follows it must assign something, and what it assigns must
+//! look like a secret. Code that only speaks of secrets assigns calls, types and variables.
+
+use std::ops::Range;
+
+use super::names::{LONGEST, normal};
+use super::pieces::is_marked;
+use super::sheet::{Assignment, SHEET};
+use super::value::{self, Verdict};
+
+/// A secret that was given a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) range: Range<usize>,
+    pub(super) kind: &'static str,
+}
+
+/// A name that says secret.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name<'a> {
+    /// Before it, it, and behind it.
+    pub(super) parts: [&'a str; 3],
+    pub(super) assignment: &'static Assignment,
+    /// The words for which it is taken for such a name.
+    pub(super) core: &'static str,
+}
+
+/// The secrets of a text. `names` are the places where names that say secret may end, in order.
+pub(super) fn find(text: &str, names: &[usize]) -> Vec<Named> {
+    let mut found = Vec::new();
+    let mut done = 0;
+    for &end in names {
+        if end <= done {
+            continue;
+        }
+        let Some(place) = name_around(text, end) else { continue };
+        done = place.end;
+        let Some((assignment, core)) = secret_name(&text[place.clone()]) else { continue };
+        let parts = [&text[..place.start], &text[place.clone()], &text[place.end..]];
+        match value::of(Name { parts, assignment, core }) {
+            Verdict::Secret(value) => {
+                let range = place.end + value.start..place.end + value.end;
+                done = range.end;
+                found.push(Named { range, kind: &assignment.kind });
+            }
+            Verdict::Endless(end) => done = place.end + end,
+            Verdict::Nothing => {}
+        }
+    }
+    found
+}
+
+/// The kind of secret that a field's text is by the field's name, if it is one.
+pub(super) fn in_field(name: &str, text: &str) -> Option<&'static str> {
+    if name.len() > LONGEST || is_marked(text) {
+        return None;
+    }
+    let (assignment, _) = secret_name(name)?;
+    value::is_secret(text, assignment).then_some(&assignment.kind)
+}
+
+/// Whether a person may have made up the value of such a name.
+pub(super) fn may_be_made_up(name: &str) -> bool {
+    secret_name(name).is_some_and(|(assignment, _)| assignment.made_up)
+}
+
+/// The whole name in which a word ends; none when it is too long for one.
+fn name_around(text: &str, end: usize) -> Option<Range<usize>> {
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let bytes = text.as_bytes();
+    let before = bytes[..end].iter().rev().take(LONGEST).take_while(|&byte| in_name(byte)).count();
+    let after = bytes[end..].iter().take(LONGEST).take_while(|&byte| in_name(byte)).count();
+    (before + after < LONGEST).then_some(end - before..end + after)
+}
+
+/// The assignment that a name belongs to, and by which words; what may stand behind them is left aside.
+fn secret_name(name: &str) -> Option<(&'static Assignment, &'static str)> {
+    let normal = normal(name);
+    let mut bare = normal.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
+    while let Some((rest, last)) = bare.rsplit_once('_')
+        && SHEET.name_tails.iter().any(|tail| tail == last)
+    {
+        bare = rest;
+    }
+    if SHEET.harmless_names.core_in(bare).is_some() {
+        return None;
+    }
+    SHEET.assignments.iter().find_map(|list| Some((list, list.names.core_in(bare)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<(&str, &str)>) {
+        let words = SHEET.assignments.iter().flat_map(|list| list.names.last_words());
+        let lower = text.to_ascii_lowercase();
+        let mut ends: Vec<usize> = words
+            .flat_map(|word| lower.match_indices(word).map(|(at, word)| at + word.len()))
+            .collect();
+        ends.sort_unstable();
+        let found = find(text, &ends);
+        let found: Vec<_> =
+            found.into_iter().map(|found| (found.kind, &text[found.range])).collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+
+    const RANDOM: &str = "q8Zr2LmXv9WcYb4s";
+
+    #[test]
+    fn a_name_gives_its_value_away_however_it_is_assigned() {
+        for text in [
+            "token = \"q8Zr2LmXv9WcYb4s\"",
+            "token='q8Zr2LmXv9WcYb4s'",
+            "token: q8Zr2LmXv9WcYb4s",
+            "token := `q8Zr2LmXv9WcYb4s`",
+            "let token: Option<&str> = Some(\"q8Zr2LmXv9WcYb4s\");",
+            "var token string = \"q8Zr2LmXv9WcYb4s\"",
+            "\"token\" => \"q8Zr2LmXv9WcYb4s\"",
+            "\\\"token\\\": \\\"q8Zr2LmXv9WcYb4s\\\"",
+            "(\"token\", \"q8Zr2LmXv9WcYb4s\")",
+            "config['token'] = b'q8Zr2LmXv9WcYb4s'",
+            "set_token(\"q8Zr2LmXv9WcYb4s\")",
+            "<token>q8Zr2LmXv9WcYb4s</token>",
+            "/?a=1&token=q8Zr2LmXv9WcYb4s&b=2",
+            "/#token=q8Zr2LmXv9WcYb4s&b=2",
+            "x --token q8Zr2LmXv9WcYb4s -v",
+            "TOKEN_PROD_2=q8Zr2LmXv9WcYb4s",
+            "token: Bearer q8Zr2LmXv9WcYb4s",
+            "token=\"q8Zr2LmXv9WcYb4s",
+            "the token: q8Zr2LmXv9WcYb4s. Then",
+        ] {
+            check(text, Some(("token", RANDOM)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_assignment_gives_nothing_away() {
+        for text in [
+            "token",
+            "token q8Zr2LmXv9WcYb4s",
+            "token, \"q8Zr2LmXv9WcYb4s\"",
+            "[\"token\",\n \"q8Zr2LmXv9WcYb4s\"]",
+            "token > q8Zr2LmXv9WcYb4s",
+            "tokens = q8Zr2LmXv9WcYb4s",
+            "token_count = q8Zr2LmXv9WcYb4s",
+            "csrf_token = q8Zr2LmXv9WcYb4s",
+            "token = q8Zr2LmXv9WcYb4s()",
+            "token = q8Zr2LmXv9WcYb4s[0]",
+            "token = q8Zr2LmXv9WcYb4s::new",
+            "token = &q8Zr2LmXv9WcYb4s",
+            "token = self.q8z.other",
+            "token = \"of q8Zr2LmXv9WcYb4s words\"",
+            "token = https://q8Zr2LmXv9WcYb4s/",
+            "private_key: PKCS7PrivateKeyTypes",
+        ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn only_a_password_may_be_made_up() {
+        check("password = hunter22", Some(("password", "hunter22")));
+        check("token = hunter22", None);
+    }
+
+    #[test]
+    fn a_long_value_is_replaced_to_its_end() {
+        let long = "q8Zr2LmXv9WcYb4s".repeat(100);
+        check(&format!("token = \"{long}\""), Some(("token", &long)));
+        check(&format!("token={long} and"), Some(("token", &long)));
+    }
+
+    #[test]
+    fn a_field_gives_its_text_away() {
+        let check = |name: &str, text: &str, expected| assert_eq!(in_field(name, text), expected);
+        check("accessToken", RANDOM, Some("token"));
+        check("access_token", "[redacted:token]", None);
+        check("path", RANDOM, None);
+        check("password", "hunter22", Some("password"));
+        check("password", "the one in the vault", None);
+    }
+}

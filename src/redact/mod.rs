@@ -1,0 +1,436 @@
+//! Secrets stay home: what leaves the machine is a [`Redacted`], and only [`Secrets`] makes one. What
+//! comes back goes the same way, so that nothing which Kimi read is handed on or kept.
+//!
+//! Three things are looked for: what has the form of a secret, what is given a name that says secret,
+//! and the values of the environment's own secrets. Forms, names and words are data, in
+//! `config/secrets.yaml`, to which the user may add; what a value must look like is code, here. This
+//! room does not know what a text is for.
+//!
+//! Redacting is idempotent, and takes time in proportion to the text.
+
+mod assignment;
+mod look;
+mod names;
+mod pattern;
+mod pieces;
+mod placeholder;
+mod sheet;
+mod value;
+mod variables;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use aho_corasick::AhoCorasick;
+use serde_json::{Map, Value};
+
+use self::assignment::Named;
+use self::pattern::{Pattern, Patterns};
+use self::pieces::{Span, Writer};
+use self::sheet::SHEET;
+use crate::error::{Error, Result};
+
+/// Bytes that are looked at beyond a cut, so that a secret which stands across it is known.
+const BEYOND: usize = 24 * 1024;
+/// Bytes at the end of a text that was cut in which half a secret may stand unknown, if there is none
+/// that is known: no secret is longer that is not known by its beginning.
+const DOUBTFUL: usize = 8 * 1024;
+
+/// Text in which every secret that is known has been replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redacted {
+    text: String,
+    count: usize,
+}
+
+impl Redacted {
+    /// The text that may leave.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// How many secrets were replaced.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The text that may leave, to keep.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// Everything that is taken for a secret in this process: what is built in, what the user added, and
+/// the environment's own. A clone shares it.
+#[derive(Clone)]
+pub struct Secrets(Arc<Known>);
+
+/// What is known besides the built-in patterns, which are compiled once and not before they are
+/// needed.
+#[derive(Default)]
+struct Known {
+    values: Vec<Pattern>,
+    variables: Option<AhoCorasick>,
+    files: Vec<String>,
+}
+
+impl Default for Secrets {
+    /// What is built in, alone.
+    fn default() -> Secrets {
+        Secrets(Arc::new(Known { files: SHEET.files.clone(), ..Known::default() }))
+    }
+}
+
+impl fmt::Debug for Secrets {
+    /// Without the values of the environment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").finish_non_exhaustive()
+    }
+}
+
+impl Secrets {
+    /// What is in force: the user's `secrets.yaml` in `config_dir`, if there is one, added to what is
+    /// built in, and the secrets among the environment's `vars`.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Settings`] with every problem of the user's file.
+    pub fn load(config_dir: &Path, vars: &BTreeMap<String, String>) -> Result<Secrets> {
+        let users = sheet::of_user(&config_dir.join("secrets.yaml"))?;
+        Ok(Secrets(Arc::new(Known {
+            values: users.values,
+            variables: variables::finder(vars),
+            files: SHEET.files.iter().cloned().chain(users.files).collect(),
+        })))
+    }
+
+    /// The files that hold secrets, as gitignore-style patterns.
+    #[must_use]
+    pub fn files(&self) -> &[String] {
+        &self.0.files
+    }
+
+    /// Replaces every secret by `[redacted:kind]`.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> Redacted {
+        let mut writer = Writer::new(|text| self.spans(text));
+        writer.write(text);
+        let (text, count) = writer.finish();
+        Redacted { text, count }
+    }
+
+    /// The first `chars` characters of a text without its secrets, in which no secret was cut in half.
+    /// A bounded part of the text is looked at.
+    #[must_use]
+    pub fn redact_start(&self, text: &str, chars: usize) -> Redacted {
+        let window = boundary(text, chars.saturating_mul(4).saturating_add(BEYOND));
+        let mut redacted = self.redact(&text[..window]);
+        if window < text.len() {
+            let certain = redacted.text.len().saturating_sub(DOUBTFUL);
+            let certain = certain.max(pieces::behind_markers(&redacted.text));
+            redacted.text.truncate(boundary(&redacted.text, certain));
+        }
+        let end = redacted.text.char_indices().nth(chars).map(|(end, _)| end);
+        if let Some(end) = end {
+            redacted.text.truncate(pieces::outside_of_markers(&redacted.text, end));
+        }
+        redacted
+    }
+
+    /// Replaces the secrets in every text of a JSON value, and tells how many there were. A secret is
+    /// looked for in one text at a time, so that none reaches across two; the name of a field counts
+    /// for its text.
+    pub fn redact_all(&self, value: &mut Value) -> usize {
+        match value {
+            Value::String(text) => {
+                let redacted = self.redact(text);
+                *text = redacted.text;
+                redacted.count
+            }
+            Value::Array(values) => values.iter_mut().map(|value| self.redact_all(value)).sum(),
+            Value::Object(fields) => self.redact_fields(fields),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+    }
+
+    /// The same for the fields of a JSON object, and their names.
+    pub fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
+        let mut count = 0;
+        for (name, value) in fields.iter_mut() {
+            if let Value::String(text) = value
+                && let Some(kind) = assignment::in_field(name, text)
+            {
+                *text = pieces::marker(kind);
+                count += 1;
+            }
+            count += self.redact_all(value);
+        }
+        if fields.keys().any(|name| self.redact(name).count > 0) {
+            let clean = |(name, value): (String, Value)| (self.redact(&name).text, value);
+            *fields = std::mem::take(fields).into_iter().map(clean).collect();
+            count += 1;
+        }
+        count
+    }
+
+    /// The error without the secrets in its words and in what it kept.
+    #[must_use]
+    pub fn redact_error(&self, mut error: Error) -> Error {
+        let texts = [&mut error.message, &mut error.hint].into_iter();
+        let listed = error.violations.iter_mut().flat_map(|violation| {
+            [&mut violation.pointer, &mut violation.expected]
+                .into_iter()
+                .chain(&mut violation.did_you_mean)
+        });
+        for text in texts.chain(listed) {
+            *text = self.redact(text).text;
+        }
+        for value in [&mut error.example, &mut error.partial].into_iter().flatten() {
+            self.redact_all(value);
+        }
+        error
+    }
+
+    /// Where the secrets of a text stand: in order, none across another.
+    fn spans(&self, text: &str) -> Vec<Span> {
+        let mut spans = Vec::new();
+        for pattern in &self.0.values {
+            pattern.find(text, &mut spans);
+        }
+        let built_in = Patterns::built_in();
+        let (applicable, names) = built_in.hints(text);
+        for pattern in applicable {
+            pattern.find(text, &mut spans);
+        }
+        if let Some(variables) = &self.0.variables {
+            let kind: Cow<'static, str> = Cow::Borrowed("environment");
+            spans.extend(
+                variables.find_iter(text).map(|found| Span::new(found.range(), kind.clone())),
+            );
+        }
+        for Named { range, kind } in assignment::find(text, &names) {
+            spans.push(Span::new(range, Cow::Borrowed(kind)));
+        }
+        pieces::apart(spans)
+    }
+}
+
+/// The last place between two characters that is not behind `at`.
+fn boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::{Kind, Violation};
+
+    #[derive(Deserialize)]
+    struct Table {
+        redacted: Vec<Row>,
+        untouched: Vec<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct Row {
+        text: String,
+        becomes: String,
+    }
+
+    fn table() -> Table {
+        let table = include_str!("../../tests/fixtures/secrets.yaml").replace('¦', "");
+        serde_yaml::from_str(&table).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_replaced_and_everything_else_stays() {
+        let Table { redacted, untouched } = table();
+        assert!(redacted.len() >= 110 && untouched.len() >= 110, "the table is there");
+        let rows = redacted.into_iter().map(|row| (row.text, row.becomes));
+        let all = rows.chain(untouched.into_iter().map(|text| (text.clone(), text)));
+        let secrets = Secrets::default();
+        let wrong: Vec<_> = all
+            .map(|(text, expected)| (secrets.redact(&text).into_text(), expected, text))
+            .filter(|(found, expected, _)| found != expected)
+            .map(|(found, expected, text)| format!("{text}\n  became {found}\n  not    {expected}"))
+            .collect();
+        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    #[test]
+    fn what_the_bridge_says_itself_stays() {
+        let templates =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/templates")).unwrap();
+        let mut folders: Vec<_> = templates.map(|entry| entry.unwrap().path()).collect();
+        while let Some(path) = folders.pop() {
+            if path.is_dir() {
+                folders.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert_eq!(
+                    Secrets::default().redact(&text).into_text(),
+                    text,
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    /// Put together here, so that no scanner takes this file for a leak.
+    fn aws_key() -> String {
+        format!("AKIA{}", "ABCDEFGHIJKLMNOP")
+    }
+
+    #[test]
+    fn the_users_patterns_and_the_environment_count_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = "values:\n- {kind: house-key, pattern: 'HK-(?P<secret>[0-9]{6})'}\nfiles: ['*.pem', vault/]\n";
+        std::fs::write(dir.path().join("secrets.yaml"), file).unwrap();
+        let vars = [
+            ("ACME_TOKEN", "q8Zr2LmXv9WcYb4s"),
+            ("ACME_TOKEN_LONG", "ignored"),
+            ("OTHER_TOKEN", "q8Zr2LmXv9WcYb4s-and-more"),
+            ("HOME", "/home/me"),
+        ];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let secrets = Secrets::load(dir.path(), &vars).unwrap();
+        let check = |text: &str, expected: &str| {
+            assert_eq!(secrets.redact(text).as_str(), expected, "{text}");
+        };
+        check("HK-123456 at /home/me", "HK-[redacted:house-key] at /home/me");
+        check("xq8Zr2LmXv9WcYb4sy", "x[redacted:environment]y");
+        check("q8Zr2LmXv9WcYb4s-and-more", "[redacted:environment]");
+        check(&format!("{}!", aws_key()), "[redacted:aws-key]!");
+        assert!(secrets.files().ends_with(&["*.pem".to_owned(), "vault/".to_owned()]));
+        assert_eq!(format!("{secrets:?}"), "Secrets { .. }");
+    }
+
+    #[test]
+    fn json_is_redacted_in_its_texts_and_names_and_by_its_names() {
+        let secrets = Secrets::default();
+        let check = |mut value: Value, expected: Value, count: usize| {
+            assert_eq!(secrets.redact_all(&mut value), count);
+            assert_eq!(value, expected);
+            assert_eq!(secrets.redact_all(&mut value), 0);
+            assert_eq!(value, expected);
+        };
+        check(
+            json!(["a", 1, null, {"b": [format!("x {}", aws_key())]}]),
+            json!(["a", 1, null, {"b": ["x [redacted:aws-key]"]}]),
+            1,
+        );
+        check(
+            json!({"password": "hunter22", "path": "hunter22", "token": ["q8Zr2LmXv9WcYb4s"]}),
+            json!({"password": "[redacted:password]", "path": "hunter22", "token": ["q8Zr2LmXv9WcYb4s"]}),
+            1,
+        );
+        check(json!({aws_key(): 1, "other": 2}), json!({"[redacted:aws-key]": 1, "other": 2}), 1);
+    }
+
+    #[test]
+    fn an_error_is_redacted_in_all_its_parts() {
+        let key = aws_key();
+        let violation = Violation { did_you_mean: Some(key.clone()), ..Violation::new(&key, &key) };
+        let error = Error {
+            violations: vec![violation],
+            example: Some(json!([key])),
+            partial: Some(json!({"response": key})),
+            ..Error::new(Kind::Crashed, &key, format!("See {key}."))
+        };
+        let redacted = Secrets::default().redact_error(error);
+        let marker = "[redacted:aws-key]";
+        let violation =
+            Violation { did_you_mean: Some(marker.into()), ..Violation::new(marker, marker) };
+        let expected = Error {
+            violations: vec![violation],
+            example: Some(json!([marker])),
+            partial: Some(json!({"response": marker})),
+            ..Error::new(Kind::Crashed, marker, format!("See {marker}."))
+        };
+        assert_eq!(redacted, expected);
+    }
+
+    #[test]
+    fn no_secret_is_cut_in_half() {
+        let secrets = Secrets::default();
+        let key = aws_key();
+        for before in 0..40 {
+            let text = format!("{}{key} and more text that goes on", " ".repeat(before));
+            let start = secrets.redact_start(&text, 30).into_text();
+            let whole = secrets.redact(&text).into_text();
+            assert!(start.chars().count() <= 30 && whole.starts_with(&start), "{start:?}");
+            assert!(
+                !start.contains("AKIA") && !start.contains("[red") || start.contains(']'),
+                "{start:?}"
+            );
+        }
+        // What shrinks when it is redacted brings nearer what stands at the end of the window.
+        let block = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            "q8Zr".repeat(6_000)
+        );
+        let gap = BEYOND + 120 - block.len() - 10;
+        let text = format!("{block}{}{}", "x\n".repeat(gap / 2), key.repeat(1_000));
+        let start = secrets.redact_start(&text, 30).into_text();
+        assert_eq!(start, "[redacted:private-key]");
+    }
+
+    /// Texts in which secrets, halves of them, markers and anything else stand side by side.
+    fn text() -> impl Strategy<Value = String> {
+        let Table { redacted, untouched } = table();
+        let texts: Vec<String> =
+            redacted.into_iter().flat_map(|row| [row.text, row.becomes]).chain(untouched).collect();
+        let sample = proptest::sample::select(texts);
+        let part = prop_oneof![
+            4 => sample.clone(),
+            2 => (sample, any::<prop::sample::Index>(), any::<bool>()).prop_map(|(text, at, first)| {
+                let at = boundary(&text, at.index(text.len()));
+                (if first { &text[..at] } else { &text[at..] }).to_owned()
+            }),
+            1 => "\\PC{0,12}",
+            1 => "[ \n\\\\\"'=:?&]{0,3}",
+            1 => Just("[redacted:".to_owned()),
+            1 => "(password|token|api_key)( = |=|: \")",
+        ];
+        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn redacting_twice_is_redacting_once(text in text()) {
+            let secrets = Secrets::default();
+            let once = secrets.redact(&text);
+            let twice = secrets.redact(once.as_str());
+            prop_assert_eq!(twice.as_str(), once.as_str());
+            prop_assert_eq!(twice.count(), 0);
+        }
+
+        #[test]
+        fn the_start_of_a_text_is_the_start_of_its_redaction(text in text(), chars in 0usize..200) {
+            let secrets = Secrets::default();
+            let start = secrets.redact_start(&text, chars).into_text();
+            prop_assert!(start.chars().count() <= chars);
+            prop_assert!(secrets.redact(&text).as_str().starts_with(&start));
+        }
+
+        #[test]
+        fn any_text_is_taken(text in any::<String>(), chars in 0usize..20) {
+            let secrets = Secrets::default();
+            let _ = (secrets.redact(&text), secrets.redact_start(&text, chars));
+        }
+    }
+}

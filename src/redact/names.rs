@@ -1,0 +1,106 @@
+//! Names as lists of patterns: `*` at either end stands for anything.
+
+use serde::Deserialize;
+
+/// The longest name that is looked at, bytes.
+pub(super) const LONGEST: usize = 100;
+
+/// A list of patterns of names.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Names(Vec<String>);
+
+impl Names {
+    /// What the first that matches a name, in its [`normal`] form, says without its stars.
+    pub(super) fn core_in(&self, name: &str) -> Option<&str> {
+        self.0.iter().find_map(|pattern| {
+            let (open_start, rest) = open(pattern.strip_prefix('*'), pattern);
+            let (open_end, core) = open(rest.strip_suffix('*'), rest);
+            let matches = match (open_start, open_end) {
+                (false, false) => name == core,
+                (true, false) => name.ends_with(core),
+                (false, true) => name.starts_with(core),
+                (true, true) => name.contains(core),
+            };
+            matches.then_some(core)
+        })
+    }
+
+    /// The last word of each pattern: what stands in a text wherever such a name does, since no
+    /// spelling puts anything into a word.
+    pub(super) fn last_words(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|pattern| {
+            let core = pattern.trim_matches('*');
+            core.rsplit('_').next().unwrap_or(core)
+        })
+    }
+}
+
+fn open<'a>(stripped: Option<&'a str>, whole: &'a str) -> (bool, &'a str) {
+    stripped.map_or((false, whole), |rest| (true, rest))
+}
+
+/// A name in lower case with its words joined by `_`: `clientSecret`, `CLIENT-SECRET` and `client.secret`
+/// are `client_secret`.
+pub(super) fn normal(name: &str) -> String {
+    let mut normal = String::with_capacity(name.len() + 8);
+    let mut chars = name.chars().peekable();
+    let mut before = '_';
+    while let Some(c) = chars.next() {
+        let next_is_lower = chars.peek().is_some_and(char::is_ascii_lowercase);
+        let begins_word = c.is_ascii_uppercase()
+            && (before.is_ascii_lowercase()
+                || before.is_ascii_digit()
+                || (before.is_ascii_uppercase() && next_is_lower));
+        if begins_word || (!c.is_ascii_alphanumeric() && !normal.ends_with('_')) {
+            normal.push('_');
+        }
+        if c.is_ascii_alphanumeric() {
+            normal.push(c.to_ascii_lowercase());
+        }
+        before = c;
+    }
+    normal.trim_matches('_').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_compared_however_it_is_spelt() {
+        let check = |name: &str, expected: &str| assert_eq!(normal(name), expected);
+        check("clientSecret", "client_secret");
+        check("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key");
+        check("--api-key", "api_key");
+        check("X-API-Key", "x_api_key");
+        check("spring.datasource.password", "spring_datasource_password");
+        check("APIKey", "api_key");
+        check("apiKeyV2", "api_key_v2");
+        check("db__pass", "db_pass");
+        check("", "");
+    }
+
+    #[test]
+    fn a_pattern_is_open_where_its_star_stands() {
+        let check = |pattern: &str, name: &str, expected: bool| {
+            let names = Names(vec![pattern.to_owned()]);
+            assert_eq!(names.core_in(name).is_some(), expected, "{pattern} {name}");
+        };
+        check("pass", "pass", true);
+        check("pass", "bypass", false);
+        check("*_pass", "db_pass", true);
+        check("*_pass", "bypass", false);
+        check("*token", "authtoken", true);
+        check("*token", "token_count", false);
+        check("*secret*", "my_secret_base", true);
+        check("key*", "keyring", true);
+    }
+
+    #[test]
+    fn the_last_word_of_a_pattern_stands_in_every_such_name() {
+        let names =
+            Names(["*secret_access_key", "*_pass", "*password*", "pwd"].map(str::to_owned).into());
+        assert_eq!(names.last_words().collect::<Vec<_>>(), ["key", "pass", "password", "pwd"]);
+    }
+}

@@ -1,0 +1,196 @@
+//! Secrets that are known by their form.
+//!
+//! One pass over a text finds the words without which no pattern can match, and only the patterns
+//! whose word is there are tried: most texts hold none.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+use regex::{Captures, Regex};
+use regex_syntax::hir::Hir;
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
+use serde::Deserialize;
+
+use super::look;
+use super::pieces::{Span, is_kind};
+use super::placeholder::{is_dummy, is_placeholder};
+use super::sheet::SHEET;
+
+/// The shortest word that is looked for before a pattern is tried, bytes.
+const SHORTEST_WORD: usize = 3;
+
+/// One pattern of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Form {
+    /// What it becomes: `[redacted:kind]`.
+    pub(super) kind: String,
+    pattern: String,
+    only: Option<Only>,
+}
+
+/// Which matches count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Only {
+    /// Every one.
+    Any,
+    /// One that is no placeholder.
+    Meant,
+    /// One that is no word either.
+    NoWord,
+    /// One that looks random, and is not part of something longer.
+    Random,
+}
+
+/// A pattern that can be searched for.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    kind: Cow<'static, str>,
+    regex: Regex,
+    only: Only,
+    /// Whether it has a group named `secret`: then that group alone is the secret.
+    grouped: bool,
+}
+
+impl Pattern {
+    /// Compiles it, or says what is wrong with it; `only` is for one that does not say it.
+    pub(super) fn new(form: &Form, only: Only) -> Result<Pattern, String> {
+        if !is_kind(&form.kind) {
+            return Err("a kind is made of lower-case letters, digits and hyphens".to_owned());
+        }
+        let regex = Regex::new(&form.pattern).map_err(|error| error.to_string())?;
+        if regex.is_match("") {
+            return Err("the pattern matches the empty text".to_owned());
+        }
+        let grouped = regex.capture_names().flatten().any(|name| name == "secret");
+        let only = form.only.unwrap_or(only);
+        Ok(Pattern { kind: Cow::Owned(form.kind.clone()), regex, only, grouped })
+    }
+
+    /// Adds where it matches.
+    pub(super) fn find(&self, text: &str, spans: &mut Vec<Span>) {
+        if self.grouped {
+            let secret = |found: Captures<'_>| Some(found.name("secret")?.range());
+            let found = self.regex.captures_iter(text).filter_map(secret);
+            let found = found.filter(|range| self.counts(&text[range.clone()]));
+            spans.extend(found.map(|range| Span::new(range, self.kind.clone())));
+        } else {
+            let found = self.regex.find_iter(text).filter(|found| {
+                let alone =
+                    self.only != Only::Random || !look::ends_in_a_blob(&text[..found.start()]);
+                alone && self.counts(found.as_str())
+            });
+            spans.extend(found.map(|found| Span::new(found.range(), self.kind.clone())));
+        }
+    }
+
+    fn counts(&self, secret: &str) -> bool {
+        // A group holds what anybody may write there; a whole match has a form of its own.
+        let stands_in = if self.grouped { is_placeholder } else { is_dummy };
+        match self.only {
+            Only::Any => true,
+            Only::Meant => !stands_in(secret),
+            Only::NoWord => !stands_in(secret) && !look::is_word(secret),
+            Only::Random => !stands_in(secret) && look::is_random(secret),
+        }
+    }
+}
+
+/// What a word of a text points to.
+#[derive(Debug, Clone, Copy)]
+enum Hint {
+    /// The pattern of this number may match.
+    Pattern(usize),
+    /// A name that says secret may end here.
+    Name,
+}
+
+/// The compiled-in patterns, and the words to look for before one is tried.
+pub(super) struct Patterns {
+    list: Vec<Pattern>,
+    /// Those that have no such word.
+    always: Vec<usize>,
+    words: AhoCorasick,
+    hints: Vec<Hint>,
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test compiles its patterns")]
+static BUILT_IN: LazyLock<Patterns> =
+    LazyLock::new(|| Patterns::new().expect("config/secrets.yaml holds patterns that compile"));
+
+impl Patterns {
+    /// Compiled at the first use.
+    pub(super) fn built_in() -> &'static Patterns {
+        &BUILT_IN
+    }
+
+    fn new() -> Result<Patterns, String> {
+        let mut list = Vec::new();
+        let mut always = Vec::new();
+        let mut words: Vec<String> = Vec::new();
+        let mut hints = Vec::new();
+        for (at, form) in SHEET.values.iter().enumerate() {
+            // What a word boundary is, is a matter of ASCII here: that keeps the searches fast.
+            let pattern = form.pattern.replace(r"\b", r"(?-u:\b)");
+            let form = Form { kind: form.kind.clone(), pattern, only: form.only };
+            let needed = needed_words(&form.pattern);
+            if needed.is_empty() {
+                always.push(at);
+            }
+            hints.extend(needed.iter().map(|_| Hint::Pattern(at)));
+            words.extend(needed);
+            let pattern = Pattern::new(&form, Only::Meant);
+            list.push(pattern.map_err(|why| format!("{}: {why}", form.kind))?);
+        }
+        let mut names: Vec<&str> =
+            SHEET.assignments.iter().flat_map(|list| list.names.last_words()).collect();
+        names.sort_unstable();
+        names.dedup();
+        hints.extend(names.iter().map(|_| Hint::Name));
+        words.extend(names.into_iter().map(str::to_owned));
+        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
+        let words = words.map_err(|error| error.to_string())?;
+        Ok(Patterns { list, always, words, hints })
+    }
+
+    /// The patterns that may match in a text, and where names that say secret may end.
+    pub(super) fn hints(&self, text: &str) -> (Vec<&Pattern>, Vec<usize>) {
+        let mut applicable = vec![false; self.list.len()];
+        for &at in &self.always {
+            applicable[at] = true;
+        }
+        let mut names = Vec::new();
+        for found in self.words.find_overlapping_iter(text) {
+            match self.hints[found.pattern().as_usize()] {
+                Hint::Pattern(at) => applicable[at] = true,
+                Hint::Name => names.push(found.end()),
+            }
+        }
+        let chosen = self.list.iter().zip(applicable).filter(|(_, applicable)| *applicable);
+        (chosen.map(|(pattern, _)| pattern).collect(), names)
+    }
+}
+
+/// Words of which one stands in whatever the pattern matches; none when that cannot be told.
+fn needed_words(pattern: &str) -> Vec<String> {
+    let Ok(hir) = regex_syntax::parse(pattern) else { return Vec::new() };
+    let at_the = |kind| words_of(&hir, kind);
+    let (start, end) = (at_the(ExtractKind::Prefix), at_the(ExtractKind::Suffix));
+    if start.is_empty() { end } else { start }
+}
+
+fn words_of(hir: &Hir, kind: ExtractKind) -> Vec<String> {
+    let literals = Extractor::new().kind(kind).extract(hir);
+    let literals = literals.literals().unwrap_or_default();
+    let words = literals
+        .iter()
+        .map(|literal| std::str::from_utf8(literal.as_bytes()).ok().map(str::to_ascii_lowercase));
+    let long_enough = |word: &String| word.len() >= SHORTEST_WORD;
+    let words: Option<Vec<String>> = words.map(|word| word.filter(long_enough)).collect();
+    let mut words = words.unwrap_or_default();
+    words.sort_unstable();
+    words.dedup();
+    words
+}

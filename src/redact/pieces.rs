@@ -1,0 +1,188 @@
+//! A text as pieces: what stays, and the markers that stand for secrets. This file is why redacting
+//! twice is redacting once.
+//!
+//! Markers split a text, and each piece is searched by itself, the pieces that a search leaves too,
+//! until nothing is found in any. What a second redaction would look at are those very pieces.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::ops::Range;
+
+/// How often what a search left is searched again. Ordinary text takes two; one that was made to take
+/// more loses the whole piece, so that the time stays in proportion.
+const SEARCHES: usize = 8;
+
+const OPENS: &str = "[redacted:";
+
+/// Where a secret stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    range: Range<usize>,
+    kind: Cow<'static, str>,
+}
+
+impl Span {
+    pub(super) fn new(range: Range<usize>, kind: Cow<'static, str>) -> Span {
+        Span { range, kind }
+    }
+}
+
+/// Spans in order, with those that touch the same text made one: the first that was found names it.
+pub(super) fn apart(spans: Vec<Span>) -> Vec<Span> {
+    let mut found: Vec<(usize, Span)> =
+        spans.into_iter().filter(|span| !span.range.is_empty()).enumerate().collect();
+    found.sort_by_key(|(rank, span)| (span.range.start, *rank));
+    let mut apart: Vec<(usize, Span)> = Vec::with_capacity(found.len());
+    for (rank, span) in found {
+        match apart.last_mut() {
+            Some((first, last)) if span.range.start < last.range.end => {
+                last.range.end = last.range.end.max(span.range.end);
+                if rank < *first {
+                    (*first, last.kind) = (rank, span.kind);
+                }
+            }
+            _ => apart.push((rank, span)),
+        }
+    }
+    apart.into_iter().map(|(_, span)| span).collect()
+}
+
+/// What stands for a secret of this kind.
+pub(super) fn marker(kind: &str) -> String {
+    format!("{OPENS}{kind}]")
+}
+
+/// Whether a text holds a marker.
+pub(super) fn is_marked(text: &str) -> bool {
+    first_marker(text).is_some()
+}
+
+/// Whether a text may stand in a marker: then no other text can be taken for one.
+pub(super) fn is_kind(kind: &str) -> bool {
+    !kind.is_empty() && kind.bytes().all(in_kind)
+}
+
+fn in_kind(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+/// The first marker of a text.
+fn first_marker(text: &str) -> Option<Range<usize>> {
+    text.match_indices(OPENS).find_map(|(start, _)| {
+        let kind = start + OPENS.len();
+        let length = text[kind..].bytes().take_while(|&byte| in_kind(byte)).count();
+        let closed = length > 0 && text[kind + length..].starts_with(']');
+        closed.then_some(start..kind + length + 1)
+    })
+}
+
+/// Where the last marker of a text ends; its beginning, where there is none.
+pub(super) fn behind_markers(text: &str) -> usize {
+    let starts = text.rmatch_indices(OPENS).map(|(start, _)| start);
+    let mut ends = starts.filter_map(|start| Some(start + first_marker(&text[start..])?.end));
+    ends.next().unwrap_or_default()
+}
+
+/// The place to cut a text at: `end`, or before the marker that it stands in.
+pub(super) fn outside_of_markers(text: &str, end: usize) -> usize {
+    let start = text[..end].rfind('[').unwrap_or(end);
+    let marker = first_marker(&text[start..]).map(|found| start + found.start..start + found.end);
+    marker.filter(|found| found.start == start && found.end > end).map_or(end, |_| start)
+}
+
+/// Writes a text without the secrets that `search` finds.
+pub(super) struct Writer<S> {
+    search: S,
+    text: String,
+    count: usize,
+}
+
+impl<S: Fn(&str) -> Vec<Span>> Writer<S> {
+    pub(super) fn new(search: S) -> Writer<S> {
+        Writer { search, text: String::new(), count: 0 }
+    }
+
+    /// The text, and how many markers were put into it.
+    pub(super) fn finish(self) -> (String, usize) {
+        (self.text, self.count)
+    }
+
+    pub(super) fn write(&mut self, mut text: &str) {
+        while let Some(marker) = first_marker(text) {
+            self.piece(&text[..marker.start], SEARCHES);
+            self.text.push_str(&text[marker.clone()]);
+            text = &text[marker.end..];
+        }
+        self.piece(text, SEARCHES);
+    }
+
+    fn piece(&mut self, text: &str, searches: usize) {
+        let spans = if text.is_empty() { Vec::new() } else { (self.search)(text) };
+        let Some(first) = spans.first() else { return self.text.push_str(text) };
+        if searches == 0 {
+            return self.mark(&first.kind);
+        }
+        let mut from = 0;
+        for span in &spans {
+            self.piece(&text[from..span.range.start], searches - 1);
+            self.mark(&span.kind);
+            from = span.range.end;
+        }
+        self.piece(&text[from..], searches - 1);
+    }
+
+    fn mark(&mut self, kind: &str) {
+        let _ = write!(self.text, "{OPENS}{kind}]");
+        self.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(range: Range<usize>, kind: &'static str) -> Span {
+        Span::new(range, Cow::Borrowed(kind))
+    }
+
+    #[test]
+    fn spans_over_the_same_text_become_one_and_the_first_found_names_it() {
+        let check = |spans: &[Span], expected: &[Span]| assert_eq!(apart(spans.to_vec()), expected);
+        check(&[span(5..9, "b"), span(0..5, "a")], &[span(0..5, "a"), span(5..9, "b")]);
+        check(&[span(4..9, "first"), span(0..5, "second")], &[span(0..9, "first")]);
+        check(&[span(0..9, "first"), span(4..5, "second")], &[span(0..9, "first")]);
+        check(&[span(3..3, "nothing")], &[]);
+    }
+
+    #[test]
+    fn a_text_is_cut_beside_a_marker() {
+        let check = |text: &str, end, expected: &str| {
+            assert_eq!(&text[..outside_of_markers(text, end)], expected, "{text} {end}");
+        };
+        check("ab[redacted:x]cd", 8, "ab");
+        check("ab[redacted:x]cd", 14, "ab[redacted:x]");
+        check("ab[redacted:x]cd", 15, "ab[redacted:x]c");
+        check("ab[redacted:X]cd", 8, "ab[redac");
+        check("ab[c", 3, "ab[");
+        check("abc", 2, "ab");
+    }
+
+    #[test]
+    fn what_one_search_reveals_the_next_one_finds() {
+        // A `b` is seen only at the end of a piece, where the marker before it has put it.
+        let search = |text: &str| match (text.find('a'), text.ends_with('b')) {
+            (Some(at), _) => vec![span(at..at + 1, "a")],
+            (None, true) => vec![span(text.len() - 1..text.len(), "b")],
+            (None, false) => vec![],
+        };
+        let check = |text: &str, expected: (&str, usize)| {
+            let mut writer = Writer::new(search);
+            writer.write(text);
+            assert_eq!(writer.finish(), (expected.0.to_owned(), expected.1), "{text}");
+        };
+        check("xbay", ("x[redacted:b][redacted:a]y", 2));
+        check("b[redacted:a]y", ("[redacted:b][redacted:a]y", 1));
+        check("[redacted:a]", ("[redacted:a]", 0));
+        check("xbbbbbbbbbbbbbbbb", (&("[redacted:b]".repeat(9)), 9));
+    }
+}

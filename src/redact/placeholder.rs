@@ -1,0 +1,127 @@
+//! What merely stands where a secret would: a template, a word in its place, an example, a type.
+
+use std::sync::LazyLock;
+
+use regex::RegexSet;
+
+use super::sheet::SHEET;
+
+/// The longest value in which a placeholder's words are looked for: in a longer one they come by
+/// chance.
+const LONGEST_PLACEHOLDER: usize = 128;
+/// How many times a character may follow itself; a mask repeats it.
+const LONGEST_RUN: usize = 8;
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test compiles its patterns")]
+static ORDINARY: LazyLock<RegexSet> =
+    LazyLock::new(|| RegexSet::new(&SHEET.ordinary).expect("the ordinary values compile"));
+
+/// Whether a value, whatever its form, is published or a mask.
+pub(super) fn is_dummy(value: &str) -> bool {
+    let lower = || value.to_ascii_lowercase();
+    SHEET.published.iter().any(|part| value.contains(part.as_str()))
+        || value.len() <= LONGEST_PLACEHOLDER
+            && (longest_run(value) >= LONGEST_RUN
+                || SHEET.placeholders.iter().any(|part| lower().contains(part.as_str())))
+}
+
+/// Whether a value only stands for a secret: a template, a word in its place, an ordinary value.
+pub(super) fn is_placeholder(value: &str) -> bool {
+    is_template(value)
+        || is_dummy(value)
+        || (value.len() <= LONGEST_PLACEHOLDER
+            && (consists_of_placeholder_words(value) || ORDINARY.is_match(value)))
+}
+
+/// Whether a value is filled in elsewhere: `${NAME}`, `{{ name }}`, `<name>`, `%NAME%`, `$name`.
+fn is_template(value: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
+    };
+    let enclosed = |open, close| {
+        value.find(open).is_some_and(|start| value[start..].find(close).is_some_and(|end| end > 1))
+    };
+    let marked = |mark| value.strip_prefix(mark).is_some_and(is_name);
+    enclosed('{', '}')
+        || enclosed('<', '>')
+        || value.contains("$(")
+        || value.contains("%(")
+        || marked('$')
+        || (value.starts_with('%') && value.ends_with('%'))
+        || (value.starts_with('[') && value.ends_with(']'))
+}
+
+fn consists_of_placeholder_words(value: &str) -> bool {
+    let mut any = false;
+    words(value).all(|word| {
+        any = true;
+        let word = word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
+        word.is_empty() || SHEET.placeholder_words.contains(&word)
+    }) && any
+        && value.bytes().filter(u8::is_ascii_digit).count() <= 4
+}
+
+/// The words of an identifier: `my-secretKey2` has `my`, `secret`, `Key2`.
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    let parts = value.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    parts.flat_map(|part| {
+        let bytes = part.as_bytes();
+        let begins =
+            |at: usize| bytes[at].is_ascii_uppercase() && !bytes[at - 1].is_ascii_uppercase();
+        let mut starts = vec![0];
+        starts.extend((1..part.len()).filter(|&at| begins(at)));
+        let ends: Vec<usize> = starts.iter().skip(1).copied().chain([part.len()]).collect();
+        starts.into_iter().zip(ends).map(|(start, end)| &part[start..end]).collect::<Vec<_>>()
+    })
+}
+
+fn longest_run(value: &str) -> usize {
+    let (mut longest, mut run, mut before) = (0, 0, 0);
+    for byte in value.bytes() {
+        run = if byte == before { run + 1 } else { 1 };
+        // Zeros in base64.
+        if byte != b'A' {
+            longest = longest.max(run);
+        }
+        before = byte;
+    }
+    longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_stands_for_a_secret() {
+        let check =
+            |value: &str, expected: bool| assert_eq!(is_placeholder(value), expected, "{value}");
+        for placeholder in [
+            "<your-api-key>",
+            "your-api-key-here",
+            "changeme!",
+            "MyPassword123",
+            "${DB_PASSWORD}",
+            "{{ .Values.password }}",
+            "$(cat token)",
+            "$TOKEN",
+            "%TOKEN%",
+            "********",
+            "xxxxxxxxxxxx",
+            "sk-...",
+            "AKIAIOSFODNN7EXAMPLE",
+            "sha256:4f0c9a3d5b7e8f1a",
+            "uint64",
+            "base64url",
+            "256bits",
+        ] {
+            check(placeholder, true);
+        }
+        for value in ["hunter22", "test-3f9a8b7c6d5e", "a8f5f167f44f4964", "$tr0ng!pass", "x9<3k"] {
+            check(value, false);
+        }
+    }
+}

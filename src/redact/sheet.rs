@@ -1,0 +1,191 @@
+//! `config/secrets.yaml`, and what the user adds to it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use serde_yaml::{Mapping, Value};
+
+use super::names::Names;
+use super::pattern::{Form, Only, Pattern};
+use crate::error::{Error, Kind, Result, Violation};
+
+const FILE: &str = include_str!("../../config/secrets.yaml");
+
+/// The keys that a user's own file may hold.
+const USERS: [&str; 2] = ["values", "files"];
+
+/// The compiled-in file; it says what each key is for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sheet {
+    pub(super) values: Vec<Form>,
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) harmless_names: Names,
+    pub(super) name_tails: Vec<String>,
+    pub(super) variables: Names,
+    pub(super) placeholders: Vec<String>,
+    pub(super) placeholder_words: Vec<String>,
+    pub(super) ordinary: Vec<String>,
+    pub(super) published: Vec<String>,
+    #[serde(default)]
+    pub(super) files: Vec<String>,
+}
+
+/// Names whose values are secrets of one kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Assignment {
+    pub(super) kind: String,
+    /// Whether a person may have made such a value up.
+    #[serde(default)]
+    pub(super) made_up: bool,
+    pub(super) names: Names,
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+pub(super) static SHEET: LazyLock<Sheet> =
+    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/secrets.yaml is readable"));
+
+/// What a user's own file adds.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    pub(super) values: Vec<Pattern>,
+    pub(super) files: Vec<String>,
+}
+
+/// Reads the user's file; there need not be one.
+pub(super) fn of_user(file: &Path) -> Result<Users> {
+    let read = match fs::read_to_string(file) {
+        Ok(text) => users(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Users::default()),
+        Err(error) => Err(vec![Violation::new("", error.to_string())]),
+    };
+    read.map_err(|violations| Error {
+        violations,
+        ..Error::new(
+            Kind::Settings,
+            format!("{} cannot be used", file.display()),
+            "Mend what is listed, or move the file away; README.md describes it. Nothing is sent to Kimi \
+             as long as it is not known what must stay here.",
+        )
+    })
+}
+
+fn users(text: &str) -> std::result::Result<Users, Vec<Violation>> {
+    let mapping: Option<Mapping> = serde_yaml::from_str(text)
+        .map_err(|error| vec![Violation::new("", format!("expected a YAML mapping: {error}"))])?;
+    let mut users = Users::default();
+    let mut problems = Vec::new();
+    for (key, value) in mapping.unwrap_or_default() {
+        let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+        match key.as_str() {
+            "values" => {
+                for (pointer, value) in items(&key, value, &mut problems) {
+                    match form(value) {
+                        Ok(pattern) => users.values.push(pattern),
+                        Err(expected) => problems.push(Violation::new(pointer, expected)),
+                    }
+                }
+            }
+            "files" => {
+                for (pointer, value) in items(&key, value, &mut problems) {
+                    match value.as_str().filter(|glob| !glob.trim().is_empty()) {
+                        Some(glob) => users.files.push(glob.to_owned()),
+                        None => problems.push(Violation::new(pointer, "expected a text")),
+                    }
+                }
+            }
+            other => problems.push(Violation::new(
+                format!("/{other}"),
+                format!("there is no such key; there are `{}`", USERS.join("` and `")),
+            )),
+        }
+    }
+    if problems.is_empty() { Ok(users) } else { Err(problems) }
+}
+
+/// The items of a list, each with its JSON pointer; an absent list has none.
+fn items(key: &str, value: Value, problems: &mut Vec<Violation>) -> Vec<(String, Value)> {
+    match value {
+        Value::Sequence(values) => values
+            .into_iter()
+            .enumerate()
+            .map(|(at, value)| (format!("/{key}/{at}"), value))
+            .collect(),
+        Value::Null => Vec::new(),
+        _ => {
+            problems.push(Violation::new(format!("/{key}"), "expected a list"));
+            Vec::new()
+        }
+    }
+}
+
+fn form(value: Value) -> std::result::Result<Pattern, String> {
+    let form: Form = serde_yaml::from_value(value).map_err(|error| error.to_string())?;
+    Pattern::new(&form, Only::Any).map_err(|why| format!("{}: {why}", form.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiled_in_file_can_be_read() {
+        assert!(!SHEET.values.is_empty() && !SHEET.assignments.is_empty());
+    }
+
+    #[test]
+    fn a_users_file_adds_and_every_problem_of_it_is_named() {
+        let check = |text: &str, expected: &[&str]| {
+            let problems = users(text).err().unwrap_or_default();
+            let named: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            assert_eq!(named, expected, "{text}");
+        };
+        check("", &[]);
+        check("values:\nfiles: ['*.pem']\n", &[]);
+        check("values: [{kind: house-key, pattern: 'HK-[0-9]{6}', only: random}]", &[]);
+        check(
+            "[1]",
+            &["/: expected a YAML mapping: invalid type: sequence, expected a YAML mapping"],
+        );
+        check(
+            "value: []\nvalues: {}\nfiles: [1, '']\n",
+            &[
+                "/value: there is no such key; there are `values` and `files`",
+                "/values: expected a list",
+                "/files/0: expected a text",
+                "/files/1: expected a text",
+            ],
+        );
+        check(
+            "values:\n- {kind: k, pattern: 'a('}\n- {kind: k}\n- {kind: K k, pattern: abc}\n- {kind: e, pattern: 'x*'}\n\
+             - {kind: k, pattern: a, kin: b}\n",
+            &[
+                "/values/0: k: regex parse error:\n    a(\n     ^\nerror: unclosed group",
+                "/values/1: missing field `pattern`",
+                "/values/2: K k: a kind is made of lower-case letters, digits and hyphens",
+                "/values/3: e: the pattern matches the empty text",
+                "/values/4: unknown field `kin`, expected one of `kind`, `pattern`, `only`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_the_next_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secrets.yaml");
+        assert!(of_user(&file).is_ok());
+        fs::write(&file, "x: 1").unwrap();
+        let error = of_user(&file).unwrap_err();
+        assert_eq!(
+            (error.kind, error.message, error.violations.len()),
+            (Kind::Settings, format!("{} cannot be used", file.display()), 1)
+        );
+        fs::write(&file, [0xff, 0xfe]).unwrap();
+        let error = of_user(&file).unwrap_err();
+        assert_eq!(error.violations[0].expected, "stream did not contain valid UTF-8");
+    }
+}
