@@ -37,6 +37,12 @@ pub enum Command {
     Threads(Threads),
     /// Show which Kimi is used, the mode and the limits
     Status(Status),
+    /// Find what stands in the way, and what to do about it
+    ///
+    /// Looks at the settings, the bridge's own folder, every Kimi and its login, the network settings, the
+    /// sandbox, and how the hosts on this machine start the bridge. Ends with 0 when nothing stands in the
+    /// way, otherwise with the code of the first problem.
+    Doctor(Doctor),
     /// Answers as Kimi would, from a fixed list of checks; the demo starts it
     #[command(hide = true)]
     StandIn(StandIn),
@@ -176,6 +182,17 @@ pub struct Status {
     pub json: bool,
 }
 
+/// Find what stands in the way.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Also reach the service, and ask Kimi one short question about a sample
+    #[arg(long)]
+    pub live: bool,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What the stand-in is started with: kimi-code's arguments.
 #[derive(Debug, Args)]
 pub struct StandIn {
@@ -213,6 +230,10 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         if let Some(consult) = command.find_subcommand_mut("consult") {
             help.push_str(&consult.render_help().to_string());
+        }
+        help.push_str("\n\n==== doctor\n\n");
+        if let Some(doctor) = command.find_subcommand_mut("doctor") {
+            help.push_str(&doctor.render_long_help().to_string());
         }
         insta::assert_snapshot!(help);
     }

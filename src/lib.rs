@@ -4,19 +4,23 @@
 //! The rooms, and who may call whom (never upwards; a test reads the sources and says so):
 //!
 //! ```text
-//! commands ─► mcp ─► consult ─► kimi ─► sandbox
-//!                       └─────► ledger   redact · settings · workspace · error
+//! commands ─► mcp ───► consult ─► kimi ─► sandbox
+//!        └──► doctor ─┘   └─────► ledger   redact · settings · workspace · documents · error
+//!                └──► hosts
 //! ```
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
+//! - [`doctor`]: what stands in the way of a consultation, judged from the facts of the rooms below.
 //! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
+//! - [`sandbox`]: what a program in Kimi's place may open, and who holds it to that. No Kimi.
 //! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
-//! - [`sandbox`]: what Kimi may open, and the helper process that holds it to that.
+//! - [`hosts`]: where hosts register their servers. Starts nothing, and knows no Kimi.
 //! - [`redact`]: what may leave the machine, and what of what came back may be told. [`settings`]:
 //!   what a person can change, and the only reader of the environment. [`workspace`]: whether the
-//!   project changed meanwhile. [`error`]: the one error.
+//!   project changed meanwhile. [`documents`]: other programs' files, read without repeating what they
+//!   hold. [`error`]: the one error.
 //!
 //! A call passes through these types, one function an arrow; [`consult::consult`] is that line:
 //!
@@ -27,7 +31,10 @@
 pub mod cli;
 pub mod commands;
 pub mod consult;
+pub mod doctor;
+pub mod documents;
 pub mod error;
+pub mod hosts;
 pub mod kimi;
 pub mod ledger;
 pub mod mcp;

@@ -210,6 +210,48 @@ impl Loaded {
     pub fn state_dir(&self) -> &Path {
         self.settings.state_dir.as_deref().unwrap_or(&self.environment.state_dir)
     }
+
+    /// The settings that are not the built-in default, as a person writes them.
+    #[must_use]
+    pub fn changed(&self) -> Vec<Changed> {
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Array(items) => {
+                items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(":")
+            }
+            other => other.to_string(),
+        };
+        let defaults: serde_json::Value = serde_yaml::from_str(BUILT_IN).unwrap_or_default();
+        let now = serde_json::json!(self.settings);
+        let differs = self.sources.iter().filter(|(name, _)| now[name] != defaults[name]);
+        differs
+            .map(|(name, source)| Changed {
+                setting: name.clone(),
+                value: text(&now[name]),
+                source: source.clone(),
+            })
+            .collect()
+    }
+}
+
+/// A setting that somebody changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Its name in `settings.yaml`.
+    pub setting: String,
+    /// Its value.
+    pub value: String,
+    /// The layer that set it.
+    pub source: String,
+}
+
+/// The variable that was probably meant by one that no setting knows.
+#[must_use]
+pub fn nearest_variable(unknown: &str) -> Option<String> {
+    let known: Mapping = serde_yaml::from_str(BUILT_IN).ok()?;
+    let names = known.keys().filter_map(Value::as_str);
+    let near = nearest(&unknown.strip_prefix(PREFIX)?.to_lowercase(), names)?.to_uppercase();
+    Some(format!("{PREFIX}{near}"))
 }
 
 /// Reads all layers. `overrides` are the command line's, by setting name.
@@ -217,6 +259,18 @@ impl Loaded {
 /// # Errors
 /// [`Kind::Settings`] with every problem of every layer.
 pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
+    let (loaded, problems) = load_what_fits(environment, overrides)?;
+    if problems.is_empty() { Ok(loaded) } else { Err(unusable(problems)) }
+}
+
+/// The same, for whoever goes on with what can be used: what does not fit is left out, and named.
+///
+/// # Errors
+/// [`Kind::Settings`] when not even the built-in layer can be read.
+pub fn load_what_fits(
+    environment: Environment,
+    overrides: &[(&str, String)],
+) -> Result<(Loaded, Vec<Violation>)> {
     let mut layers = Layers::new(&environment.home)?;
     let file = environment.config_dir.join("settings.yaml");
     match std::fs::read_to_string(&file) {
@@ -256,7 +310,7 @@ struct Layers {
 impl Layers {
     fn new(home: &Path) -> Result<Layers> {
         let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
-            settings_error(vec![Violation::new("config/settings.yaml", error.to_string())])
+            unusable(vec![Violation::new("config/settings.yaml", error.to_string())])
         })?;
         Ok(Layers {
             home: home.to_owned(),
@@ -352,13 +406,11 @@ impl Layers {
         }
     }
 
-    fn finish(self, environment: Environment) -> Result<Loaded> {
-        if !self.problems.is_empty() {
-            return Err(settings_error(self.problems));
-        }
+    fn finish(self, environment: Environment) -> Result<(Loaded, Vec<Violation>)> {
         let settings = serde_yaml::from_value(Value::Mapping(self.base))
-            .map_err(|error| settings_error(vec![Violation::new("settings", error.to_string())]))?;
-        Ok(Loaded { settings, environment, sources: self.sources, unknown: self.unknown })
+            .map_err(|error| unusable(vec![Violation::new("settings", error.to_string())]))?;
+        let loaded = Loaded { settings, environment, sources: self.sources, unknown: self.unknown };
+        Ok((loaded, self.problems))
     }
 }
 
@@ -401,7 +453,9 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
-fn settings_error(violations: Vec<Violation>) -> Error {
+/// The error for settings that do not fit.
+#[must_use]
+pub fn unusable(violations: Vec<Violation>) -> Error {
     Error {
         violations,
         ..Error::new(

@@ -126,6 +126,7 @@ fn status() {
         "mode      disabled: ".to_owned(),
         format!("kimi      kimi-code 2.1.0 at {program} (from KIMI_PATH)"),
         "login     none seen".to_owned(),
+        "sandbox   landlock".to_owned(),
         "limits    900 s a run".to_owned(),
     ] {
         assert!(ran.stdout.contains(&said), "{said} is not in:\n{}", ran.stdout);

@@ -10,9 +10,11 @@ mod captures;
 mod clients;
 mod commands;
 mod consult;
+mod doctor;
 mod failures;
 mod faults;
 mod injection;
+mod registrations;
 mod rooms;
 mod rounds;
 mod sandbox;
@@ -28,9 +30,11 @@ fn main() {
         clients::tests(),
         commands::tests(),
         consult::tests(),
+        doctor::tests(),
         failures::tests(),
         faults::tests(),
         injection::tests(),
+        registrations::tests(),
         rooms::tests(),
         rounds::tests(),
         sandbox::tests(),

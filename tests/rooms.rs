@@ -10,12 +10,12 @@ use crate::support::test;
 /// The rooms from the bottom up; a room may use those before it. Rooms of one line do not know each
 /// other.
 const FLOORS: [&[&str]; 7] = [
-    &["error"],
+    &["documents", "error"],
     &["redact", "settings", "workspace"],
-    &["sandbox"],
+    &["hosts", "sandbox"],
     &["kimi", "ledger"],
     &["consult"],
-    &["mcp"],
+    &["doctor", "mcp"],
     &["cli", "commands", "main"],
 ];
 

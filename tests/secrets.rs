@@ -266,7 +266,7 @@ fn in_an_argument() {
     let answer =
         json!({"role": "assistant", "content": verdict(24, "let _ = writeln!").to_string()});
     let script = format!(
-        "printf '%s' \"$*\" > \"$HOME/asked\"; echo '{}'",
+        "printf '%s' \"$*\" > \"$KIMI_CODE_HOME/asked\"; echo '{}'",
         answer.to_string().replace('\'', "’")
     );
     let world = World::with_fake("2.1.0", &script).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
@@ -282,7 +282,7 @@ fn in_an_argument() {
         &json!({"thread_id": thread, "decision": format!("rotate {key}"), "rationale": "it leaked"}),
     );
     assert_eq!(decided["structuredContent"]["thread"]["state"], "decided", "{decided:#}");
-    let asked = fs::read_to_string(world.home().join("asked")).unwrap();
+    let asked = fs::read_to_string(world.kimis().join("asked")).unwrap();
     assert!(asked.contains("F1: [redacted:aws-key] is in the code"), "{asked}");
     for text in [asked, kept(&world), result.to_string(), decided.to_string()] {
         holds_none("an argument", &text, &[key.clone(), password.clone()]);
@@ -299,7 +299,7 @@ fn users_file(world: &World, text: &str) -> String {
 
 fn own_patterns() {
     let answer = json!({"role": "assistant", "content": "The door is HK-123456."});
-    let script = format!("printf '%s' \"$*\" > \"$HOME/asked\"; echo '{answer}'");
+    let script = format!("printf '%s' \"$*\" > \"$KIMI_CODE_HOME/asked\"; echo '{answer}'");
     let world = World::with_fake("2.1.0", &script);
     users_file(&world, "values:\n  - { kind: house-key, pattern: 'HK-[0-9]{6}' }\n");
     let context = world.root().join("context.json");
@@ -307,12 +307,12 @@ fn own_patterns() {
     let context = context.display().to_string();
     let ran = world.run(&["consult", "--json", "-m", "Who has HK-654321?", "-c", &context]);
     assert_eq!(ran.json()["response"], "The door is [redacted:house-key].");
-    let asked = fs::read_to_string(world.home().join("asked")).unwrap();
+    let asked = fs::read_to_string(world.kimis().join("asked")).unwrap();
     assert!(asked.contains("Who has [redacted:house-key]?"), "{asked}");
 }
 
 fn bad_file() {
-    let world = World::with_fake("2.1.0", "touch \"$HOME/asked\"");
+    let world = World::with_fake("2.1.0", "touch \"$KIMI_CODE_HOME/asked\"");
     let file = users_file(&world, "vales: []\nvalues:\n  - { kind: house-key, pattern: 'HK-(' }\n");
     let ran = world.consult(&[]);
     let error = &ran.json()["error"];
@@ -326,7 +326,7 @@ fn bad_file() {
                 "expected": "house-key: regex parse error:\n    HK-(\n       ^\nerror: unclosed group"},
         ])
     );
-    assert!(!world.home().join("asked").exists(), "nothing was sent");
+    assert!(!world.kimis().join("asked").exists(), "nothing was sent");
     let status = world.run(&["status", "--json"]).json();
     let problem = status["problem"].as_str().unwrap();
     assert!(problem.starts_with(&format!("{file} cannot be used: /vales: ")), "{problem}");

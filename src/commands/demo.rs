@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::Stop;
 use super::render::{self, BOLD, DIM, paragraph, styled, width};
+use super::sample;
 use crate::cli::Demo;
 use crate::consult::result::Finding;
 use crate::consult::{ConsultResult, Request, Role, export, record_decision};
@@ -15,16 +16,10 @@ use crate::kimi::{Dialect, Program, program};
 use crate::settings::Loaded;
 use serde_json::{Value, json};
 
-const SAMPLE: [(&str, &str); 3] = [
-    ("Cargo.toml", include_str!("../../demo/tally/Cargo.toml")),
-    ("src/main.rs", include_str!("../../demo/tally/src/main.rs")),
-    ("src/store.rs", include_str!("../../demo/tally/src/store.rs")),
-];
-
 pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> {
     let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
     let project = folder.path().join("tally");
-    unpack(&project).map_err(|error| cannot(&error))?;
+    sample::unpack(&project).map_err(|error| cannot(&error))?;
     let state_dir = loaded.state_dir().to_owned();
     let installed = program::find(&loaded, stop.watch()).await;
     let (program, loaded, asked) = if args.with_kimi {
@@ -146,11 +141,6 @@ fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<String> {
         "{} (open it in a browser, or read thread.md beside it)",
         folder.join("thread.html").display()
     ))
-}
-
-fn unpack(project: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(project.join("src"))?;
-    SAMPLE.iter().try_for_each(|(name, text)| std::fs::write(project.join(name), text))
 }
 
 fn stand_in(loaded: &Loaded) -> Result<Program> {

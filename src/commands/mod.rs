@@ -3,9 +3,11 @@
 
 mod consult;
 mod demo;
+mod doctor;
 mod guard;
 mod render;
 mod roles;
+mod sample;
 mod serve;
 mod stand_in;
 mod status;
@@ -62,8 +64,18 @@ fn run(cli: Cli) -> Result<u8> {
         return stand_in::run(args);
     }
     let debug = if cli.debug { vec![("debug", "true".to_owned())] } else { Vec::new() };
-    let loaded = settings::load(Environment::of_this_process()?, &debug)?;
+    let environment = Environment::of_this_process()?;
+    let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
+    // The doctor goes on with what can be used, and names the rest in its report.
+    if !matches!(cli.command, Command::Doctor(_)) {
+        if !misfits.is_empty() {
+            return Err(settings::unusable(misfits));
+        }
+        for name in &loaded.unknown {
+            tracing::warn!("{name} is no setting of this version");
+        }
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
             Error::new(
@@ -82,6 +94,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Demo(args) => demo::run(&args, loaded, &stop).await,
             Command::Threads(args) => threads::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
+            Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
             Command::StandIn(_) => Ok(0),
         }
     });
@@ -96,9 +109,6 @@ fn log_to_stderr(loaded: &Loaded) {
     let ours = Targets::new().with_target("kimi_bridge", level).with_default(LevelFilter::WARN);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(ours).init();
-    for name in &loaded.unknown {
-        tracing::warn!("{name} is no setting of this version");
-    }
 }
 
 /// What SIGINT, SIGTERM and SIGHUP ask for.

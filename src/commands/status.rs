@@ -42,6 +42,7 @@ fn text(status: &Status) -> String {
     for found in &status.found {
         line("found", &format!("{} ({}): {}", found.path.display(), found.found, found.is));
     }
+    line("sandbox", &status.sandbox);
     let limits = &status.limits;
     line(
         "limits",

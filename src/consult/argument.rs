@@ -4,7 +4,6 @@
 //! never fails a consultation: its error becomes a warning, and the thread is forgotten.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -212,11 +211,7 @@ impl Argument {
             let id = &self.row.id;
             let session =
                 error.partial.as_ref().is_some_and(|partial| partial["session_id"].is_string());
-            let then = if session { "go on where Kimi stopped" } else { "ask it again" };
-            let _ = write!(
-                error.hint,
-                " The thread {id} remembers the question: call with thread_id alone to {then}."
-            );
+            error.hint.push_str(&if session { went_on_by(id) } else { asked_again_by(id) });
             if let Some(partial) = &mut error.partial {
                 let mut thread = standing(id, &self.thread);
                 if session {
@@ -240,6 +235,20 @@ impl Argument {
             None => Ok(()),
         }
     }
+}
+
+/// What a failed call's hint says of its thread.
+#[must_use]
+pub fn asked_again_by(id: &str) -> String {
+    format!(" The thread {id} remembers the question: call with thread_id alone to ask it again.")
+}
+
+/// The same where Kimi's session remembers how far it came.
+#[must_use]
+pub fn went_on_by(id: &str) -> String {
+    format!(
+        " The thread {id} remembers the question: call with thread_id alone to go on where Kimi stopped."
+    )
 }
 
 /// What Kimi said in earlier rounds, for one that does not remember.

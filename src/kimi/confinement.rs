@@ -7,15 +7,11 @@ use super::dialect::Dialect;
 use super::home::{self, Home};
 use super::invocation::Under;
 use super::program::Program;
-use super::{folders, installation};
+use super::{folders, installation, network, ripgrep};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::sandbox::rules::Appeared;
 use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
-
-/// Variables that name files or folders outside the project which Kimi reads to reach the network.
-const CERTIFICATES: [&str; 4] =
-    ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"];
 
 /// How a run is held, and what the caller must know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +152,7 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
 fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     let environment = &loaded.environment;
     let mut run = installation::needed_by(places.program, environment);
-    let ripgrep = which::which_in("rg", environment.var("PATH"), &environment.current_dir);
+    let ripgrep = ripgrep::on_path(environment);
     run.extend(ripgrep.into_iter().flat_map(|rg| installation::needed_by(&rg, environment)));
     run.extend_from_slice(&loaded.settings.readable);
     // Kimi's own ripgrep, in the private home or where that leads.
@@ -164,7 +160,7 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     // The hook that refuses secret files.
     run.extend(environment.program.iter().cloned());
     let mut read = vec![places.run_dir.to_owned()];
-    read.extend(CERTIFICATES.iter().filter_map(|name| environment.var(name)).map(PathBuf::from));
+    read.extend(network::certificates(environment).map(|(_, path)| path));
     let mut write = places.write.clone();
     write.push(folders::temporary(places.run_dir));
     write.extend(places.logins.iter().cloned());

@@ -18,6 +18,7 @@ pub struct Consultant {
     pub name: String,
     /// What the agent is, one sentence.
     pub description: String,
+    tested: Tested,
     /// The reading tools.
     pub tools: Vec<Tool>,
     environment: Vec<String>,
@@ -30,6 +31,14 @@ pub struct Consultant {
     pub copied: Vec<String>,
     /// What must not lie in it when a run starts.
     pub removed: Vec<String>,
+}
+
+/// The version of each program that the tests run against.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tested {
+    kimi_code: String,
+    kimi_cli: String,
 }
 
 /// One reading tool, in the bridge's words and in each dialect's.
@@ -71,6 +80,15 @@ pub fn consultant() -> &'static Consultant {
 }
 
 impl Consultant {
+    /// The version of a dialect that all tests run against.
+    #[must_use]
+    pub fn tested(&self, dialect: Dialect) -> &str {
+        match dialect {
+            Dialect::KimiCode => &self.tested.kimi_code,
+            Dialect::KimiCli => &self.tested.kimi_cli,
+        }
+    }
+
     /// The child's environment: what the list lets through, the variables that hold the `keys` of
     /// the user's providers, and what is set for every run.
     #[must_use]
@@ -96,6 +114,19 @@ impl Consultant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tested_versions_are_those_that_the_tests_install() {
+        const SCRIPT: &str =
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/install-kimi"));
+        let check = |dialect: Dialect, variable: &str, before: &str| {
+            let line = SCRIPT.lines().find_map(|line| line.strip_prefix(variable)).unwrap();
+            let version = line.strip_prefix(before).unwrap().split([' ', ')']).next().unwrap();
+            assert_eq!(consultant().tested(dialect), version);
+        };
+        check(Dialect::KimiCode, "kimi_code=", "@moonshot-ai/kimi-code@");
+        check(Dialect::KimiCli, "kimi_cli=", "(");
+    }
 
     #[test]
     fn only_listed_variables_reach_the_child() {

@@ -67,19 +67,35 @@ pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error
     Error::new(kind, message, hint(kind))
 }
 
-/// The error of a program that did not start inside the sandbox, when its words tell that the sandbox
-/// was in its way: the path that it could not open, and the setting that opens it.
+/// Why a program did not start inside the sandbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShutOut {
+    /// The path that it could not open, and the setting that opens it.
+    pub error: Error,
+    /// What that setting would have to name, as far as the program's words tell.
+    pub open: Option<PathBuf>,
+}
+
+impl From<Error> for ShutOut {
+    /// For a program that could not even be tried.
+    fn from(error: Error) -> ShutOut {
+        ShutOut { error, open: None }
+    }
+}
+
+/// Why a program did not start inside the sandbox, when its words tell that the sandbox was in its way.
 #[must_use]
-pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<Error> {
+pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<ShutOut> {
     let words = clean(words);
     let lower = words.to_lowercase();
     let entered = words.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
     if let Some(why) = entered {
-        return Some(Error::new(
+        let error = Error::new(
             Kind::Sandbox,
             format!("the sandbox could not be entered: {why}"),
             "Please report it; `sandbox: off` goes without.",
-        ));
+        );
+        return Some(ShutOut { error, open: None });
     }
     let denied = [
         "permission denied",
@@ -97,18 +113,14 @@ pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<Error
     let shown = secrets.redact_start(words.trim(), WORDS).into_text();
     let Some(path) = paths_in(&words).find(|path| path.exists() && !rules.allow_reading(path))
     else {
-        return Some(Error::new(
-            Kind::Sandbox,
-            format!("Kimi could not start inside the sandbox: {shown}"),
-            hint(Kind::Sandbox),
-        ));
+        return Some(ShutOut { error: shut_out(&shown), open: None });
     };
     // The folder, so that the next file beside it is open as well.
     let open = match path.parent() {
         Some(folder) if !path.is_dir() && folder.components().count() > 3 => folder.to_owned(),
         _ => path.clone(),
     };
-    Some(Error::new(
+    let error = Error::new(
         Kind::Sandbox,
         format!(
             "Kimi could not start inside the sandbox, which closes {} to it: {shown}",
@@ -116,10 +128,21 @@ pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<Error
         ),
         format!(
             "Open it with `readable: [{0}]` in settings.yaml (KIMI_BRIDGE_READABLE={0} in the environment), or set \
-             `sandbox: off`.",
+             `sandbox: off`; `kimi-bridge doctor` tries whether that is enough.",
             open.display()
         ),
-    ))
+    );
+    Some(ShutOut { error, open: Some(open) })
+}
+
+/// The error of a program that starts, though not inside the sandbox, and whose words do not tell why.
+#[must_use]
+pub fn shut_out(words: &str) -> Error {
+    Error::new(
+        Kind::Sandbox,
+        format!("Kimi could not start inside the sandbox: {words}"),
+        hint(Kind::Sandbox),
+    )
 }
 
 /// The absolute paths that a text names.
@@ -234,7 +257,9 @@ pub fn hint(kind: Kind) -> &'static str {
         }
         Kind::TooMuchOutput => "Ask about a smaller part, or raise `max_run_bytes`.",
         Kind::Cancelled => "Nothing is left running; ask again when you want the answer.",
-        Kind::Spawn => "Check that the program can be started by hand.",
+        Kind::Spawn => {
+            "Check that the program can be started by hand; `kimi-bridge doctor` tries it inside and outside the sandbox."
+        }
         Kind::Sandbox => {
             "Add the folder that Kimi needs to `readable` in settings.yaml (KIMI_BRIDGE_READABLE in the environment); \
              `kimi-bridge doctor` tries whether it starts, and `sandbox: off` goes without."

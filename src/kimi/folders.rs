@@ -101,12 +101,25 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
 
 /// Removes what nobody holds. What cannot be removed now is left for the next run.
 fn sweep(runs: &Path) {
-    for folder in fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let Ok(lock) = fs::File::open(folder.join(LOCK)) else { continue };
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(&folder);
-        }
+    for (folder, _lock) in held_by_nobody(runs) {
+        let _ = fs::remove_dir_all(&folder);
     }
+}
+
+/// How many folders of runs were left behind by a bridge that was killed. The next run removes them.
+#[must_use]
+pub fn left_behind(state_dir: &Path) -> usize {
+    held_by_nobody(&state_dir.join("runs")).count()
+}
+
+/// The folders whose lock is free, each with the lock, now taken.
+fn held_by_nobody(runs: &Path) -> impl Iterator<Item = (PathBuf, fs::File)> {
+    let folders = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.filter_map(|folder| {
+        let lock = fs::File::open(folder.join(LOCK)).ok()?;
+        let taken = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        taken.is_ok().then_some((folder, lock))
+    })
 }
 
 /// An existing, empty folder below the given one.
@@ -144,7 +157,9 @@ mod tests {
         fs::write(path.join("request.md"), "secret").unwrap();
         let running = for_one_run(state.path()).unwrap();
         assert!(path.exists());
+        assert_eq!(left_behind(state.path()), 0);
         killed(left);
+        assert_eq!(left_behind(state.path()), 1);
         drop(for_one_run(state.path()).unwrap());
         assert!(!path.exists() && running.path().exists());
     }

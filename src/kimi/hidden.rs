@@ -123,17 +123,17 @@ static STAYS: Pattern = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \p{Extended_Pictographic}\u{fe0f}? | [\u{fe0f}\p{Emoji_Modifier}] )
             \u{200d} \p{Extended_Pictographic}
-          | [\p{Emoji}--\p{ASCII}] [\u{fe0e}\u{fe0f}] .?
+          | [\p{Emoji}--\p{ASCII}] [\u{fe0e}\u{fe0f}] [\n\t[^\p{Cc}\p{Cf}]]?
           # Digits, which are emoji as keys only.
           | [0-9\#*] \u{fe0f} \u{20e3}
           # The flags of England, Scotland and Wales, the only ones that are written in tags.
           | \u{1f3f4} \u{e0067} \u{e0062}
             (?: \u{e0065}\u{e006e}\u{e0067} | \u{e0073}\u{e0063}\u{e0074} | \u{e0077}\u{e006c}\u{e0073} )
-            \u{e007f} .?
-          | \p{Mongolian} [\u{180b}-\u{180f}] .?
+            \u{e007f} [\n\t[^\p{Cc}\p{Cf}]]?
+          | \p{Mongolian} [\u{180b}-\u{180f}] [\n\t[^\p{Cc}\p{Cf}]]?
           | [\p{Arab}\p{Syrc}\p{Mong}\p{Nkoo}\p{Deva}\p{Beng}\p{Guru}\p{Gujr}\p{Orya}\p{Taml}
              \p{Telu}\p{Knda}\p{Mlym}\p{Sinh}\p{Khmr}\p{Mymr}\p{Tibt}]
-            [\u{200c}\u{200d}] .?
+            [\u{200c}\u{200d}] [\n\t[^\p{Cc}\p{Cf}]]?
         )\z",
     )
 });

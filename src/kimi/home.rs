@@ -13,7 +13,8 @@ use toml::{Table, Value};
 
 use super::consultant::consultant;
 use super::dialect::Dialect;
-use super::folders;
+use super::{folders, ripgrep};
+use crate::documents;
 use crate::error::{Error, Kind, Result};
 use crate::settings::{Environment, Loaded};
 
@@ -80,19 +81,17 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
     }
     // Without ripgrep on PATH both programs fetch their own into their data folder; the one that
     // stands in the user's already serves as well.
-    let has_ripgrep =
-        which::which_in("rg", loaded.environment.var("PATH"), &loaded.environment.current_dir)
-            .is_ok();
-    if !has_ripgrep {
+    if ripgrep::on_path(&loaded.environment).is_none() {
         link(&user.join("bin"), &home.join("bin")).map_err(|error| cannot_link(&home, &error))?;
     }
     Ok(Home { path: home, keys: key_variables(&users) })
 }
 
-fn users_config(user: &Path) -> Result<Table> {
+/// The user's own `config.toml`; an empty one where there is none.
+pub(super) fn users_config(user: &Path) -> Result<Table> {
     let file = user.join("config.toml");
     match fs::read_to_string(&file) {
-        Ok(text) => text.parse().map_err(|error| unreadable(&file, &format!("{error}"))),
+        Ok(text) => documents::toml(&text).map_err(|why| unreadable(&file, &why)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::new()),
         Err(error) => Err(unreadable(&file, &error.to_string())),
     }
@@ -232,7 +231,7 @@ pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
     let told = environment.vars.iter().any(|(name, value)| {
         !value.is_empty() && in_environment.iter().any(|beginning| name.starts_with(beginning))
     });
-    if configured || told || login_seen(environment, dialect) {
+    if configured || told || super::login::look(environment, dialect).is_seen() {
         return Ok(());
     }
     Err(Error::new(
@@ -240,26 +239,6 @@ pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
         format!("{dialect} has no login, no key and no provider"),
         super::failure::hint(Kind::NotLoggedIn),
     ))
-}
-
-/// Whether a login, a key or a provider is to be seen. Nothing secret is read.
-#[must_use]
-pub fn login_seen(environment: &Environment, dialect: Dialect) -> bool {
-    let user = of_user(environment, dialect);
-    let has_token =
-        fs::read_dir(user.join("credentials")).is_ok_and(|mut entries| entries.next().is_some());
-    let has_key = match dialect {
-        Dialect::KimiCode => environment.var("KIMI_MODEL_API_KEY").is_some(),
-        Dialect::KimiCli => environment.var("KIMI_API_KEY").is_some(),
-    };
-    let has_provider = users_config(&user).is_ok_and(|config| {
-        let providers = config.get("providers").and_then(Value::as_table);
-        providers.into_iter().flatten().any(|(_, provider)| {
-            let key = provider.get("api_key").and_then(Value::as_str).unwrap_or_default();
-            !key.is_empty() || provider.get("api_key_env").is_some()
-        })
-    });
-    has_token || has_key || has_provider
 }
 
 #[cfg(test)]
@@ -410,10 +389,12 @@ command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
         fs::write(user.join("config.toml"), "= broken").unwrap();
         let error = users_config(&user).unwrap_err();
         assert_eq!(error.kind, Kind::Settings);
-        assert!(
-            error.message.contains("config.toml cannot be used: TOML parse error"),
-            "{}",
-            error.message
+        assert_eq!(
+            error.message,
+            format!(
+                "Kimi's {} cannot be used: unquoted keys cannot be empty, expected letters, numbers, `-`, `_` on line 1",
+                user.join("config.toml").display()
+            )
         );
     }
 }

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::consultant::consultant;
 use super::dialect::{Dialect, Identity};
-use super::failure::{self, hint};
+use super::failure::{self, ShutOut, hint};
 use super::invocation::{Invocation, Under};
 use super::run::{self, Limits, Watch};
 use super::text::clean;
 use super::{confinement, folders};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
-use crate::settings::Loaded;
+use crate::settings::{Environment, Loaded};
 
 /// How long `kimi --version` may take; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
@@ -28,7 +28,7 @@ const SAID_CHARS: usize = 300;
 
 /// How to install a Kimi that works.
 pub const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
-     run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge status` shows what is found.";
+     run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.";
 
 /// A Kimi that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Candidate {
     /// What it printed when asked, for one that is [`Identity::Unknown`].
     pub said: String,
     /// Why it could not even be asked: there is no sandbox, or it does not start inside it.
-    pub held_back: Option<Error>,
+    pub held_back: Option<ShutOut>,
 }
 
 /// The Kimi to use: the first usable one.
@@ -128,8 +128,8 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
         return retired(&old.path);
     }
-    if let Some(error) = seen.iter().find_map(|c| c.held_back.clone()) {
-        return error;
+    if let Some(why) = seen.iter().find_map(|c| c.held_back.clone()) {
+        return why.error;
     }
     let message = match (seen, &loaded.settings.kimi_path) {
         ([], Some(path)) => {
@@ -155,20 +155,35 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
 
 /// The files to ask, without repetition. A program that a setting names is the only one.
 fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
-    let environment = &loaded.environment;
-    let on_path = |name: &Path| -> Vec<PathBuf> {
-        let path = environment.var("PATH");
-        which::which_in_all(name, path, &environment.current_dir)
-            .map(Iterator::collect)
-            .unwrap_or_default()
-    };
     if let Some(named) = &loaded.settings.kimi_path {
-        let found = on_path(named).into_iter().next();
+        let found = on_path(&loaded.environment, named).into_iter().next();
         let source = loaded.sources.get("kimi_path").map_or("kimi_path", String::as_str);
         return found.map(|path| (path, source.to_owned())).into_iter().collect();
     }
+    usual_places(&loaded.environment)
+}
+
+/// The files that are not asked, since a setting names another program.
+#[must_use]
+pub fn passed_over(loaded: &Loaded) -> Vec<PathBuf> {
+    let Some(named) = &loaded.settings.kimi_path else { return Vec::new() };
+    let named = on_path(&loaded.environment, named).into_iter().next();
+    let used = named.and_then(|path| path.canonicalize().ok());
+    let others = usual_places(&loaded.environment).into_iter().map(|(path, _)| path);
+    others.filter(|path| path.canonicalize().ok() != used).collect()
+}
+
+fn on_path(environment: &Environment, name: &Path) -> Vec<PathBuf> {
+    let path = environment.var("PATH");
+    which::which_in_all(name, path, &environment.current_dir)
+        .map(Iterator::collect)
+        .unwrap_or_default()
+}
+
+fn usual_places(environment: &Environment) -> Vec<(PathBuf, String)> {
+    let on_path = on_path(environment, Path::new("kimi")).into_iter();
     let mut candidates: Vec<(PathBuf, String)> =
-        on_path(Path::new("kimi")).into_iter().map(|path| (path, "PATH".to_owned())).collect();
+        on_path.map(|path| (path, "PATH".to_owned())).collect();
     let usual =
         [".kimi-code/bin", ".local/bin", ".npm-global/bin"].map(|dir| environment.home.join(dir));
     let shared = ["/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
@@ -208,8 +223,8 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
     }
     let (output, held_back) = match ask_version(loaded, &path, watch).await {
         Ok(output) => (output, None),
-        Err(error) if error.kind == Kind::Sandbox => (error.message.clone(), Some(error)),
-        Err(error) => (error.message, None),
+        Err(why) if why.error.kind == Kind::Sandbox => (why.error.message.clone(), Some(why)),
+        Err(why) => (why.error.message, None),
     };
     let identity = Dialect::identify(&output);
     if let (Some((size, changed_ns)), false) = (stamp, identity == Identity::Unknown) {
@@ -231,7 +246,7 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
 }
 
 /// What a program printed, as an error repeats it.
-fn repeated(loaded: &Loaded, output: &str) -> String {
+pub(super) fn repeated(loaded: &Loaded, output: &str) -> String {
     let secrets = Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars);
     // A file of the user's that cannot be used is told of where something is sent.
     let secrets = secrets.unwrap_or_default();
@@ -248,7 +263,14 @@ fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
 
 /// What `kimi --version` prints, standard output first. Whatever claims to be a Kimi is asked inside the
 /// sandbox already.
-async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Result<String> {
+///
+/// # Errors
+/// Why it could not be asked, and what would have to be open, where that can be told.
+pub(super) async fn ask_version(
+    loaded: &Loaded,
+    path: &Path,
+    watch: Watch<'_>,
+) -> std::result::Result<String, ShutOut> {
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let confinement = confinement::of_identification(loaded, path, run_dir.path())?;
     let mut env = consultant().environment(&loaded.environment, &[]);
@@ -282,9 +304,9 @@ async fn ask_version(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Result<S
     let text = run::text(&invocation, &limits, quietly).await?;
     if let (Under::Sandbox { rules, .. }, Identity::Unknown) =
         (&invocation.under, Dialect::identify(&text))
-        && let Some(error) = failure::in_sandbox(&text, rules, &Secrets::default())
+        && let Some(shut_out) = failure::in_sandbox(&text, rules, &Secrets::default())
     {
-        return Err(error);
+        return Err(shut_out);
     }
     Ok(if text.trim().is_empty() { "nothing printed".to_owned() } else { text })
 }
@@ -296,7 +318,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::settings::{Environment, load};
+    use crate::settings::load;
 
     fn kimi_saying(dir: &Path, words: &str) -> PathBuf {
         let path = dir.join("kimi");

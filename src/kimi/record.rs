@@ -306,7 +306,8 @@ impl Record {
                         if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
                     {
                         let words = format!("{stderr}\n{}", plain.join("\n"));
-                        failure::in_sandbox(&words, rules, &self.secrets).unwrap_or(error)
+                        let shut_out = failure::in_sandbox(&words, rules, &self.secrets);
+                        shut_out.map_or(error, |shut_out| shut_out.error)
                     }
                     Under::Sandbox { .. } | Under::Keeper | Under::Nothing => error,
                 }

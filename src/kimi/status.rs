@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::confinement::decide;
 use super::dialect::{Dialect, Identity};
 use super::run::Watch;
-use super::{home, program};
+use super::{login, program};
 use crate::error::Error;
 use crate::redact::Secrets;
-use crate::settings::{Loaded, Mode};
+use crate::sandbox::{Sandbox, kernel};
+use crate::settings::{Loaded, Mode, SandboxSetting};
 
 /// What the bridge would do if it were asked now. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +33,8 @@ pub struct Status {
     pub hint: Option<String>,
     /// Every Kimi that was found, in the order of preference
     pub found: Vec<Found>,
+    /// What would hold Kimi: `landlock`, or why nothing does
+    pub sandbox: String,
     /// The limits in force
     pub limits: Limits,
     /// Where sessions and private homes are kept
@@ -98,6 +102,18 @@ fn listed(error: &Error) -> Error {
     Error { message: format!("{}: {}", error.message, violations.join("; ")), ..error.clone() }
 }
 
+/// What would hold Kimi, in words.
+fn sandbox(setting: SandboxSetting) -> String {
+    match (decide(setting, kernel()), setting) {
+        (Ok((Sandbox::Landlock, _)), _) => "landlock".to_owned(),
+        (Ok((Sandbox::None, _)), SandboxSetting::Off) => "none: it is switched off".to_owned(),
+        (Ok((Sandbox::None, _)), SandboxSetting::Auto | SandboxSetting::Required) => {
+            "none: this system has no Landlock, or it is switched off".to_owned()
+        }
+        (Err(error), _) => format!("none: {}", error.message),
+    }
+}
+
 /// Looks around.
 pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
     let settings = &loaded.settings;
@@ -105,7 +121,7 @@ pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
     let candidates = program::all(loaded, watch).await;
     let (kimi, error) = match program::choose(loaded, &candidates) {
         Ok(program) => {
-            let login_seen = home::login_seen(&loaded.environment, program.dialect);
+            let login_seen = login::look(&loaded.environment, program.dialect).is_seen();
             let program::Program { path, dialect, version, found, leading_args: _ } = program;
             (Some(Used { path, dialect, version, found, login_seen }), None)
         }
@@ -131,6 +147,7 @@ pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
         problem: error.as_ref().map(|error| error.message.clone()),
         hint: error.map(|error| error.hint),
         found: found.collect(),
+        sandbox: sandbox(settings.sandbox),
         limits: Limits {
             timeout_seconds: settings.timeout_seconds,
             first_line_seconds: settings.first_line_seconds,

@@ -2,6 +2,7 @@
 //! several servers at once. It has its own row types, and knows neither roles nor findings: what it
 //! keeps of them is JSON that it never looks into.
 
+mod health;
 mod lock;
 
 use std::fs::OpenOptions;
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
+pub use self::health::{Health, StateFolder};
 pub use self::lock::ThreadLock;
 use crate::error::{Error, Kind, Result};
 
@@ -91,7 +93,7 @@ impl Ledger {
     /// # Errors
     /// [`Kind::Ledger`] when the file cannot be opened, is none, or is of a newer bridge.
     pub fn open(state_dir: &Path) -> Result<Ledger> {
-        let file = state_dir.join("ledger.sqlite");
+        let file = file(state_dir);
         let made = lock::make_private(state_dir).and_then(|()| {
             // Made before SQLite does, since its other files take the rights of this one.
             OpenOptions::new().create(true).append(true).mode(0o600).open(&file).map(drop)
@@ -226,6 +228,11 @@ impl Ledger {
     fn read<T>(&self, run: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         run(&self.connection).map_err(|error| failed("the ledger could not be read", &error))
     }
+}
+
+/// The file of a state folder's ledger.
+fn file(state_dir: &Path) -> PathBuf {
+    state_dir.join("ledger.sqlite")
 }
 
 /// Seconds since 1970, UTC.

@@ -4,6 +4,7 @@ pub(crate) mod answers;
 pub(crate) mod kimi;
 pub(crate) mod messages;
 pub(crate) mod model;
+pub(crate) mod report;
 pub(crate) mod server;
 pub(crate) mod world;
 

@@ -1,0 +1,217 @@
+//! `kimi-bridge doctor`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::render::{BAD, BOLD, DIM, GOOD, WARN, styled, width};
+use super::{Stop, sample};
+use crate::cli::Doctor;
+use crate::consult::{Request, argument, closing, record};
+use crate::doctor::live::{self, Trial};
+use crate::doctor::{self, Check, Part, Report, Section, Status};
+use crate::error::{Error, Kind, Result, Violation};
+use crate::ledger::Filter;
+use crate::settings::Loaded;
+
+/// The longest that the tiny consultation may take, seconds.
+const TRIAL_SECONDS: u64 = 300;
+
+pub(super) async fn run(
+    args: &Doctor,
+    loaded: &Loaded,
+    misfits: &[Violation],
+    stop: &Stop,
+) -> Result<u8> {
+    let mut report = doctor::examine(loaded, misfits, args.live, stop.watch()).await;
+    if stop.asked.is_cancelled() {
+        return Err(Error::new(
+            Kind::Cancelled,
+            "the examination was interrupted",
+            "Nothing is left running.",
+        ));
+    }
+    let home = &loaded.environment.home;
+    if !args.json {
+        super::print(&opening(&report, home, width()))?;
+    }
+    if args.live {
+        let section = live::section(&consult(loaded, stop).await?);
+        if !args.json {
+            super::print(&one_section(&section, home, width()))?;
+        }
+        report.sections.push(section);
+    }
+    let code = report.first_problem().map_or(0, Kind::exit_code);
+    super::print(&if args.json {
+        super::json(&json!({
+            "bridge_version": report.bridge_version,
+            "exit_code": code,
+            "sections": report.sections,
+        }))?
+    } else {
+        closing_words(&report, args.live)
+    })?;
+    Ok(code)
+}
+
+/// Asks about the sample, in the user's own state, and forgets the thread.
+async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
+    let cannot = |error: &std::io::Error| {
+        Error::new(
+            Kind::Spawn,
+            format!("the sample could not be set up: {error}"),
+            "Check the temporary folder.",
+        )
+    };
+    let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
+    let project = folder.path().join("tally");
+    sample::unpack(&project).map_err(|error| cannot(&error))?;
+    let project = project.canonicalize().map_err(|error| cannot(&error))?;
+    let fields = json!({
+        "message": "Read src/store.rs, then name one risk in a sentence. Be quick: this is only a trial.",
+        "context": {
+            "proposed_approach": "Append each increment to tally.log and rebuild the totals from it at start.",
+            "goals": ["no acknowledged increment is lost"],
+        },
+        "work_dir": project,
+        "files": ["src/store.rs"],
+        "timeout_seconds": TRIAL_SECONDS.min(loaded.settings.timeout_seconds),
+    });
+    let start = Instant::now();
+    let request = Request(fields.as_object().cloned().unwrap_or_default());
+    let mut result = super::consult_live(request, loaded, None, stop).await;
+    let took = start.elapsed();
+    let unchanged = sample::is_unchanged(&project);
+    let of_sample = Filter {
+        project: Some(project.display().to_string()),
+        limit: usize::MAX,
+        ..Filter::default()
+    };
+    for thread in record::list(loaded, &of_sample).unwrap_or_default() {
+        if let Err(error) = &mut result {
+            for told in [argument::asked_again_by(&thread.id), argument::went_on_by(&thread.id)] {
+                error.hint = error.hint.replace(&told, "");
+            }
+        }
+        // One that stays is told by `threads`, where it can be deleted.
+        let _ = closing::forget(&thread.id, loaded);
+    }
+    Ok(Trial { result, took, unchanged })
+}
+
+fn opening(report: &Report, home: &Path, width: usize) -> String {
+    let mut text = format!("{} {}\n\n", styled(BOLD, "kimi-bridge"), report.bridge_version);
+    for section in &report.sections {
+        text.push_str(&one_section(section, home, width));
+    }
+    text
+}
+
+fn one_section(section: &Section, home: &Path, width: usize) -> String {
+    let mut text = styled(BOLD, title(section.part)) + "\n";
+    let mut above = "";
+    for check in &section.checks {
+        // A name that stands above already would only be noise.
+        let name = if check.name == above { "" } else { &check.name };
+        text.push_str(&one_check(check, name, home, width));
+        above = &check.name;
+    }
+    text + "\n"
+}
+
+fn title(part: Part) -> &'static str {
+    match part {
+        Part::Settings => "Settings",
+        Part::State => "State",
+        Part::Kimi => "Kimi",
+        Part::Network => "Network",
+        Part::Sandbox => "Sandbox",
+        Part::Hosts => "Hosts",
+        Part::Consultation => "Consultation",
+    }
+}
+
+/// A mark, the name, what was found; below it what to do.
+fn one_check(check: &Check, name: &str, home: &Path, width: usize) -> String {
+    let (mark, style) = match check.status {
+        Status::Ok => ("✓", GOOD),
+        Status::Note => ("·", DIM),
+        Status::Warning => ("!", WARN),
+        Status::Problem => ("✗", BAD),
+    };
+    let name = styled(DIM, &format!("{name:<NAME$}"));
+    let says = match check.status {
+        Status::Ok | Status::Note => near_home(&check.says, home),
+        Status::Warning | Status::Problem => styled(style, &near_home(&check.says, home)),
+    };
+    let mut text = hung(&format!("  {} {name} ", styled(style.bold(), mark)), &says, width);
+    if let Some(remedy) = &check.remedy {
+        let arrow = format!("{:1$}{2} ", "", INDENT - 2, styled(DIM, "→"));
+        text.push_str(&hung(&arrow, &near_home(remedy, home), width));
+    }
+    text
+}
+
+/// The width of the names, and where the words begin behind them.
+const NAME: usize = 12;
+const INDENT: usize = NAME + 5;
+
+/// Words behind a head, wrapped below one another. Neither a path nor a command is broken, so that both
+/// can be copied.
+fn hung(head: &str, words: &str, width: usize) -> String {
+    let indent = " ".repeat(INDENT);
+    let options = textwrap::Options::new(width)
+        .initial_indent(head)
+        .subsequent_indent(&indent)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    let parts = words.split('`').enumerate();
+    let kept: Vec<String> = parts
+        .map(|(at, part)| if at % 2 == 1 { part.replace(' ', HARD_SPACE) } else { part.to_owned() })
+        .collect();
+    let mut text = String::new();
+    for line in textwrap::wrap(&kept.join("`"), options) {
+        let _ = writeln!(text, "{}", line.trim_end().replace(HARD_SPACE, " "));
+    }
+    text
+}
+
+/// Stands for a space at which no line may end.
+const HARD_SPACE: &str = "\u{a0}";
+
+/// The words with the home as a person writes it.
+fn near_home(words: &str, home: &Path) -> String {
+    match home.to_str().filter(|home| home.len() > 1) {
+        Some(home) => words.replace(&format!("{home}/"), "~/"),
+        None => words.to_owned(),
+    }
+}
+
+fn closing_words(report: &Report, live: bool) -> String {
+    let counted = |status, one: &str| match report.count(status) {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {one}s")),
+    };
+    let problems = counted(Status::Problem, "problem");
+    let warnings = counted(Status::Warning, "warning");
+    match (problems, warnings) {
+        (Some(problems), warnings) => {
+            let warnings = warnings.map(|some| format!(", {some}")).unwrap_or_default();
+            let found = styled(BAD.bold(), &format!("{problems}{warnings}."));
+            format!("{found} Begin with the first problem; later ones may come from it.\n")
+        }
+        (None, Some(warnings)) => {
+            format!("{} {}", styled(WARN.bold(), &format!("No problem, {warnings}.")), next(live))
+        }
+        (None, None) => format!("{} {}", styled(GOOD.bold(), "All is well."), next(live)),
+    }
+}
+
+fn next(live: bool) -> &'static str {
+    if live { "\n" } else { "`kimi-bridge doctor --live` asks Kimi one short question.\n" }
+}

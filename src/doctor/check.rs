@@ -1,0 +1,99 @@
+//! One line of the report. Nothing secret can stand in one: all words go through the redactor.
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind};
+use crate::kimi::text::clean;
+use crate::redact::Secrets;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What it is, in a word or two.
+    pub name: String,
+    /// How it stands.
+    pub status: Status,
+    /// What was found.
+    pub says: String,
+    /// What to do, a sentence; every warning and every problem has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// The kind of error that a consultation would end with, for a problem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+}
+
+/// How something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// It may stand in the way.
+    Warning,
+    /// It stands in the way.
+    Problem,
+}
+
+impl Check {
+    /// As it should be.
+    pub(super) fn ok(name: &str, says: impl AsRef<str>) -> Check {
+        Check::new(name, Status::Ok, says.as_ref())
+    }
+
+    /// Worth knowing.
+    pub(super) fn note(name: &str, says: impl AsRef<str>) -> Check {
+        Check::new(name, Status::Note, says.as_ref())
+    }
+
+    /// It may stand in the way.
+    pub(super) fn warning(name: &str, says: impl AsRef<str>, remedy: impl AsRef<str>) -> Check {
+        Check::new(name, Status::Warning, says.as_ref()).mended_by(remedy)
+    }
+
+    /// It stands in the way.
+    pub(super) fn problem(
+        name: &str,
+        kind: Kind,
+        says: impl AsRef<str>,
+        remedy: impl AsRef<str>,
+    ) -> Check {
+        let check = Check::new(name, Status::Problem, says.as_ref()).mended_by(remedy);
+        Check { kind: Some(kind), ..check }
+    }
+
+    /// A problem that is an error already.
+    pub(super) fn error(name: &str, error: &Error) -> Check {
+        Check::problem(name, error.kind, &error.message, &error.hint)
+    }
+
+    /// The same with what to do.
+    pub(super) fn mended_by(self, remedy: impl AsRef<str>) -> Check {
+        Check { remedy: Some(harmless(remedy.as_ref())), ..self }
+    }
+
+    fn new(name: &str, status: Status, says: &str) -> Check {
+        Check { name: name.to_owned(), status, says: harmless(says), remedy: None, kind: None }
+    }
+}
+
+/// Words from anywhere, without secrets and without what cannot be seen.
+fn harmless(words: &str) -> String {
+    Secrets::default().redact(&clean(words)).into_text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_stands_in_a_line() {
+        // Put together here, so that no scanner takes this file for a leak.
+        let key = format!("sk-{}", "q8Zr2LmXv9WcYb4sT7uKp3Nd6Hf1Jg5Rw0Ex");
+        let check = Check::warning("a", format!("\u{1b}[31m{key}"), format!("Remove {key}."));
+        assert!(!format!("{check:?}").contains("q8Zr2L"), "{check:?}");
+        assert!(!check.says.contains('\u{1b}'));
+    }
+}

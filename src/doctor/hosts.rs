@@ -1,0 +1,253 @@
+//! Who starts the bridge, and whether that would work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{Check, settings};
+use crate::error::Kind;
+use crate::hosts::{self, Config, Host, Off, Registration, expand};
+use crate::settings::{Environment, Loaded, Mode, load_what_fits};
+
+/// What a host must wait for beyond the longest run: reading the answer, and a second turn where one
+/// cannot be read.
+const MARGIN_SECONDS: u64 = 60;
+
+pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
+    checks_of(&hosts::look(&loaded.environment), &loaded.environment)
+}
+
+fn checks_of(configs: &[Config], environment: &Environment) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut without = BTreeSet::new();
+    let mut with = BTreeSet::new();
+    for config in configs {
+        let name = config.host.name();
+        match &config.registrations {
+            Err(why) => checks.push(Check::warning(
+                name,
+                format!("{} cannot be read: {why}", config.file.display()),
+                format!("Mend the file: until then {name} knows none of the servers in it."),
+            )),
+            Ok(found) if found.is_empty() => {
+                without.insert(name);
+            }
+            Ok(found) => {
+                with.insert(name);
+                for one in found {
+                    checks.extend(registration(config, one, environment));
+                }
+            }
+        }
+    }
+    let without: Vec<&str> = without.difference(&with).copied().collect();
+    if with.is_empty() {
+        checks.push(
+            Check::note("registered", "in no host that is known here")
+                .mended_by("To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; README.md has the other hosts."),
+        );
+    } else if !without.is_empty() {
+        checks.push(Check::note("elsewhere", format!("not registered in {}", without.join(", "))));
+    }
+    checks
+}
+
+/// One registration: how it stands, or everything that is wrong with it.
+fn registration(config: &Config, one: &Registration, environment: &Environment) -> Vec<Check> {
+    let host = config.host.name();
+    let alias = match one.name.as_str() {
+        env!("CARGO_PKG_NAME") => String::new(),
+        other => format!(", as `{other}`"),
+    };
+    let place = format!("{} ({}{alias})", config.file.display(), one.scope.name());
+    if let Some(off) = one.off {
+        let (why, remedy) = switched_off(off, &one.name);
+        return vec![Check::note(host, format!("{place}: {why}")).mended_by(remedy)];
+    }
+    let mut checks = match program(one, environment) {
+        Some(Ok(program)) => started(host, &place, one, &program, environment),
+        Some(Err(named)) => vec![Check::problem(
+            host,
+            Kind::Settings,
+            format!("{place}: there is no program `{named}` here"),
+            "Name the program with its whole path; `command -v kimi-bridge` prints it.",
+        )],
+        None => vec![Check::note(
+            host,
+            format!("{place}: its program is named by a variable that is not known here"),
+        )],
+    };
+    let (mode, told) = serving(config, one, environment);
+    checks.extend(told.into_iter().map(|check| Check {
+        name: host.to_owned(),
+        says: format!("{place}: {}", check.says),
+        ..check
+    }));
+    if checks.is_empty() {
+        checks.push(Check::ok(host, format!("{place}: this program, {}", mode_name(mode))));
+    }
+    checks
+}
+
+fn switched_off(off: Off, name: &str) -> (String, String) {
+    match off {
+        Off::InItsEntry => (
+            "switched off there".to_owned(),
+            "Set `enabled` of the entry to true to use it (or remove `disabled`).".to_owned(),
+        ),
+        Off::InAList(list) => (
+            format!("switched off by `{list}` of the same file"),
+            format!("Change `{list}` to use it."),
+        ),
+        Off::ForThisProject => (
+            "switched off for this project".to_owned(),
+            "Choose it in Claude Code's /mcp to use it.".to_owned(),
+        ),
+        Off::Refused => (
+            "you refused it in Claude Code".to_owned(),
+            format!(
+                "Take `{name}` out of `disabledMcpjsonServers`, or run `claude mcp reset-project-choices`."
+            ),
+        ),
+    }
+}
+
+/// The file that a host would start; the name for which there is none; nothing where that cannot be told.
+fn program(one: &Registration, environment: &Environment) -> Option<Result<PathBuf, String>> {
+    let named = expand(&one.program, environment)?;
+    let path = match one.env.get("PATH") {
+        Some(path) => Some(expand(path, environment)?),
+        None => environment.var("PATH").map(str::to_owned),
+    };
+    let found = which::which_in(&named, path, environment.project_dir());
+    Some(found.map_err(|_| named))
+}
+
+/// What is wrong with a program that is there.
+fn started(
+    host: &str,
+    place: &str,
+    one: &Registration,
+    program: &Path,
+    environment: &Environment,
+) -> Vec<Check> {
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_bridge = |path: &Path| path.file_name() == Some(env!("CARGO_PKG_NAME").as_ref());
+    let this = environment.program.as_deref().map(resolved);
+    let is_this = this.as_ref().is_some_and(|this| *this == resolved(program));
+    if !is_this && !is_bridge(program) {
+        let says =
+            format!("{place}: started through {}, which was not looked into", program.display());
+        return vec![Check::note(host, says)];
+    }
+    let mut checks = Vec::new();
+    if one.args.first().map(String::as_str) != Some("serve") {
+        checks.push(Check::problem(
+            host,
+            Kind::Settings,
+            format!("{place}: its arguments do not begin with `serve`, so it speaks no MCP"),
+            "Set the arguments to [\"serve\"].",
+        ));
+    }
+    if let (false, Some(this)) = (is_this, this) {
+        checks.push(Check::warning(
+            host,
+            format!("{place}: it starts another kimi-bridge, {}", program.display()),
+            format!(
+                "Name {} there, or ask that one: `{} doctor`.",
+                this.display(),
+                program.display()
+            ),
+        ));
+    }
+    checks
+}
+
+/// The mode that the server would have, and what is wrong with what it is told.
+fn serving(config: &Config, one: &Registration, environment: &Environment) -> (Mode, Vec<Check>) {
+    let mut checks = Vec::new();
+    let ours = |name: &str| name.starts_with("KIMI_");
+    let inherited = environment
+        .vars
+        .iter()
+        .filter(|(name, _)| config.host.hands_its_environment_on() && ours(name));
+    let mut vars: BTreeMap<String, String> =
+        inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
+    for (name, value) in one.env.iter().filter(|(name, _)| ours(name)) {
+        match expand(value, environment) {
+            Some(value) => {
+                vars.insert(name.clone(), value);
+            }
+            None => checks.push(Check::note(
+                "",
+                format!("{name} comes from a variable that is not known here"),
+            )),
+        }
+    }
+    let served = Environment { vars, ..environment.clone() };
+    let Ok((served, misfits)) = load_what_fits(served, &[]) else {
+        return (Mode::Disabled, checks);
+    };
+    // What stands in the user's own file is told once, with the settings.
+    let by_entry = misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
+    checks.extend(by_entry.map(|misfit| {
+        Check::problem("", Kind::Settings, format!("its env sets {misfit}"), "Mend it there.")
+    }));
+    let unknown = served.unknown.iter().filter(|name| one.env.contains_key(*name));
+    checks.extend(unknown.map(|name| settings::unknown(name)));
+    let mode = served.settings.mode();
+    if mode == Mode::Disabled {
+        checks.extend(disabled(one, environment));
+    }
+    let longest = served.settings.timeout_seconds;
+    if let Some(patience) = one.patience
+        && patience.as_secs() < longest
+    {
+        checks.push(impatient(config.host, patience.as_secs(), longest));
+    }
+    (mode, checks)
+}
+
+/// Why the tool is off, where nothing else tells.
+fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
+    let remedy = "Set KIMI_BRIDGE_TOOL_ENABLED=1 in its env, and restart the host.";
+    match one.env.get("KIMI_BRIDGE_TOOL_ENABLED") {
+        None => Some(Check::warning(
+            "",
+            "its env does not switch the tool on, so the agent is offered kimi_status alone",
+            remedy,
+        )),
+        Some(value) => {
+            let value = expand(value, environment)?;
+            let says = "its env switches the tool off";
+            (value == "0").then(|| Check::note("", says).mended_by(remedy))
+        }
+    }
+}
+
+fn impatient(host: Host, patience: u64, longest: u64) -> Check {
+    let enough = longest + MARGIN_SECONDS;
+    let remedy = match host {
+        Host::Codex => format!("Set `tool_timeout_sec = {enough}` in its entry."),
+        Host::GeminiCli | Host::ClaudeCode => {
+            format!("Set `\"timeout\": {}` (milliseconds) in its entry.", enough * 1000)
+        }
+        Host::Cursor | Host::VsCode | Host::Opencode | Host::Zed => {
+            "Let it wait longer.".to_owned()
+        }
+    };
+    Check::warning(
+        "",
+        format!(
+            "the host ends a call after {patience} s, and a run may take {longest} s (timeout_seconds)"
+        ),
+        remedy,
+    )
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Disabled => "disabled",
+        Mode::Manual => "manual mode",
+        Mode::Auto => "auto mode",
+    }
+}

@@ -1,0 +1,88 @@
+//! The way to the service.
+
+use std::time::Duration;
+
+use super::Check;
+use crate::kimi::Dialect;
+use crate::kimi::login;
+use crate::kimi::network::{self, Endpoint};
+use crate::kimi::text::first_chars;
+use crate::settings::Environment;
+
+/// How long connecting may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A longer list of hosts is cut.
+const SHOWN: usize = 120;
+
+pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> {
+    let mut checks: Vec<Check> = network::proxies(environment)
+        .map(|(name, shown)| match shown {
+            Some(url) => Check::note("proxy", format!("{name} = {url}")),
+            None => Check::warning(
+                "proxy",
+                format!("{name} is not an address with a scheme and a host"),
+                "Write it as http://host:port.",
+            ),
+        })
+        .collect();
+    if checks.is_empty() {
+        checks.push(Check::ok("proxy", "none is set"));
+    }
+    for name in ["no_proxy", "NO_PROXY"] {
+        if let Some(list) = environment.var(name) {
+            checks.push(Check::note("proxy", format!("{name} = {}", first_chars(list, SHOWN))));
+        }
+    }
+    checks.extend(network::addresses(environment, dialect).map(|(name, shown)| match shown {
+        Some(url) => Check::note("address", format!("{name} = {url}")),
+        None => Check::warning(
+            "address",
+            format!("{name} is not an address with a scheme and a host"),
+            "Write it as https://host/path.",
+        ),
+    }));
+    for provider in login::look(environment, dialect).providers {
+        if let Some(url) = provider.base_url.as_deref().and_then(network::shown) {
+            checks
+                .push(Check::note("address", format!("{url}, of the provider {}", provider.name)));
+        }
+    }
+    checks.extend(network::certificates(environment).map(|(name, path)| {
+        let says = format!("{name} = {}", path.display());
+        if path.exists() {
+            Check::ok("certificates", says)
+        } else {
+            let says = format!("{says}, which does not exist");
+            Check::warning("certificates", says, format!("Unset {name}, or put the file there."))
+        }
+    }));
+    checks
+}
+
+/// Whether the service, or the proxy before it, can be connected to.
+pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Check {
+    let Some(endpoint) = Endpoint::of(environment, dialect) else {
+        return Check::warning(
+            "service",
+            "its address cannot be read",
+            "Mend what is listed above, or the `base_url` in Kimi's config.toml.",
+        );
+    };
+    let proxy = endpoint.proxy.map(|name| format!(", which {name} names")).unwrap_or_default();
+    let what = format!("{}:{}{proxy}", endpoint.host, endpoint.port);
+    let reaching = tokio::task::spawn_blocking(move || endpoint.reach(PATIENCE));
+    // The resolver has a patience of its own.
+    let reached = match tokio::time::timeout(2 * PATIENCE, reaching).await {
+        Ok(Ok(reached)) => reached,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("its name is not looked up in time".to_owned()),
+    };
+    match reached {
+        Ok(took) => Check::ok("service", format!("{what} was reached in {} ms", took.as_millis())),
+        Err(why) => Check::warning(
+            "service",
+            format!("{what} was not reached: {why}"),
+            "Check the network and the firewall; set HTTPS_PROXY where a proxy is the only way out.",
+        ),
+    }
+}

@@ -1,0 +1,118 @@
+//! What holds Kimi to reading, and whether it starts like that.
+
+use super::{Check, kimi};
+use crate::error::Kind;
+use crate::kimi::confinement::decide;
+use crate::kimi::examination::{Examination, Start};
+use crate::kimi::failure;
+use crate::sandbox::{Kernel, Sandbox, kernel};
+use crate::settings::{Loaded, SandboxSetting};
+
+pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
+    let available = kernel();
+    let setting = loaded.settings.sandbox;
+    let mut checks = vec![landlock(available, setting), rule(setting, available)];
+    let held = decide(setting, available).map(|(sandbox, _)| sandbox);
+    if let (Ok(program), Some(start), Ok(held)) = (&found.used, &found.start, held) {
+        let what = format!("{} {}", program.dialect, program.version);
+        checks.push(match start {
+            Start::Well(took) => {
+                let inside = match held {
+                    Sandbox::Landlock => " inside the sandbox",
+                    Sandbox::None => "",
+                };
+                Check::ok("start", format!("{what} starts{inside}, in {:.1} s", took.as_secs_f64()))
+            }
+            Start::OnlyOutside { why, .. } => {
+                let check = Check::error("start", &why.error);
+                match kimi::opening(loaded, start) {
+                    Some(remedy) => check.mended_by(remedy),
+                    None => check,
+                }
+            }
+            Start::NotAtAll(said) => Check::problem(
+                "start",
+                Kind::Spawn,
+                format!("{what} does not start, not even outside the sandbox: {said}"),
+                failure::hint(Kind::Spawn),
+            ),
+        });
+    }
+    checks.extend(loaded.settings.readable.iter().map(|path| {
+        let says = format!("{} is open to Kimi", path.display());
+        if path.exists() {
+            Check::note("readable", says)
+        } else {
+            Check::warning(
+                "readable",
+                format!("{} does not exist", path.display()),
+                "Mend the path, or take it out of `readable`.",
+            )
+        }
+    }));
+    if !loaded.settings.keeper
+        && decide(setting, available).is_ok_and(|(held, _)| held == Sandbox::None)
+    {
+        checks.push(Check::warning(
+            "keeper",
+            "off: what Kimi leaves running may outlive a call",
+            "Set `keeper: true`.",
+        ));
+    }
+    checks
+}
+
+/// What the kernel can do.
+fn landlock(kernel: Kernel, setting: SandboxSetting) -> Check {
+    let gaps = kernel.gaps().join(", ");
+    if !kernel.files {
+        let says = "no Landlock";
+        return match setting {
+            SandboxSetting::Off => Check::note("kernel", says),
+            SandboxSetting::Auto | SandboxSetting::Required => Check::warning(
+                "kernel",
+                says,
+                "Use Linux 6.2 or later with Landlock enabled (`lsm=` of the kernel's command line names it).",
+            ),
+        };
+    }
+    match (kernel.is_enough(), gaps.is_empty()) {
+        (true, true) => Check::ok("kernel", "Landlock, with all that is known of it"),
+        (true, false) => Check::ok("kernel", format!("Landlock; it does not close {gaps}")),
+        (false, _) => Check::warning(
+            "kernel",
+            format!("an early Landlock; it does not close {gaps}"),
+            "Use Linux 6.2 or later.",
+        ),
+    }
+}
+
+/// What the setting makes of it.
+fn rule(setting: SandboxSetting, kernel: Kernel) -> Check {
+    let name = match setting {
+        SandboxSetting::Auto => "auto",
+        SandboxSetting::Required => "required",
+        SandboxSetting::Off => "off",
+    };
+    match decide(setting, kernel) {
+        Err(error) => Check::error("setting", &error),
+        Ok((Sandbox::Landlock, None)) => {
+            Check::ok("setting", format!("{name}: Kimi reads the project and writes nothing"))
+        }
+        Ok((Sandbox::Landlock, Some(warning))) => {
+            Check::note("setting", format!("{name}: {warning}"))
+        }
+        Ok((Sandbox::None, _)) => {
+            let says = format!(
+                "{name}: only its tool list, its private home and its environment hold Kimi"
+            );
+            let remedy = match setting {
+                SandboxSetting::Off => "Set `sandbox: auto`.",
+                SandboxSetting::Auto | SandboxSetting::Required => {
+                    "Nothing has to be done to go on without; `sandbox: required` refuses to."
+                }
+            };
+            Check::warning("setting", says, remedy)
+        }
+    }
+}

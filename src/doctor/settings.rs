@@ -1,0 +1,62 @@
+//! What a person set, and what of it cannot be used.
+
+use super::Check;
+use crate::error::{Kind, Violation};
+use crate::kimi::status::mode_hint;
+use crate::settings::{Loaded, Mode, nearest_variable};
+
+pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
+    let mut checks: Vec<Check> = misfits
+        .iter()
+        .map(|misfit| {
+            let remedy = "Mend it: until then every other command refuses to start. README.md describes every setting.";
+            Check::problem("setting", Kind::Settings, misfit.to_string(), remedy)
+        })
+        .collect();
+    let folder = &loaded.environment.config_dir;
+    let file = folder.join("settings.yaml");
+    checks.push(if file.exists() {
+        Check::ok("file", file.display().to_string())
+    } else {
+        Check::ok("file", format!("there is no {}; that is fine", file.display()))
+    });
+    checks.extend(loaded.changed().into_iter().map(|changed| {
+        let says = format!("{} = {}, by {}", changed.setting, changed.value, changed.source);
+        Check::note("changed", says)
+    }));
+    checks.extend(loaded.unknown.iter().map(|name| unknown(name)));
+    let patterns = folder.join("secrets.yaml");
+    if patterns.exists() {
+        let says = format!("your own patterns lie in {}", patterns.display());
+        checks.push(Check::note("secrets", says));
+    }
+    checks.push(mode(loaded));
+    checks
+}
+
+/// A variable that sets nothing.
+pub(super) fn unknown(name: &str) -> Check {
+    let remedy = match nearest_variable(name) {
+        Some(near) => format!("Did you mean {near}? Rename it, or remove it."),
+        None => "Remove it, or update kimi-bridge if a newer version knows it.".to_owned(),
+    };
+    Check::warning("unknown", format!("{name} is no setting of this version"), remedy)
+}
+
+fn mode(loaded: &Loaded) -> Check {
+    if loaded.settings.auto_enabled && !loaded.settings.tool_enabled {
+        return Check::warning(
+            "mode",
+            "disabled: auto_enabled alone does nothing",
+            "Set tool_enabled as well (KIMI_BRIDGE_TOOL_ENABLED=1).",
+        );
+    }
+    match loaded.settings.mode() {
+        Mode::Disabled => Check::note(
+            "mode",
+            "disabled in this shell, which matters to no command but `serve`; a host sets its own, see below",
+        ),
+        mode @ Mode::Manual => Check::ok("mode", format!("manual. {}", mode_hint(mode))),
+        mode @ Mode::Auto => Check::ok("mode", format!("auto. {}", mode_hint(mode))),
+    }
+}

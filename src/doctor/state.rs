@@ -1,0 +1,90 @@
+//! The bridge's own folder: the ledger, and room to write.
+
+use super::Check;
+use crate::error::Kind;
+use crate::ledger::{Health, StateFolder};
+use crate::settings::Loaded;
+
+/// With less than this a consultation cannot be written down.
+const TOO_LITTLE: u64 = 16 * MEGABYTE;
+/// With less than this it soon cannot.
+const LITTLE: u64 = 500 * MEGABYTE;
+const MEGABYTE: u64 = 1_000_000;
+
+pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
+    let mut checks = vec![folder(loaded)];
+    checks.extend(room(&StateFolder::of(loaded.state_dir())));
+    checks.push(match Health::of(loaded.state_dir()) {
+        Ok(Some(Health { version, threads, file: _ })) => {
+            let threads =
+                if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+            Check::ok("ledger", format!("opens; version {version}, {threads}"))
+        }
+        Ok(None) => Check::ok("ledger", "there is none yet; the first consultation makes it"),
+        Err(error) => Check::error("ledger", &error),
+    });
+    if left_behind > 0 {
+        let says = format!(
+            "{left_behind} left behind by a bridge that was killed; the next run clears such folders away"
+        );
+        checks.push(Check::note("runs", says));
+    }
+    checks
+}
+
+fn folder(loaded: &Loaded) -> Check {
+    let path = loaded.state_dir().display();
+    let state = StateFolder::of(loaded.state_dir());
+    if !state.writable {
+        return Check::problem(
+            "folder",
+            Kind::Spawn,
+            format!("{path} cannot be written to"),
+            "Make it writable, or set `state_dir` to a folder that is.",
+        );
+    }
+    match state.rights.map(|rights| (rights, rights & 0o077)) {
+        None => Check::ok("folder", format!("{path}, which the first run makes")),
+        Some((_, 0)) => Check::ok("folder", format!("{path}, closed to others")),
+        Some((rights, _)) => Check::warning(
+            "folder",
+            format!("{path} is open to other users (rights {rights:o})"),
+            format!("Close it: `chmod 700 {path}`."),
+        ),
+    }
+}
+
+fn room(state: &StateFolder) -> Option<Check> {
+    let megabytes = state.free? / MEGABYTE;
+    let says = if megabytes < 10_000 {
+        format!("{megabytes} MB are free")
+    } else {
+        format!("{} GB are free", megabytes / 1000)
+    };
+    let remedy = "Free disk space, or set `state_dir` to a folder on another disk.";
+    Some(match state.free? {
+        ..TOO_LITTLE => Check::problem("disk", Kind::Ledger, says, remedy),
+        TOO_LITTLE..LITTLE => Check::warning("disk", says, remedy),
+        LITTLE.. => Check::ok("disk", says),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_full_disk_is_noticed_before_it_is_full() {
+        let check = |free: Option<u64>, expected: Option<(Status, &str)>| {
+            let said = room(&StateFolder { rights: None, writable: true, free });
+            let said = said.as_ref().map(|check| (check.status, check.says.as_str()));
+            assert_eq!(said, expected);
+        };
+        check(None, None);
+        check(Some(3 * MEGABYTE), Some((Status::Problem, "3 MB are free")));
+        check(Some(499 * MEGABYTE), Some((Status::Warning, "499 MB are free")));
+        check(Some(500 * MEGABYTE), Some((Status::Ok, "500 MB are free")));
+        check(Some(12_345 * MEGABYTE), Some((Status::Ok, "12 GB are free")));
+    }
+}

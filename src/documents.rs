@@ -1,0 +1,89 @@
+//! The files of other programs, read without repeating what they hold: such a file may hold keys, and
+//! the words of a parser often quote the line that it stumbled over.
+
+use jsonc_parser::ParseOptions;
+use serde_json::Value;
+use toml::Table;
+
+/// How strictly a program reads its JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Json {
+    /// As the standard has it.
+    Strict,
+    /// With comments and commas at the end, as editors do.
+    WithComments,
+}
+
+/// Reads JSON. A file without a value is an empty object, as a program takes it that has just been
+/// installed.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn json(text: &str, style: Json) -> Result<Value, String> {
+    let lenient = style == Json::WithComments;
+    let options = ParseOptions {
+        allow_comments: lenient,
+        allow_trailing_commas: lenient,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    let text = text.trim_start_matches('\u{feff}');
+    let read = jsonc_parser::parse_to_serde_value::<Value>(text, &options);
+    let value = read.map_err(|error| error.to_string())?;
+    Ok(if value.is_null() { Value::Object(serde_json::Map::new()) } else { value })
+}
+
+/// Reads TOML.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn toml(text: &str) -> Result<Table, String> {
+    text.parse().map_err(|error: toml::de::Error| match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or_default();
+            let line = 1 + before.matches('\n').count();
+            format!("{} on line {line}", error.message().trim_end())
+        }
+        None => error.message().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_read_as_strictly_as_its_owner_does() {
+        let check = |text: &str, style, expected: Result<Value, &str>| {
+            assert_eq!(json(text, style), expected.map_err(str::to_owned), "{text}");
+        };
+        let object = serde_json::json!({"a": [1]});
+        let (strict, lenient) = (Json::Strict, Json::WithComments);
+        check(r#"{"a": [1]}"#, strict, Ok(object.clone()));
+        check("{\"a\": [1,],} // b", lenient, Ok(object));
+        check("", strict, Ok(serde_json::json!({})));
+        check(r#"{"a": [1],}"#, strict, Err("Trailing commas are not allowed on line 1 column 10"));
+        check("{\n // b\n}", strict, Err("Comments are not allowed on line 2 column 2"));
+        check("{'a': 1}", lenient, Err("Single-quoted strings are not allowed on line 1 column 2"));
+    }
+
+    #[test]
+    fn the_words_about_a_broken_file_hold_nothing_of_it() {
+        for (text, expected) in [
+            ("a = 1\nkey = \"sk-secret", "invalid basic string, expected `\"` on line 2"),
+            ("key = sk-secret", "string values must be quoted, expected literal string on line 1"),
+        ] {
+            assert_eq!(toml(text), Err(expected.to_owned()));
+        }
+        for text in ["{\"key\": \"sk-secret}", "{\"key\": sk-secret}", "{\"a\" \"sk-secret\"}"] {
+            let why = json(text, Json::WithComments).unwrap_err();
+            assert!(why.contains("line 1") && !why.contains("secret"), "{why}");
+        }
+    }
+}

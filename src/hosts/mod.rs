@@ -1,0 +1,373 @@
+//! Where hosts register their servers, and what stands there about this one. Reads files and starts
+//! nothing. What the bridge makes of a registration is not decided here, nor does this room know Kimi.
+
+mod claude_code;
+mod places;
+mod servers;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::places::Place;
+pub use self::variables::expand;
+use crate::documents::{self, Json};
+use crate::settings::Environment;
+
+/// A program that starts MCP servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    /// Claude Code
+    ClaudeCode,
+    /// Codex
+    Codex,
+    /// Cursor
+    Cursor,
+    /// Visual Studio Code
+    VsCode,
+    /// Gemini CLI
+    GeminiCli,
+    /// opencode
+    Opencode,
+    /// Zed
+    Zed,
+}
+
+impl Host {
+    /// What a person calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Host::ClaudeCode => "Claude Code",
+            Host::Codex => "Codex",
+            Host::Cursor => "Cursor",
+            Host::VsCode => "VS Code",
+            Host::GeminiCli => "Gemini CLI",
+            Host::Opencode => "opencode",
+            Host::Zed => "Zed",
+        }
+    }
+
+    /// Whether a server gets the host's whole environment, as far as that is sure.
+    #[must_use]
+    pub fn hands_its_environment_on(self) -> bool {
+        match self {
+            Host::ClaudeCode => true,
+            Host::Codex
+            | Host::Cursor
+            | Host::VsCode
+            | Host::GeminiCli
+            | Host::Opencode
+            | Host::Zed => false,
+        }
+    }
+}
+
+/// For whom a server is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The user, in every project.
+    User,
+    /// The user, in this project.
+    Local,
+    /// Everybody who works on this project.
+    Project,
+}
+
+impl Scope {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::User => "user",
+            Scope::Local => "local",
+            Scope::Project => "project",
+        }
+    }
+}
+
+/// A host's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Whose it is.
+    pub host: Host,
+    /// The file.
+    pub file: PathBuf,
+    /// How it registers this server; or what is wrong with the file, in words that hold nothing of it.
+    pub registrations: Result<Vec<Registration>, String>,
+}
+
+/// How a host starts this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// What the host calls it.
+    pub name: String,
+    /// For whom.
+    pub scope: Scope,
+    /// The program, as the file names it.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What it gets in its environment besides.
+    pub env: BTreeMap<String, String>,
+    /// How long the host waits for a call; `None` where it waits long enough by itself.
+    pub patience: Option<Duration>,
+    /// Why the host does not start it, and how a person changes that.
+    pub off: Option<Off>,
+}
+
+/// Why a host does not start a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Off {
+    /// The entry itself says so.
+    InItsEntry,
+    /// Another list of the same file says so.
+    InAList(&'static str),
+    /// The user switched it off for this project, in Claude Code's `/mcp`.
+    ForThisProject,
+    /// The user refused what the project brings along.
+    Refused,
+}
+
+/// Looks into every file of every host that concerns this user and this project.
+#[must_use]
+pub fn look(environment: &Environment) -> Vec<Config> {
+    let folders = places::project_folders(environment);
+    let places = places::all(environment, &folders);
+    let read = places.into_iter().filter_map(|place| {
+        let value = read(&place)?;
+        let registrations = value.map(|value| {
+            let mut found = match place.host {
+                Host::ClaudeCode => claude_code::registrations(&value, &place, environment),
+                host => servers::of(servers::table(host, &value), host, place.scope, &value),
+            };
+            found.retain(|one| is_this_server(one, environment));
+            found
+        });
+        Some(Config { host: place.host, file: place.file, registrations })
+    });
+    read.collect()
+}
+
+/// The value of a file; nothing when there is no file.
+fn read(place: &Place) -> Option<Result<Value, String>> {
+    let text = match fs::read_to_string(&place.file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        // A folder above it that is a file.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return None,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    Some(match place.host {
+        Host::Codex => documents::toml(&text).map(|table| json!(table)),
+        Host::ClaudeCode => documents::json(&text, Json::Strict),
+        Host::Cursor | Host::VsCode | Host::GeminiCli | Host::Opencode | Host::Zed => {
+            documents::json(&text, Json::WithComments)
+        }
+    })
+}
+
+/// Whether an entry starts this server: by its name, or by a program of that name among its words.
+fn is_this_server(one: &Registration, environment: &Environment) -> bool {
+    const NAME: &str = env!("CARGO_PKG_NAME");
+    let words = std::iter::once(&one.program).chain(&one.args);
+    let named = |word: &String| {
+        let path = PathBuf::from(word);
+        path.file_name().is_some_and(|name| name == NAME)
+            || (environment.program.is_some() && Some(&path) == environment.program.as_ref())
+    };
+    one.name == NAME || words.into_iter().any(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Writes files below a home whose folder `p` is the project, and says what is found, a line for each.
+    #[track_caller]
+    fn check(files: &[(&str, &str)], expected: &[&str]) {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        fs::create_dir_all(home.join("p/.git")).unwrap();
+        fs::create_dir_all(home.join("p/sub")).unwrap();
+        for (path, text) in files {
+            let path = home.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text.replace("HOME", home.to_str().unwrap())).unwrap();
+        }
+        let environment = Environment {
+            home: home.to_owned(),
+            config_dir: home.join(".config/kimi-bridge"),
+            current_dir: home.join("p/sub"),
+            program: Some("/b/bridge".into()),
+            ..Environment::default()
+        };
+        let found = look(&environment);
+        let lines: Vec<String> = found.iter().flat_map(|config| lines_of(config, home)).collect();
+        assert_eq!(lines, expected);
+    }
+
+    fn lines_of(config: &Config, home: &Path) -> Vec<String> {
+        let file = config.file.strip_prefix(home).unwrap().display();
+        let head = format!("{} {file}", config.host.name());
+        match &config.registrations {
+            Err(why) => vec![format!("{head}: {why}")],
+            Ok(found) if found.is_empty() => vec![format!("{head}: nothing")],
+            Ok(found) => found
+                .iter()
+                .map(|one| {
+                    let Registration { name, scope, program, args, env, patience, off } = one;
+                    let scope = scope.name();
+                    let patience = patience.map(|patience| patience.as_secs());
+                    let off = off.map(|off| format!(" {off:?}")).unwrap_or_default();
+                    format!("{head}: {scope} {name}: {program} {args:?} {env:?} {patience:?}{off}")
+                })
+                .collect(),
+        }
+    }
+
+    const SERVED: &str = r#"{"command": "kimi-bridge", "args": ["serve"], "env": {"KIMI_BRIDGE_TOOL_ENABLED": "1"}}"#;
+
+    #[test]
+    fn claude_code_registers_for_the_user_for_one_project_and_with_the_project() {
+        let users = format!(
+            r#"{{"numStartups": 3, "mcpServers": {{"kimi": {SERVED}, "other": {{"command": "npx"}}}}, "projects": {{
+                "HOME/p": {{"mcpServers": {{"kimi-bridge": {{"type": "stdio", "command": "sh", "args": ["-c", "x"]}}}}}},
+                "HOME/q": {{"mcpServers": {{"kimi-bridge": {SERVED}}}}}}}}}"#
+        );
+        let projects = r#"{"mcpServers": {"b": {"command": "/b/bridge", "timeout": 60000},
+            "far": {"type": "http", "url": "https://kimi-bridge"}}}"#;
+        check(
+            &[(".claude.json", &users), ("p/.mcp.json", projects)],
+            &[
+                r#"Claude Code .claude.json: user kimi: kimi-bridge ["serve"] {"KIMI_BRIDGE_TOOL_ENABLED": "1"} None"#,
+                r#"Claude Code .claude.json: local kimi-bridge: sh ["-c", "x"] {} None"#,
+                "Claude Code p/.mcp.json: project b: /b/bridge [] {} Some(60)",
+            ],
+        );
+    }
+
+    #[test]
+    fn claude_code_does_not_start_what_was_switched_off_or_refused() {
+        let users = format!(
+            r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}, "projects": {{"HOME/p": {{"disabledMcpServers": ["kimi-bridge"]}}}}}}"#
+        );
+        let projects = format!(r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}}}"#);
+        let refused = r#"{"disabledMcpjsonServers": ["kimi-bridge"]}"#;
+        check(
+            &[
+                (".claude.json", &users),
+                ("p/.mcp.json", &projects),
+                ("p/.claude/settings.local.json", refused),
+            ],
+            &[
+                r#"Claude Code .claude.json: user kimi-bridge: kimi-bridge ["serve"] {"KIMI_BRIDGE_TOOL_ENABLED": "1"} None ForThisProject"#,
+                r#"Claude Code p/.mcp.json: project kimi-bridge: kimi-bridge ["serve"] {"KIMI_BRIDGE_TOOL_ENABLED": "1"} None Refused"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn codex_and_gemini_wait_for_a_while_only() {
+        let codex =
+            "model = 'm'\n[mcp_servers.kimi-bridge]\ncommand = 'kimi-bridge'\nargs = ['serve']\n";
+        check(
+            &[
+                (".codex/config.toml", codex),
+                (
+                    "p/.codex/config.toml",
+                    &format!(
+                        "{codex}tool_timeout_sec = 1000\nenabled = false\n[mcp_servers.kimi-bridge.env]\nA = '1'\n"
+                    ),
+                ),
+                (
+                    ".gemini/settings.json",
+                    r#"{"mcpServers": {"kimi-bridge": {"command": "kimi-bridge"}}, "mcp": {"allowed": ["x"]}}"#,
+                ),
+                (
+                    "p/.gemini/settings.json",
+                    r#"{"mcpServers": {"kimi-bridge": {"command": "kimi-bridge", "timeout": 1000000}},
+                        "mcp": {"excluded": ["kimi-bridge"]}}"#,
+                ),
+            ],
+            &[
+                r#"Codex .codex/config.toml: user kimi-bridge: kimi-bridge ["serve"] {} Some(300)"#,
+                r#"Codex p/.codex/config.toml: project kimi-bridge: kimi-bridge ["serve"] {"A": "1"} Some(1000) InItsEntry"#,
+                r#"Gemini CLI .gemini/settings.json: user kimi-bridge: kimi-bridge [] {} Some(600) InAList("mcp.allowed")"#,
+                r#"Gemini CLI p/.gemini/settings.json: project kimi-bridge: kimi-bridge [] {} Some(1000) InAList("mcp.excluded")"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn editors_write_comments_and_each_names_its_table_its_own_way() {
+        check(
+            &[
+                (
+                    ".cursor/mcp.json",
+                    r#"/* mine */ {"mcpServers": {"k": {"command": "/x/kimi-bridge"},}}"#,
+                ),
+                (
+                    "p/.vscode/mcp.json",
+                    r#"{"servers": {"kimi-bridge": {"command": "${workspaceFolder}/k"}}}"#,
+                ),
+                (
+                    ".config/opencode/opencode.json",
+                    r#"{"mcp": {"kimi-bridge": {"type": "local", "command": ["kimi-bridge", "serve"],
+                        "environment": {"N": 1}, "enabled": false}}}"#,
+                ),
+                (
+                    "p/opencode.jsonc",
+                    r#"{"mcp": {"servers": {"kimi-bridge": {"command": ["kimi-bridge", "serve"]}}}}"#,
+                ),
+                (
+                    ".config/zed/settings.json",
+                    r#"{"context_servers": {"kimi-bridge": {"command": {"path": "kimi-bridge", "args": ["serve"]}}}}"#,
+                ),
+            ],
+            &[
+                "Cursor .cursor/mcp.json: user k: /x/kimi-bridge [] {} None",
+                "VS Code p/.vscode/mcp.json: project kimi-bridge: ${workspaceFolder}/k [] {} None",
+                r#"opencode .config/opencode/opencode.json: user kimi-bridge: kimi-bridge ["serve"] {"N": "1"} None InItsEntry"#,
+                r#"opencode p/opencode.jsonc: project kimi-bridge: kimi-bridge ["serve"] {} None"#,
+                r#"Zed .config/zed/settings.json: user kimi-bridge: kimi-bridge ["serve"] {} None"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_named_and_hides_no_other() {
+        check(
+            &[
+                (".claude.json", "[]"),
+                (
+                    "p/.mcp.json",
+                    r#"{"mcpServers": {"kimi-bridge": {"env": {"KEY": "sk-secret",}}}}"#,
+                ),
+                (".codex/config.toml", "[mcp_servers\n"),
+                (".cursor/mcp.json", ""),
+                ("p/.vscode", "a file"),
+                ("p/.gemini/settings.json", r#"{"mcpServers": ["kimi-bridge"]}"#),
+                (
+                    "p/opencode.json",
+                    r#"{"mcp": {"kimi-bridge": {"command": []}, "b": {"command": 1}}}"#,
+                ),
+            ],
+            &[
+                "Claude Code .claude.json: nothing",
+                "Claude Code p/.mcp.json: Trailing commas are not allowed on line 1 column 59",
+                "Codex .codex/config.toml: unclosed table, expected `]` on line 1",
+                "Cursor .cursor/mcp.json: nothing",
+                "Gemini CLI p/.gemini/settings.json: nothing",
+                "opencode p/opencode.json: nothing",
+            ],
+        );
+    }
+}

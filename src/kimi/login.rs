@@ -1,0 +1,261 @@
+//! What is to be seen of a login, a key or a provider. Of a token's file only its time is looked at,
+//! and of a key only whether there is one: nothing secret stays in memory, let alone leaves this file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use toml::{Table, Value};
+
+use super::dialect::Dialect;
+use super::home::{of_user, users_config};
+use crate::error::Error;
+use crate::settings::Environment;
+
+/// What is to be seen of a dialect's login.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Login {
+    /// The files of `credentials/`.
+    pub tokens: Vec<Token>,
+    /// The variable that holds a key, if it is set.
+    pub key_variable: Option<&'static str>,
+    /// The variable that is set although the key which it needs is not: kimi-code then asks without one,
+    /// whatever else it is logged in to.
+    pub lacks_key: Option<&'static str>,
+    /// What the user's `config.toml` names.
+    pub providers: Vec<Provider>,
+    /// Why that file cannot be used.
+    pub unreadable: Option<Error>,
+}
+
+/// A file that holds a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The file.
+    pub file: PathBuf,
+    /// What it is good for.
+    pub state: TokenState,
+}
+
+/// What a token is good for, by its own file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    /// It can be used, or be renewed by Kimi.
+    Good,
+    /// Its time is over, and there is nothing to renew it with.
+    Expired,
+    /// The file does not hold what Kimi writes.
+    Unclear,
+}
+
+/// A provider of models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// Where it is reached, if the file says so.
+    pub base_url: Option<String>,
+    /// Its key.
+    pub key: Key,
+}
+
+/// Where the key of a provider is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// In the file.
+    Written,
+    /// In this variable, which is set or not.
+    Variable(String, bool),
+    /// It has none: a login, or a service that asks for none.
+    None,
+}
+
+impl Login {
+    /// Whether there is anything that a service could accept. Only a run shows that it does.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        let has_key = |provider: &Provider| provider.key != Key::None;
+        !self.tokens.is_empty() || self.key_variable.is_some() || self.providers.iter().any(has_key)
+    }
+}
+
+/// Looks.
+#[must_use]
+pub fn look(environment: &Environment, dialect: Dialect) -> Login {
+    let user = of_user(environment, dialect);
+    let key = match dialect {
+        Dialect::KimiCode => "KIMI_MODEL_API_KEY",
+        Dialect::KimiCli => "KIMI_API_KEY",
+    };
+    let key_variable = environment.var(key).map(|_| key);
+    let lacks_key = match dialect {
+        Dialect::KimiCode if key_variable.is_none() => {
+            environment.var("KIMI_MODEL_NAME").map(|_| "KIMI_MODEL_NAME")
+        }
+        Dialect::KimiCode | Dialect::KimiCli => None,
+    };
+    let (providers, unreadable) = match users_config(&user) {
+        Ok(config) => (providers(&config, environment), None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    Login { tokens: tokens(&user), key_variable, lacks_key, providers, unreadable }
+}
+
+fn providers(config: &Table, environment: &Environment) -> Vec<Provider> {
+    let named = config.get("providers").and_then(Value::as_table).into_iter().flatten();
+    let provider = |(name, provider): (&String, &Value)| {
+        let text = |field: &str| provider.get(field).and_then(Value::as_str).map(str::to_owned);
+        let key = match (text("api_key").filter(|key| !key.is_empty()), text("api_key_env")) {
+            (Some(_), _) => Key::Written,
+            (None, Some(variable)) => {
+                let is_set = environment.var(&variable).is_some();
+                Key::Variable(variable, is_set)
+            }
+            (None, None) => Key::None,
+        };
+        Provider { name: name.clone(), base_url: text("base_url"), key }
+    };
+    named.map(provider).collect()
+}
+
+fn tokens(user: &Path) -> Vec<Token> {
+    let entries = fs::read_dir(user.join("credentials")).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path());
+    let mut tokens: Vec<Token> = files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "json"))
+        .map(|file| Token { state: state(&file), file })
+        .collect();
+    tokens.sort_by(|a, b| a.file.cmp(&b.file));
+    tokens
+}
+
+/// What both programs write, as far as it is no secret.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(default, deserialize_with = "is_text")]
+    access_token: bool,
+    #[serde(default, deserialize_with = "is_text")]
+    refresh_token: bool,
+    /// Seconds since 1970; 0 where the service did not say.
+    #[serde(default)]
+    expires_at: f64,
+}
+
+/// Whether a text stands there, without keeping it.
+fn is_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer);
+    text.map(|text| !text.is_empty()).map_err(|_| D::Error::custom("not a text"))
+}
+
+fn state(file: &Path) -> TokenState {
+    let stored = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some(Stored { access_token, refresh_token, expires_at }) = stored else {
+        return TokenState::Unclear;
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    match (access_token, refresh_token) {
+        (_, true) => TokenState::Good,
+        (true, false) if expires_at <= 0.0 || expires_at > now => TokenState::Good,
+        (true, false) => TokenState::Expired,
+        (false, false) => TokenState::Unclear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_judged_by_its_time_alone() {
+        let check = |text: &str, expected| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("t.json");
+            fs::write(&file, text).unwrap();
+            assert_eq!(state(&file), expected, "{text}");
+        };
+        let past_and_future = [1e9, 9e9];
+        for time in past_and_future {
+            check(
+                &format!(
+                    r#"{{"access_token":"a","refresh_token":"r","expires_at":{time},"scope":"s"}}"#
+                ),
+                TokenState::Good,
+            );
+        }
+        check(
+            r#"{"access_token":"a","refresh_token":"","expires_at":1700000000.5}"#,
+            TokenState::Expired,
+        );
+        check(r#"{"access_token":"a","expires_at":9000000000}"#, TokenState::Good);
+        check(r#"{"access_token":"a"}"#, TokenState::Good);
+        check("{}", TokenState::Unclear);
+        check("token", TokenState::Unclear);
+        check(r#"{"access_token":["a"]}"#, TokenState::Unclear);
+    }
+
+    #[test]
+    fn keys_are_seen_and_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let user = home.path().join(".kimi-code");
+        fs::create_dir_all(user.join("credentials")).unwrap();
+        fs::write(user.join("credentials/kimi-code.json"), "{}").unwrap();
+        fs::write(user.join("credentials/.lock"), "").unwrap();
+        let config = r#"
+            [providers.a]
+            base_url = "https://a.example/v1"
+            api_key = "sk-a"
+            [providers.b]
+            api_key = ""
+            api_key_env = "B_KEY"
+            [providers.c]
+            api_key_env = "C_KEY"
+            [providers."managed:kimi-code"]
+            type = "kimi"
+        "#;
+        fs::write(user.join("config.toml"), config).unwrap();
+        let vars = [("B_KEY", "sk-b"), ("KIMI_API_KEY", "sk-c"), ("KIMI_MODEL_NAME", "k")];
+        let environment = Environment {
+            home: home.path().to_owned(),
+            vars: vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..Environment::default()
+        };
+        let provider = |name: &str, base_url: Option<&str>, key| Provider {
+            name: name.to_owned(),
+            base_url: base_url.map(str::to_owned),
+            key,
+        };
+        let seen = look(&environment, Dialect::KimiCode);
+        assert!(seen.is_seen());
+        assert_eq!(
+            seen,
+            Login {
+                tokens: vec![Token {
+                    file: user.join("credentials/kimi-code.json"),
+                    state: TokenState::Unclear
+                }],
+                key_variable: None,
+                lacks_key: Some("KIMI_MODEL_NAME"),
+                providers: vec![
+                    provider("a", Some("https://a.example/v1"), Key::Written),
+                    provider("b", None, Key::Variable("B_KEY".to_owned(), true)),
+                    provider("c", None, Key::Variable("C_KEY".to_owned(), false)),
+                    provider("managed:kimi-code", None, Key::None),
+                ],
+                unreadable: None,
+            }
+        );
+        assert_eq!(
+            look(&environment, Dialect::KimiCli),
+            Login {
+                tokens: vec![],
+                key_variable: Some("KIMI_API_KEY"),
+                lacks_key: None,
+                providers: vec![],
+                unreadable: None,
+            }
+        );
+        assert!(!look(&Environment::default(), Dialect::KimiCli).is_seen());
+    }
+}

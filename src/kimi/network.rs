@@ -1,0 +1,243 @@
+//! How Kimi reaches its service from here: proxies, addresses, certificates. What is shown of an address
+//! holds neither a user nor a password nor a query.
+
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fluent_uri::Uri;
+use toml::Value;
+
+use super::dialect::Dialect;
+use super::home::{of_user, users_config};
+use crate::settings::Environment;
+
+/// Variables that name a proxy. The first that is set counts, for each scheme.
+const PROXIES: [&str; 6] =
+    ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+/// Variables that name files or folders outside the project which Kimi reads to reach the network.
+const CERTIFICATES: [&str; 4] =
+    ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"];
+/// Variables that lead a program to another service.
+const ADDRESSES: [(&str, &[Dialect]); 5] = [
+    ("KIMI_MODEL_BASE_URL", &[Dialect::KimiCode]),
+    ("KIMI_BASE_URL", &[Dialect::KimiCli]),
+    ("KIMI_CODE_BASE_URL", &Dialect::ALL),
+    ("KIMI_CODE_OAUTH_HOST", &Dialect::ALL),
+    ("KIMI_OAUTH_HOST", &Dialect::ALL),
+];
+/// Where both programs go by themselves after a login.
+const SERVICE: &str = "https://api.kimi.com/coding/v1";
+/// Where kimi-code goes with a model and a key from the environment.
+const PLATFORM: &str = "https://api.moonshot.ai/v1";
+/// A longer part of a path may be a key.
+const SHOWN_OF_A_PATH: usize = 16;
+
+/// The variables about certificates that are set, and what they name.
+pub fn certificates(
+    environment: &Environment,
+) -> impl Iterator<Item = (&'static str, PathBuf)> + '_ {
+    let set = |name: &'static str| environment.var(name).map(|path| (name, PathBuf::from(path)));
+    CERTIFICATES.into_iter().filter_map(set)
+}
+
+/// The variables about proxies that are set, and what may be shown of them; nothing of what is no
+/// address.
+pub fn proxies(
+    environment: &Environment,
+) -> impl Iterator<Item = (&'static str, Option<String>)> + '_ {
+    let set = |name: &'static str| environment.var(name).map(|url| (name, shown(url)));
+    PROXIES.into_iter().filter_map(set)
+}
+
+/// The variables that lead this program to another service, and what may be shown of them.
+pub fn addresses(
+    environment: &Environment,
+    dialect: Dialect,
+) -> impl Iterator<Item = (&'static str, Option<String>)> + '_ {
+    let read = ADDRESSES.into_iter().filter(move |(_, dialects)| dialects.contains(&dialect));
+    read.filter_map(|(name, _)| environment.var(name).map(|url| (name, shown(url))))
+}
+
+/// An address without what may be secret in it; `None` for what has no host.
+#[must_use]
+pub fn shown(url: &str) -> Option<String> {
+    let url = Uri::parse(url.trim()).ok()?;
+    let authority = url.authority().filter(|authority| !authority.host().is_empty())?;
+    let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let parts = url.path().as_str().split('/');
+    let path: Vec<&str> =
+        parts.map(|part| if part.len() > SHOWN_OF_A_PATH { "…" } else { part }).collect();
+    Some(format!("{}://{}{port}{}", url.scheme(), authority.host(), path.join("/")))
+}
+
+/// What a run connects to first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The variable that names it as a proxy, if it is one.
+    pub proxy: Option<&'static str>,
+}
+
+impl Endpoint {
+    /// What a run of this dialect would connect to: its service, or the proxy before it.
+    #[must_use]
+    pub fn of(environment: &Environment, dialect: Dialect) -> Option<Endpoint> {
+        let service = service(environment, dialect);
+        let direct = Endpoint::at(&service, None)?;
+        let excepted = ["no_proxy", "NO_PROXY"].iter().find_map(|name| environment.var(name));
+        if excepted.is_some_and(|list| excepts(list, &direct.host)) {
+            return Some(direct);
+        }
+        let scheme = if service.starts_with("http:") { "http_proxy" } else { "https_proxy" };
+        let counts =
+            |name: &&str| [scheme, "all_proxy"].contains(&name.to_ascii_lowercase().as_str());
+        let proxy = PROXIES.into_iter().filter(counts).find(|name| environment.var(name).is_some());
+        match proxy {
+            Some(name) => Endpoint::at(environment.var(name)?, Some(name)),
+            None => Some(direct),
+        }
+    }
+
+    fn at(url: &str, proxy: Option<&'static str>) -> Option<Endpoint> {
+        let url = Uri::parse(url.trim()).ok()?;
+        let authority = url.authority()?;
+        let usual = match url.scheme().as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => 1080,
+        };
+        let port = authority.port_to_u16().ok()?.unwrap_or(usual);
+        Some(Endpoint { host: authority.host().to_owned(), port, proxy })
+    }
+
+    /// Looks the host up and connects to it. Blocks, for longer than `patience` where the resolver does.
+    ///
+    /// # Errors
+    /// What failed, in words.
+    pub fn reach(&self, patience: Duration) -> Result<Duration, String> {
+        let start = Instant::now();
+        let addresses = format!("{}:{}", self.host, self.port)
+            .to_socket_addrs()
+            .map_err(|error| format!("its name cannot be looked up: {error}"))?;
+        let mut why = "its name has no address".to_owned();
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, patience) {
+                Ok(_) => return Ok(start.elapsed()),
+                Err(error) => why = format!("no connection to {address}: {error}"),
+            }
+        }
+        Err(why)
+    }
+}
+
+/// Whether a list of hosts that need no proxy holds this one.
+fn excepts(list: &str, host: &str) -> bool {
+    list.split(',').map(str::trim).any(|entry| {
+        let name = entry.split(':').next().unwrap_or_default();
+        let name = name.trim_start_matches("*.").trim_start_matches('.');
+        let below = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+        entry == "*" || (!name.is_empty() && (host == name || below))
+    })
+}
+
+/// The address of the service that a run of this dialect asks.
+fn service(environment: &Environment, dialect: Dialect) -> String {
+    let var = |name: &str| environment.var(name).map(str::to_owned);
+    let usual = || var("KIMI_CODE_BASE_URL").unwrap_or_else(|| SERVICE.to_owned());
+    let of_environment = match dialect {
+        Dialect::KimiCode => var("KIMI_MODEL_NAME")
+            .map(|_| var("KIMI_MODEL_BASE_URL").unwrap_or_else(|| PLATFORM.to_owned())),
+        Dialect::KimiCli => var("KIMI_BASE_URL"),
+    };
+    of_environment.or_else(|| of_config(environment, dialect)).unwrap_or_else(usual)
+}
+
+/// The address that the user's `config.toml` gives for the model of every day.
+fn of_config(environment: &Environment, dialect: Dialect) -> Option<String> {
+    let config = users_config(&of_user(environment, dialect)).ok()?;
+    let text = |value: &Value, field: &str| Some(value.get(field)?.as_str()?.to_owned());
+    let model = config.get("models")?.get(config.get("default_model")?.as_str()?)?;
+    text(config.get("providers")?.get(text(model, "provider")?)?, "base_url")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(vars: &[(&str, &str)]) -> Environment {
+        Environment {
+            vars: vars.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            home: "/nowhere".into(),
+            ..Environment::default()
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_holds_no_secret() {
+        let check = |url: &str, expected: Option<&str>| {
+            assert_eq!(shown(url).as_deref(), expected, "{url}");
+        };
+        check("http://proxy:3128", Some("http://proxy:3128"));
+        check("http://me:s3cret@proxy:3128/", Some("http://proxy:3128/"));
+        check("socks5://me@[::1]:1080", Some("socks5://[::1]:1080"));
+        check("https://api.kimi.com/coding/v1?key=s#s", Some("https://api.kimi.com/coding/v1"));
+        check("https://gateway/v1/0123456789abcdef0/x", Some("https://gateway/v1/…/x"));
+        check("http://me:s3%cret@proxy", None);
+        check("me:s3cret@proxy:3128", None);
+        check("proxy:3128", None);
+        check("http://", None);
+    }
+
+    #[test]
+    fn a_run_connects_to_the_proxy_or_to_the_service() {
+        let check = |vars: &[(&str, &str)], dialect, host: &str, port, proxy| {
+            let expected = Endpoint { host: host.to_owned(), port, proxy };
+            assert_eq!(Endpoint::of(&environment(vars), dialect), Some(expected), "{vars:?}");
+        };
+        let (code, cli) = (Dialect::KimiCode, Dialect::KimiCli);
+        check(&[], code, "api.kimi.com", 443, None);
+        check(&[("KIMI_CODE_BASE_URL", "https://x.example:8443/v1")], cli, "x.example", 8443, None);
+        check(&[("KIMI_MODEL_NAME", "k")], code, "api.moonshot.ai", 443, None);
+        check(&[("KIMI_BASE_URL", "http://127.0.0.1:9/v1")], cli, "127.0.0.1", 9, None);
+        let all = ("ALL_PROXY", "socks5://u:p@socks");
+        let https = ("HTTPS_PROXY", "http://proxy:3128");
+        check(&[all], code, "socks", 1080, Some("ALL_PROXY"));
+        check(&[all, https], code, "proxy", 3128, Some("HTTPS_PROXY"));
+        check(&[("HTTP_PROXY", "http://proxy")], code, "api.kimi.com", 443, None);
+        for list in ["*", "a, api.kimi.com", ".kimi.com", "*.kimi.com:443"] {
+            check(&[https, ("NO_PROXY", list)], code, "api.kimi.com", 443, None);
+        }
+        check(&[https, ("NO_PROXY", "i.com,")], code, "proxy", 3128, Some("HTTPS_PROXY"));
+    }
+
+    #[test]
+    fn the_service_of_the_default_model_is_found_in_kimis_own_settings() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".kimi")).unwrap();
+        let config = "default_model = 'k'\n[models.k]\nprovider = 'p'\n[providers.p]\nbase_url = 'http://here:1/v1'";
+        std::fs::write(home.path().join(".kimi/config.toml"), config).unwrap();
+        let environment = Environment { home: home.path().to_owned(), ..Environment::default() };
+        let endpoint = |dialect| Endpoint::of(&environment, dialect).unwrap().host;
+        assert_eq!(endpoint(Dialect::KimiCli), "here");
+        assert_eq!(endpoint(Dialect::KimiCode), "api.kimi.com");
+    }
+
+    #[test]
+    fn a_host_is_reached_or_the_reason_is_told() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port, proxy: None };
+        let patience = Duration::from_secs(5);
+        assert!(endpoint.reach(patience).is_ok());
+        drop(listener);
+        let why = endpoint.reach(patience).unwrap_err();
+        assert!(why.starts_with(&format!("no connection to 127.0.0.1:{port}: ")), "{why}");
+        let nobody = Endpoint { host: "nobody.invalid".to_owned(), ..endpoint };
+        let why = nobody.reach(patience).unwrap_err();
+        assert!(why.starts_with("its name cannot be looked up: "), "{why}");
+    }
+}

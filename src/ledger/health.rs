@@ -1,0 +1,110 @@
+//! Whether the ledger and the folder that it lies in can be used. Makes nothing that is not there yet.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+use super::{Ledger, file};
+use crate::error::Result;
+
+/// What a ledger holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The file.
+    pub file: PathBuf,
+    /// The version of its schema.
+    pub version: i64,
+    /// How many threads it remembers.
+    pub threads: i64,
+}
+
+impl Health {
+    /// Opens the ledger of a state folder as a consultation would; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn of(state_dir: &Path) -> Result<Option<Health>> {
+        let file = file(state_dir);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let ledger = Ledger::open(state_dir)?;
+        let number = |sql: &str| {
+            ledger.read(|connection| connection.query_row(sql, [], |row| row.get::<_, i64>(0)))
+        };
+        let version = number("PRAGMA user_version")?;
+        let threads = number("SELECT count(*) FROM threads")?;
+        Ok(Some(Health { file, version, threads }))
+    }
+}
+
+/// The folder that everything of the bridge's lies in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFolder {
+    /// Its rights, as `chmod` writes them; `None` where there is none yet.
+    pub rights: Option<u32>,
+    /// Whether it can be written to, or be made.
+    pub writable: bool,
+    /// What is free on its disk, bytes; `None` where that cannot be told.
+    pub free: Option<u64>,
+}
+
+impl StateFolder {
+    /// Looks at it.
+    #[must_use]
+    pub fn of(state_dir: &Path) -> StateFolder {
+        let rights = fs::metadata(state_dir).ok().map(|there| there.permissions().mode() & 0o7777);
+        // Where there is none yet, the folder that it would be made in tells.
+        let nearest = state_dir.ancestors().find(|folder| folder.exists());
+        let nearest = nearest.unwrap_or(Path::new("/"));
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let writable = nearest.is_dir() && rustix::fs::access(nearest, access).is_ok();
+        let disk = rustix::fs::statvfs(nearest).ok();
+        StateFolder { rights, writable, free: disk.map(|disk| disk.f_bavail * disk.f_frsize) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_ledger_is_looked_at_and_none_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Health::of(dir.path()).unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        drop(Ledger::open(dir.path()).unwrap());
+        let file = dir.path().join("ledger.sqlite");
+        let version = 1;
+        assert_eq!(
+            Health::of(dir.path()).unwrap(),
+            Some(Health { file: file.clone(), version, threads: 0 })
+        );
+        fs::write(file, "x".repeat(5000)).unwrap();
+        assert_eq!(Health::of(dir.path()).unwrap_err().kind, Kind::Ledger);
+    }
+
+    #[test]
+    fn a_folder_is_judged_by_its_rights_or_by_what_it_would_be_made_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let rights = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let check = |path: &Path, expected: (Option<u32>, bool)| {
+            let StateFolder { rights, writable, free } = StateFolder::of(path);
+            assert_eq!((rights, writable), expected);
+            assert!(free.is_some_and(|bytes| bytes > 0));
+        };
+        let state = dir.path().join("deep/state");
+        check(&state, (None, true));
+        fs::create_dir_all(&state).unwrap();
+        rights(&state, 0o750);
+        check(&state, (Some(0o750), true));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        check(&file.join("state"), (None, false));
+    }
+}

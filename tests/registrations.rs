@@ -1,0 +1,201 @@
+//! A user registered the bridge in a host, and asks the doctor whether that would work.
+
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::support::report::{report, served, with_kimi, write};
+use crate::support::test;
+use crate::support::world::{World, write_program};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("registrations::every_host", every_host),
+        test("registrations::a_program_that_would_not_serve", a_program_that_would_not_serve),
+        test("registrations::an_environment_that_does_not_fit", an_environment_that_does_not_fit),
+        test("registrations::what_the_user_refused", what_the_user_refused),
+    ]
+}
+
+fn every_host() {
+    let world = with_kimi("2.1.0");
+    let (home, project) = (world.home(), world.project());
+    let bridge = env!("CARGO_BIN_EXE_kimi-bridge");
+    let toml = format!(
+        "[mcp_servers.kimi-bridge]\ncommand = '{bridge}'\nargs = ['serve']\ntool_timeout_sec = 1000\nenv = {{ KIMI_BRIDGE_TOOL_ENABLED = '1' }}\n"
+    );
+    let entry = format!(
+        r#""kimi-bridge": {{"command": "{bridge}", "args": ["serve"], "env": {{"KIMI_BRIDGE_TOOL_ENABLED": "${{ENABLED:-1}}", "KIMI_BRIDGE_AUTO_ENABLED": "1"}}}}"#
+    );
+    let opencode = format!(
+        r#"{{"mcp": {{"kimi-bridge": {{"type": "local", "command": ["{bridge}", "serve"], "environment": {{"KIMI_BRIDGE_TOOL_ENABLED": "1"}}}}}}}}"#
+    );
+    write(&home.join(".claude.json"), &served(""));
+    write(&project.join(".mcp.json"), &format!(r#"{{"mcpServers": {{{entry}}}}}"#));
+    write(&home.join(".codex/config.toml"), &toml);
+    write(&home.join(".cursor/mcp.json"), &served(""));
+    write(&project.join(".vscode/mcp.json"), &format!("// mine\n{{\"servers\": {{{entry}}}}}"));
+    write(&project.join(".gemini/settings.json"), &served(r#", "timeout": 1000000"#));
+    write(&project.join("opencode.json"), &opencode);
+    write(
+        &home.join(".config/zed/settings.json"),
+        &format!(r#"{{"context_servers": {{{entry}}}}}"#),
+    );
+    let seen = report(&world);
+    assert_eq!(seen.code, 0);
+    let check = |host: &str, files: &[(&Path, &str, &str)]| {
+        let expected: Vec<_> = files
+            .iter()
+            .map(|(file, scope, mode)| {
+                let says = format!("{} ({scope}): this program, {mode} mode", file.display());
+                ("ok".to_owned(), says, String::new())
+            })
+            .collect();
+        assert_eq!(seen.checks("hosts", host), expected);
+    };
+    check(
+        "Claude Code",
+        &[
+            (&home.join(".claude.json"), "user", "manual"),
+            (&project.join(".mcp.json"), "project", "auto"),
+        ],
+    );
+    check("Codex", &[(&home.join(".codex/config.toml"), "user", "manual")]);
+    check("Cursor", &[(&home.join(".cursor/mcp.json"), "user", "manual")]);
+    check("VS Code", &[(&project.join(".vscode/mcp.json"), "project", "auto")]);
+    check("Gemini CLI", &[(&project.join(".gemini/settings.json"), "project", "manual")]);
+    check("opencode", &[(&project.join("opencode.json"), "project", "manual")]);
+    check("Zed", &[(&home.join(".config/zed/settings.json"), "user", "auto")]);
+}
+
+/// Registers it in the sample project, and compares what is said of that.
+#[track_caller]
+fn check(world: &World, entry: &Value, code: i32, expected: &[(&str, &str, &str)]) {
+    let file = world.project().join(".mcp.json");
+    write(&file, &json!({"mcpServers": {"kimi-bridge": entry}}).to_string());
+    let seen = report(world);
+    seen.is_whole();
+    let placed: Vec<_> = expected
+        .iter()
+        .map(|(status, says, remedy)| {
+            let says = format!("{} (project): {says}", file.display());
+            ((*status).to_owned(), says, (*remedy).to_owned())
+        })
+        .collect();
+    assert_eq!((seen.code, seen.checks("hosts", "Claude Code")), (code, placed));
+}
+
+const BRIDGE: &str = env!("CARGO_BIN_EXE_kimi-bridge");
+
+fn a_program_that_would_not_serve() {
+    let world = with_kimi("2.1.0");
+    let other = world.root().join("other/kimi-bridge");
+    write_program(&other, "#!/bin/sh\n");
+    let this = Path::new(BRIDGE).canonicalize().unwrap();
+    let enabled = json!({"KIMI_BRIDGE_TOOL_ENABLED": "1"});
+    check(
+        &world,
+        &json!({"command": "no-such-bridge", "args": ["serve"], "env": enabled}),
+        15,
+        &[(
+            "problem",
+            "there is no program `no-such-bridge` here",
+            "Name the program with its whole path; `command -v kimi-bridge` prints it.",
+        )],
+    );
+    check(
+        &world,
+        &json!({"command": other, "args": ["serve"], "env": enabled}),
+        0,
+        &[(
+            "warning",
+            &format!("it starts another kimi-bridge, {}", other.display()),
+            &format!(
+                "Name {} there, or ask that one: `{} doctor`.",
+                this.display(),
+                other.display()
+            ),
+        )],
+    );
+    check(
+        &world,
+        &json!({"command": BRIDGE, "env": enabled}),
+        15,
+        &[(
+            "problem",
+            "its arguments do not begin with `serve`, so it speaks no MCP",
+            "Set the arguments to [\"serve\"].",
+        )],
+    );
+    check(
+        &world,
+        &json!({"command": "sh", "args": ["-c", "exec kimi-bridge serve"], "env": enabled}),
+        0,
+        &[("note", "started through /usr/bin/sh, which was not looked into", "")],
+    );
+}
+
+fn an_environment_that_does_not_fit() {
+    let world = with_kimi("2.1.0");
+    let enable = "Set KIMI_BRIDGE_TOOL_ENABLED=1 in its env, and restart the host.";
+    check(
+        &world,
+        &json!({"command": BRIDGE, "args": ["serve"]}),
+        0,
+        &[(
+            "warning",
+            "its env does not switch the tool on, so the agent is offered kimi_status alone",
+            enable,
+        )],
+    );
+    check(
+        &world,
+        &json!({"command": BRIDGE, "args": ["serve"], "env": {"KIMI_BRIDGE_TOOL_ENABLED": "0"}}),
+        0,
+        &[("note", "its env switches the tool off", enable)],
+    );
+    check(
+        &world,
+        &json!({"command": BRIDGE, "args": ["serve"], "timeout": 60000, "env": {
+            "KIMI_BRIDGE_TOOL_ENABLED": "1", "KIMI_BRIDGE_TIMEOUT_SECONDS": "soon", "KIMI_BRIDGE_DEBGU": "1",
+            "KIMI_BRIDGE_LANG": "${UNKNOWN}"}}),
+        15,
+        &[
+            ("note", "KIMI_BRIDGE_LANG comes from a variable that is not known here", ""),
+            (
+                "problem",
+                "its env sets KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number",
+                "Mend it there.",
+            ),
+            (
+                "warning",
+                "KIMI_BRIDGE_DEBGU is no setting of this version",
+                "Did you mean KIMI_BRIDGE_DEBUG? Rename it, or remove it.",
+            ),
+            (
+                "warning",
+                "the host ends a call after 60 s, and a run may take 900 s (timeout_seconds)",
+                "Set `\"timeout\": 960000` (milliseconds) in its entry.",
+            ),
+        ],
+    );
+}
+
+fn what_the_user_refused() {
+    let world = with_kimi("2.1.0");
+    write(
+        &world.project().join(".claude/settings.local.json"),
+        r#"{"disabledMcpjsonServers": ["kimi-bridge"]}"#,
+    );
+    check(
+        &world,
+        &json!({"command": BRIDGE, "args": ["serve"]}),
+        0,
+        &[(
+            "note",
+            "you refused it in Claude Code",
+            "Take `kimi-bridge` out of `disabledMcpjsonServers`, or run `claude mcp reset-project-choices`.",
+        )],
+    );
+}
