@@ -187,6 +187,7 @@ impl Argument {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
+        self.close_ledger();
         result.within(self.context.max_result_chars)
     }
 
@@ -220,7 +221,14 @@ impl Argument {
                 partial["thread"] = json!(thread);
             }
         }
+        self.close_ledger();
         error
+    }
+
+    fn close_ledger(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.close_aside();
+        }
     }
 
     pub(super) fn save(&mut self) -> Result<()> {

@@ -10,7 +10,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 pub use self::health::{Health, StateFolder};
@@ -105,8 +104,7 @@ impl Ledger {
         connection.busy_timeout(BUSY).map_err(at)?;
         // What is written survives a crash of any process at once, and a loss of power once the log has
         // been copied into the file; waiting for the disk at each step would cost more than the rest of
-        // the bridge together. Nor does the last one who closes wait for it.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(at)?;
+        // the bridge together.
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
@@ -120,6 +118,13 @@ impl Ledger {
             )
         })?;
         Ok(Ledger { connection, state_dir: state_dir.to_owned() })
+    }
+
+    /// Closes it aside: the last one who closes copies the log into the file and waits for the disk,
+    /// and nobody needs to wait for that. A log that is left is copied by the next one.
+    pub fn close_aside(self) {
+        // Where no thread can be had it is closed here.
+        let _ = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || drop(self));
     }
 
     /// Takes a thread for one call; `None` while another call, in any process, has it.
