@@ -13,7 +13,7 @@ use super::injection;
 use super::prompt::{Asked, Disputed};
 use super::record::Record;
 use super::request::Context;
-use super::result::ConsultResult;
+use super::result::{ConsultResult, shorten_error};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{Evidence, Program};
@@ -194,6 +194,8 @@ impl Argument {
     /// Remembers why Kimi did not answer, so that the round can be asked again. The error holds no
     /// secret any more.
     pub fn fail(mut self, mut error: Error) -> Error {
+        injection::flag(&mut error);
+        shorten_error(&mut error, self.context.max_result_chars);
         let nothing_ran = matches!(
             error.kind,
             Kind::KimiMissing | Kind::KimiRetired | Kind::NotLoggedIn | Kind::Spawn | Kind::Sandbox

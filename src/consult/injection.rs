@@ -168,13 +168,13 @@ fn compiled() -> Result<Known, String> {
     let all = RegexSetBuilder::new(&patterns)
         .case_insensitive(true)
         .size_limit(SIZE)
-        .dfa_size_limit(SIZE)
+        .dfa_size_limit(CACHE)
         .build();
     let each = patterns.iter().map(|pattern| {
         RegexBuilder::new(pattern)
             .case_insensitive(true)
             .size_limit(SIZE)
-            .dfa_size_limit(SIZE)
+            .dfa_size_limit(CACHE)
             .build()
     });
     let each: Result<Vec<Regex>, regex::Error> = each.collect();
@@ -186,6 +186,13 @@ fn compiled() -> Result<Known, String> {
 
 /// What the compiled patterns may take, bytes.
 const SIZE: usize = 64 * 1024 * 1024;
+/// What one of them may remember of the texts that it has seen, bytes: the server stays small.
+const CACHE: usize = 4 * 1024 * 1024;
+
+/// Compiles the patterns, so that nobody waits for it later.
+pub fn prepare() {
+    LazyLock::force(&KNOWN);
+}
 
 /// A pattern with its words written out. Its spaces stand for what [`plain`] leaves between words, and
 /// its classes are those of ASCII, which cost a small part of the others.

@@ -49,21 +49,30 @@ pub async fn consult(
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
     let secrets = secrets::in_force(loaded)?;
-    let opening = opening::begin(request, loaded, &secrets);
+    // The thread that speaks the protocol waits neither for the disk nor for a compiler of patterns.
+    drop(tokio::task::spawn_blocking(injection::prepare));
+    let (known, all) = (secrets.clone(), loaded.clone());
+    let opening = aside(move || opening::begin(request, &all, &known)).await?;
     let mut argument = match opening.map_err(|error| secrets.redact_error(error))? {
         Opening::Ask(argument) => argument,
         Opening::Done(result) => return Ok(*result),
     };
     let proof = Proof::begin(&argument.context.work_dir, loaded).await;
     match ask(&mut argument, loaded, program, watch).await {
-        Ok(result) => Ok(argument.close(proof.told(result).await)),
+        Ok(result) => {
+            let result = proof.told(result).await;
+            aside(move || argument.close(result)).await
+        }
         Err(error) => {
-            let mut error = secrets.redact_error(proof.told_in_error(error).await);
-            injection::flag(&mut error);
-            result::shorten_error(&mut error, argument.context.max_result_chars);
-            Err(argument.fail(error))
+            let error = secrets.redact_error(proof.told_in_error(error).await);
+            Err(aside(move || argument.fail(error)).await.unwrap_or_else(|lost| lost))
         }
     }
+}
+
+/// Does something that takes a while on another thread.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| unchecked(&error))
 }
 
 /// Closes a thread with the caller's decision.
@@ -172,9 +181,7 @@ async fn ask(
         program: program.clone(),
     };
     // Checking reads files; the thread that speaks the protocol does not wait for a disk.
-    let checked =
-        tokio::task::spawn_blocking(move || ConsultResult::new(reply, reading, &origin)).await;
-    let mut result = checked.map_err(|error| unchecked(&error))?;
+    let mut result = aside(move || ConsultResult::new(reply, reading, &origin)).await?;
     match other {
         Some(Ok((_, other))) => result.held_against(other, &secrets),
         Some(Err(error)) => result.warnings.push(format!(
@@ -243,9 +250,9 @@ impl Turns<'_> {
         };
         let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
         let role = self.context.about.role();
-        let read =
-            tokio::task::spawn_blocking(move || (answer::read(&reply.text, role), reply)).await;
-        read.map(|(reading, reply)| (reply, reading)).map_err(|error| unchecked(&error))
+        aside(move || (answer::read(&reply.text, role), reply))
+            .await
+            .map(|(reading, reply)| (reply, reading))
     }
 }
 

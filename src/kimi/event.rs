@@ -1,6 +1,8 @@
 //! One line of Kimi's stream as an [`Event`]. Both dialects speak the same format, so there is one
 //! reader; it never fails, and a line that it does not know is an event too.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::text::clean;
@@ -64,14 +66,52 @@ impl Event {
     /// Reads one line; `None` for a blank one.
     #[must_use]
     pub fn read(line: &str) -> Option<Event> {
-        if line.trim().is_empty() {
+        if line.trim_start().is_empty() {
             return None;
+        }
+        if let Some(result) = tool_result(line) {
+            return Some(result);
         }
         Some(match serde_json::from_str::<Value>(line) {
             Ok(Value::Object(object)) => from_object(&object),
             Ok(_) | Err(_) => Event::Plain(line.to_owned()),
         })
     }
+}
+
+/// How much of a tool's result is unescaped, bytes: the evidence keeps far less, and a result may be as
+/// long as a line.
+const RESULT_BYTES: usize = 256 * 1024;
+
+/// The line of a long tool result, of which only the beginning is unescaped; nothing for any other.
+#[derive(Deserialize)]
+struct LongResult<'a> {
+    role: &'a str,
+    tool_call_id: String,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+fn tool_result(line: &str) -> Option<Event> {
+    if line.len() < RESULT_BYTES {
+        return None;
+    }
+    let LongResult { role, tool_call_id, content } = serde_json::from_str(line).ok()?;
+    let text = content.get();
+    if role != "tool" || !text.starts_with('"') || text.len() < RESULT_BYTES {
+        return None;
+    }
+    let mut end = RESULT_BYTES;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    // An escape sequence that the cut went through is left out: the longest one, of a character that
+    // takes two, is twelve bytes long.
+    let beginnings = (0..12).filter_map(|less| text.get(..end - less));
+    let text = beginnings
+        .map(|text| format!("{text}\""))
+        .find_map(|text| serde_json::from_str(&text).ok())?;
+    Some(Event::ToolResult { id: tool_call_id, text })
 }
 
 fn from_object(object: &Map<String, Value>) -> Event {
@@ -162,6 +202,7 @@ fn text_at<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -218,5 +259,21 @@ mod tests {
         assert_eq!(Event::read("LLM not set"), Some(Event::Plain("LLM not set".into())));
         assert_eq!(Event::read("[1]"), Some(Event::Plain("[1]".into())));
         assert_eq!(Event::read(" \t"), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn of_a_long_result_the_beginning_is_read_wherever_it_is_cut(
+            piece in "[a\"\\\\\n\u{1}中👩]{1,9}",
+            shift in 0usize..40,
+        ) {
+            let whole = "x".repeat(shift) + &piece.repeat(RESULT_BYTES / piece.len() + 1) + &"y".repeat(RESULT_BYTES);
+            let line = json!({"role": "tool", "tool_call_id": "a", "content": whole}).to_string();
+            let Some(Event::ToolResult { id, text }) = Event::read(&line) else { panic!("{line:.80}") };
+            prop_assert_eq!(id, "a");
+            prop_assert!(whole.starts_with(&text));
+            prop_assert!(text.len() > RESULT_BYTES / 8 && text.len() <= RESULT_BYTES);
+        }
     }
 }

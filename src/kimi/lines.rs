@@ -1,17 +1,19 @@
 //! Bytes into lines, bounded: whatever a program writes, a line never takes more memory than its
 //! limit, and bytes that are not UTF-8 are replaced rather than refused.
 
+use std::borrow::Cow;
+
 /// One line of a stream, without its line ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum Line<'a> {
     /// A whole line.
-    Whole(String),
+    Whole(Cow<'a, str>),
     /// A line over the limit; this many bytes of it were passed over.
     TooLong(u64),
 }
 
 /// A splitter that is fed bytes as they arrive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Lines {
     limit: usize,
     pending: Vec<u8>,
@@ -27,19 +29,25 @@ impl Lines {
     }
 
     /// Takes the next bytes, and gives each line that they complete to `take`.
-    pub fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(Line)) {
-        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+    pub fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(Line<'_>)) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(end);
-            self.append(line);
-            take(self.take_line());
+            if self.pending.is_empty() && self.skipped == 0 && line.len() <= self.limit {
+                take(Line::Whole(text_of(line)));
+            } else {
+                self.append(line);
+                self.end_line(&mut take);
+            }
             bytes = &rest[1..];
         }
         self.append(bytes);
     }
 
-    /// The line that the end of the stream left without an ending, if any.
-    pub fn finish(&mut self) -> Option<Line> {
-        (!self.pending.is_empty() || self.skipped > 0).then(|| self.take_line())
+    /// Gives the line that the end of the stream left without an ending, if any.
+    pub fn finish(&mut self, mut take: impl FnMut(Line<'_>)) {
+        if !self.pending.is_empty() || self.skipped > 0 {
+            self.end_line(&mut take);
+        }
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -51,16 +59,17 @@ impl Lines {
         }
     }
 
-    fn take_line(&mut self) -> Line {
-        let skipped = std::mem::take(&mut self.skipped);
-        if skipped > 0 {
-            return Line::TooLong(skipped);
+    fn end_line(&mut self, take: &mut impl FnMut(Line<'_>)) {
+        match std::mem::take(&mut self.skipped) {
+            0 => take(Line::Whole(text_of(&self.pending))),
+            skipped => take(Line::TooLong(skipped)),
         }
-        let bytes = self.pending.strip_suffix(b"\r").unwrap_or(&self.pending);
-        let line = String::from_utf8_lossy(bytes).into_owned();
         self.pending.clear();
-        Line::Whole(line)
     }
+}
+
+fn text_of(line: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 #[cfg(test)]
@@ -69,18 +78,24 @@ mod tests {
 
     use super::*;
 
-    fn split(limit: usize, pieces: &[&[u8]]) -> Vec<Line> {
+    fn split(limit: usize, pieces: &[&[u8]]) -> Vec<Line<'static>> {
         let mut lines = Lines::new(limit);
         let mut seen = Vec::new();
+        let mut take = |line: Line<'_>| {
+            seen.push(match line {
+                Line::Whole(text) => Line::Whole(text.into_owned().into()),
+                Line::TooLong(bytes) => Line::TooLong(bytes),
+            });
+        };
         for piece in pieces {
-            lines.push(piece, |line| seen.push(line));
+            lines.push(piece, &mut take);
         }
-        seen.extend(lines.finish());
+        lines.finish(&mut take);
         seen
     }
 
-    fn whole(text: &str) -> Line {
-        Line::Whole(text.to_owned())
+    fn whole(text: &str) -> Line<'static> {
+        Line::Whole(text.to_owned().into())
     }
 
     #[test]
@@ -121,7 +136,7 @@ mod tests {
             if expected.last().is_some_and(|last| last.is_empty()) {
                 expected.pop();
             }
-            let expected: Vec<Line> = expected
+            let expected: Vec<Line<'_>> = expected
                 .into_iter()
                 .map(|line| {
                     if line.len() > limit {

@@ -121,22 +121,28 @@ impl Record {
     /// Takes bytes of standard output; tells whether a line came of them.
     pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> bool {
         self.bytes += bytes.len() as u64;
-        let mut complete = Vec::new();
-        self.lines.push(bytes, |line| complete.push(line));
-        let any = !complete.is_empty();
-        for line in complete {
+        let mut any = false;
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.push(bytes, |line| {
+            any = true;
             self.take_line(line);
-        }
+        });
+        self.lines = lines;
         any
     }
 
     pub(super) fn take_rest(&mut self) {
-        if let Some(line) = self.lines.finish() {
-            self.take_line(line);
-        }
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.finish(|line| self.take_line(line));
+        self.lines = lines;
     }
 
-    fn take_line(&mut self, line: Line) {
+    /// The transcript, which is yet to be written to its end.
+    pub(super) fn transcript(&mut self) -> Option<Transcript> {
+        self.transcript.take()
+    }
+
+    fn take_line(&mut self, line: Line<'_>) {
         let text = match line {
             Line::Whole(text) => text,
             Line::TooLong(bytes) => {

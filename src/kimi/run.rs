@@ -180,6 +180,9 @@ pub async fn run(
     let mut group = spawn(invocation, limits.grace)?;
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
+    record.take_rest();
+    let transcript = record.transcript();
+    let _ = tokio::task::spawn_blocking(move || drop(transcript)).await;
     record.conclude(invocation, end)
 }
 

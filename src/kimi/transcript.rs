@@ -5,6 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
@@ -17,9 +21,67 @@ use crate::redact::{Redacted, Secrets};
 /// Bytes of plain text that are held back until they are known to be over.
 const PLAIN_HELD: usize = 64 * 1024;
 
-/// A transcript under way.
+/// A transcript under way. Looking for secrets and compressing are slower than Kimi may write, so a
+/// thread does both.
 #[derive(Debug)]
 pub struct Transcript {
+    lines: Option<Sender<String>>,
+    writing: Option<JoinHandle<()>>,
+    /// Bytes that are on their way to the thread.
+    ahead: Arc<AtomicUsize>,
+    /// Bytes that may still be sent to it.
+    left: u64,
+}
+
+/// How far the writer may fall behind, bytes: whatever Kimi writes, the server stays small.
+const BEHIND: usize = 2 * 1024 * 1024;
+
+impl Transcript {
+    /// Opens a transcript that keeps everything but these secrets; one that is there already is gone
+    /// on with.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: &Path, limit: u64, secrets: &Secrets) -> io::Result<Transcript> {
+        let mut writer = Writer::open(path, limit, secrets)?;
+        let (lines, arriving) = mpsc::channel::<String>();
+        let ahead = Arc::new(AtomicUsize::new(0));
+        let behind = Arc::clone(&ahead);
+        let writing = thread::Builder::new().name("transcript".to_owned()).spawn(move || {
+            for line in arriving {
+                writer.add(&line);
+                behind.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+        })?;
+        Ok(Transcript { lines: Some(lines), writing: Some(writing), ahead, left: limit })
+    }
+
+    /// Adds a line, as long as there is room. A disk that is full costs the transcript, not the run.
+    pub fn add(&mut self, line: &str) {
+        let Some(lines) = self.lines.as_ref().filter(|_| self.left > 0) else { return };
+        // One line more than there is room for, which tells the writer to say so.
+        self.left = self.left.saturating_sub(line.len() as u64 + 1);
+        while self.ahead.load(Ordering::Relaxed) > BEHIND {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.ahead.fetch_add(line.len(), Ordering::Relaxed);
+        let _ = lines.send(line.to_owned());
+    }
+}
+
+impl Drop for Transcript {
+    /// Waits until all is written.
+    fn drop(&mut self) {
+        drop(self.lines.take());
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.join();
+        }
+    }
+}
+
+/// What the thread does.
+#[derive(Debug)]
+struct Writer {
     out: GzEncoder<BufWriter<File>>,
     /// Bytes that may still be written, before compression.
     left: u64,
@@ -29,18 +91,13 @@ pub struct Transcript {
     plain: Vec<String>,
 }
 
-impl Transcript {
-    /// Opens a transcript that keeps everything but these secrets; one that is there already is gone
-    /// on with.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn open(path: &Path, limit: u64, secrets: &Secrets) -> io::Result<Transcript> {
+impl Writer {
+    fn open(path: &Path, limit: u64, secrets: &Secrets) -> io::Result<Writer> {
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        Ok(Transcript {
+        Ok(Writer {
             out: GzEncoder::new(BufWriter::new(file), Compression::fast()),
             left: limit,
             secrets: secrets.clone(),
@@ -48,8 +105,7 @@ impl Transcript {
         })
     }
 
-    /// Adds a line, as long as there is room. A disk that is full costs the transcript, not the run.
-    pub fn add(&mut self, line: &str) {
+    fn add(&mut self, line: &str) {
         if self.left == 0 {
             return;
         }
@@ -123,7 +179,7 @@ impl Transcript {
     }
 }
 
-impl Drop for Transcript {
+impl Drop for Writer {
     fn drop(&mut self) {
         self.write_plain();
     }
