@@ -12,6 +12,7 @@ mod commands;
 mod consult;
 mod doctor;
 mod failures;
+#[cfg(target_os = "linux")]
 mod faults;
 mod injection;
 mod registrations;
@@ -24,6 +25,8 @@ mod support;
 mod workspace;
 
 fn main() {
+    #[cfg(target_os = "linux")]
+    support::fake::play::if_asked();
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         captures::tests(),
@@ -32,6 +35,7 @@ fn main() {
         consult::tests(),
         doctor::tests(),
         failures::tests(),
+        #[cfg(target_os = "linux")]
         faults::tests(),
         injection::tests(),
         registrations::tests(),

@@ -514,9 +514,7 @@ fn killed() {
     server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
     let state = || world.run(&["threads", "--json"]).json();
     wait_until("the round is open", || state()[0]["state"] == "unfinished");
-    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    server.wait();
+    server.signal(rustix::process::Signal::KILL);
     fs::remove_file(world.kimis().join("wait")).unwrap();
 
     let id = state()[0]["id"].as_str().unwrap().to_owned();
@@ -537,9 +535,7 @@ fn killed_at_any_point() {
         server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
         server.ask("tools/call", json!({"name": "consult_kimi", "arguments": arguments}));
         std::thread::sleep(std::time::Duration::from_millis(pause));
-        let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        server.wait();
+        server.signal(rustix::process::Signal::KILL);
         let threads = world.run(&["threads", "--json", "--limit", "100"]).json();
         let ids: Vec<_> =
             threads.as_array().unwrap().iter().map(|thread| thread["id"].clone()).collect();

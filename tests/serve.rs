@@ -3,6 +3,7 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::answers::verdict;
@@ -29,9 +30,14 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("the_end_of_input_ends_kimi_and_the_server", the_end_of_input);
         add("a_signal_ends_kimi_and_the_server", a_signal);
         add("answers_before_the_end_of_input_are_written", answers_before_the_end);
+        add("a_short_question_is_answered_before_the_end", a_short_question);
         add("a_thread_is_read_as_a_resource", a_thread_as_a_resource);
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
+    trials.push(test(
+        "serve::what_was_answered_is_written_before_the_end",
+        what_was_answered_is_written,
+    ));
     trials
 }
 
@@ -238,13 +244,11 @@ fn the_end_of_input(era: Era) {
 }
 
 fn a_signal(era: Era) {
-    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM] {
         let world = fake(ENDLESS, &MANUAL);
         let mut server = Server::start(&world, era);
         started(&mut server, &world);
-        let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-        assert_eq!(server.wait().code(), Some(0));
+        assert_eq!(server.signal(signal).0.code(), Some(0));
         nobody_left(&world);
     }
 }
@@ -260,6 +264,67 @@ fn answers_before_the_end(era: Era) {
             lines.iter().any(|line| line["id"] == id && line["result"]["tools"].is_array()),
             "{id} got no answer"
         );
+    }
+}
+
+/// How a host leaves.
+#[derive(Clone, Copy)]
+enum Leaving {
+    ClosesInput,
+    Signals(Signal),
+}
+
+impl Leaving {
+    const ALL: [Leaving; 3] =
+        [Leaving::ClosesInput, Leaving::Signals(Signal::TERM), Leaving::Signals(Signal::INT)];
+
+    /// The answers to these requests, which came before.
+    fn answers<const N: usize>(self, server: Server, ids: [u64; N]) -> [Value; N] {
+        let (status, lines) = match self {
+            Leaving::ClosesInput => server.close(),
+            Leaving::Signals(signal) => server.signal(signal),
+        };
+        assert_eq!(status.code(), Some(0));
+        ids.map(|id| {
+            let line = lines.iter().find(|line| line["id"] == id);
+            line.unwrap_or_else(|| panic!("{id} got no answer"))["result"]["structuredContent"]
+                .clone()
+        })
+    }
+}
+
+/// More than a pipe takes, for a host that reads late: it is still being written when the host leaves.
+fn what_was_answered_is_written() {
+    let answer = json!({"response": "word ".repeat(100_000), "findings": []});
+    let line = json!({"role": "assistant", "content": answer.to_string()});
+    let mut request = proposal();
+    request["max_result_chars"] = json!(1_000_000);
+    for leaving in Leaving::ALL {
+        let world = fake("cat \"$KIMI_CODE_HOME/answer\"", &MANUAL);
+        fs::write(world.kimis().join("answer"), format!("{line}\n")).unwrap();
+        let mut server = Server::start_unheard(&world, Era::Modern);
+        let params = json!({"name": "consult_kimi", "arguments": request});
+        let id = server.ask("tools/call", params);
+        wait_until("Kimi has answered", || {
+            world.run(&["threads", "--json"]).json()[0]["state"] == "settled"
+        });
+        let [result] = leaving.answers(server, [id]);
+        assert_eq!(result["response"], answer["response"]);
+    }
+}
+
+/// A Kimi that takes its time to say its version, as those of Node and Python do.
+fn a_short_question(era: Era) {
+    for leaving in Leaving::ALL {
+        let world = World::with_fake("2.1.0'; sleep 0.5; echo '", ANSWER);
+        let mut server = Server::start(&world, era);
+        let id = server.ask("tools/call", json!({"name": "kimi_status", "arguments": {}}));
+        if let Leaving::Signals(_) = leaving {
+            // A server that was told to go reads no more: it must have seen the question.
+            server.request("tools/list", json!({}));
+        }
+        let [status] = leaving.answers(server, [id]);
+        assert_eq!(status["kimi"]["version"], "2.1.0", "{status:#}");
     }
 }
 

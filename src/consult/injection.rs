@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
@@ -70,7 +70,7 @@ pub fn address_in(text: &str) -> Option<String> {
     let known = KNOWN.as_ref()?;
     let hits = known.all.matches(&text);
     let found = hits.iter().filter_map(|at| {
-        let found = known.each[at].captures(&text)?;
+        let found = known.one(at)?.captures(&text)?;
         // A mark of a conversation is quoted alone: what follows it is another's words.
         let Some(mark) = found.get(1) else {
             let all = found.get(0)?;
@@ -153,10 +153,11 @@ struct Config {
     patterns: Vec<String>,
 }
 
-/// The patterns, compiled: all at once to see whether there is anything, and each to see where.
+/// The patterns: all compiled at once to see whether there is anything, and each when it is first met, to
+/// see where.
 struct Known {
     all: RegexSet,
-    each: Vec<Regex>,
+    each: Vec<(String, OnceLock<Option<Regex>>)>,
 }
 
 static KNOWN: LazyLock<Option<Known>> = LazyLock::new(|| compiled().ok());
@@ -170,18 +171,21 @@ fn compiled() -> Result<Known, String> {
         .size_limit(SIZE)
         .dfa_size_limit(CACHE)
         .build();
-    let each = patterns.iter().map(|pattern| {
-        RegexBuilder::new(pattern)
-            .case_insensitive(true)
-            .size_limit(SIZE)
-            .dfa_size_limit(CACHE)
-            .build()
-    });
-    let each: Result<Vec<Regex>, regex::Error> = each.collect();
     Ok(Known {
         all: all.map_err(|error| error.to_string())?,
-        each: each.map_err(|error| error.to_string())?,
+        each: patterns.into_iter().map(|pattern| (pattern, OnceLock::new())).collect(),
     })
+}
+
+impl Known {
+    fn one(&self, at: usize) -> Option<&Regex> {
+        let (pattern, compiled) = self.each.get(at)?;
+        let one = || {
+            let mut builder = RegexBuilder::new(pattern);
+            builder.case_insensitive(true).size_limit(SIZE).dfa_size_limit(CACHE).build().ok()
+        };
+        compiled.get_or_init(one).as_ref()
+    }
 }
 
 /// What the compiled patterns may take, bytes.
@@ -236,7 +240,11 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles() {
-        assert_eq!(compiled().map(|known| known.each.len() > 40), Ok(true));
+        let known = compiled().unwrap();
+        assert!(known.each.len() > 40);
+        for at in 0..known.each.len() {
+            assert!(known.one(at).is_some(), "{}", known.each[at].0);
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn of_context(role: Role) -> Value {
 pub fn of_request(role: Role) -> Value {
     let mut schema = request_frame();
     schema["properties"]["context"] = of_context(role);
-    schema["properties"]["language"]["pattern"] = json!(r"^[\p{L}\p{M} ()-]{1,40}$");
+    schema["properties"]["language"]["pattern"] = json!(r"^[\p{L}\p{M} ()-]+$");
     schema["properties"]["message"]["pattern"] = json!(r"\S");
     schema["required"] = json!(["message", "context"]);
     strict_findings(&mut schema);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::ChildStdin;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::group::Group;
 use super::invocation::Invocation;
@@ -23,6 +23,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 const HURRIED_GRACE: Duration = Duration::from_millis(250);
 /// What the keeper gets beyond the grace period that it counts itself.
 const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
+
+/// How long reading pauses for a transcript that has fallen behind.
+const CATCHING_UP: Duration = Duration::from_millis(2);
 
 /// A run that is to end: why, and when patience does.
 struct Ending {
@@ -110,7 +113,9 @@ pub(super) async fn observe(
             () = sleep_until(now.quiet), if now.is_running() => {
                 Some((Kind::Stalled, record.silence(limits)))
             }
-            read = stdout.read(&mut out), if now.open.0 => {
+            // Kimi waits at a full pipe rather than the server's memory growing.
+            () = sleep(CATCHING_UP), if now.is_running() && record.is_behind() => None,
+            read = stdout.read(&mut out), if now.open.0 && !(now.is_running() && record.is_behind()) => {
                 let length = read.unwrap_or_default();
                 take(&out[..length], &mut now, limits, watch, record)
             }

@@ -33,6 +33,7 @@ const WARNINGS_KEPT: usize = 10;
 const UNKNOWN_CHARS: usize = 80;
 
 /// What has arrived so far.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact about the stream of its own")]
 pub(super) struct Record {
     dialect: Dialect,
     secrets: Secrets,
@@ -58,6 +59,8 @@ pub(super) struct Record {
     /// Warnings that were not kept.
     more_warnings: usize,
     transcript: Option<Transcript>,
+    /// Whether the transcript keeps what is read now.
+    keeps: bool,
 }
 
 impl Record {
@@ -81,6 +84,7 @@ impl Record {
             warnings: Vec::new(),
             more_warnings: 0,
             transcript: None,
+            keeps: true,
         }
     }
 
@@ -121,6 +125,9 @@ impl Record {
     /// Takes bytes of standard output; tells whether a line came of them.
     pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> bool {
         self.bytes += bytes.len() as u64;
+        // Only of a run that is being ended is anything read while the transcript is behind, and nobody
+        // waits for what it still says.
+        self.keeps = !self.is_behind();
         let mut any = false;
         let mut lines = std::mem::take(&mut self.lines);
         lines.push(bytes, |line| {
@@ -137,6 +144,11 @@ impl Record {
         self.lines = lines;
     }
 
+    /// Whether the transcript cannot keep up with what is read.
+    pub(super) fn is_behind(&self) -> bool {
+        self.transcript.as_ref().is_some_and(Transcript::is_behind)
+    }
+
     /// The transcript, which is yet to be written to its end.
     pub(super) fn transcript(&mut self) -> Option<Transcript> {
         self.transcript.take()
@@ -151,7 +163,7 @@ impl Record {
                 ));
             }
         };
-        if let Some(transcript) = &mut self.transcript {
+        if let Some(transcript) = self.transcript.as_mut().filter(|_| self.keeps) {
             transcript.add(&text);
         }
         let Some(event) = Event::read(&text) else { return };

@@ -33,8 +33,9 @@ pub struct Transcript {
     left: u64,
 }
 
-/// How far the writer may fall behind, bytes: whatever Kimi writes, the server stays small.
-const BEHIND: usize = 2 * 1024 * 1024;
+/// How far the writer may fall behind, bytes, before nothing more is read: whatever Kimi writes, the
+/// server stays small.
+const BEHIND: usize = 512 * 1024;
 
 impl Transcript {
     /// Opens a transcript that keeps everything but these secrets; one that is there already is gone
@@ -61,11 +62,14 @@ impl Transcript {
         let Some(lines) = self.lines.as_ref().filter(|_| self.left > 0) else { return };
         // One line more than there is room for, which tells the writer to say so.
         self.left = self.left.saturating_sub(line.len() as u64 + 1);
-        while self.ahead.load(Ordering::Relaxed) > BEHIND {
-            thread::sleep(Duration::from_millis(1));
-        }
         self.ahead.fetch_add(line.len(), Ordering::Relaxed);
         let _ = lines.send(line.to_owned());
+    }
+
+    /// Whether the writer has fallen behind.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.ahead.load(Ordering::Relaxed) > BEHIND
     }
 }
 

@@ -17,10 +17,13 @@ use self::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
-/// How long runs that are being ended may still take once the connection is gone.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the server goes on at most once its input has ended or a signal has told it to stop: for the
+/// last words of runs that are being ended, and for answers on their way to a host that still reads.
+/// rmcp waits as long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Serves until the input ends or `closing` fires. Returns when no Kimi is left running.
+/// Serves until the input ends or `closing` fires. What was asked until then is answered, as long as
+/// that takes no more than a moment. Returns when no Kimi is left running.
 ///
 /// # Errors
 /// [`Kind::Crashed`] when the connection breaks in a way the protocol does not know.
@@ -41,7 +44,7 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     };
     let ended = tokio::select! {
         ended = conversation => ended,
-        () = gone(&closing, &runs) => Ok(()),
+        () = overdue(&closing) => Ok(()),
     };
     closing.cancel();
     runs.close();
@@ -49,14 +52,11 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     ended
 }
 
-/// Ends once a signal has told the server to stop and nothing is left to be answered. At the end of
-/// input rmcp itself is the faster one.
-async fn gone(closing: &CancellationToken, runs: &tokio_util::task::TaskTracker) {
+/// Ends when the time for last words is over. Until then rmcp waits for whoever still answers, and
+/// writes it out.
+async fn overdue(closing: &CancellationToken) {
     closing.cancelled().await;
-    runs.close();
-    runs.wait().await;
-    // Answers to what was cancelled, and to what came just before the end, are being written.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Error {

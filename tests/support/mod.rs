@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
 pub(crate) mod answers;
+#[cfg(target_os = "linux")]
+pub(crate) mod fake;
 pub(crate) mod kimi;
 pub(crate) mod messages;
 pub(crate) mod model;

@@ -1,11 +1,13 @@
 //! `kimi-bridge serve` spoken to line by line, as a host does, in both protocol eras.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::world::{World, wait_until};
@@ -29,6 +31,8 @@ pub(crate) struct Server {
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     next_id: u64,
+    /// Held as long as nobody reads what the server writes.
+    unheard: Option<Sender<()>>,
     /// What came before it was waited for.
     early: VecDeque<Value>,
     /// The notifications seen so far.
@@ -38,32 +42,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server in the project, and greets it where the era asks for that.
     pub(crate) fn start(world: &World, era: Era) -> Server {
-        let mut child = world
-            .bridge(&["serve"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let stdin = child.stdin.take();
-        let mut server = Server {
-            era,
-            child,
-            stdin,
-            lines,
-            next_id: 0,
-            early: VecDeque::new(),
-            notifications: Vec::new(),
-        };
+        let mut server = Server::start_unheard(world, era);
+        server.unheard = None;
         if era == Era::Legacy {
             let greeting = json!({"protocolVersion": "2025-06-18", "capabilities": {},
                 "clientInfo": {"name": "test", "version": "1"}});
@@ -73,9 +53,50 @@ impl Server {
         server
     }
 
+    /// Starts one for a host that is busy elsewhere: it reads nothing until a while after it has left.
+    pub(crate) fn start_unheard(world: &World, era: Era) -> Server {
+        let mut child = world
+            .bridge(&["serve"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        let (unheard, heard) = channel();
+        std::thread::spawn(move || {
+            // Nothing is ever sent: it returns when the other end is dropped.
+            let _ = heard.recv();
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        Server {
+            era,
+            child,
+            stdin,
+            lines,
+            next_id: 0,
+            unheard: Some(unheard),
+            early: VecDeque::new(),
+            notifications: Vec::new(),
+        }
+    }
+
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most memory that it has taken so far, bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Sends a request and returns its id.
@@ -147,15 +168,31 @@ impl Server {
     /// Closes the input and waits for the end; the lines that came meanwhile are returned too.
     pub(crate) fn close(mut self) -> (ExitStatus, Vec<Value>) {
         drop(self.stdin.take());
-        let status = self.ended();
-        let rest = self.lines.iter().map(|line| serde_json::from_str(&line).unwrap());
-        let rest: Vec<Value> = std::mem::take(&mut self.early).into_iter().chain(rest).collect();
-        (status, rest)
+        self.last_lines()
     }
 
-    /// Waits for the end of a server that was told to go in another way.
-    pub(crate) fn wait(mut self) -> ExitStatus {
-        self.ended()
+    /// Sends a signal and waits for the end; the lines that came meanwhile are returned too.
+    pub(crate) fn signal(mut self, signal: Signal) -> (ExitStatus, Vec<Value>) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+        self.last_lines()
+    }
+
+    fn last_lines(&mut self) -> (ExitStatus, Vec<Value>) {
+        if let Some(unheard) = self.unheard.take() {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(unheard);
+        }
+        let status = self.ended();
+        let rest = self.lines.iter().filter_map(|line| match serde_json::from_str(&line) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                // Only one that is killed may leave half a line.
+                assert_eq!(status.code(), None, "{error}: {line}");
+                None
+            }
+        });
+        (status, std::mem::take(&mut self.early).into_iter().chain(rest).collect())
     }
 
     #[track_caller]
@@ -176,6 +213,7 @@ impl Drop for Server {
     }
 }
 
-fn outcome(message: &Value) -> Value {
+/// The result or the error of an answer.
+pub(crate) fn outcome(message: &Value) -> Value {
     message.get("result").or_else(|| message.get("error")).cloned().unwrap_or_default()
 }

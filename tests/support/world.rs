@@ -82,7 +82,12 @@ impl World {
 
     /// Kimi's private home: the one folder where a program in Kimi's place may write.
     pub(crate) fn kimis(&self) -> PathBuf {
-        self.state().join("homes/kimi-code")
+        self.private_home("kimi-code")
+    }
+
+    /// The same for the dialect of this name.
+    pub(crate) fn private_home(&self, dialect: &str) -> PathBuf {
+        self.state().join("homes").join(dialect)
     }
 
     /// The bridge, started in the project.

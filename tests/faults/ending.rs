@@ -1,0 +1,237 @@
+//! One cell of the table: a fault, and how the call ends.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::nobody_left;
+use super::table::{AtTheMark, Case, Outcome};
+use crate::support::fake::{Dialect, GO, HERE, Script};
+use crate::support::server::{Era, Server, outcome};
+use crate::support::world::{World, proposal, wait_until};
+
+/// The most memory that a server takes here, whatever Kimi sends, bytes. Without optimisation the
+/// program itself, which counts as well, is twice as large.
+const MEMORY: u64 = if cfg!(debug_assertions) { 64 << 20 } else { 32 << 20 };
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By itself, and the answer comes this way.
+    Undisturbed(Way),
+    /// Somebody cuts it off.
+    CutOff(By),
+}
+
+/// Where a call comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Host,
+    Shell,
+}
+
+/// Who cuts a call off that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The host cancels it.
+    Cancel,
+    /// The host closes the server's input.
+    EndOfInput,
+    /// The server is told to end.
+    Term,
+    /// The same, by Ctrl-C.
+    Int,
+    /// The server is killed.
+    Kill,
+}
+
+impl Ending {
+    pub(super) const ALL: [Ending; 7] = [
+        Ending::Undisturbed(Way::Host),
+        Ending::Undisturbed(Way::Shell),
+        Ending::CutOff(By::Cancel),
+        Ending::CutOff(By::EndOfInput),
+        Ending::CutOff(By::Term),
+        Ending::CutOff(By::Int),
+        Ending::CutOff(By::Kill),
+    ];
+}
+
+/// What the caller got.
+#[derive(Debug, PartialEq)]
+enum Got {
+    /// An answer: whether it could be read, its text and its warnings.
+    Answer(Value, Value, Value),
+    /// An error: its kind, its message and what it kept.
+    Error(Value, Value, Value),
+}
+
+impl Got {
+    fn of(result: &Value) -> Got {
+        let [of_error, of_answer] =
+            [["kind", "message", "partial"], ["parse_ok", "response", "warnings"]];
+        if let Some(error) = result.get("error") {
+            let [kind, message, mut partial] = of_error.map(|name| error[name].clone());
+            if let Some(thread) = partial.get_mut("thread") {
+                // Its id is another every time.
+                *thread = thread["state"].take();
+            }
+            Got::Error(kind, message, partial)
+        } else {
+            let [parse_ok, response, warnings] = of_answer.map(|name| result[name].clone());
+            Got::Answer(parse_ok, response, warnings)
+        }
+    }
+
+    /// What a case brings where nobody disturbs.
+    fn undisturbed(case: &Case) -> Got {
+        match &case.outcome {
+            Outcome::Answer(text, warnings) => {
+                Got::Answer(json!(true), json!(text), json!(warnings))
+            }
+            Outcome::Error(_, kind, message) => {
+                Got::Error(json!(kind), json!(message), case.arrived.partial())
+            }
+        }
+    }
+
+    /// What a call brings that was cut off: what had arrived, and what Kimi says when it is asked to end.
+    fn cut_off(case: &Case) -> Got {
+        let message = json!("the call was cancelled");
+        Got::Error(json!("cancelled"), message, case.arrived.partial())
+    }
+}
+
+/// Plays one cell, and looks at what is left of it.
+pub(super) fn check(case: &Case, dialect: Dialect, ending: Ending) {
+    let Case { version, steps, .. } = case;
+    let mut world = Script { dialect, version: version.clone(), run: steps.clone() }
+        .world()
+        .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_GRACE_SECONDS", "1")]);
+    let home = world.private_home(dialect.name());
+    let got = match ending {
+        Ending::Undisturbed(way) => {
+            fs::write(home.join(GO), "").unwrap();
+            world = world.with(case.limits);
+            let got = match way {
+                Way::Host => asked_by_a_host(case, &world),
+                Way::Shell => asked_in_the_shell(case, &world),
+            };
+            assert_eq!(got, Got::undisturbed(case));
+            Some(got)
+        }
+        Ending::CutOff(by) => {
+            let mut server = Server::start(&world, Era::Legacy);
+            let id = ask(&mut server, case);
+            wait_until("the program is at its mark", || home.join(HERE).exists());
+            cut_off(case, &world, server, id, by)
+        }
+    };
+    nobody_left(&world);
+    // A server that was killed could not clear up.
+    assert_eq!(runs(&world), usize::from(ending == Ending::CutOff(By::Kill)));
+    let answered = matches!(got, Some(Got::Answer(..)));
+    // What comes after the fault is held to no limit of it.
+    for (name, _) in case.limits {
+        world.env.remove(*name);
+    }
+    goes_on(case, &world, dialect, answered);
+    nobody_left(&world);
+    assert_eq!(runs(&world), 0, "the next run clears up");
+}
+
+/// How many folders of runs there are.
+fn runs(world: &World) -> usize {
+    fs::read_dir(world.state().join("runs")).unwrap().count()
+}
+
+fn request(case: &Case) -> Value {
+    let mut request = proposal();
+    if case.context_bytes > 0 {
+        request["context"]["constraints"] = json!(["x".repeat(case.context_bytes)]);
+    }
+    request
+}
+
+fn ask(server: &mut Server, case: &Case) -> u64 {
+    server.ask("tools/call", json!({"name": "consult_kimi", "arguments": request(case)}))
+}
+
+fn asked_by_a_host(case: &Case, world: &World) -> Got {
+    let mut server = Server::start(world, Era::Legacy);
+    let id = ask(&mut server, case);
+    let result = server.answer(id);
+    let memory = server.peak_memory();
+    assert!(memory < MEMORY, "the server took {memory} bytes");
+    let (status, rest) = server.close();
+    assert_eq!((status.code(), rest), (Some(0), vec![]));
+    Got::of(&result["structuredContent"])
+}
+
+fn asked_in_the_shell(case: &Case, world: &World) -> Got {
+    let file = world.root().join("context.json");
+    let request = request(case);
+    fs::write(&file, request["context"].to_string()).unwrap();
+    let file = file.display().to_string();
+    let message = request["message"].as_str().unwrap();
+    let ran = world.run(&["consult", "--json", "--message", message, "--context", &file]);
+    let code = match case.outcome {
+        Outcome::Answer(..) => 0,
+        Outcome::Error(code, ..) => code,
+    };
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    Got::of(&ran.json())
+}
+
+/// Cuts a call off; returns what came of it all the same.
+fn cut_off(case: &Case, world: &World, mut server: Server, id: u64, by: By) -> Option<Got> {
+    let ((status, lines), expected) = match by {
+        By::Cancel => {
+            server.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+                "params": {"requestId": id, "reason": "the user changed their mind"}}));
+            nobody_left(world);
+            let tools = server.request("tools/list", json!({}));
+            assert_eq!(tools["tools"].as_array().unwrap().len(), 3, "the server goes on");
+            // Who cancelled a request gets no answer to it.
+            (server.close(), None)
+        }
+        By::EndOfInput => (server.close(), Some(Got::cut_off(case))),
+        By::Term => (server.signal(Signal::TERM), Some(Got::cut_off(case))),
+        By::Int => (server.signal(Signal::INT), Some(Got::cut_off(case))),
+        By::Kill => (server.signal(Signal::KILL), None),
+    };
+    let ended = if by == By::Kill { (None, Some(9)) } else { (Some(0), None) };
+    assert_eq!((status.code(), status.signal()), ended, "the server ends");
+    let mut answers = lines.iter().filter(|line| line["id"] == id);
+    let got = answers.next().map(|line| Got::of(&outcome(line)["structuredContent"]));
+    assert_eq!(answers.count(), 0, "one request, one answer");
+    match case.at_the_mark {
+        AtTheMark::Working => assert_eq!(got, expected),
+        AtTheMark::Ended => {
+            assert!(got == expected || got == Some(Got::undisturbed(case)), "{got:?}");
+        }
+    }
+    got
+}
+
+/// The thread is remembered; the round of a call that brought no answer can be asked again.
+fn goes_on(case: &Case, world: &World, dialect: Dialect, answered: bool) {
+    let threads = world.run(&["threads", "--json"]).json();
+    let [thread] = threads.as_array().unwrap().as_slice() else { panic!("{threads:#}") };
+    let state = thread["state"].as_str().unwrap();
+    match case.at_the_mark {
+        AtTheMark::Working => assert_eq!(state, if answered { "settled" } else { "unfinished" }),
+        // An answer may be remembered that its caller did not get any more.
+        AtTheMark::Ended => assert!(state == "settled" || !answered, "{state}"),
+    }
+    Script::answering(dialect).install(world);
+    let ran = if state == "unfinished" {
+        world.run(&["consult", "--json", "--thread", thread["id"].as_str().unwrap()])
+    } else {
+        world.consult(&[])
+    };
+    let expected = Got::Answer(json!(true), json!("r"), json!([]));
+    assert_eq!((ran.code, Got::of(&ran.json())), (Some(0), expected), "{ran:?}");
+}

@@ -1,0 +1,313 @@
+//! Every way in which a program in Kimi's place misbehaves, and what the user gets of it.
+
+use serde_json::{Value, json};
+
+use crate::support::fake::Step::{
+    AwaitTerm, Begin, CloseStdout, Cut, Die, Exit, Flood, Hang, Hold, IgnoreTerm, NoNewline, Read,
+    Session,
+};
+use crate::support::fake::{
+    ANSWER, Child, Death, Dialect, HERE, Pipe, Place, SESSION, SO_FAR, Step,
+};
+
+/// A fault.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    /// What the program does when it is asked for its version.
+    pub(super) version: Vec<Step>,
+    /// What it does when it is asked a question. At its mark [`HERE`], which is in either, a disturbance
+    /// comes.
+    pub(super) steps: Vec<Step>,
+    /// The settings that end it where nobody else does.
+    pub(super) limits: &'static [(&'static str, &'static str)],
+    /// What the caller gets where nobody disturbs.
+    pub(super) outcome: Outcome,
+    /// What has arrived when the call is cut off.
+    pub(super) arrived: Arrived,
+    /// Whether the program is still at work when the disturbance comes.
+    pub(super) at_the_mark: AtTheMark,
+    /// How long the context is, bytes: a prompt that fills the pipe has nowhere to go.
+    pub(super) context_bytes: usize,
+}
+
+/// What the caller gets.
+pub(super) enum Outcome {
+    /// An answer with this text and these warnings.
+    Answer(&'static str, Vec<String>),
+    /// An error: its exit code, its kind and its message.
+    Error(i32, &'static str, &'static str),
+}
+
+/// What an error keeps.
+pub(super) enum Arrived {
+    Nothing,
+    /// The call of a tool, and words beside it.
+    Read,
+    /// A whole answer.
+    Answer(&'static str),
+}
+
+impl Arrived {
+    /// The same as it stands in the error.
+    pub(super) fn partial(&self) -> Value {
+        match self {
+            Arrived::Nothing => Value::Null,
+            Arrived::Read => json!({
+                "response": SO_FAR,
+                "evidence": [{"tool": "ReadFile", "tool_call_id": "a",
+                    "args": {"path": "src/store.rs"}, "summary": "", "ok": false}],
+                "session_id": null,
+                "warnings": [],
+                "thread": "unfinished",
+            }),
+            Arrived::Answer(text) => {
+                json!({"response": text, "evidence": [], "session_id": SESSION, "warnings": [],
+                    "thread": "unfinished"})
+            }
+        }
+    }
+}
+
+/// Where the program stands at its mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtTheMark {
+    /// At work: a call that is cut off brings no answer.
+    Working,
+    /// It has ended, and its children are being ended: the answer and the disturbance race.
+    Ended,
+}
+
+const SILENCE: &[(&str, &str)] = &[("KIMI_BRIDGE_SILENCE_SECONDS", "1")];
+const FIRST_LINE: &[(&str, &str)] =
+    &[("KIMI_BRIDGE_FIRST_LINE_SECONDS", "1"), ("KIMI_BRIDGE_SILENCE_SECONDS", "1")];
+const MEGABYTE: &[(&str, &str)] = &[("KIMI_BRIDGE_MAX_RUN_BYTES", "1000000")];
+const SILENT_FROM_THE_START: Outcome =
+    Outcome::Error(31, "stalled", "Kimi wrote nothing within first_line_seconds (1 s)");
+const SILENT: Outcome =
+    Outcome::Error(31, "stalled", "Kimi wrote nothing for silence_seconds (1 s)");
+const TOO_MUCH: Outcome =
+    Outcome::Error(32, "too_much_output", "Kimi wrote more than max_run_bytes (1000000)");
+
+fn mark() -> Step {
+    Step::Mark(HERE.to_owned())
+}
+
+fn say(text: &str) -> Step {
+    Step::Say(text.to_owned())
+}
+
+fn raw(bytes: &[u8]) -> Step {
+    Step::Raw(bytes.to_owned())
+}
+
+/// An answer with the warnings of a program that gave it.
+fn answered(warnings: &[&str]) -> Outcome {
+    Outcome::Answer("r", warnings.iter().map(|&warning| warning.to_owned()).collect())
+}
+
+/// A fault of a program that answers all the same.
+fn answering(name: &'static str, before: Vec<Step>, after: Vec<Step>, outcome: Outcome) -> Case {
+    let answer = vec![say(ANSWER), Session];
+    let steps = [before, answer, after].concat();
+    let arrived = Arrived::Answer(ANSWER);
+    Case { steps, arrived, ..case(name, outcome) }
+}
+
+/// A fault of a program that has read a file and said a few words.
+fn reading(name: &'static str, after: Vec<Step>, outcome: Outcome) -> Case {
+    let steps = [vec![Begin, Read], after].concat();
+    Case { steps, arrived: Arrived::Read, ..case(name, outcome) }
+}
+
+fn case(name: &'static str, outcome: Outcome) -> Case {
+    Case {
+        name,
+        version: vec![Step::Version],
+        steps: Vec::new(),
+        limits: &[],
+        outcome,
+        arrived: Arrived::Nothing,
+        at_the_mark: AtTheMark::Working,
+        context_bytes: 0,
+    }
+}
+
+/// A child that lets TERM pass, and is there when the steps go on.
+fn child(place: Place, holds_pipes: bool, steps: Vec<Step>) -> Vec<Step> {
+    let born = "born".to_owned();
+    let steps = [vec![IgnoreTerm, Step::Mark(born.clone())], steps].concat();
+    vec![Step::Child(Child { place, holds_pipes, steps }), Step::Await(born)]
+}
+
+/// The program answers and ends, and a child stays that holds its pipes.
+fn left_behind(name: &'static str, place: Place, steps: Vec<Step>) -> Case {
+    let after = [child(place, true, steps), vec![Hold, Exit(0)]].concat();
+    answering(name, vec![Begin], after, answered(&[]))
+}
+
+/// All of them.
+pub(super) fn cases() -> Vec<Case> {
+    [silence(), children(), output(), ends()].into_iter().flatten().collect()
+}
+
+fn silence() -> Vec<Case> {
+    let late =
+        "Kimi had answered but did not end by itself: Kimi wrote nothing for silence_seconds (1 s)";
+    vec![
+        Case {
+            steps: vec![mark(), Hang],
+            limits: FIRST_LINE,
+            ..case("a_hang_before_the_first_line", SILENT_FROM_THE_START)
+        },
+        Case {
+            steps: vec![IgnoreTerm, mark(), Hang],
+            limits: FIRST_LINE,
+            // More than a pipe takes: the prompt is still being written when the run must end.
+            context_bytes: 200_000,
+            ..case("a_prompt_that_is_never_read", SILENT_FROM_THE_START)
+        },
+        Case { limits: SILENCE, ..reading("a_hang_in_the_middle", vec![mark(), Hang], SILENT) },
+        Case {
+            limits: SILENCE,
+            ..reading("a_hang_that_ignores_term", vec![IgnoreTerm, mark(), Hang], SILENT)
+        },
+        Case {
+            limits: SILENCE,
+            ..answering(
+                "a_hang_after_the_answer",
+                vec![Begin],
+                vec![mark(), Hang],
+                answered(&[late]),
+            )
+        },
+        Case {
+            limits: SILENCE,
+            ..reading("standard_output_closed_and_alive", vec![CloseStdout, mark(), Hang], SILENT)
+        },
+    ]
+}
+
+fn children() -> Vec<Case> {
+    let daemon = [child(Place::Orphan, false, vec![Hang]), vec![IgnoreTerm, mark(), Hang]];
+    // The child tells that the program has ended: TERM comes from the keeper then.
+    let witness = child(Place::OwnSession, true, vec![AwaitTerm, mark(), Hang]);
+    let slow = [child(Place::Orphan, true, vec![Hang]), vec![Hold, Step::Version]];
+    vec![
+        // Nothing has been asked yet when the disturbance comes.
+        Case {
+            version: slow.concat(),
+            steps: vec![Begin, say(ANSWER)],
+            ..case("a_version_with_a_daemon", answered(&[]))
+        },
+        left_behind("a_child_in_the_group", Place::Group, vec![Hang]),
+        left_behind("a_child_in_a_group_of_its_own", Place::OwnGroup, vec![Hang]),
+        left_behind("a_child_in_a_session_of_its_own", Place::OwnSession, vec![Hang]),
+        left_behind("a_daemon", Place::Orphan, vec![Hang]),
+        left_behind("a_daemon_that_floods", Place::Orphan, vec![Flood(Pipe::Stdout)]),
+        Case { limits: SILENCE, ..reading("a_hang_with_a_daemon", daemon.concat(), SILENT) },
+        Case {
+            at_the_mark: AtTheMark::Ended,
+            ..answering("a_child_after_the_end", vec![Begin], witness, answered(&[]))
+        },
+    ]
+}
+
+fn output() -> Vec<Case> {
+    let split = r#"{"response":"数据 é 🎉","findings":[]}"#;
+    let junk =
+        [b"\xff\xfe junk\n{\"role\":\"meta\",\"type\":\"new.thing\"}\n[1]\n\n", &b"\0\n"[..]];
+    let broken = b"{\"role\":\"assistant\",\"content\":\"{\\\"response\\\":\\\"a\xffb\xc3\\\",\\\"findings\\\":[]}\"}\n";
+    vec![
+        Case {
+            limits: MEGABYTE,
+            ..reading("a_flood", vec![mark(), Flood(Pipe::Stdout)], TOO_MUCH)
+        },
+        Case {
+            limits: MEGABYTE,
+            ..reading(
+                "a_flood_that_ignores_term",
+                vec![IgnoreTerm, mark(), Flood(Pipe::Stdout)],
+                TOO_MUCH,
+            )
+        },
+        Case {
+            limits: SILENCE,
+            ..reading("a_flood_of_standard_error", vec![mark(), Flood(Pipe::Stderr)], SILENT)
+        },
+        Case {
+            limits: MEGABYTE,
+            ..reading("a_line_that_never_ends", vec![mark(), Step::Line(None)], TOO_MUCH)
+        },
+        answering(
+            "a_line_of_100_mb",
+            vec![Begin, Step::Line(Some(100_000_000))],
+            vec![Hold],
+            answered(&["a line of 100000000 bytes was skipped: it is over max_line_bytes"]),
+        ),
+        answering(
+            "junk_lines",
+            vec![raw(&junk.concat()), Begin],
+            vec![Hold],
+            answered(&[
+                "a line of Kimi's stream was skipped: unknown meta `new.thing`",
+                "3 lines of Kimi's stream were skipped: they are no JSON",
+            ]),
+        ),
+        Case {
+            steps: vec![Begin, raw(broken), Session, Hold],
+            arrived: Arrived::Answer("{\"response\":\"a\u{fffd}b\u{fffd}\",\"findings\":[]}"),
+            ..case("bytes_that_are_not_utf_8", Outcome::Answer("a\u{fffd}b\u{fffd}", vec![]))
+        },
+        Case {
+            steps: vec![Begin, say(split), Cut, Session, Hold],
+            arrived: Arrived::Answer(split),
+            ..case("a_character_cut_in_two", Outcome::Answer("数据 é 🎉", vec![]))
+        },
+        Case {
+            steps: vec![Begin, Session, say(ANSWER), NoNewline, Hold],
+            arrived: Arrived::Answer(ANSWER),
+            ..case("an_answer_without_a_last_newline", answered(&[]))
+        },
+    ]
+}
+
+fn ends() -> Vec<Case> {
+    let abnormal =
+        |how: &str| answered(&[&format!("Kimi ended abnormally after its answer ({how})")]);
+    let code = Outcome::Error(
+        33,
+        "crashed",
+        "Kimi exited with code 3 without an answer and without a word",
+    );
+    let signal = Outcome::Error(33, "crashed", "a signal ended Kimi before it answered");
+    let nothing = Outcome::Error(22, "empty_answer", "Kimi ended without an answer");
+    vec![
+        reading("an_exit_by_code", vec![Hold, Exit(3)], code),
+        Case { steps: vec![Begin, Hold, Exit(0)], ..case("an_exit_without_a_word", nothing) },
+        reading("a_death_by_signal", vec![Hold, Die(Death::Segv)], signal),
+        answering(
+            "an_exit_by_code_after_the_answer",
+            vec![Begin],
+            vec![Hold, Exit(3)],
+            abnormal("exit status: 3"),
+        ),
+        answering(
+            "a_death_by_signal_after_the_answer",
+            vec![Begin],
+            vec![Hold, Die(Death::Kill)],
+            abnormal("signal: 9 (SIGKILL)"),
+        ),
+        answering(
+            "standard_output_closed_after_the_answer",
+            vec![Begin],
+            vec![CloseStdout, Hold, Exit(0)],
+            answered(&[]),
+        ),
+    ]
+}
+
+/// The table: every fault in both dialects.
+pub(super) fn rows() -> Vec<(Dialect, Case)> {
+    let of = |dialect| cases().into_iter().map(move |case| (dialect, case));
+    Dialect::ALL.into_iter().flat_map(of).collect()
+}
