@@ -182,7 +182,11 @@ pub async fn run(
     group.end().await;
     record.take_rest();
     let transcript = record.transcript();
-    let _ = tokio::task::spawn_blocking(move || drop(transcript)).await;
+    tokio::select! {
+        _ = tokio::task::spawn_blocking(move || drop(transcript)) => {}
+        // A bridge that is about to end answers first; a transcript without its end can be read.
+        () = watch.closing.cancelled() => {}
+    }
     record.conclude(invocation, end)
 }
 
