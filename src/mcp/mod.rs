@@ -23,13 +23,12 @@ use crate::settings::Loaded;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Serves until the input ends or `closing` fires. What was asked until then is answered, as long as
-/// that takes no more than a moment. Returns when no Kimi is left running.
+/// that takes no more than a moment; a Kimi that is at work is told to end.
 ///
 /// # Errors
 /// [`Kind::Crashed`] when the connection breaks in a way the protocol does not know.
 pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
-    let runs = server.runs();
     let (stdin, stdout) = rmcp::transport::stdio();
     // Whatever waits for Kimi is told at once, not when rmcp gives up on its handlers.
     let transport = (Watched::new(stdin, closing.clone()), stdout);
@@ -42,18 +41,14 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
         };
         running.waiting().await.map(drop).map_err(|error| broken(&error))
     };
-    let ended = tokio::select! {
+    tokio::select! {
         ended = conversation => ended,
         () = overdue(&closing) => Ok(()),
-    };
-    closing.cancel();
-    runs.close();
-    let _ = tokio::time::timeout(LAST_WORDS, runs.wait()).await;
-    ended
+    }
 }
 
-/// Ends when the time for last words is over. Until then rmcp waits for whoever still answers, and
-/// writes it out.
+/// Ends when the time for last words is over. Until then rmcp waits for every call under way, and writes
+/// its answer out.
 async fn overdue(closing: &CancellationToken) {
     closing.cancelled().await;
     tokio::time::sleep(LAST_WORDS).await;

@@ -16,7 +16,6 @@ use rmcp::service::{Peer, RequestContext, RoleServer};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{prompts, resources, words};
 use crate::consult::{self, ConsultResult, Request, schema};
@@ -32,19 +31,13 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Server {
     loaded: Arc<Loaded>,
     closing: CancellationToken,
-    runs: TaskTracker,
     places: Arc<Semaphore>,
 }
 
 impl Server {
     pub(super) fn new(loaded: Loaded, closing: CancellationToken) -> Server {
         let places = Arc::new(Semaphore::new(loaded.settings.max_parallel));
-        Server { loaded: Arc::new(loaded), closing, runs: TaskTracker::new(), places }
-    }
-
-    /// Counts the consultations under way.
-    pub(super) fn runs(&self) -> TaskTracker {
-        self.runs.clone()
+        Server { loaded: Arc::new(loaded), closing, places }
     }
 
     /// Somebody who waits without being told of progress.
@@ -65,7 +58,6 @@ impl Server {
         arguments: JsonObject,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResult {
-        let _counted = self.runs.token();
         let cancel = context.ct.child_token();
         let (told, mut news) = watch::channel(None);
         let progress = |progress: &Progress| {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{alarm, pause};
 use serde_json::json;
 
 use super::{Child, Death, Dialect, GO, HERE, Pipe, Place, SESSION, SO_FAR, Script, Step};
@@ -22,8 +23,8 @@ use super::{Child, Death, Dialect, GO, HERE, Pipe, Place, SESSION, SO_FAR, Scrip
 const AS_CHILD: &str = "--as-child";
 /// Between two looks at a file that is waited for, milliseconds.
 const MOMENT: u8 = 10;
-/// Longer than any test waits: nobody is left for ever where the tests themselves were killed.
-const EVER: Duration = Duration::from_secs(600);
+/// Longer than any test waits, seconds: nobody is left for ever where the tests failed or were killed.
+const EVER: u32 = 600;
 
 /// Plays, when this process was started as the fake, and does not return then.
 pub(crate) fn if_asked() {
@@ -33,6 +34,7 @@ pub(crate) fn if_asked() {
         return;
     }
     let Some(script) = Script::beside(&program) else { return };
+    alarm::set(EVER);
     let player = Player { program, dialect: script.dialect, said: Vec::new(), deaf: false };
     let mut args = args.map(|arg| arg.to_string_lossy().into_owned());
     let Err(error) = match args.next().as_deref() {
@@ -117,7 +119,9 @@ impl Player {
             Step::AwaitTerm => self.hold(None, None)?,
             Step::Hang => {
                 self.write()?;
-                sleep(EVER);
+                loop {
+                    pause();
+                }
             }
             Step::Exit(code) => return self.exit(code).map(|_| ()),
             Step::Die(death) => {
