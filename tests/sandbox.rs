@@ -9,7 +9,7 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::answers::{a_whole_consultation, say_verdict};
+use crate::support::answers::{ANSWER, VERSION, a_whole_consultation, say_verdict};
 use crate::support::kimi::{Real, installed};
 use crate::support::model::{Model, Step};
 use crate::support::server::{Era, Server};
@@ -40,10 +40,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         ])
         .collect()
 }
-
-const VERSION: &str = r#"echo '{"role":"meta","type":"system.version","version":"2.1.0"}'"#;
-const ANSWER: &str =
-    r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
 
 /// What a program in Kimi's place tries: a name, what lies in the home before, and a command that
 /// succeeds only if it got through. `$KIMI_CODE_HOME` is where it may leave a mark.

@@ -6,13 +6,10 @@ use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::answers::verdict;
+use crate::support::answers::{ANSWER, verdict};
 use crate::support::server::{Era, Server};
 use crate::support::test;
 use crate::support::world::{World, processes_with, proposal, wait_until};
-
-const ANSWER: &str =
-    r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut trials = Vec::new();

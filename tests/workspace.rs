@@ -5,12 +5,9 @@ use std::fs;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::support::answers::{ANSWER, VERSION};
 use crate::support::test;
 use crate::support::world::{World, wait_until};
-
-const VERSION: &str = r#"echo '{"role":"meta","type":"system.version","version":"2.1.0"}'"#;
-const ANSWER: &str =
-    r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![

@@ -143,7 +143,7 @@ fn without_limits(schema: &mut Value) {
 }
 
 /// Without descriptions: the names of the fields tell what they hold.
-pub fn without_words(schema: &mut Value) {
+fn without_words(schema: &mut Value) {
     without(schema, &["description"]);
 }
 

@@ -13,12 +13,10 @@ use serde_json::json;
 
 use self::ending::Ending;
 use self::table::Case;
+use crate::support::answers::ANSWER;
 use crate::support::fake::{Dialect, HERE, Pipe, Place, Script, Step};
 use crate::support::world::{Ran, World, processes_with, wait_until};
 use crate::support::{fake, test};
-
-const ANSWER: &str =
-    r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
 
 mod ending;
 mod table;

@@ -5,6 +5,14 @@ use serde_json::{Value, json};
 use super::kimi::Real;
 use super::model::Step;
 
+/// How a program in Kimi's place says its version, as a shell command.
+pub(crate) const VERSION: &str =
+    r#"echo '{"role":"meta","type":"system.version","version":"2.1.0"}'"#;
+
+/// How it answers without a finding, likewise.
+pub(crate) const ANSWER: &str =
+    r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
+
 impl Real {
     /// The read tool as this CLI names it.
     pub(crate) fn read_tool(self) -> &'static str {
