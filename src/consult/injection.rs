@@ -7,10 +7,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
-use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::needed::Needed;
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 
@@ -68,8 +69,7 @@ fn one_warning((quote, places): &(String, Vec<String>)) -> String {
 pub fn address_in(text: &str) -> Option<String> {
     let text = plain(text);
     let known = KNOWN.as_ref()?;
-    let hits = known.all.matches(&text);
-    let found = hits.iter().filter_map(|at| {
+    let found = known.needed.stand_in(&text).filter_map(|at| {
         let found = known.one(at)?.captures(&text)?;
         // A mark of a conversation is quoted alone: what follows it is another's words.
         let Some(mark) = found.get(1) else {
@@ -89,8 +89,8 @@ pub fn address_in(text: &str) -> Option<String> {
 const CLAUSE_ENDS: [char; 12] =
     [',', '.', ';', ':', '!', '?', '"', '\n', '\u{3002}', '\u{ff0c}', '\u{ff1b}', '\u{ff01}'];
 
-/// The text as the patterns want it: one space or one line break between words, plain quotes, and
-/// lines without what a tool or a comment puts before them.
+/// The text as the patterns want it: one space or one line break between words, plain quotes and letters,
+/// and lines without what a tool or a comment puts before them.
 fn plain(text: &str) -> String {
     static BEFORE_A_LINE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(
@@ -107,6 +107,9 @@ fn plain(text: &str) -> String {
             plain.extend(word.chars().map(|c| match c {
                 '\u{2018}' | '\u{2019}' => '\'',
                 '\u{201c}' | '\u{201d}' => '"',
+                // Those that count as letters of ASCII where case does not matter.
+                '\u{17f}' => 's',
+                '\u{212a}' => 'k',
                 c => c,
             }));
         }
@@ -153,26 +156,21 @@ struct Config {
     patterns: Vec<String>,
 }
 
-/// The patterns: all compiled at once to see whether there is anything, and each when it is first met, to
-/// see where.
+/// The patterns, each compiled when a text first holds the words that it needs: most texts hold none,
+/// and all patterns together would take as much memory as the rest of the server.
 struct Known {
-    all: RegexSet,
+    needed: Needed,
     each: Vec<(String, OnceLock<Option<Regex>>)>,
 }
 
-static KNOWN: LazyLock<Option<Known>> = LazyLock::new(|| compiled().ok());
+static KNOWN: LazyLock<Option<Known>> = LazyLock::new(|| known().ok());
 
-fn compiled() -> Result<Known, String> {
+fn known() -> Result<Known, String> {
     let config: Config = serde_yaml::from_str(PATTERNS).map_err(|error| error.to_string())?;
     let patterns: Vec<String> =
         config.patterns.iter().map(|pattern| expanded(pattern, &config.words)).collect();
-    let all = RegexSetBuilder::new(&patterns)
-        .case_insensitive(true)
-        .size_limit(SIZE)
-        .dfa_size_limit(CACHE)
-        .build();
     Ok(Known {
-        all: all.map_err(|error| error.to_string())?,
+        needed: Needed::by(&patterns)?,
         each: patterns.into_iter().map(|pattern| (pattern, OnceLock::new())).collect(),
     })
 }
@@ -182,18 +180,16 @@ impl Known {
         let (pattern, compiled) = self.each.get(at)?;
         let one = || {
             let mut builder = RegexBuilder::new(pattern);
-            builder.case_insensitive(true).size_limit(SIZE).dfa_size_limit(CACHE).build().ok()
+            builder.case_insensitive(true).dfa_size_limit(CACHE).build().ok()
         };
         compiled.get_or_init(one).as_ref()
     }
 }
 
-/// What the compiled patterns may take, bytes.
-const SIZE: usize = 64 * 1024 * 1024;
 /// What one of them may remember of the texts that it has seen, bytes: the server stays small.
-const CACHE: usize = 4 * 1024 * 1024;
+const CACHE: usize = 512 * 1024;
 
-/// Compiles the patterns, so that nobody waits for it later.
+/// Works out what the patterns need, so that nobody waits for it later.
 pub fn prepare() {
     LazyLock::force(&KNOWN);
 }
@@ -240,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles() {
-        let known = compiled().unwrap();
+        let known = known().unwrap();
         assert!(known.each.len() > 40);
         for at in 0..known.each.len() {
             assert!(known.one(at).is_some(), "{}", known.each[at].0);

@@ -8,6 +8,7 @@ pub mod citation;
 pub mod closing;
 pub mod export;
 pub mod injection;
+mod needed;
 pub mod objects;
 pub mod opening;
 pub mod prompt;

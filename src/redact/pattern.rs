@@ -4,7 +4,7 @@
 //! whose word is there are tried: most texts hold none.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::AhoCorasick;
 use regex::{Captures, Regex};
@@ -48,10 +48,11 @@ pub(super) enum Only {
 #[derive(Debug)]
 pub(super) struct Pattern {
     kind: Cow<'static, str>,
-    regex: Regex,
+    text: String,
+    /// Compiled at the first search: most of the built-in ones are never needed, and all together they
+    /// take longer, and more memory, than the rest of a consultation.
+    regex: OnceLock<Option<Regex>>,
     only: Only,
-    /// Whether it has a group named `secret`: then that group alone is the secret.
-    grouped: bool,
 }
 
 impl Pattern {
@@ -64,31 +65,41 @@ impl Pattern {
         if regex.is_match("") {
             return Err("the pattern matches the empty text".to_owned());
         }
-        let grouped = regex.capture_names().flatten().any(|name| name == "secret");
-        let only = form.only.unwrap_or(only);
-        Ok(Pattern { kind: Cow::Owned(form.kind.clone()), regex, only, grouped })
+        Ok(Pattern { regex: OnceLock::from(Some(regex)), ..Pattern::built_in(form, only) })
+    }
+
+    /// One whose making cannot fail, since a test has made it.
+    fn built_in(form: &Form, only: Only) -> Pattern {
+        Pattern {
+            kind: Cow::Owned(form.kind.clone()),
+            text: form.pattern.clone(),
+            regex: OnceLock::new(),
+            only: form.only.unwrap_or(only),
+        }
     }
 
     /// Adds where it matches.
     pub(super) fn find(&self, text: &str, spans: &mut Vec<Span>) {
-        if self.grouped {
-            let secret = |found: Captures<'_>| Some(found.name("secret")?.range());
-            let found = self.regex.captures_iter(text).filter_map(secret);
-            let found = found.filter(|range| self.counts(&text[range.clone()]));
+        let compiled = self.regex.get_or_init(|| Regex::new(&self.text).ok());
+        let Some(regex) = compiled else { return };
+        if is_grouped(regex) {
+            let secret = |found: Captures<'_>| Some(found.name(SECRET)?.range());
+            let found = regex.captures_iter(text).filter_map(secret);
+            let found = found.filter(|range| self.counts(&text[range.clone()], is_placeholder));
             spans.extend(found.map(|range| Span::new(range, self.kind.clone())));
         } else {
-            let found = self.regex.find_iter(text).filter(|found| {
+            let found = regex.find_iter(text).filter(|found| {
                 let alone =
                     self.only != Only::Random || !look::ends_in_a_blob(&text[..found.start()]);
-                alone && self.counts(found.as_str())
+                alone && self.counts(found.as_str(), is_dummy)
             });
             spans.extend(found.map(|found| Span::new(found.range(), self.kind.clone())));
         }
     }
 
-    fn counts(&self, secret: &str) -> bool {
-        // A group holds what anybody may write there; a whole match has a form of its own.
-        let stands_in = if self.grouped { is_placeholder } else { is_dummy };
+    /// Whether a match is a secret; a group holds what anybody may write there, a whole match has a form
+    /// of its own, so that other things stand in for them.
+    fn counts(&self, secret: &str, stands_in: fn(&str) -> bool) -> bool {
         match self.only {
             Only::Any => true,
             Only::Meant => !stands_in(secret),
@@ -96,6 +107,13 @@ impl Pattern {
             Only::Random => !stands_in(secret) && look::is_random(secret),
         }
     }
+}
+
+/// The name of the group that alone is the secret, in a pattern that has it.
+const SECRET: &str = "secret";
+
+fn is_grouped(regex: &Regex) -> bool {
+    regex.capture_names().flatten().any(|name| name == SECRET)
 }
 
 /// What a word of a text points to.
@@ -107,7 +125,7 @@ enum Hint {
     Name,
 }
 
-/// The compiled-in patterns, and the words to look for before one is tried.
+/// The built-in patterns, and the words to look for before one is tried.
 pub(super) struct Patterns {
     list: Vec<Pattern>,
     /// Those that have no such word.
@@ -116,12 +134,13 @@ pub(super) struct Patterns {
     hints: Vec<Hint>,
 }
 
-#[expect(clippy::expect_used, reason = "the file is compiled in, and a test compiles its patterns")]
-static BUILT_IN: LazyLock<Patterns> =
-    LazyLock::new(|| Patterns::new().expect("config/secrets.yaml holds patterns that compile"));
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test makes them")]
+static BUILT_IN: LazyLock<Patterns> = LazyLock::new(|| {
+    Patterns::new().expect("config/secrets.yaml holds words that can be looked for")
+});
 
 impl Patterns {
-    /// Compiled at the first use.
+    /// Made at the first use.
     pub(super) fn built_in() -> &'static Patterns {
         &BUILT_IN
     }
@@ -141,8 +160,7 @@ impl Patterns {
             }
             hints.extend(needed.iter().map(|_| Hint::Pattern(at)));
             words.extend(needed);
-            let pattern = Pattern::new(&form, Only::Meant);
-            list.push(pattern.map_err(|why| format!("{}: {why}", form.kind))?);
+            list.push(Pattern::built_in(&form, Only::Meant));
         }
         let mut names: Vec<&str> =
             SHEET.assignments.iter().flat_map(|list| list.names.last_words()).collect();
@@ -193,4 +211,19 @@ fn words_of(hir: &Hir, kind: ExtractKind) -> Vec<String> {
     words.sort_unstable();
     words.dedup();
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_pattern_compiles() {
+        let Patterns { list, always, .. } = Patterns::built_in();
+        assert!(list.len() > 90 && always.len() < 10);
+        for Pattern { kind, text, .. } in list {
+            let regex = Regex::new(text);
+            assert!(is_kind(kind) && regex.is_ok_and(|regex| !regex.is_match("")), "{kind}");
+        }
+    }
 }
