@@ -187,7 +187,7 @@ impl Argument {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
-        self.close_ledger();
+        self.rest_ledger();
         result.within(self.context.max_result_chars)
     }
 
@@ -223,13 +223,13 @@ impl Argument {
                 partial["thread"] = json!(thread);
             }
         }
-        self.close_ledger();
+        self.rest_ledger();
         error
     }
 
-    fn close_ledger(&mut self) {
+    fn rest_ledger(&mut self) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.close_aside();
+            ledger.rest();
         }
     }
 

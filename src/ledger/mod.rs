@@ -5,9 +5,11 @@
 mod health;
 mod lock;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
@@ -17,7 +19,7 @@ pub use self::lock::ThreadLock;
 use crate::error::{Error, Kind, Result};
 
 /// Every schema version, in order; version N is what the first N scripts make.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("search.sql")];
 
 /// How long another process may hold the file before a statement gives up.
 const BUSY: Duration = Duration::from_secs(10);
@@ -27,6 +29,22 @@ const BUSY: Duration = Duration::from_secs(10);
 pub struct Ledger {
     connection: Connection,
     state_dir: PathBuf,
+    /// The disk and the number of the file that is open.
+    opened: Option<(u64, u64)>,
+}
+
+/// An open ledger between two calls of a server. Opening one, and closing the last one, costs more than
+/// all that a call writes.
+static RESTING: Mutex<Option<Ledger>> = Mutex::new(None);
+
+fn resting() -> MutexGuard<'static, Option<Ledger>> {
+    RESTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes the ledger that rests, if there is one: what the log holds is copied into the file.
+pub fn close() {
+    let resting = resting().take();
+    drop(resting);
 }
 
 /// One thread.
@@ -93,38 +111,50 @@ impl Ledger {
     /// [`Kind::Ledger`] when the file cannot be opened, is none, or is of a newer bridge.
     pub fn open(state_dir: &Path) -> Result<Ledger> {
         let file = file(state_dir);
-        let made = lock::make_private(state_dir).and_then(|()| {
-            // Made before SQLite does, since its other files take the rights of this one.
-            OpenOptions::new().create(true).append(true).mode(0o600).open(&file).map(drop)
-        });
-        made.map_err(|error| failed(&format!("{} cannot be made", state_dir.display()), &error))?;
-        let at =
-            |error: rusqlite::Error| failed(&format!("{} cannot be used", file.display()), &error);
-        let mut connection = Connection::open(&file).map_err(at)?;
-        connection.busy_timeout(BUSY).map_err(at)?;
-        // What is written survives a crash of any process at once, and a loss of power once the log has
-        // been copied into the file; waiting for the disk at each step would cost more than the rest of
-        // the bridge together.
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
-            )
-            .map_err(at)?;
-        migrate(&mut connection).map_err(at)?.map_err(|version| {
+        let mut ledger = match Ledger::rested(state_dir, &file) {
+            Some(ledger) => ledger,
+            None => Ledger::opened(state_dir, &file)?,
+        };
+        let migrated = migrate(&mut ledger.connection).map_err(|error| unusable(&file, &error))?;
+        migrated.map(|()| ledger).map_err(|version| {
             Error::new(
                 Kind::Ledger,
                 format!("{} is of version {version}, newer than this bridge", file.display()),
                 "Update kimi-bridge, or set `state_dir` to another folder.",
             )
-        })?;
-        Ok(Ledger { connection, state_dir: state_dir.to_owned() })
+        })
     }
 
-    /// Closes it aside: the last one who closes copies the log into the file and waits for the disk,
-    /// and nobody needs to wait for that. A log that is left is copied by the next one.
-    pub fn close_aside(self) {
-        // Where no thread can be had it is closed here.
-        let _ = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || drop(self));
+    /// The one that rests, if it is this folder's and its file is still the one that stands there.
+    fn rested(state_dir: &Path, file: &Path) -> Option<Ledger> {
+        let ledger = resting().take_if(|ledger| ledger.state_dir == state_dir)?;
+        (ledger.opened.is_some() && ledger.opened == identity(file)).then_some(ledger)
+    }
+
+    fn opened(state_dir: &Path, file: &Path) -> Result<Ledger> {
+        let made = lock::make_private(state_dir).and_then(|()| make(file));
+        made.map_err(|error| failed(&format!("{} cannot be made", state_dir.display()), &error))?;
+        let opened = identity(file);
+        let connection = Connection::open(file).map_err(|error| unusable(file, &error))?;
+        // What is written survives a crash of any process at once, and a loss of power once the log has
+        // been copied into the file; waiting for the disk at each step would cost more than the rest of
+        // the bridge together.
+        let prepared = connection.busy_timeout(BUSY).and_then(|()| {
+            connection.execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+            )
+        });
+        prepared.map_err(|error| unusable(file, &error))?;
+        Ok(Ledger { connection, state_dir: state_dir.to_owned(), opened })
+    }
+
+    /// Leaves it open for the next call of this process. Where one rests already this one is closed:
+    /// other connections keep the log, so that nobody waits for the disk.
+    pub fn rest(self) {
+        let mut resting = resting();
+        if resting.is_none() {
+            *resting = Some(self);
+        }
     }
 
     /// Takes a thread for one call; `None` while another call, in any process, has it.
@@ -152,12 +182,7 @@ impl Ledger {
             if let Some(round) = round {
                 put_round(change, &thread.id, round)?;
             }
-            change.execute("DELETE FROM words WHERE thread_id = ?1", [&thread.id])?;
-            change.execute(
-                "INSERT INTO words (thread_id, text) VALUES (?1, ?2)",
-                [&thread.id, words],
-            )?;
-            Ok(())
+            put_words(change, &thread.id, words)
         })
     }
 
@@ -208,13 +233,16 @@ impl Ledger {
         let rounds = self.thread(id)?.map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
         self.change(|change| {
-            change.execute("DELETE FROM words WHERE thread_id = ?1", [id])?;
+            change.execute(
+                "DELETE FROM words WHERE rowid = (SELECT number FROM searched WHERE thread_id = ?1)",
+                [id],
+            )?;
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
         for transcript in rounds.into_iter().filter_map(|round| round.transcript) {
             // One that is gone already is what is wanted.
-            let _ = std::fs::remove_file(transcript);
+            let _ = fs::remove_file(transcript);
         }
         Ok(deleted > 0)
     }
@@ -238,6 +266,20 @@ impl Ledger {
 /// The file of a state folder's ledger.
 fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("ledger.sqlite")
+}
+
+/// Makes the file before SQLite does, since its other files take the rights of this one. One that stands
+/// there is not opened: closing it again would take the locks of every connection of this process.
+fn make(file: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Which file this is, whatever its name: its disk and its number there.
+fn identity(file: &Path) -> Option<(u64, u64)> {
+    fs::metadata(file).ok().map(|there| (there.dev(), there.ino()))
 }
 
 /// Seconds since 1970, UTC.
@@ -275,47 +317,62 @@ fn put_thread(change: &Transaction<'_>, thread: &ThreadRow) -> rusqlite::Result<
     let decision = thread.decision.clone();
     let (decision, rationale, decided_at) =
         decision.map_or((None, None, None), |(what, why, at)| (Some(what), Some(why), Some(at)));
-    change.execute(
+    let mut put = change.prepare_cached(
         &format!(
             "INSERT INTO threads ({THREAD}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (id) DO UPDATE SET state = ?5, loop = ?6, dialect = ?7, session_id = ?8,
                  decision = ?9, rationale = ?10, decided_at = ?11, updated_at = ?13"
         ),
-        params![
-            thread.id,
-            thread.role,
-            thread.project,
-            thread.request,
-            thread.state,
-            thread.challenge,
-            thread.dialect,
-            thread.session_id,
-            decision,
-            rationale,
-            decided_at,
-            thread.opened_at,
-            thread.updated_at
-        ],
     )?;
+    put.execute(params![
+        thread.id,
+        thread.role,
+        thread.project,
+        thread.request,
+        thread.state,
+        thread.challenge,
+        thread.dialect,
+        thread.session_id,
+        decision,
+        rationale,
+        decided_at,
+        thread.opened_at,
+        thread.updated_at
+    ])?;
     Ok(())
 }
 
 fn put_round(change: &Transaction<'_>, thread: &str, round: &RoundRow) -> rusqlite::Result<()> {
-    change.execute(
+    let mut put = change.prepare_cached(
         "INSERT INTO rounds (thread_id, number, opened_at, closed_at, result, error, transcript)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (thread_id, number) DO UPDATE
              SET opened_at = ?3, closed_at = ?4, result = ?5, error = ?6, transcript = ?7",
-        params![
-            thread,
-            round.number,
-            round.opened_at,
-            round.closed_at,
-            round.result,
-            round.error,
-            round.transcript
-        ],
     )?;
+    put.execute(params![
+        thread,
+        round.number,
+        round.opened_at,
+        round.closed_at,
+        round.result,
+        round.error,
+        round.transcript
+    ])?;
+    Ok(())
+}
+
+fn put_words(change: &Transaction<'_>, thread: &str, words: &str) -> rusqlite::Result<()> {
+    change
+        .prepare_cached(
+            "INSERT INTO searched (thread_id) VALUES (?1) ON CONFLICT (thread_id) DO NOTHING",
+        )?
+        .execute([thread])?;
+    change
+        .prepare_cached(
+            "INSERT OR REPLACE INTO words (rowid, thread_id, text)
+             SELECT number, thread_id, ?2 FROM searched WHERE thread_id = ?1",
+        )?
+        .execute([thread, words])?;
     Ok(())
 }
 
@@ -354,6 +411,10 @@ fn round_of(row: &Row<'_>) -> rusqlite::Result<RoundRow> {
 fn quoted(words: &str) -> String {
     let words = words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\"")));
     words.collect::<Vec<_>>().join(" ")
+}
+
+fn unusable(file: &Path, error: &rusqlite::Error) -> Error {
+    failed(&format!("{} cannot be used", file.display()), error)
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
@@ -444,6 +505,64 @@ mod tests {
         assert_eq!(ledger.delete("a"), Ok(false));
         ledger.save(&thread("a", "settled", 1), None, "").unwrap();
         assert_eq!(ledger.thread("a").unwrap().unwrap().1, []);
+        let torn = Filter { words: Some("torn".into()), limit: 9, ..Filter::default() };
+        assert_eq!(ledger.threads(&torn).unwrap(), []);
+    }
+
+    #[test]
+    fn an_older_file_is_brought_up_to_date_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(file(dir.path())).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO threads (id, role, project, request, state, loop, opened_at, updated_at)
+             VALUES ('a', 'skeptic', '/p', '{}', 'settled', '{}', 1, 1), ('b', 'skeptic', '/p', '{}', 'settled', '{}', 1, 2);
+             INSERT INTO rounds (thread_id, number, opened_at) VALUES ('a', 1, 5);
+             INSERT INTO words (thread_id, text) VALUES ('b', 'torn'), ('a', 'whole');",
+        )
+        .unwrap();
+        drop(old);
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        assert_eq!(ledger.thread("a").unwrap(), Some((thread("a", "settled", 1), vec![round(1)])));
+        let found = |ledger: &Ledger, words: &str| {
+            let filter = Filter { words: Some(words.into()), limit: 9, ..Filter::default() };
+            let found = ledger.threads(&filter).unwrap().into_iter();
+            found.map(|row| row.id).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (found(&ledger, "torn"), found(&ledger, "whole")),
+            (vec!["b".into()], vec!["a".into()])
+        );
+        ledger.save(&thread("b", "settled", 2), None, "mended").unwrap();
+        assert_eq!((found(&ledger, "torn"), found(&ledger, "mended")), (vec![], vec!["b".into()]));
+        assert_eq!(ledger.delete("b"), Ok(true));
+        assert_eq!((found(&ledger, "mended"), found(&ledger, "whole")), (vec![], vec!["a".into()]));
+    }
+
+    #[test]
+    fn one_that_rests_is_taken_up_again_unless_its_file_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        // Tests share what rests; a folder that is gone is not asked for again.
+        let mark = |ledger: &Ledger| {
+            ledger.connection.execute_batch("CREATE TEMP TABLE IF NOT EXISTS mark (x)").unwrap();
+        };
+        let is_marked = |ledger: &Ledger| ledger.connection.prepare("SELECT x FROM mark").is_ok();
+        close();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        mark(&ledger);
+        ledger.save(&thread("a", "settled", 1), None, "torn").unwrap();
+        ledger.rest();
+        assert!(!is_marked(&Ledger::open(other.path()).unwrap()));
+        let again = Ledger::open(dir.path()).unwrap();
+        assert!(is_marked(&again) && again.thread("a").unwrap().is_some());
+        again.rest();
+        for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        let anew = Ledger::open(dir.path()).unwrap();
+        assert!(!is_marked(&anew) && anew.thread("a").unwrap().is_none());
     }
 
     #[test]
@@ -479,7 +598,7 @@ mod tests {
         );
 
         let other = tempfile::tempdir().unwrap();
-        std::fs::write(other.path().join("ledger.sqlite"), "x".repeat(5000)).unwrap();
+        fs::write(other.path().join("ledger.sqlite"), "x".repeat(5000)).unwrap();
         let error = Ledger::open(other.path()).unwrap_err();
         assert_eq!(error.kind, Kind::Ledger);
         assert!(error.message.contains("file is not a database"), "{}", error.message);
