@@ -33,13 +33,14 @@ use self::prompt::Asked;
 use self::proof::Proof;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::kimi::{self, Program, Question, Reply, Watch};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// One consultation, from what the caller sent to what it gets. `program` is the Kimi to ask, where
-/// it is not the first one found.
+/// it is not the first one found. It reads and writes files in between: where somebody else is served by
+/// the same thread, it belongs on another.
 ///
 /// # Errors
 /// The refusal of a request that does not fit, or why Kimi brought no answer.
@@ -50,30 +51,21 @@ pub async fn consult(
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
     let secrets = secrets::in_force(loaded)?;
-    // The thread that speaks the protocol waits neither for the disk nor for a compiler of patterns.
+    // Beside the run, so that nobody waits for it after it.
     drop(tokio::task::spawn_blocking(injection::prepare));
-    let (known, all) = (secrets.clone(), loaded.clone());
-    let opening = aside(move || opening::begin(request, &all, &known)).await?;
+    let opening = opening::begin(request, loaded, &secrets);
     let mut argument = match opening.map_err(|error| secrets.redact_error(error))? {
         Opening::Ask(argument) => argument,
         Opening::Done(result) => return Ok(*result),
     };
-    let proof = Proof::begin(&argument.context.work_dir, loaded).await;
-    match ask(&mut argument, loaded, program, watch).await {
-        Ok(result) => {
-            let result = proof.told(result).await;
-            aside(move || argument.close(result)).await
-        }
+    let mut proof = Proof::begin(&argument.context.work_dir, loaded);
+    match ask(&mut argument, loaded, program, watch, &mut proof).await {
+        Ok(result) => Ok(argument.close(proof.told(result).await)),
         Err(error) => {
             let error = secrets.redact_error(proof.told_in_error(error).await);
-            Err(aside(move || argument.fail(error)).await.unwrap_or_else(|lost| lost))
+            Err(argument.fail(error))
         }
     }
-}
-
-/// Does something that takes a while on another thread.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| unchecked(&error))
 }
 
 /// Closes a thread with the caller's decision.
@@ -115,6 +107,7 @@ async fn ask(
     loaded: &Loaded,
     program: Option<Program>,
     watch: Watch<'_>,
+    proof: &mut Proof,
 ) -> Result<ConsultResult> {
     let program = if let Some(program) = program {
         program
@@ -152,6 +145,7 @@ async fn ask(
         transcript: transcript.as_deref(),
     };
     let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(asked, loaded)? };
+    proof.looked().await;
     let first = turns.answer(question, session.as_deref());
     let reversed = both_orders(asked, loaded);
     let (reply, other) = match &reversed {
@@ -173,6 +167,7 @@ async fn ask(
         }
         reply => reply?,
     };
+    proof.look_again();
     let origin = Origin {
         redactions: argument.redactions,
         secrets: secrets.clone(),
@@ -181,8 +176,7 @@ async fn ask(
         context,
         program: program.clone(),
     };
-    // Checking reads files; the thread that speaks the protocol does not wait for a disk.
-    let mut result = aside(move || ConsultResult::new(reply, reading, &origin)).await?;
+    let mut result = ConsultResult::new(reply, reading, &origin);
     match other {
         Some(Ok((_, other))) => result.held_against(other, &secrets),
         Some(Err(error)) => result.warnings.push(format!(
@@ -236,7 +230,7 @@ impl Turns<'_> {
         }
     }
 
-    /// One turn, read: a long text takes a while, so that is left to another thread.
+    /// One turn, read.
     async fn turn(self, prompt: &str, session: Option<&str>) -> Result<(Reply, Reading)> {
         let prompt = self.secrets.redact(prompt);
         let question = Question {
@@ -250,17 +244,7 @@ impl Turns<'_> {
             transcript: self.transcript,
         };
         let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
-        let role = self.context.about.role();
-        aside(move || (answer::read(&reply.text, role), reply))
-            .await
-            .map(|(reading, reply)| (reply, reading))
+        let reading = answer::read(&reply.text, self.context.about.role());
+        Ok((reply, reading))
     }
-}
-
-fn unchecked(error: &tokio::task::JoinError) -> Error {
-    Error::new(
-        Kind::Crashed,
-        format!("the answer could not be checked: {error}"),
-        "Please report it.",
-    )
 }

@@ -4,9 +4,10 @@
 //! and speak as the bridge. The prompt begins with the bridge's own words, always.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use minijinja::value::{Serde, Value as Jinja, ValueKind};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, State, UndefinedBehavior};
 
 use serde::Serialize;
 
@@ -113,18 +114,31 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The templates, read once.
+static ENVIRONMENT: LazyLock<std::result::Result<Environment<'static>, minijinja::Error>> =
+    LazyLock::new(|| {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.add_filter("fenced", fenced);
+        for (name, source) in TEMPLATES {
+            environment.add_template(name, source)?;
+        }
+        Ok(environment)
+    });
+
+/// What the caller wrote, between fences with the mark of this prompt.
+fn fenced(
+    state: &State,
+    value: &Jinja,
+    name: &str,
+) -> std::result::Result<String, minijinja::Error> {
+    let mark = state.lookup("mark").ok_or(ErrorKind::UndefinedError)?;
+    Ok(format!("<<<{mark} {name}\n{}\n{mark}>>>", text_of(value, 0).trim_end()))
+}
+
 fn render(asked: Asked<'_>, mark: &str) -> Result<String> {
     let context = asked.context;
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    let fence = mark.to_owned();
-    environment.add_filter("fenced", move |value: Jinja, name: String| {
-        format!("<<<{fence} {name}\n{}\n{fence}>>>", text_of(&value, 0).trim_end())
-    });
-    for (name, source) in TEMPLATES {
-        environment.add_template(name, source).map_err(|error| at_fault(&error))?;
-    }
     let role = context.about.role();
     // Where Kimi remembers the conversation, the proposal is not said again.
     let remembers = asked.round > 1 && asked.history.is_none();
@@ -142,6 +156,7 @@ fn render(asked: Asked<'_>, mark: &str) -> Result<String> {
         files => context.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         language => context.language.clone().unwrap_or_default(),
     };
+    let environment = ENVIRONMENT.as_ref().map_err(|error| at_fault(error))?;
     let template = environment.get_template(name).map_err(|error| at_fault(&error))?;
     template.render(values).map_err(|error| at_fault(&error))
 }

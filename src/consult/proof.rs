@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::result::ConsultResult;
@@ -18,42 +20,68 @@ use crate::workspace::{Changes, Limits, Snapshot};
 /// does not answer keeps a system call waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A look that was taken, and the contents that are being remembered beside the run.
+/// Somebody who looks at the project, on a thread of its own: before Kimi starts, at the contents while
+/// Kimi runs, and again afterwards.
 pub(super) struct Proof {
-    remembering: Option<JoinHandle<Snapshot>>,
+    /// Comes when the first look is over.
+    looked: Option<oneshot::Receiver<()>>,
+    /// Tells that remembering contents is to end.
     stop: Arc<AtomicBool>,
+    /// Asks for the second look; closed, it tells that none is wanted.
+    again: Option<mpsc::Sender<()>>,
+    changes: oneshot::Receiver<Changes>,
 }
 
 impl Proof {
-    /// Looks at the project before Kimi starts.
-    pub(super) async fn begin(project: &Path, loaded: &Loaded) -> Proof {
+    /// Begins to look at the project.
+    pub(super) fn begin(project: &Path, loaded: &Loaded) -> Proof {
         let (project, own) = (project.to_owned(), vec![loaded.state_dir().to_owned()]);
-        let looking = spawn_blocking(move || Snapshot::take(&project, &own, &Limits::default()));
         let stop = Arc::new(AtomicBool::new(false));
+        let (have_looked, looked) = oneshot::channel();
+        let (again, wanted) = mpsc::channel();
+        let (tell, changes) = oneshot::channel();
         let until = Arc::clone(&stop);
-        let remembering = match timeout(PATIENCE, looking).await {
-            Ok(Ok(mut snapshot)) => Some(spawn_blocking(move || {
+        let looking = move || {
+            let mut snapshot = Snapshot::take(&project, &own, &Limits::default());
+            // Whoever stopped waiting for the first look wants no second one.
+            if have_looked.send(()).is_ok() {
                 snapshot.remember_contents(|| until.load(Ordering::Relaxed));
-                snapshot
-            })),
-            Ok(Err(_)) | Err(_) => None,
+                if wanted.recv().is_ok() {
+                    let _ = tell.send(snapshot.changes());
+                }
+            }
         };
-        Proof { remembering, stop }
+        // Without a thread nothing is looked at, which the result says.
+        let _ = thread::Builder::new().name("proof".to_owned()).spawn(looking);
+        Proof { looked: Some(looked), stop, again: Some(again), changes }
     }
 
-    /// Looks again.
-    async fn end(self) -> Option<Changes> {
+    /// Waits until the first look is over: Kimi must not start before.
+    pub(super) async fn looked(&mut self) {
+        if let Some(looked) = self.looked.take()
+            && !matches!(timeout(PATIENCE, looked).await, Ok(Ok(())))
+        {
+            self.again = None;
+        }
+    }
+
+    /// Begins to look again: Kimi has ended.
+    pub(super) fn look_again(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let looking = async {
-            let snapshot = self.remembering?.await.ok()?;
-            spawn_blocking(move || snapshot.changes()).await.ok()
-        };
-        timeout(PATIENCE, looking).await.ok().flatten()
+        if let Some(again) = self.again.take() {
+            let _ = again.send(());
+        }
+    }
+
+    /// What changed in between.
+    async fn changes(mut self) -> Option<Changes> {
+        self.look_again();
+        timeout(PATIENCE, self.changes).await.ok()?.ok()
     }
 
     /// Says in a result what was seen.
     pub(super) async fn told(self, mut result: ConsultResult) -> ConsultResult {
-        match self.end().await {
+        match self.changes().await {
             Some(changes) => {
                 result.provenance.workspace_changed = changes.workspace_changed();
                 result.warnings.extend(changes.warnings());
@@ -68,7 +96,7 @@ impl Proof {
 
     /// Says it in an error, where something did change: a run that failed may have done harm as well.
     pub(super) async fn told_in_error(self, mut error: Error) -> Error {
-        if let Some(changes) = self.end().await
+        if let Some(changes) = self.changes().await
             && changes.workspace_changed() == Some(true)
         {
             let _ = write!(error.hint, " Note: {}.", changes.warnings().join("; "));

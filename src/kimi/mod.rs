@@ -35,16 +35,14 @@ pub use self::evidence::{Activity, Evidence, Seen};
 pub use self::program::Program;
 pub use self::run::{Progress, Reply, Watch};
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::json;
 
-use self::confinement::Confinement;
-use self::home::Home;
-use self::invocation::{Delivery, Invocation, Places, Under, invocation};
+use self::invocation::{Delivery, Places, Under, invocation};
 use self::run::{Kept, Limits};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::settings::Loaded;
 
@@ -83,20 +81,28 @@ pub async fn ask(
     let state_dir = loaded.state_dir();
     let run_dir = folders::for_one_run(state_dir)?;
     let home = home::prepare(loaded, program.dialect)?;
-    let confinement = confine(loaded, program, &home, run_dir.path(), question).await?;
+    let secret_files = question.secrets.files();
+    let confinement = confinement::of_consultation(
+        loaded,
+        program,
+        &home,
+        run_dir.path(),
+        question.work_dir,
+        secret_files,
+    )?;
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir.path())?;
-    let empty_folder = folders::empty(run_dir.path(), "empty")?;
+    let empty_folder = folders::empty(run_dir.path())?;
     let empty_mcp_config = run_dir.path().join("mcp.json");
-    folders::write_private(&empty_mcp_config, br#"{"mcpServers":{}}"#)?;
+    folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?;
     let ripgrep_config = run_dir.path().join("ripgrep");
-    folders::write_private(&ripgrep_config, confinement.ripgrep_config.as_bytes())?;
+    folders::write_anew(&ripgrep_config, confinement.ripgrep_config.as_bytes())?;
     let text = question.prompt.as_str();
     let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
     let prompt = match delivery {
         Delivery::Stdin | Delivery::Argument => text.to_owned(),
         Delivery::File => {
             let file = run_dir.path().join("request.md");
-            folders::write_private(&file, text.as_bytes())?;
+            folders::write_anew(&file, text.as_bytes())?;
             question.read_from_file.replace("{path}", &file.display().to_string())
         }
     };
@@ -121,27 +127,19 @@ pub async fn ask(
         Err(error) => {
             let session = match question.resume {
                 Some(session) => Some(session.to_owned()),
-                None => broken_off(home.path, program.dialect, prompt, began).await,
+                // One that was broken off before it could name it.
+                None => session::begun_with(&home.path, program.dialect, &prompt, began),
             };
             return Err(with_session(error, program.dialect, session));
         }
     };
     reply.sandbox = confinement.sandbox;
     reply.warnings.extend(confinement.warnings);
-    reply.warnings.extend(appeared(invocation, question).await);
+    if let Under::Sandbox { rules, file: _ } = &invocation.under {
+        let appeared = confinement::appeared(rules, question.work_dir, secret_files);
+        reply.warnings.extend(appeared);
+    }
     Ok(reply)
-}
-
-/// The session of a run that was broken off before it could name it.
-async fn broken_off(
-    home: PathBuf,
-    dialect: Dialect,
-    prompt: String,
-    began: SystemTime,
-) -> Option<String> {
-    let looking =
-        tokio::task::spawn_blocking(move || session::begun_with(&home, dialect, &prompt, began));
-    looking.await.ok().flatten()
 }
 
 /// The error with the session that a later run can go on in.
@@ -155,40 +153,4 @@ fn with_session(mut error: Error, dialect: Dialect, session: Option<String>) -> 
         partial["dialect"] = json!(dialect);
     }
     error
-}
-
-/// What the caller must know of files that came while Kimi ran.
-async fn appeared(invocation: Invocation, question: Question<'_>) -> Vec<String> {
-    let (project, secrets) = (question.work_dir.to_owned(), question.secrets.clone());
-    let looking = tokio::task::spawn_blocking(move || match &invocation.under {
-        Under::Sandbox { rules, file: _ } => {
-            confinement::appeared(rules, &project, secrets.files())
-        }
-        Under::Keeper | Under::Nothing => Vec::new(),
-    });
-    looking.await.unwrap_or_default()
-}
-
-/// Looking for secret files may take a while; the thread that speaks the protocol does not wait.
-async fn confine(
-    loaded: &Loaded,
-    program: &Program,
-    home: &Home,
-    run_dir: &Path,
-    question: Question<'_>,
-) -> Result<Confinement> {
-    let (loaded, program, home) = (loaded.clone(), program.clone(), home.clone());
-    let (run_dir, project) = (run_dir.to_owned(), question.work_dir.to_owned());
-    let secrets = question.secrets.clone();
-    let working_out = tokio::task::spawn_blocking(move || {
-        let files = secrets.files();
-        confinement::of_consultation(&loaded, &program, &home, &run_dir, &project, files)
-    });
-    working_out.await.unwrap_or_else(|error| {
-        Err(Error::new(
-            Kind::Crashed,
-            format!("what Kimi may read could not be worked out: {error}"),
-            "Please report it.",
-        ))
-    })
 }

@@ -1,6 +1,7 @@
 //! The MCP server over stdio, and the only room that knows rmcp. It decides nothing: what a request
 //! means, who may ask and what an answer is are settled in [`crate::consult`].
 
+mod aside;
 mod input;
 mod prompts;
 mod resources;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::input::Watched;
 use self::server::Server;
 use crate::error::{Error, Kind, Result};
+use crate::ledger;
 use crate::settings::Loaded;
 
 /// How long the server goes on at most once its input has ended or a signal has told it to stop: for the
@@ -41,10 +43,12 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
         };
         running.waiting().await.map(drop).map_err(|error| broken(&error))
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = conversation => ended,
         () = overdue(&closing) => Ok(()),
-    }
+    };
+    ledger::close();
+    ended
 }
 
 /// Ends when the time for last words is over. Until then rmcp waits for every call under way, and writes

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::aside::aside;
 use super::{prompts, resources, words};
 use crate::consult::{self, ConsultResult, Request, schema};
 use crate::error::{Error, Kind};
@@ -57,35 +58,33 @@ impl Server {
         &self,
         arguments: JsonObject,
         context: &RequestContext<RoleServer>,
-    ) -> CallToolResult {
+    ) -> Result<ConsultResult, Error> {
         let cancel = context.ct.child_token();
+        // Where nobody waits for the call any more, Kimi is told to end as well.
+        let _cancelled = cancel.clone().drop_guard();
         let (told, mut news) = watch::channel(None);
-        let progress = |progress: &Progress| {
-            told.send_replace(Some(progress.clone()));
-        };
-        let watch = Watch { progress: &progress, ..self.watch(&cancel) };
-        let consulting = consult::consult(Request(arguments), &self.loaded, None, watch);
+        let server = self.clone();
+        let consulting = aside(move || async move {
+            let progress = |progress: &Progress| {
+                told.send_replace(Some(progress.clone()));
+            };
+            let watch = Watch { progress: &progress, ..server.watch(&cancel) };
+            let consulting = consult::consult(Request(arguments), &server.loaded, None, watch);
+            tokio::pin!(consulting);
+            tokio::select! {
+                result = &mut consulting => return result,
+                () = server.closing.cancelled() => cancel.cancel(),
+            }
+            consulting.await
+        });
+        tokio::pin!(consulting);
         let telling = tell(&mut news, context.meta.get_progress_token(), &context.peer);
-        let closing = async {
-            self.closing.cancelled().await;
-            cancel.cancel();
-            std::future::pending::<()>().await;
-        };
-        let result = tokio::select! {
-            result = consulting => result,
-            () = telling => unreachable_end(),
-            () = closing => unreachable_end(),
-        };
-        match result {
-            Ok(result) => structured(&result),
-            Err(error) => refused(&error),
+        tokio::select! {
+            result = &mut consulting => return result?,
+            () = telling => {}
         }
+        consulting.await?
     }
-}
-
-/// The futures beside a consultation never end by themselves.
-fn unreachable_end<T>() -> Result<T, Error> {
-    Err(Error::new(Kind::Crashed, "the consultation was lost", "This is a fault of kimi-bridge."))
 }
 
 /// Passes progress on, the latest of it, as long as the consultation runs.
@@ -105,7 +104,13 @@ async fn tell(
         }
         tokio::time::sleep(PROGRESS_PAUSE).await;
     }
-    std::future::pending::<()>().await;
+}
+
+fn answered(result: Result<impl serde::Serialize, Error>) -> CallToolResult {
+    match result {
+        Ok(value) => structured(&value),
+        Err(error) => refused(&error),
+    }
 }
 
 fn structured(value: &impl serde::Serialize) -> CallToolResult {
@@ -236,18 +241,22 @@ impl ServerHandler for Server {
         let mode = self.loaded.settings.mode();
         let result = match (request.name.as_ref(), mode) {
             ("kimi_status", _) => {
-                let watch = self.watch(&context.ct);
-                structured(&status::status(&self.loaded, watch).await)
+                let (server, cancel) = (self.clone(), context.ct.child_token());
+                let looking = aside(move || async move {
+                    status::status(&server.loaded, server.watch(&cancel)).await
+                });
+                answered(looking.await)
             }
             ("consult_kimi", Mode::Manual | Mode::Auto) => {
-                self.consult(request.arguments.unwrap_or_default(), &context).await
+                answered(self.consult(request.arguments.unwrap_or_default(), &context).await)
             }
             ("record_decision", Mode::Manual | Mode::Auto) => {
                 let request = Request(request.arguments.unwrap_or_default());
-                match consult::record_decision(&request, &self.loaded) {
-                    Ok(standing) => structured(&json!({"thread": standing})),
-                    Err(error) => refused(&error),
-                }
+                let loaded = Arc::clone(&self.loaded);
+                let deciding =
+                    aside(move || async move { consult::record_decision(&request, &loaded) });
+                let standing = deciding.await.flatten();
+                answered(standing.map(|standing| json!({"thread": standing})))
             }
             ("consult_kimi" | "record_decision", Mode::Disabled) => refused(&Error::new(
                 Kind::Settings,
@@ -293,8 +302,7 @@ impl ServerHandler for Server {
             return Err(switched_off());
         }
         let loaded = Arc::clone(&self.loaded);
-        // The ledger may be held by another process; the thread that speaks the protocol does not wait.
-        let reading = tokio::task::spawn_blocking(move || resources::read(&request.uri, &loaded));
+        let reading = aside(move || async move { resources::read(&request.uri, &loaded) });
         let read = reading.await.map_err(|error| {
             ErrorData::internal_error(format!("the resource could not be read: {error}"), None)
         })?;
