@@ -69,7 +69,7 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
 pub fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
     let files = files(dialect, system_prompt)?;
     for file in &files {
-        super::folders::write_private(&folder.join(file.name), file.text.as_bytes())?;
+        super::folders::write_anew(&folder.join(file.name), file.text.as_bytes())?;
     }
     Ok(folder.join(files[0].name))
 }

@@ -1,6 +1,7 @@
 //! What a run may open, in Kimi's terms: its private home, its login, its program, the project.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
@@ -9,7 +10,8 @@ use super::invocation::Under;
 use super::program::Program;
 use super::{folders, installation, network, ripgrep};
 use crate::error::{Error, Kind, Result, Violation};
-use crate::sandbox::rules::Appeared;
+use crate::sandbox::rules::{Appeared, canonical};
+use crate::sandbox::secret_files::Found;
 use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
 
@@ -134,16 +136,21 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
     let Settings { sandbox, keeper, .. } = &loaded.settings;
     let (sandbox, warning) = decide(*sandbox, kernel())?;
     let mut warnings: Vec<String> = warning.into_iter().collect();
-    let rules = rules(loaded, places);
-    let ripgrep_config = ripgrep_config(&rules, places.project);
-    let under = match (sandbox, keeper) {
-        (Sandbox::None, false) => Under::Nothing,
-        (Sandbox::None, true) => Under::Keeper,
-        (Sandbox::Landlock, _) => {
-            warnings.extend(shut(&rules, places.project));
+    let project = places.project.map(canonical);
+    let (under, ripgrep_config) = match sandbox {
+        Sandbox::None => {
+            let found = project.as_deref().map(|project| places.secret.search(project));
+            let Found { secret, unseen } = found.unwrap_or_default();
+            let under = if *keeper { Under::Keeper } else { Under::Nothing };
+            (under, ripgrep_config(&secret, &unseen, project.as_deref()))
+        }
+        Sandbox::Landlock => {
+            let rules = rules(loaded, places);
+            warnings.extend(shut(&rules, project.as_deref()));
+            let config = ripgrep_config(&rules.secret, &rules.shut, project.as_deref());
             let file = places.run_dir.join("rules");
-            folders::write_private(&file, &rules.to_bytes())?;
-            Under::Sandbox { rules: Box::new(rules), file }
+            folders::write_anew(&file, &rules.to_bytes())?;
+            (Under::Sandbox { rules: Box::new(rules), file }, config)
         }
     };
     Ok(Confinement { sandbox, under, ripgrep_config, warnings })
@@ -151,9 +158,9 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
 
 fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     let environment = &loaded.environment;
-    let mut run = installation::needed_by(places.program, environment);
     let ripgrep = ripgrep::on_path(environment);
-    run.extend(ripgrep.into_iter().flat_map(|rg| installation::needed_by(&rg, environment)));
+    let programs = [Some(places.program), ripgrep.as_deref()];
+    let mut run = installation::needed_by(programs.into_iter().flatten(), environment);
     run.extend_from_slice(&loaded.settings.readable);
     // Kimi's own ripgrep, in the private home or where that leads.
     run.extend(places.write.iter().map(|home| home.join("bin")).filter(|bin| bin.is_dir()));
@@ -191,19 +198,19 @@ fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
 pub fn appeared(rules: &Rules, project: &Path, secret_files: &[String]) -> Vec<String> {
     let Ok(secret) = SecretFiles::with(secret_files) else { return Vec::new() };
     let Appeared { open, closed } = rules.appeared(project, &secret);
-    let open = named(&open, project)
+    let project = canonical(project);
+    let open = named(&open, &project)
         .map(|paths| format!("secret files appeared while Kimi ran, and were open to it: {paths}"));
-    let closed = named(&closed, project).map(|paths| {
+    let closed = named(&closed, &project).map(|paths| {
         format!("files appeared beside a secret one while Kimi ran, and were closed to it: {paths}")
     });
     open.into_iter().chain(closed).collect()
 }
 
-/// The first few paths in words; nothing for none.
+/// The first few paths in words; nothing for none. The project is canonical.
 fn named(paths: &[PathBuf], project: &Path) -> Option<String> {
-    let project = project.canonicalize().unwrap_or_else(|_| project.to_owned());
     let relative = |path: &PathBuf| {
-        let path = path.strip_prefix(&project).unwrap_or(path).display().to_string();
+        let path = path.strip_prefix(project).unwrap_or(path).display().to_string();
         let path = if path.is_empty() { ".".to_owned() } else { path };
         super::text::clean(&path).replace(['\n', '\t'], " ")
     };
@@ -215,12 +222,11 @@ fn named(paths: &[PathBuf], project: &Path) -> Option<String> {
     }
 }
 
-fn ripgrep_config(rules: &Rules, project: Option<&Path>) -> String {
+fn ripgrep_config(secret: &[PathBuf], shut: &[PathBuf], project: Option<&Path>) -> String {
     let Some(project) = project else { return String::new() };
-    let project = project.canonicalize().unwrap_or_else(|_| project.to_owned());
-    let mut globs = std::collections::BTreeSet::new();
-    for path in rules.secret.iter().chain(&rules.shut) {
-        let Ok(relative) = path.strip_prefix(&project) else { continue };
+    let mut globs = BTreeSet::new();
+    for path in secret.iter().chain(shut) {
+        let Ok(relative) = path.strip_prefix(project) else { continue };
         // Globs count from the folder that is searched, which may be any on the way down.
         let mut rest = relative;
         while let Some(text) = rest.to_str().filter(|text| !text.is_empty() && !text.contains('\n'))

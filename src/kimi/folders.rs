@@ -47,6 +47,17 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map(drop).map_err(|error| cannot("write", path, &error))
 }
 
+/// Writes a file of a run's own folder, which nobody reads before the run begins and which is not there
+/// yet.
+///
+/// # Errors
+/// [`Kind::Spawn`] with the path.
+pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = made.and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| cannot("write", path, &error))
+}
+
 /// The folder of one run, gone when the run is over.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -122,13 +133,13 @@ fn held_by_nobody(runs: &Path) -> impl Iterator<Item = (PathBuf, fs::File)> {
     })
 }
 
-/// An existing, empty folder below the given one.
+/// An empty folder in the folder of a run.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the path.
-pub fn empty(below: &Path, name: &str) -> Result<PathBuf> {
-    let path = below.join(name);
-    make_private(&path)?;
+pub fn empty(run_dir: &Path) -> Result<PathBuf> {
+    let path = run_dir.join("empty");
+    make(&path)?;
     Ok(path)
 }
 
@@ -169,7 +180,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let run = for_one_run(&state.path().join("deep/er")).unwrap();
         let file = run.path().join("f");
-        write_private(&file, b"x").unwrap();
+        write_anew(&file, b"x").unwrap();
+        assert!(write_anew(&file, b"z").is_err());
         write_private(&file, b"y").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(run.path()), mode(&file)), (0o700, 0o600));

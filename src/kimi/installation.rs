@@ -14,8 +14,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::settings::Environment;
 
-/// Files that are followed: a program, what it is a link to, its interpreter, and so on.
-const FOLLOWED: usize = 40;
+/// Files that are followed: programs, what they are links to, their interpreters, and so on.
+const FOLLOWED: usize = 60;
 /// How much of a program is looked at, bytes.
 const FIRST_LINE: u64 = 512;
 /// What a runtime keeps beside its `bin`.
@@ -23,15 +23,18 @@ const BESIDE_BIN: [&str; 4] = ["lib", "lib64", "libexec", "ssl"];
 /// Runtimes that a wrapper script runs by their names.
 const RUNTIMES: [&str; 4] = ["node", "bun", "deno", "python3"];
 
-/// The files and folders that a program needs, each as it is named and with all links resolved.
+/// The files and folders that programs need, each as it is named and with all links resolved.
 #[must_use]
-pub fn needed_by(program: &Path, environment: &Environment) -> Vec<PathBuf> {
+pub fn needed_by<'a>(
+    programs: impl IntoIterator<Item = &'a Path>,
+    environment: &Environment,
+) -> Vec<PathBuf> {
     let mut walk = Walk { needed: BTreeSet::new(), seen: BTreeSet::new(), next: Vec::new() };
     let path = environment.var("PATH");
     let on_path = |name: &str| which::which_in(name, path, &environment.current_dir).ok();
-    // The runtimes first, so that the program itself is taken from the end and its folder counts.
+    // The runtimes first, so that a program itself is taken from the end and its folder counts.
     walk.next.extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, Part::Runtime))));
-    walk.next.push((program.to_owned(), Part::Program));
+    walk.next.extend(programs.into_iter().map(|program| (program.to_owned(), Part::Program)));
     while let Some((file, part)) = walk.next.pop() {
         if walk.seen.len() >= FOLLOWED {
             break;
@@ -193,7 +196,7 @@ mod tests {
             vars: [("PATH".to_owned(), home.join("nvm/v24/bin").display().to_string())].into(),
             ..Environment::default()
         };
-        let needed = needed_by(&home.join(program), &environment);
+        let needed = needed_by([&*home.join(program)], &environment);
         let inside = needed.iter().filter_map(|path| path.strip_prefix(&home).ok());
         assert_eq!(inside.collect::<Vec<_>>(), expected.iter().map(Path::new).collect::<Vec<_>>());
     }

@@ -16,6 +16,8 @@ pub mod keeper;
 pub mod rules;
 pub mod secret_files;
 
+use std::sync::OnceLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,11 +70,12 @@ impl Kernel {
     }
 }
 
-/// Asks the kernel.
+/// Asks the kernel, once.
 #[must_use]
 pub fn kernel() -> Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
     #[cfg(target_os = "linux")]
-    return enter::kernel();
+    return *KERNEL.get_or_init(enter::kernel);
     #[cfg(not(target_os = "linux"))]
-    Kernel::default()
+    *KERNEL.get_or_init(Kernel::default)
 }

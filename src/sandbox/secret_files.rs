@@ -156,7 +156,11 @@ impl SecretFiles {
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
     /// a secret name that leads elsewhere in the project closes what it leads to.
     #[must_use]
-    pub fn search(&self, project: &Path, reach: Reach) -> Found {
+    pub fn search(&self, project: &Path) -> Found {
+        self.search_within(project, Reach::default())
+    }
+
+    fn search_within(&self, project: &Path, reach: Reach) -> Found {
         let end = Instant::now() + reach.time;
         let mut left = reach.entries;
         let mut found = Found::default();
@@ -325,7 +329,7 @@ mod tests {
         symlink("plain", project.join("id_rsa")).unwrap();
         symlink("../outside", project.join("id_dsa")).unwrap();
         symlink("..", project.join("up")).unwrap();
-        let found = SecretFiles::built_in().search(&project, Reach::default());
+        let found = SecretFiles::built_in().search(&project);
         let secret = [".ssh", "a/b/.env", "node_modules/x/.npmrc", "plain"];
         let expected = secret.map(|path| project.join(path)).into();
         assert_eq!(found, Found { secret: expected, unseen: vec![] });
@@ -339,7 +343,7 @@ mod tests {
             fs::write(project.path().join(path), "").unwrap();
         }
         let reach = Reach { entries: 3, ..Reach::default() };
-        let found = SecretFiles::built_in().search(project.path(), reach);
+        let found = SecretFiles::built_in().search_within(project.path(), reach);
         assert_eq!(found.secret, [project.path().join(".env")]);
         let mut unseen = found.unseen;
         unseen.sort();
