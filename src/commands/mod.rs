@@ -43,12 +43,15 @@ const UNREADABLE: u8 = 4;
 pub fn main() -> u8 {
     // Before anything else is read or started: the keeper must stay a process of one thread.
     let mut args = std::env::args_os().skip(1);
-    match args.next() {
+    let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
         Some(command) if command == GUARD => return guard::main(args),
-        _ => {}
-    }
-    let cli = Cli::parse();
+        // What hosts start needs none of what a person does: every page of that would stay in memory.
+        Some(command) if command == "serve" && args.len() == 0 => {
+            Cli { command: Command::Serve, debug: false }
+        }
+        _ => Cli::parse(),
+    };
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

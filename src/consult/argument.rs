@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::closing::{broken_off, standing};
 use super::injection;
 use super::prompt::{Asked, Disputed};
+use super::proof::Proof;
 use super::record::Record;
 use super::request::Context;
 use super::result::{ConsultResult, shorten_error};
@@ -26,8 +27,8 @@ pub(super) const TRANSCRIPTS: &str = "transcripts";
 /// What follows from a request.
 #[derive(Debug)]
 pub enum Opening {
-    /// Kimi is asked.
-    Ask(Box<Argument>),
+    /// Kimi is asked, and somebody looks at the project meanwhile.
+    Ask(Box<Argument>, Proof),
     /// The adjudications close the thread, or leave it to the caller: Kimi is not asked again.
     Done(Box<ConsultResult>),
 }

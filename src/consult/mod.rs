@@ -12,7 +12,7 @@ mod needed;
 pub mod objects;
 pub mod opening;
 pub mod prompt;
-mod proof;
+pub mod proof;
 pub mod record;
 pub mod request;
 pub mod result;
@@ -54,11 +54,10 @@ pub async fn consult(
     // Beside the run, so that nobody waits for it after it.
     drop(tokio::task::spawn_blocking(injection::prepare));
     let opening = opening::begin(request, loaded, &secrets);
-    let mut argument = match opening.map_err(|error| secrets.redact_error(error))? {
-        Opening::Ask(argument) => argument,
+    let (mut argument, mut proof) = match opening.map_err(|error| secrets.redact_error(error))? {
+        Opening::Ask(argument, proof) => (argument, proof),
         Opening::Done(result) => return Ok(*result),
     };
-    let mut proof = Proof::begin(&argument.context.work_dir, loaded);
     match ask(&mut argument, loaded, program, watch, &mut proof).await {
         Ok(result) => Ok(argument.close(proof.told(result).await)),
         Err(error) => {

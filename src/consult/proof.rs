@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Somebody who looks at the project, on a thread of its own: before Kimi starts, at the contents while
 /// Kimi runs, and again afterwards.
-pub(super) struct Proof {
+#[derive(Debug)]
+pub struct Proof {
     /// Comes when the first look is over.
     looked: Option<oneshot::Receiver<()>>,
     /// Tells that remembering contents is to end.
@@ -34,7 +35,8 @@ pub(super) struct Proof {
 
 impl Proof {
     /// Begins to look at the project.
-    pub(super) fn begin(project: &Path, loaded: &Loaded) -> Proof {
+    #[must_use]
+    pub fn begin(project: &Path, loaded: &Loaded) -> Proof {
         let (project, own) = (project.to_owned(), vec![loaded.state_dir().to_owned()]);
         let stop = Arc::new(AtomicBool::new(false));
         let (have_looked, looked) = oneshot::channel();
@@ -57,7 +59,7 @@ impl Proof {
     }
 
     /// Waits until the first look is over: Kimi must not start before.
-    pub(super) async fn looked(&mut self) {
+    pub async fn looked(&mut self) {
         if let Some(looked) = self.looked.take()
             && !matches!(timeout(PATIENCE, looked).await, Ok(Ok(())))
         {
@@ -66,7 +68,7 @@ impl Proof {
     }
 
     /// Begins to look again: Kimi has ended.
-    pub(super) fn look_again(&mut self) {
+    pub fn look_again(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(again) = self.again.take() {
             let _ = again.send(());
@@ -80,7 +82,8 @@ impl Proof {
     }
 
     /// Says in a result what was seen.
-    pub(super) async fn told(self, mut result: ConsultResult) -> ConsultResult {
+    #[must_use]
+    pub async fn told(self, mut result: ConsultResult) -> ConsultResult {
         match self.changes().await {
             Some(changes) => {
                 result.provenance.workspace_changed = changes.workspace_changed();
@@ -95,7 +98,8 @@ impl Proof {
     }
 
     /// Says it in an error, where something did change: a run that failed may have done harm as well.
-    pub(super) async fn told_in_error(self, mut error: Error) -> Error {
+    #[must_use]
+    pub async fn told_in_error(self, mut error: Error) -> Error {
         if let Some(changes) = self.changes().await
             && changes.workspace_changed() == Some(true)
         {

@@ -62,8 +62,8 @@ pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
 #[derive(Debug)]
 pub struct RunFolder {
     folder: TempDir,
-    /// Held as long as the bridge lives; a folder whose lock is free was left behind by a bridge that
-    /// was killed.
+    /// The folder, locked as long as the bridge lives; one whose lock is free was left behind by a bridge
+    /// that was killed.
     _lock: fs::File,
 }
 
@@ -74,9 +74,6 @@ impl RunFolder {
         self.folder.path()
     }
 }
-
-/// The lock of a run's folder.
-const LOCK: &str = "lock";
 
 /// The folder for a run's temporary files, in the folder of the run.
 #[must_use]
@@ -100,7 +97,7 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&runs)
         .and_then(|folder| {
-            let lock = fs::File::create_new(folder.path().join(LOCK))?;
+            let lock = fs::File::open(folder.path())?;
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
             fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
             Ok(RunFolder { folder, _lock: lock })
@@ -127,7 +124,7 @@ pub fn left_behind(state_dir: &Path) -> usize {
 fn held_by_nobody(runs: &Path) -> impl Iterator<Item = (PathBuf, fs::File)> {
     let folders = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
     folders.filter_map(|folder| {
-        let lock = fs::File::open(folder.join(LOCK)).ok()?;
+        let lock = fs::File::open(&folder).ok()?;
         let taken = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
         taken.is_ok().then_some((folder, lock))
     })

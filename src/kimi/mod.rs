@@ -93,9 +93,12 @@ pub async fn ask(
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir.path())?;
     let empty_folder = folders::empty(run_dir.path())?;
     let empty_mcp_config = run_dir.path().join("mcp.json");
-    folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?;
-    let ripgrep_config = run_dir.path().join("ripgrep");
-    folders::write_anew(&ripgrep_config, confinement.ripgrep_config.as_bytes())?;
+    match program.dialect {
+        Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
+        // It finds none in the private home.
+        Dialect::KimiCode => {}
+    }
+    let ripgrep_config = ripgrep::configured(&confinement.ripgrep_config, run_dir.path())?;
     let text = question.prompt.as_str();
     let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
     let prompt = match delivery {

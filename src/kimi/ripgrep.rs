@@ -1,9 +1,10 @@
 //! ripgrep, with which both programs search. One that is not on `PATH` is fetched by Kimi itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
-use super::home;
+use super::{folders, home};
+use crate::error::Result;
 use crate::settings::{Environment, Loaded};
 
 /// Where a search finds ripgrep.
@@ -21,6 +22,19 @@ pub enum Ripgrep {
 #[must_use]
 pub fn on_path(environment: &Environment) -> Option<PathBuf> {
     which::which_in("rg", environment.var("PATH"), &environment.current_dir).ok()
+}
+
+/// The file with this configuration, in the folder of a run; an empty one is nobody's.
+///
+/// # Errors
+/// [`crate::error::Kind::Spawn`] when it cannot be written.
+pub fn configured(config: &str, run_dir: &Path) -> Result<PathBuf> {
+    if config.is_empty() {
+        return Ok("/dev/null".into());
+    }
+    let file = run_dir.join("ripgrep");
+    folders::write_anew(&file, config.as_bytes())?;
+    Ok(file)
 }
 
 /// Looks where a run of this dialect would find it.
