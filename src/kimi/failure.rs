@@ -20,11 +20,23 @@ pub(super) const MAY_PASS: i32 = 75;
 /// The most of the service's words that a message repeats, characters.
 const WORDS: usize = 400;
 
+/// What ended a program.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal.
+    #[default]
+    Signal,
+    /// The bridge, when the program had closed its standard output and lived on.
+    Closed,
+}
+
 /// How a run ended that brought no answer.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Ending<'a> {
-    /// The exit code; `None` when a signal ended it.
-    pub code: Option<i32>,
+    /// What ended it.
+    pub how: How,
     /// The end of what it wrote to standard error.
     pub stderr: &'a str,
     /// The lines of standard output that were no JSON, in order. kimi-cli wraps its errors at 80
@@ -55,11 +67,14 @@ pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error
     let shown = secrets.redact_start(clean(words.trim()).trim(), WORDS).into_text();
     let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
     let message = match (kind, shown.is_empty()) {
-        (Kind::Crashed, true) => match ending.code {
-            Some(code) => {
+        (Kind::Crashed, true) => match ending.how {
+            How::Code(code) => {
                 format!("Kimi exited with code {code} without an answer and without a word")
             }
-            None => "a signal ended Kimi before it answered".to_owned(),
+            How::Signal => "a signal ended Kimi before it answered".to_owned(),
+            How::Closed => {
+                "Kimi closed its standard output without an answer, and did not end".to_owned()
+            }
         },
         (Kind::EmptyAnswer, true) => "Kimi ended without an answer".to_owned(),
         (kind, _) => format!("{}: {shown}", kind.meaning()),
@@ -212,10 +227,10 @@ fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
     if says(&["provider.connection_error", "connection error", "provider.api_error", "timed out"]) {
         return Kind::Unavailable;
     }
-    if ending.code == Some(MAY_PASS) {
+    if ending.how == How::Code(MAY_PASS) {
         return Kind::Unavailable;
     }
-    if ending.code == Some(0) {
+    if ending.how == How::Code(0) {
         return Kind::EmptyAnswer;
     }
     match ending.retry.map(|retry| retry.status) {
@@ -282,7 +297,7 @@ mod tests {
     fn every_way_to_fail_has_its_kind_and_words() {
         let check = |code: i32, stderr: &str, plain: &[&str], expected: (Kind, &str)| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
-            let ending = Ending { code: Some(code), stderr, plain: &plain, retry: None };
+            let ending = Ending { how: How::Code(code), stderr, plain: &plain, retry: None };
             let error = classify(Path::new("/bin/kimi"), &ending, &Secrets::default());
             assert_eq!((error.kind, error.message.as_str()), expected);
         };
@@ -356,7 +371,7 @@ mod tests {
     #[test]
     fn a_silent_end_after_rate_limits_is_a_rate_limit() {
         let retry = Retry { status: Some(429), ..Retry::default() };
-        let ending = Ending { code: None, retry: Some(&retry), ..Ending::default() };
+        let ending = Ending { retry: Some(&retry), ..Ending::default() };
         assert_eq!(
             classify(Path::new("/bin/kimi"), &ending, &Secrets::default()).kind,
             Kind::RateLimited

@@ -29,18 +29,13 @@ const CATCHING_UP: Duration = Duration::from_millis(2);
 
 /// A run that is to end: why, and when patience does.
 struct Ending {
-    kind: Kind,
-    why: String,
+    why: End,
     patience: Instant,
     /// Whether patience has ended.
     killed: bool,
 }
 
 impl Ending {
-    fn end(self) -> End {
-        End::Limit(self.kind, self.why)
-    }
-
     /// Whether it could still be hurried.
     fn is_patient(&self) -> bool {
         !self.killed && self.patience > Instant::now() + HURRIED_GRACE
@@ -49,7 +44,7 @@ impl Ending {
 
 /// Where a run stands.
 struct Standing {
-    /// When the first line, or the next, is overdue.
+    /// When the first line, or the next, is overdue; the end of a program that can say no more.
     quiet: Instant,
     /// How the program ended, and until when its pipes are read.
     exited: Option<(ExitStatus, Instant)>,
@@ -72,7 +67,7 @@ impl Standing {
     }
 
     fn end(self, status: ExitStatus) -> End {
-        self.ending.map_or(End::Exited(status), Ending::end)
+        self.ending.map_or(End::Exited(status), |ending| ending.why)
     }
 }
 
@@ -104,14 +99,19 @@ pub(super) async fn observe(
         }
         let met = tokio::select! {
             () = watch.cancel.cancelled(), if now.ending.is_none() => {
-                Some((Kind::Cancelled, "the call was cancelled".to_owned()))
+                Some(End::Limit(Kind::Cancelled, "the call was cancelled".to_owned()))
             }
             () = sleep_until(whole), if now.is_running() => {
                 let limit = limits.whole.as_secs();
-                Some((Kind::TimedOut, format!("the run took longer than timeout_seconds ({limit} s)")))
+                let why = format!("the run took longer than timeout_seconds ({limit} s)");
+                Some(End::Limit(Kind::TimedOut, why))
             }
             () = sleep_until(now.quiet), if now.is_running() => {
-                Some((Kind::Stalled, record.silence(limits)))
+                Some(if now.open.0 {
+                    End::Limit(Kind::Stalled, record.silence(limits))
+                } else {
+                    End::Closed
+                })
             }
             // Kimi waits at a full pipe rather than the server's memory growing.
             () = sleep(CATCHING_UP), if now.is_running() && record.is_behind() => None,
@@ -147,7 +147,7 @@ pub(super) async fn observe(
             }
             () = patience_of(now.ending.as_ref()) => {
                 match now.ending.take() {
-                    Some(over) if over.killed => return over.end(),
+                    Some(over) if over.killed => return over.why,
                     Some(over) => {
                         group.kill();
                         let patience = Instant::now() + DRAIN;
@@ -162,26 +162,28 @@ pub(super) async fn observe(
                 None
             }
         };
-        if let (Some((kind, why)), None) = (met, &now.ending) {
+        if let (Some(why), None) = (met, &now.ending) {
             group.ask();
             // The keeper counts the grace period itself; it gets a moment to finish its work.
             let moment = if group.kept { KEEPERS_MOMENT } else { Duration::ZERO };
             let patience = Instant::now() + limits.grace + moment;
-            now.ending = Some(Ending { kind, why, patience, killed: false });
+            now.ending = Some(Ending { why, patience, killed: false });
         }
     }
 }
 
-/// Takes what came on standard output, nothing when it was closed; tells of a limit that was met.
+/// Takes what came on standard output, nothing when it was closed; tells of a limit that was met. A
+/// program that has closed it may be about to end, or name a reason on standard error: it gets a moment.
 fn take(
     bytes: &[u8],
     now: &mut Standing,
     limits: &Limits,
     watch: Watch<'_>,
     record: &mut Record,
-) -> Option<(Kind, String)> {
+) -> Option<End> {
     if bytes.is_empty() {
         now.open.0 = false;
+        now.quiet = Instant::now() + limits.grace.max(DRAIN);
         record.take_rest();
         return None;
     }
@@ -194,8 +196,9 @@ fn take(
         (watch.progress)(&record.progress());
     }
     let limit = limits.run_bytes;
-    (record.bytes > limit)
-        .then(|| (Kind::TooMuchOutput, format!("Kimi wrote more than max_run_bytes ({limit})")))
+    (record.bytes > limit).then(|| {
+        End::Limit(Kind::TooMuchOutput, format!("Kimi wrote more than max_run_bytes ({limit})"))
+    })
 }
 
 /// Waits until patience ends; for ever while nothing is to end.

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::ExitStatus;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::{Activity, Trace};
-use super::failure::{self, Ending, MAY_PASS};
+use super::failure::{self, Ending, How, MAY_PASS};
 use super::hidden::{self, Cleaned};
 use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
@@ -247,7 +246,11 @@ impl Record {
             (_, End::Limit(Kind::Cancelled, _)) | (None, _) => false,
             // Words may be half of an answer that a failure broke off; only the end tells.
             (Some((_, turn_is_over)), End::Exited(status)) => {
-                status.success() || (*turn_is_over && !self.says_why_it_failed(*status, &stderr))
+                let failed = || self.says_why_it_failed(status.code(), &stderr);
+                status.success() || (*turn_is_over && !failed())
+            }
+            (Some((_, turn_is_over)), End::Closed) => {
+                *turn_is_over && !self.says_why_it_failed(None, &stderr)
             }
             (Some((_, turn_is_over)), End::Limit(..)) => *turn_is_over,
         };
@@ -259,9 +262,8 @@ impl Record {
                 self.warnings.push(format!("Kimi ended abnormally after its answer ({status})"));
             }
             End::Exited(_) => {}
-            End::Limit(_, why) => {
-                self.warnings.push(format!("Kimi had answered but did not end by itself: {why}"));
-            }
+            End::Limit(_, why) => self.warn_of_no_end(&why),
+            End::Closed => self.warn_of_no_end("it had closed its standard output"),
         }
         // kimi-code goes on without a section of its settings that it cannot read; a wall may be one.
         let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
@@ -292,10 +294,14 @@ impl Record {
         })
     }
 
+    fn warn_of_no_end(&mut self, why: &str) {
+        self.warnings.push(format!("Kimi had answered but did not end by itself: {why}"));
+    }
+
     /// Whether a run that ended badly named a failure: then its last words are no answer.
-    fn says_why_it_failed(&self, status: ExitStatus, stderr: &str) -> bool {
+    fn says_why_it_failed(&self, code: Option<i32>, stderr: &str) -> bool {
         let says_error = stderr.lines().any(|line| line.trim_start().starts_with("error:"));
-        says_error || self.plain_is_last || status.code() == Some(MAY_PASS)
+        says_error || self.plain_is_last || code == Some(MAY_PASS)
     }
 
     /// All plain text: what a program prints that speaks no JSON, such as its version.
@@ -309,15 +315,15 @@ impl Record {
 
     fn error(self, invocation: &Invocation, stderr: &str, end: End) -> Error {
         let has_started = self.words.is_some() || self.session.is_some();
-        let mut error = match end {
-            End::Exited(status) => {
+        let how = match end {
+            End::Exited(status) => Ok(status.code().map_or(How::Signal, How::Code)),
+            End::Closed => Ok(How::Closed),
+            End::Limit(kind, message) => Err(Error::new(kind, message, failure::hint(kind))),
+        };
+        let mut error = match how {
+            Ok(how) => {
                 let plain = self.plain();
-                let ending = Ending {
-                    code: status.code(),
-                    stderr,
-                    plain: &plain,
-                    retry: self.retry.as_ref(),
-                };
+                let ending = Ending { how, stderr, plain: &plain, retry: self.retry.as_ref() };
                 let error = failure::classify(&invocation.program, &ending, &self.secrets);
                 match &invocation.under {
                     Under::Sandbox { rules, .. }
@@ -330,7 +336,7 @@ impl Record {
                     Under::Sandbox { .. } | Under::Keeper | Under::Nothing => error,
                 }
             }
-            End::Limit(kind, message) => Error::new(kind, message, failure::hint(kind)),
+            Err(limit) => limit,
         };
         if self.retrying && matches!(error.kind, Kind::TimedOut | Kind::Stalled) {
             let why = self.retry.map(|retry| retry.message).unwrap_or_default();
@@ -380,7 +386,7 @@ mod tests {
 
     fn exited(code: i32) -> End {
         use std::os::unix::process::ExitStatusExt as _;
-        End::Exited(ExitStatus::from_raw(code << 8))
+        End::Exited(std::process::ExitStatus::from_raw(code << 8))
     }
 
     fn concluded(dialect: Dialect, lines: &[&str], stderr: &str, code: i32) -> Result<Reply> {
@@ -414,6 +420,27 @@ mod tests {
         let reply = concluded(Dialect::KimiCode, &[HALF], "some noise", 3).unwrap();
         assert_eq!(reply.text, "I found that the");
         assert_eq!(reply.warnings, ["Kimi ended abnormally after its answer (exit status: 3)"]);
+    }
+
+    #[test]
+    fn a_program_that_can_say_no_more_and_lives_on_is_judged_by_what_it_said() {
+        let closed = |lines: &[&str], stderr: &str| {
+            let mut record = Record::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
+            record.take_bytes(lines.join("\n").as_bytes());
+            record.take_stderr(stderr.as_bytes());
+            record.conclude(&invocation(), End::Closed)
+        };
+        let warning =
+            "Kimi had answered but did not end by itself: it had closed its standard output";
+        assert_eq!(closed(&[HALF], "some noise").unwrap().warnings, [warning]);
+        let calls = r#"{"role":"assistant","content":"","tool_calls":[{"id":"1","function":{"name":"Read"}}]}"#;
+        for lines in [&[][..], &[HALF, calls]] {
+            let error = closed(lines, "").unwrap_err();
+            let message = "Kimi closed its standard output without an answer, and did not end";
+            assert_eq!((error.kind, error.message.as_str()), (Kind::Crashed, message));
+        }
+        let named = closed(&[HALF], "error: provider.rate_limit: 429").unwrap_err();
+        assert_eq!(named.kind, Kind::RateLimited);
     }
 
     #[test]

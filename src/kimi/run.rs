@@ -149,6 +149,8 @@ pub(super) enum End {
     Exited(ExitStatus),
     /// The bridge ended it: the kind of error, and its message.
     Limit(Kind, String),
+    /// The bridge ended it, since it had closed its standard output and lived on: nothing could follow.
+    Closed,
 }
 
 /// What is kept of a run.
@@ -205,7 +207,7 @@ pub(super) async fn text(
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     match end {
-        End::Exited(_) => Ok(record.into_text()),
+        End::Exited(_) | End::Closed => Ok(record.into_text()),
         End::Limit(kind, why) => Err(Error::new(kind, why, failure::hint(kind))),
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn check(case: &Case, dialect: Dialect, ending: Ending) {
     let Case { version, steps, .. } = case;
     let mut world = Script { dialect, version: version.clone(), run: steps.clone() }
         .world()
-        .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_GRACE_SECONDS", "1")]);
+        .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_GRACE_SECONDS", case.grace)]);
     let home = world.private_home(dialect.name());
     let got = match ending {
         Ending::Undisturbed(way) => {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::fake::Step::{
-    AwaitTerm, Begin, CloseStdout, Cut, Die, Exit, Flood, Hang, Hold, IgnoreTerm, NoNewline, Read,
-    Session,
+    AwaitTerm, Begin, CloseStdout, Complain, Cut, Die, Exit, Flood, Hang, Hold, IgnoreTerm,
+    NoNewline, Read, Session,
 };
 use crate::support::fake::{
     ANSWER, Child, Death, Dialect, HERE, Pipe, Place, SESSION, SO_FAR, Step,
@@ -18,6 +18,8 @@ pub(super) struct Case {
     /// What it does when it is asked a question. At its mark [`HERE`], which is in either, a disturbance
     /// comes.
     pub(super) steps: Vec<Step>,
+    /// How long it may take to end, and to live on in silence once it has closed standard output, seconds.
+    pub(super) grace: &'static str,
     /// The settings that end it where nobody else does.
     pub(super) limits: &'static [(&'static str, &'static str)],
     /// What the caller gets where nobody disturbs.
@@ -80,6 +82,10 @@ pub(super) enum AtTheMark {
 const SILENCE: &[(&str, &str)] = &[("KIMI_BRIDGE_SILENCE_SECONDS", "1")];
 const FIRST_LINE: &[(&str, &str)] =
     &[("KIMI_BRIDGE_FIRST_LINE_SECONDS", "1"), ("KIMI_BRIDGE_SILENCE_SECONDS", "1")];
+/// With [`AT_EASE`] for the calls that are cut off.
+const CLOSED: &[(&str, &str)] = &[("KIMI_BRIDGE_GRACE_SECONDS", "1")];
+/// A grace period that no disturbance comes too late for.
+const AT_EASE: &str = "30";
 const MEGABYTE: &[(&str, &str)] = &[("KIMI_BRIDGE_MAX_RUN_BYTES", "1000000")];
 const SILENT_FROM_THE_START: Outcome =
     Outcome::Error(31, "stalled", "Kimi wrote nothing within first_line_seconds (1 s)");
@@ -124,6 +130,7 @@ fn case(name: &'static str, outcome: Outcome) -> Case {
         name,
         version: vec![Step::Version],
         steps: Vec::new(),
+        grace: "1",
         limits: &[],
         outcome,
         arrived: Arrived::Nothing,
@@ -147,7 +154,7 @@ fn left_behind(name: &'static str, place: Place, steps: Vec<Step>) -> Case {
 
 /// All of them.
 pub(super) fn cases() -> Vec<Case> {
-    [silence(), children(), output(), ends()].into_iter().flatten().collect()
+    [silence(), closed(), children(), output(), ends()].into_iter().flatten().collect()
 }
 
 fn silence() -> Vec<Case> {
@@ -180,10 +187,42 @@ fn silence() -> Vec<Case> {
                 answered(&[late]),
             )
         },
-        Case {
-            limits: SILENCE,
-            ..reading("standard_output_closed_and_alive", vec![CloseStdout, mark(), Hang], SILENT)
-        },
+    ]
+}
+
+/// Standard output is closed, and nothing can follow.
+fn closed() -> Vec<Case> {
+    let outcome = Outcome::Error(
+        33,
+        "crashed",
+        "Kimi closed its standard output without an answer, and did not end",
+    );
+    let late = "Kimi had answered but did not end by itself: it had closed its standard output";
+    let reason = "error: failed to run prompt: provider.rate_limit: 429 slow down";
+    let limited = Outcome::Error(
+        20,
+        "rate_limited",
+        "the service asked to slow down: provider.rate_limit: 429 slow down",
+    );
+    let close = |case: Case| Case { grace: AT_EASE, ..case };
+    let live_on = |case: Case| Case { limits: CLOSED, ..close(case) };
+    let hang = || vec![CloseStdout, mark(), Hang];
+    let reasoned = vec![CloseStdout, mark(), Complain(reason.to_owned()), Hang];
+    vec![
+        live_on(reading("standard_output_closed_and_alive", hang(), outcome)),
+        live_on(reading("standard_output_closed_and_the_reason_named", reasoned, limited)),
+        live_on(answering(
+            "standard_output_closed_and_alive_after_the_answer",
+            vec![Begin],
+            hang(),
+            answered(&[late]),
+        )),
+        close(answering(
+            "standard_output_closed_after_the_answer",
+            vec![Begin],
+            vec![CloseStdout, Hold, Exit(0)],
+            answered(&[]),
+        )),
     ]
 }
 
@@ -296,12 +335,6 @@ fn ends() -> Vec<Case> {
             vec![Begin],
             vec![Hold, Die(Death::Kill)],
             abnormal("signal: 9 (SIGKILL)"),
-        ),
-        answering(
-            "standard_output_closed_after_the_answer",
-            vec![Begin],
-            vec![CloseStdout, Hold, Exit(0)],
-            answered(&[]),
         ),
     ]
 }

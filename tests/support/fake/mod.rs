@@ -76,6 +76,8 @@ pub(crate) enum Step {
     Read,
     /// Says this, with which its turn is over.
     Say(String),
+    /// Says this on standard error, at once.
+    Complain(String),
     /// Names [`SESSION`], where the dialect does.
     Session,
     /// Writes these bytes.

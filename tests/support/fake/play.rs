@@ -86,6 +86,7 @@ impl Player {
             Step::Begin => self.begin()?,
             Step::Read => self.say_read(),
             Step::Say(text) => self.say_line(&json!({"role": "assistant", "content": text})),
+            Step::Complain(text) => writeln!(io::stderr(), "{text}")?,
             Step::Session => self.say_session()?,
             Step::Raw(bytes) => self.said.extend(bytes),
             Step::NoNewline => drop(self.said.pop()),
