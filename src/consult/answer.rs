@@ -157,6 +157,14 @@ pub struct Reading {
 /// costs many times the length of what it goes through.
 const SEARCHED: usize = 1024 * 1024;
 
+/// The most findings that an answer may hold. Each is answered one by one, and a result keeps each whole,
+/// so that more of them would be neither a review nor a result that a host shows.
+pub const MOST_FINDINGS: usize = 100;
+/// The most citations of one finding; they are read from the disk, each of them.
+const MOST_CITATIONS: usize = 20;
+/// What is said of the slips of one answer, and of what does not fit in it.
+const MOST_TOLD: usize = 20;
+
 /// Reads the answer of this role in a text.
 #[must_use]
 pub fn read(text: &str, role: Role) -> Reading {
@@ -170,6 +178,13 @@ pub fn read(text: &str, role: Role) -> Reading {
             continue;
         }
         mend(&mut fields, role, &mut warnings);
+        few(&mut warnings, |more| format!("{more} more such things in Kimi's answer"));
+        let findings = fields.get("findings").and_then(Value::as_array).map_or(0, Vec::len);
+        if findings > MOST_FINDINGS {
+            let expected = format!("expected at most {MOST_FINDINGS} findings, found {findings}");
+            misfit = Some(vec![Violation::new("/findings", expected)]);
+            continue;
+        }
         let hidden = clean_all(&mut fields);
         let value = Value::Object(fields);
         let mut violations = CHECKER.violations(&value);
@@ -177,6 +192,7 @@ pub fn read(text: &str, role: Role) -> Reading {
             violations
                 .push(Violation { pointer: "/verdict".to_owned(), ..none("required and missing") });
         }
+        few(&mut violations, |more| none(&format!("{more} more things do not fit")));
         match serde_json::from_value::<Answer>(value) {
             Ok(answer) if violations.is_empty() => {
                 fitting.push((answer, warnings, hidden));
@@ -239,6 +255,15 @@ fn mend(fields: &mut Map<String, Value>, role: Role, warnings: &mut Vec<String>)
             let Some(finding) = finding.as_object_mut() else { continue };
             finding.retain(|_, value| !value.is_null());
             make_list(finding, "citations", &format!("findings/{at}/citations"), warnings);
+            if let Some(Value::Array(citations)) = finding.get_mut("citations")
+                && citations.len() > MOST_CITATIONS
+            {
+                let all = citations.len();
+                citations.truncate(MOST_CITATIONS);
+                warnings.push(format!(
+                    "`findings/{at}/citations`: {MOST_CITATIONS} of {all} were kept"
+                ));
+            }
             for citation in
                 finding.get_mut("citations").and_then(Value::as_array_mut).into_iter().flatten()
             {
@@ -301,6 +326,15 @@ fn clean_all(fields: &mut Map<String, Value>) -> usize {
         }
     }
     fields.values_mut().map(clean_value).sum()
+}
+
+/// The first of what is told; of the rest the number.
+fn few<T>(told: &mut Vec<T>, more: impl FnOnce(usize) -> T) {
+    let over = told.len().saturating_sub(MOST_TOLD);
+    if over > 0 {
+        told.truncate(MOST_TOLD);
+        told.push(more(over));
+    }
 }
 
 fn none(expected: &str) -> Violation {
@@ -450,6 +484,33 @@ mod tests {
                 "/findings/1: expected an object, found a string",
             ],
         );
+    }
+
+    #[test]
+    fn absurd_numbers_of_anything_are_bounded() {
+        let finding = json!({"severity": "note", "claim": "c"});
+        let with = |findings: usize| json!({"response": "r", "findings": vec![&finding; findings]});
+        let read_whole = |answer: &Value| read(&answer.to_string(), Role::Skeptic);
+        assert_eq!(read_whole(&with(100)).answer.unwrap().findings.len(), 100);
+        let why = read_whole(&with(9_000)).answer.unwrap_err();
+        assert_eq!(
+            why.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["/findings: expected at most 100 findings, found 9000"]
+        );
+
+        let mut answer = with(1);
+        answer["findings"][0]["citations"] = json!(vec![json!({"path": "a.rs"}); 300]);
+        for n in 0..5_000 {
+            answer[format!("field{n}")] = json!(n);
+        }
+        let reading = read_whole(&answer);
+        assert_eq!(reading.answer.unwrap().findings[0].citations.len(), 20);
+        let last = "4981 more such things in Kimi's answer";
+        assert_eq!((reading.warnings.len(), reading.warnings[20].as_str()), (21, last));
+
+        let why = read_whole(&json!({"response": "r", "key_risks": vec![1; 5_000]})).answer;
+        let why = why.unwrap_err();
+        assert_eq!((why.len(), why[20].to_string()), (21, "/: 4980 more things do not fit".into()));
     }
 
     #[test]

@@ -14,9 +14,10 @@ use super::prompt::{Asked, Disputed};
 use super::proof::Proof;
 use super::record::Record;
 use super::request::Context;
-use super::result::{ConsultResult, shorten_error};
+use super::result::{ConsultResult, is_session, shorten_error};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
+use crate::kimi::text::first_chars;
 use crate::kimi::{Evidence, Program};
 use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
 use crate::redact::Secrets;
@@ -154,7 +155,7 @@ impl Argument {
             result.replies.retain(|reply| known(&reply.finding));
             self.warn(format!(
                 "Kimi replied to what was not rejected; that was passed over: {}",
-                strays.join(", ")
+                a_few(&strays)
             ));
         }
         if result.parse_ok {
@@ -196,7 +197,12 @@ impl Argument {
     /// secret any more.
     pub fn fail(mut self, mut error: Error) -> Error {
         injection::flag(&mut error);
-        shorten_error(&mut error, self.context.max_result_chars);
+        if let Some(session) = error.partial.as_mut().and_then(|all| all.get_mut("session_id"))
+            && !session.as_str().is_some_and(is_session)
+        {
+            *session = Value::Null;
+        }
+        let limit = self.context.max_result_chars;
         let nothing_ran = matches!(
             error.kind,
             Kind::KimiMissing | Kind::KimiRetired | Kind::NotLoggedIn | Kind::Spawn | Kind::Sandbox
@@ -208,6 +214,7 @@ impl Argument {
             if let Some(ledger) = &mut self.ledger {
                 let _ = ledger.delete(&self.row.id);
             }
+            shorten_error(&mut error, limit);
             return error;
         }
         self.round.error = Some(error.report().to_string());
@@ -225,6 +232,7 @@ impl Argument {
             }
         }
         self.rest_ledger();
+        shorten_error(&mut error, limit);
         error
     }
 
@@ -245,6 +253,15 @@ impl Argument {
             Some(ledger) => ledger.save(&self.row, Some(&self.round), &words),
             None => Ok(()),
         }
+    }
+}
+
+/// The first of some names that Kimi gave, none longer than a name is.
+fn a_few(names: &[String]) -> String {
+    let few: Vec<&str> = names.iter().take(10).map(|name| first_chars(name, 20)).collect();
+    match names.len() - few.len() {
+        0 => few.join(", "),
+        more => format!("{} and {more} more", few.join(", ")),
     }
 }
 
@@ -277,12 +294,13 @@ fn said_before(record: &Record) -> String {
 
 /// All that a thread says, for the search.
 pub(super) fn words(row: &ThreadRow, record: Option<&Record>, round: &RoundRow) -> String {
-    let mut all = vec![
-        json!(row.request),
-        json!(row.challenge),
-        json!(round.result.as_deref().unwrap_or_default()),
-    ];
-    all.extend(record.map(|record| json!(record)));
-    all.extend(row.decision.as_ref().map(|(decision, rationale, _)| json!([decision, rationale])));
-    all.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
+    let decision = row.decision.as_ref().map(|(decision, rationale, _)| (decision, rationale));
+    let all = (
+        (&row.request, &row.challenge),
+        round.result.as_deref().unwrap_or_default(),
+        record,
+        decision,
+    );
+    // Written in one go: what Kimi said may be long.
+    serde_json::to_string(&all).unwrap_or_default()
 }

@@ -1,17 +1,19 @@
 //! Answer ─► `ConsultResult`: what the caller gets, checked against the disk and the trace.
 
+mod shorten;
+
+pub use self::shorten::shorten_error;
+
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::answer::{Answer, Claim, Reading, Score, Severity, Verdict};
 use super::citation::{Citation, Citations};
 use super::request::Context;
 use super::role::RoleContext;
 use super::thread::{Rejoinder, Stance, State, says_something};
-use crate::error::Error;
 use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect, Evidence, Program, hidden};
 use crate::redact::Secrets;
@@ -19,6 +21,16 @@ use crate::sandbox::Sandbox;
 
 /// Characters of Kimi's text in `raw_response_preview`.
 const PREVIEW_CHARS: usize = 500;
+/// The longest id of a session that is taken for one, bytes.
+const SESSION_BYTES: usize = 200;
+/// Characters of a name that a warning repeats.
+const NAMED: usize = 100;
+
+/// Whether a text can be the id of a session.
+#[must_use]
+pub fn is_session(id: &str) -> bool {
+    id.len() <= SESSION_BYTES
+}
 
 /// What a consultation brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -175,10 +187,11 @@ impl ConsultResult {
         }
         warnings.extend(hidden::warning(reply.hidden + reading.hidden, reply.seen.hidden));
         let parse_ok = reading.answer.is_ok();
+        let preview = origin.secrets.redact_start(&reply.text, PREVIEW_CHARS).into_text();
         let answer = reading.answer.unwrap_or_else(|why| {
             let why: Vec<String> = why.iter().map(ToString::to_string).collect();
             warnings.push(format!("Kimi's answer could not be read: {}", why.join("; ")));
-            Answer { response: reply.text.clone(), ..Answer::default() }
+            Answer { response: reply.text, ..Answer::default() }
         });
         let shown = reply.seen.shown.union(&origin.read_before).cloned().collect();
         let mut citations = Citations::new(&origin.context.work_dir, &shown);
@@ -199,15 +212,12 @@ impl ConsultResult {
             confidence: answer.confidence,
             evidence: reply.seen.evidence,
             incomplete_trace: reply.seen.incomplete,
-            raw_response_preview: origin
-                .secrets
-                .redact_start(&reply.text, PREVIEW_CHARS)
-                .into_text(),
+            raw_response_preview: preview,
             thread: None,
             provenance: Provenance {
                 dialect: origin.program.dialect,
                 version: origin.program.version.clone(),
-                session_id: reply.session_id,
+                session_id: reply.session_id.filter(|id| is_session(id)),
                 sandbox: reply.sandbox,
                 workspace_changed: None,
                 elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -232,8 +242,10 @@ impl ConsultResult {
         let reversed = other.verdict.and_then(|verdict| verdict.winner);
         let reversed = reversed.map(|winner| secrets.redact(&winner).into_text());
         if reversed != choice.winner {
-            let name =
-                |winner: &Option<String>| winner.clone().unwrap_or_else(|| "none".to_owned());
+            let name = |winner: &Option<String>| match winner {
+                Some(winner) => first_chars(winner, NAMED).to_owned(),
+                None => "none".to_owned(),
+            };
             self.warnings.push(format!(
                 "the winner changes with the order of the options: {} in the order given, {} in the other, which \
                  says: {}",
@@ -277,69 +289,6 @@ impl ConsultResult {
             warnings: Vec::new(),
         }
     }
-
-    /// Shortens what can be spared until the result fits: hosts cut longer ones without asking what
-    /// matters. Evidence summaries give way first, then the preview, then the evidence; findings
-    /// and the response never.
-    #[must_use]
-    pub fn within(mut self, limit: usize) -> ConsultResult {
-        let size = |result: &ConsultResult| {
-            serde_json::to_string(result).map_or(0, |json| json.chars().count())
-        };
-        if size(&self) <= limit {
-            return self;
-        }
-        self.warnings.push(format!("shortened to max_result_chars ({limit}): evidence summaries"));
-        for keep in [200, 60, 0] {
-            for evidence in &mut self.evidence {
-                evidence.summary = first_chars(&evidence.summary, keep).to_owned();
-            }
-            if size(&self) <= limit {
-                return self;
-            }
-        }
-        self.raw_response_preview.clear();
-        self.say_also_shortened(", raw_response_preview");
-        if size(&self) > limit && !self.evidence.is_empty() {
-            let all = self.evidence.len();
-            self.say_also_shortened(&format!(", evidence (of {all} calls)"));
-            while size(&self) > limit && !self.evidence.is_empty() {
-                let half = self.evidence.len() / 2;
-                self.evidence.truncate(half);
-            }
-        }
-        self
-    }
-
-    fn say_also_shortened(&mut self, what: &str) {
-        if let Some(warning) = self.warnings.last_mut() {
-            warning.push_str(what);
-        }
-    }
-}
-
-/// Shortens what an error kept of a run, so that the error fits where a result would.
-pub fn shorten_error(error: &mut Error, limit: usize) {
-    let size = |error: &Error| error.text().chars().count();
-    for keep in [200, 60, 0] {
-        if size(error) <= limit {
-            return;
-        }
-        for summary in
-            evidence_of(error).into_iter().flatten().filter_map(|call| call.get_mut("summary"))
-        {
-            *summary = first_chars(summary.as_str().unwrap_or_default(), keep).into();
-        }
-    }
-    while size(error) > limit {
-        let Some(calls) = evidence_of(error).filter(|calls| !calls.is_empty()) else { return };
-        let half = calls.len() / 2;
-        calls.truncate(half);
-    }
-}
-
-fn evidence_of(error: &mut Error) -> Option<&mut Vec<Value>> {
-    error.partial.as_mut()?.get_mut("evidence")?.as_array_mut()
 }
 
 impl Reply {
@@ -412,6 +361,7 @@ fn choice(verdict: Verdict, about: &RoleContext, warnings: &mut Vec<String>) -> 
     if let (RoleContext::Judge(judge), Some(winner)) = (about, &verdict.winner)
         && !judge.options.iter().any(|option| option.name == *winner)
     {
+        let winner = first_chars(winner, NAMED);
         warnings.push(format!("the winner `{winner}` is none of the options"));
     }
     Choice { winner: verdict.winner, scores: verdict.scores, contested: false }
@@ -428,7 +378,7 @@ mod tests {
     use crate::consult::role::Role;
     use crate::kimi::Seen;
 
-    fn made(text: &str, evidence: usize, limit: usize) -> ConsultResult {
+    pub(super) fn made(text: &str, evidence: usize, limit: usize) -> ConsultResult {
         let role = Role::Judge;
         let context = Context {
             about: role.read_context(role.example()["context"].clone()).unwrap(),
@@ -501,17 +451,6 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_kept_whole() {
-        let text = format!("I would not. {}", "x".repeat(60_000));
-        let result = made(&text, 0, 2_000);
-        assert_eq!((result.parse_ok, result.response.as_str()), (false, text.as_str()));
-        assert_eq!(
-            result.warnings[0],
-            "Kimi's answer could not be read: /: expected a JSON object with `response`"
-        );
-    }
-
-    #[test]
     fn a_withdrawal_that_names_no_fact_is_a_capitulation() {
         let capitulated = |because: &str| {
             let stance = Stance::Withdraw;
@@ -533,40 +472,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_long_error_gives_up_evidence_too() {
-        let call = json!({"tool": "ReadFile", "summary": "s".repeat(800)});
-        let mut error = Error {
-            partial: Some(json!({"response": "so far", "evidence": vec![call; 300]})),
-            ..Error::new(crate::error::Kind::TimedOut, "m", "h")
-        };
-        shorten_error(&mut error, 2_000);
-        assert!(error.text().len() <= 2_000);
-        assert_eq!(error.partial.unwrap()["response"], "so far");
-    }
-
     proptest! {
         #[test]
         fn a_text_that_holds_no_answer_is_handed_on_whole(text in "[^{]{0,200}") {
             let result = made(&text, 0, 40_000);
             prop_assert_eq!((result.parse_ok, result.response), (false, text));
         }
-    }
-
-    #[test]
-    fn a_long_result_gives_up_evidence_first_and_findings_never() {
-        let answer = json!({"response": "r", "verdict": {}, "findings": [{"severity": "note", "claim": "c".repeat(1_000)}]});
-        let result = made(&answer.to_string(), 40, 6_000);
-        assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
-        assert_eq!((result.findings[0].claim.len(), result.evidence.len()), (1_000, 40));
-        assert_eq!(result.warnings, ["shortened to max_result_chars (6000): evidence summaries"]);
-        let result = made(&answer.to_string(), 400, 6_000);
-        assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
-        assert_eq!(
-            result.warnings,
-            [
-                "shortened to max_result_chars (6000): evidence summaries, raw_response_preview, evidence (of 400 calls)"
-            ]
-        );
     }
 }
