@@ -7,14 +7,26 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::nobody_left;
-use super::table::{AtTheMark, Case, Outcome};
-use crate::support::fake::{Dialect, GO, HERE, Script};
+use super::table::{AtTheMark, Case, Outcome, Unkept};
+use crate::support::fake::{Dialect, GO, HERE, Script, play};
 use crate::support::server::{Era, Server, outcome};
-use crate::support::world::{World, proposal, wait_until};
+use crate::support::world::{World, kill_all_with, processes_with, proposal, wait_until};
 
 /// The most memory that a server takes here, whatever Kimi sends, bytes. Without optimisation the
 /// program itself, which counts as well, is twice as large.
 const MEMORY: u64 = if cfg!(debug_assertions) { 64 << 20 } else { 32 << 20 };
+
+/// What is said where no sandbox is.
+const UNHELD: &str = "no sandbox held Kimi (it is switched off): only its tool list, its private home and its \
+     environment did, and secret files of the project were open to it as far as it heeds the names itself";
+
+/// Who sees to it that nobody of a run is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    ByKeeper,
+    /// The bridge itself, as far as a process group goes; and no sandbox.
+    ByNobody,
+}
 
 /// How a call ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +98,11 @@ impl Got {
     }
 
     /// What a case brings where nobody disturbs.
-    fn undisturbed(case: &Case) -> Got {
+    fn undisturbed(case: &Case, held: Held) -> Got {
+        let unheld = (held == Held::ByNobody).then(|| UNHELD.to_owned());
         match &case.outcome {
             Outcome::Answer(text, warnings) => {
+                let warnings: Vec<_> = warnings.iter().chain(&unheld).collect();
                 Got::Answer(json!(true), json!(text), json!(warnings))
             }
             Outcome::Error(_, kind, message) => {
@@ -105,11 +119,14 @@ impl Got {
 }
 
 /// Plays one cell, and looks at what is left of it.
-pub(super) fn check(case: &Case, dialect: Dialect, ending: Ending) {
+pub(super) fn check(case: &Case, dialect: Dialect, held: Held, ending: Ending) {
     let Case { version, steps, .. } = case;
     let mut world = Script { dialect, version: version.clone(), run: steps.clone() }
         .world()
         .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_GRACE_SECONDS", case.grace)]);
+    if held == Held::ByNobody {
+        world = world.with(&[("KIMI_BRIDGE_KEEPER", "0"), ("KIMI_BRIDGE_SANDBOX", "off")]);
+    }
     let home = world.private_home(dialect.name());
     let got = match ending {
         Ending::Undisturbed(way) => {
@@ -119,19 +136,29 @@ pub(super) fn check(case: &Case, dialect: Dialect, ending: Ending) {
                 Way::Host => asked_by_a_host(case, &world),
                 Way::Shell => asked_in_the_shell(case, &world),
             };
-            assert_eq!(got, Got::undisturbed(case));
+            assert_eq!(got, Got::undisturbed(case, held));
             Some(got)
         }
         Ending::CutOff(by) => {
             let mut server = Server::start(&world, Era::Legacy);
             let id = ask(&mut server, case);
             wait_until("the program is at its mark", || home.join(HERE).exists());
-            cut_off(case, &world, server, id, by)
+            cut_off(case, &world, held, server, id, by)
         }
     };
-    nobody_left(&world);
+    let killed = ending == Ending::CutOff(By::Kill);
+    if held == Held::ByNobody && killed {
+        // Nobody was there to end anybody.
+        kill_all_with(&world.root().display().to_string());
+    }
+    expect_left(case, held, &world);
+    kill_all_with(&world.root().display().to_string());
     // A server that was killed could not clear up.
-    assert_eq!(runs(&world), usize::from(ending == Ending::CutOff(By::Kill)));
+    assert_eq!(runs(&world), usize::from(killed));
+    if held == Held::ByNobody {
+        // How the thread goes on has nothing to do with who held the run.
+        return;
+    }
     let answered = matches!(got, Some(Got::Answer(..)));
     // What comes after the fault is held to no limit of it.
     for (name, _) in case.limits {
@@ -140,6 +167,17 @@ pub(super) fn check(case: &Case, dialect: Dialect, ending: Ending) {
     goes_on(case, &world, dialect, answered);
     nobody_left(&world);
     assert_eq!(runs(&world), 0, "the next run clears up");
+}
+
+/// Waits until nobody is left but who may be.
+#[track_caller]
+fn expect_left(case: &Case, held: Held, world: &World) {
+    if held == Held::ByKeeper || case.unkept == Unkept::Nobody {
+        return nobody_left(world);
+    }
+    let root = world.root().display().to_string();
+    let is_child = |line: &String| line.contains(play::AS_CHILD);
+    wait_until("the program is gone", || processes_with(&root).iter().all(is_child));
 }
 
 /// How many folders of runs there are.
@@ -186,12 +224,19 @@ fn asked_in_the_shell(case: &Case, world: &World) -> Got {
 }
 
 /// Cuts a call off; returns what came of it all the same.
-fn cut_off(case: &Case, world: &World, mut server: Server, id: u64, by: By) -> Option<Got> {
+fn cut_off(
+    case: &Case,
+    world: &World,
+    held: Held,
+    mut server: Server,
+    id: u64,
+    by: By,
+) -> Option<Got> {
     let ((status, lines), expected) = match by {
         By::Cancel => {
             server.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
                 "params": {"requestId": id, "reason": "the user changed their mind"}}));
-            nobody_left(world);
+            expect_left(case, held, world);
             let tools = server.request("tools/list", json!({}));
             assert_eq!(tools["tools"].as_array().unwrap().len(), 3, "the server goes on");
             // Who cancelled a request gets no answer to it.
@@ -210,7 +255,7 @@ fn cut_off(case: &Case, world: &World, mut server: Server, id: u64, by: By) -> O
     match case.at_the_mark {
         AtTheMark::Working => assert_eq!(got, expected),
         AtTheMark::Ended => {
-            assert!(got == expected || got == Some(Got::undisturbed(case)), "{got:?}");
+            assert!(got == expected || got == Some(Got::undisturbed(case, held)), "{got:?}");
         }
     }
     got

@@ -1,7 +1,8 @@
 //! What a user is told, and what is left running, when a program in Kimi's place misbehaves: every fault
 //! of the [`table`] with every [`ending`], and what fits into no table.
 //!
-//! Only where there is a `/proc` to look who is left, and a keeper that leaves nobody.
+//! Only where there is a `/proc` to look who is left, and a keeper that leaves nobody. Without it the bridge
+//! ends a process group, and what left that is the test's to end.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -11,7 +12,7 @@ use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use self::ending::Ending;
+use self::ending::{Ending, Held};
 use self::table::Case;
 use crate::support::answers::ANSWER;
 use crate::support::fake::{Dialect, HERE, Pipe, Place, Script, Step};
@@ -37,16 +38,20 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// One fault in one dialect, with every ending at the same time: most of it is waiting.
-fn row((dialect, case): (Dialect, Case)) -> Trial {
-    let row = format!("faults::{}::{}", case.name, dialect.name());
+fn row((dialect, held, case): (Dialect, Held, Case)) -> Trial {
+    let held_by = match held {
+        Held::ByKeeper => "",
+        Held::ByNobody => "::without_a_keeper",
+    };
+    let row = format!("faults::{}::{}{held_by}", case.name, dialect.name());
     test(&row.clone(), move || {
         std::thread::scope(|scope| {
             let cells = Ending::ALL.map(|ending| {
                 // The name stands in the message of a cell that fails.
                 let cell = std::thread::Builder::new().name(format!("{row}::{ending:?}"));
                 let case = &case;
-                let cell = cell.spawn_scoped(scope, move || ending::check(case, dialect, ending));
-                (ending, cell.unwrap())
+                let play = move || ending::check(case, dialect, held, ending);
+                (ending, cell.spawn_scoped(scope, play).unwrap())
             });
             let failed =
                 cells.into_iter().filter_map(|(ending, cell)| cell.join().err().map(|_| ending));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::ending::Held;
 use crate::support::fake::Step::{
     AwaitTerm, Begin, CloseStdout, Complain, Cut, Die, Exit, Flood, Hang, Hold, IgnoreTerm,
     NoNewline, Read, Session,
@@ -26,6 +27,8 @@ pub(super) struct Case {
     pub(super) outcome: Outcome,
     /// What has arrived when the call is cut off.
     pub(super) arrived: Arrived,
+    /// Who of it is left where no keeper runs.
+    pub(super) unkept: Unkept,
     /// Whether the program is still at work when the disturbance comes.
     pub(super) at_the_mark: AtTheMark,
     /// How long the context is, bytes: a prompt that fills the pipe has nowhere to go.
@@ -68,6 +71,17 @@ impl Arrived {
             }
         }
     }
+}
+
+/// Who is left of a fault where no keeper runs, and nobody kills the bridge outright.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unkept {
+    /// Nobody: all stay in the program's group.
+    Nobody,
+    /// Those that left the group.
+    Strays,
+    /// It cannot be played: it is about what the keeper does.
+    Unplayable,
 }
 
 /// Where the program stands at its mark.
@@ -134,6 +148,7 @@ fn case(name: &'static str, outcome: Outcome) -> Case {
         limits: &[],
         outcome,
         arrived: Arrived::Nothing,
+        unkept: Unkept::Nobody,
         at_the_mark: AtTheMark::Working,
         context_bytes: 0,
     }
@@ -149,7 +164,8 @@ fn child(place: Place, holds_pipes: bool, steps: Vec<Step>) -> Vec<Step> {
 /// The program answers and ends, and a child stays that holds its pipes.
 fn left_behind(name: &'static str, place: Place, steps: Vec<Step>) -> Case {
     let after = [child(place, true, steps), vec![Hold, Exit(0)]].concat();
-    answering(name, vec![Begin], after, answered(&[]))
+    let unkept = if place == Place::Group { Unkept::Nobody } else { Unkept::Strays };
+    Case { unkept, ..answering(name, vec![Begin], after, answered(&[])) }
 }
 
 /// All of them.
@@ -236,6 +252,7 @@ fn children() -> Vec<Case> {
         Case {
             version: slow.concat(),
             steps: vec![Begin, say(ANSWER)],
+            unkept: Unkept::Strays,
             ..case("a_version_with_a_daemon", answered(&[]))
         },
         left_behind("a_child_in_the_group", Place::Group, vec![Hang]),
@@ -243,9 +260,14 @@ fn children() -> Vec<Case> {
         left_behind("a_child_in_a_session_of_its_own", Place::OwnSession, vec![Hang]),
         left_behind("a_daemon", Place::Orphan, vec![Hang]),
         left_behind("a_daemon_that_floods", Place::Orphan, vec![Flood(Pipe::Stdout)]),
-        Case { limits: SILENCE, ..reading("a_hang_with_a_daemon", daemon.concat(), SILENT) },
+        Case {
+            limits: SILENCE,
+            unkept: Unkept::Strays,
+            ..reading("a_hang_with_a_daemon", daemon.concat(), SILENT)
+        },
         Case {
             at_the_mark: AtTheMark::Ended,
+            unkept: Unkept::Unplayable,
             ..answering("a_child_after_the_end", vec![Begin], witness, answered(&[]))
         },
     ]
@@ -339,8 +361,16 @@ fn ends() -> Vec<Case> {
     ]
 }
 
-/// The table: every fault in both dialects.
-pub(super) fn rows() -> Vec<(Dialect, Case)> {
-    let of = |dialect| cases().into_iter().map(move |case| (dialect, case));
-    Dialect::ALL.into_iter().flat_map(of).collect()
+/// The table: every fault in both dialects, and without a keeper in one of them, since that has nothing
+/// to do with what Kimi says.
+pub(super) fn rows() -> Vec<(Dialect, Held, Case)> {
+    let all = || {
+        Dialect::ALL
+            .into_iter()
+            .flat_map(|dialect| cases().into_iter().map(move |case| (dialect, case)))
+    };
+    let playable = cases().into_iter().filter(|case| case.unkept != Unkept::Unplayable);
+    let unkept = Dialect::ALL.into_iter().cycle().zip(playable);
+    let kept = all().map(|(dialect, case)| (dialect, Held::ByKeeper, case));
+    kept.chain(unkept.map(|(dialect, case)| (dialect, Held::ByNobody, case))).collect()
 }

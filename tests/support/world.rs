@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::kimi::Real;
@@ -185,12 +186,32 @@ pub(crate) fn write_program(path: &Path, text: &str) {
 
 /// The processes whose command line holds the text: who is left when nobody should be.
 pub(crate) fn processes_with(text: &str) -> Vec<String> {
+    running_with(text).into_iter().map(|(_, line)| line).collect()
+}
+
+/// Kills them, until none is left.
+#[track_caller]
+pub(crate) fn kill_all_with(text: &str) {
+    wait_until("all are killed", || {
+        let running = running_with(text);
+        for (pid, _) in &running {
+            // One that has ended since is as good.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        running.is_empty()
+    });
+}
+
+fn running_with(text: &str) -> Vec<(Pid, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(bytes) = fs::read(entry.path().join("cmdline")) else { continue };
+        let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+        let Some((pid, bytes)) = pid.zip(fs::read(entry.path().join("cmdline")).ok()) else {
+            continue;
+        };
         let line = String::from_utf8_lossy(&bytes).replace('\0', " ");
         if line.contains(text) {
-            found.push(line);
+            found.push((pid, line));
         }
     }
     found

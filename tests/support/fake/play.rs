@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{Child, Death, Dialect, GO, HERE, Pipe, Place, SESSION, SO_FAR, Script, Step};
 
 /// The argument that makes it a child with the steps that follow.
-const AS_CHILD: &str = "--as-child";
+pub(crate) const AS_CHILD: &str = "--as-child";
 /// Between two looks at a file that is waited for, milliseconds.
 const MOMENT: u8 = 10;
 /// Longer than any test waits, seconds: nobody is left for ever where the tests failed or were killed.
