@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::ending::Held;
 use crate::support::fake::Step::{
-    AwaitTerm, Begin, CloseStdout, Complain, Cut, Die, Exit, Flood, Hang, Hold, IgnoreTerm,
-    NoNewline, Read, Session,
+    AwaitTerm, Begin, Bomb, Calls, CloseStdout, Complain, Cut, Die, Exit, Flood, Foreign, Hang,
+    Hold, IgnoreTerm, NoNewline, Read, Retry, SayAtLength, Session, Stop,
 };
 use crate::support::fake::{
     ANSWER, Child, Death, Dialect, HERE, Pipe, Place, SESSION, SO_FAR, Step,
@@ -27,6 +27,7 @@ pub(super) struct Case {
     pub(super) outcome: Outcome,
     /// What has arrived when the call is cut off.
     pub(super) arrived: Arrived,
+    pub(super) amount: Amount,
     /// Who of it is left where no keeper runs.
     pub(super) unkept: Unkept,
     /// Whether the program is still at work when the disturbance comes.
@@ -39,6 +40,8 @@ pub(super) struct Case {
 pub(super) enum Outcome {
     /// An answer with this text and these warnings.
     Answer(&'static str, Vec<String>),
+    /// A long text that could not be read, with these warnings.
+    Text(Vec<String>),
     /// An error: its exit code, its kind and its message.
     Error(i32, &'static str, &'static str),
 }
@@ -73,6 +76,18 @@ impl Arrived {
     }
 }
 
+/// What stands in the table for a text that is too long for it.
+pub(super) const LONG: &str = "I would not. … Reject it.";
+
+/// How much there is to read, or to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amount {
+    Little,
+    /// So much that it takes its time: in one dialect, since one reader reads both, and with the endings
+    /// that leave the time for it.
+    Much,
+}
+
 /// Who is left of a fault where no keeper runs, and nobody kills the bridge outright.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unkept {
@@ -105,6 +120,14 @@ const SILENT_FROM_THE_START: Outcome =
     Outcome::Error(31, "stalled", "Kimi wrote nothing within first_line_seconds (1 s)");
 const SILENT: Outcome =
     Outcome::Error(31, "stalled", "Kimi wrote nothing for silence_seconds (1 s)");
+const LIMITED: Outcome = Outcome::Error(
+    31,
+    "stalled",
+    "Kimi wrote nothing for silence_seconds (1 s); it was waiting to ask the service again: 429 slow down",
+);
+const NOT_ASKED_AGAIN: &[(&str, &str)] = &[("KIMI_BRIDGE_REPAIR", "0")];
+/// The longest line that is read, bytes.
+const LINE: usize = 8_388_608;
 const TOO_MUCH: Outcome =
     Outcome::Error(32, "too_much_output", "Kimi wrote more than max_run_bytes (1000000)");
 
@@ -148,10 +171,15 @@ fn case(name: &'static str, outcome: Outcome) -> Case {
         limits: &[],
         outcome,
         arrived: Arrived::Nothing,
+        amount: Amount::Little,
         unkept: Unkept::Nobody,
         at_the_mark: AtTheMark::Working,
         context_bytes: 0,
     }
+}
+
+fn much(case: Case) -> Case {
+    Case { amount: Amount::Much, ..case }
 }
 
 /// A child that lets TERM pass, and is there when the steps go on.
@@ -202,6 +230,15 @@ fn silence() -> Vec<Case> {
                 vec![mark(), Hang],
                 answered(&[late]),
             )
+        },
+        Case {
+            limits: SILENCE,
+            ..reading("a_program_that_stops_itself", vec![mark(), Stop, Hang], SILENT)
+        },
+        Case {
+            steps: vec![Begin, Retry, mark(), Hang],
+            limits: SILENCE,
+            ..case("a_silence_after_a_rate_limit", LIMITED)
         },
     ]
 }
@@ -265,6 +302,10 @@ fn children() -> Vec<Case> {
             unkept: Unkept::Strays,
             ..reading("a_hang_with_a_daemon", daemon.concat(), SILENT)
         },
+        much(Case {
+            limits: SILENCE,
+            ..reading("a_fork_bomb", vec![Bomb(200), mark(), Hang], SILENT)
+        }),
         Case {
             at_the_mark: AtTheMark::Ended,
             unkept: Unkept::Unplayable,
@@ -277,6 +318,8 @@ fn output() -> Vec<Case> {
     let split = r#"{"response":"数据 é 🎉","findings":[]}"#;
     let junk =
         [b"\xff\xfe junk\n{\"role\":\"meta\",\"type\":\"new.thing\"}\n[1]\n\n", &b"\0\n"[..]];
+    let why = "Kimi's answer could not be read: /: expected a JSON object with `response`";
+    let unread = Outcome::Text(vec![why.to_owned()]);
     let broken = b"{\"role\":\"assistant\",\"content\":\"{\\\"response\\\":\\\"a\xffb\xc3\\\",\\\"findings\\\":[]}\"}\n";
     vec![
         Case {
@@ -305,6 +348,24 @@ fn output() -> Vec<Case> {
             vec![Hold],
             answered(&["a line of 100000000 bytes was skipped: it is over max_line_bytes"]),
         ),
+        much(answering(
+            "a_huge_line_of_foreign_json",
+            vec![Begin, Foreign(LINE)],
+            vec![Hold],
+            answered(&["a line of Kimi's stream was skipped: unknown role ``"]),
+        )),
+        much(answering(
+            "thousands_of_calls",
+            vec![Begin, Calls(3_000)],
+            vec![Hold],
+            answered(&["2000 tool calls more than the evidence lists"]),
+        )),
+        much(Case {
+            steps: vec![Begin, SayAtLength(5_000_000), Session, Hold],
+            limits: NOT_ASKED_AGAIN,
+            ..case("a_long_text_that_cannot_be_read", unread)
+        }),
+        answering("a_retry_before_the_answer", vec![Begin, Retry], vec![Hold], answered(&[])),
         answering(
             "junk_lines",
             vec![raw(&junk.concat()), Begin],
@@ -369,8 +430,11 @@ pub(super) fn rows() -> Vec<(Dialect, Held, Case)> {
             .into_iter()
             .flat_map(|dialect| cases().into_iter().map(move |case| (dialect, case)))
     };
-    let playable = cases().into_iter().filter(|case| case.unkept != Unkept::Unplayable);
+    let is_much = |case: &Case| case.amount == Amount::Much;
+    let kept = all().filter(|(dialect, case)| *dialect == Dialect::KimiCode || !is_much(case));
+    let playable =
+        cases().into_iter().filter(|case| !is_much(case) && case.unkept != Unkept::Unplayable);
     let unkept = Dialect::ALL.into_iter().cycle().zip(playable);
-    let kept = all().map(|(dialect, case)| (dialect, Held::ByKeeper, case));
+    let kept = kept.map(|(dialect, case)| (dialect, Held::ByKeeper, case));
     kept.chain(unkept.map(|(dialect, case)| (dialect, Held::ByNobody, case))).collect()
 }

@@ -26,6 +26,10 @@ pub(crate) const SESSION: &str = "session-1";
 pub(crate) const SO_FAR: &str = "so far";
 /// An answer without findings, as Kimi gives it.
 pub(crate) const ANSWER: &str = r#"{"response":"r","findings":[]}"#;
+/// How a text begins that is no answer.
+pub(crate) const FIRST_WORDS: &str = "I would not. ";
+/// How it ends.
+pub(crate) const LAST_WORDS: &str = " Reject it.";
 /// The script's file, beside the program.
 const SCRIPT: &str = "script.json";
 
@@ -76,6 +80,14 @@ pub(crate) enum Step {
     Read,
     /// Says this, with which its turn is over.
     Say(String),
+    /// Says a text without an answer, of this many characters between [`FIRST_WORDS`] and [`LAST_WORDS`].
+    SayAtLength(usize),
+    /// Calls a tool this many times, and is answered.
+    Calls(usize),
+    /// Tells of a request to the service that is tried again.
+    Retry,
+    /// Writes a line of JSON that no reader knows, of this many bytes.
+    Foreign(usize),
     /// Says this on standard error, at once.
     Complain(String),
     /// Names [`SESSION`], where the dialect does.
@@ -96,6 +108,11 @@ pub(crate) enum Step {
     IgnoreTerm,
     /// Starts another program of its kind.
     Child(Child),
+    /// Starts this many processes, some in groups and sessions of their own, each of which starts another
+    /// one for every TERM.
+    Bomb(usize),
+    /// Stops itself, until somebody lets it go on.
+    Stop,
     /// Makes an empty file in the private home.
     Mark(String),
     /// Waits for a file in the private home.

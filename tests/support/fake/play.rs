@@ -17,10 +17,26 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{alarm, pause};
 use serde_json::json;
 
-use super::{Child, Death, Dialect, GO, HERE, Pipe, Place, SESSION, SO_FAR, Script, Step};
+use super::{
+    Child, Death, Dialect, FIRST_WORDS, GO, HERE, LAST_WORDS, Pipe, Place, SESSION, SO_FAR, Script,
+    Step,
+};
 
 /// The argument that makes it a child with the steps that follow.
 pub(crate) const AS_CHILD: &str = "--as-child";
+/// What a [`Step::Bomb`] runs, with the program's path for a name and how many there are to be.
+const BOMB: &str = r#"
+    lurk() { local end=$((SECONDS + 600)); while ((SECONDS < end)); do read -r -t 600 -u 9 _; done; }
+    bear() { trap '(trap "" TERM; lurk) &' TERM; lurk; }
+    exec 9<&0
+    for ((one = 0; one < $1; one++)); do
+        case $((one % 20)) in
+            0) setsid bash -c "$(declare -f lurk bear); bear" "$0" & ;;
+            [1-9]) set -m; (bear) & set +m ;;
+            *) (bear) & ;;
+        esac
+    done
+"#;
 /// Between two looks at a file that is waited for, milliseconds.
 const MOMENT: u8 = 10;
 /// Longer than any test waits, seconds: nobody is left for ever where the tests failed or were killed.
@@ -86,6 +102,30 @@ impl Player {
             Step::Begin => self.begin()?,
             Step::Read => self.say_read(),
             Step::Say(text) => self.say_line(&json!({"role": "assistant", "content": text})),
+            Step::SayAtLength(length) => {
+                let text = [FIRST_WORDS, &"x".repeat(length), LAST_WORDS].concat();
+                self.say_line(&json!({"role": "assistant", "content": text}));
+            }
+            Step::Calls(count) => self.say_calls(count),
+            Step::Retry => self.say_line(&json!({"role": "meta", "type": "turn.step.retrying",
+                "next_attempt": 2, "max_attempts": 10, "delay_ms": 60_000,
+                "error_message": "429 slow down", "status_code": 429})),
+            Step::Foreign(bytes) => {
+                let ones = "1,".repeat((bytes - "{\"a\":[1]}".len()) / 2);
+                self.said.extend(format!("{{\"a\":[{ones}1]}}\n").bytes());
+            }
+            Step::Bomb(count) => {
+                self.write()?;
+                // A pipe that holds itself open and never says anything is what they wait for.
+                let (silent, held) = io::pipe()?;
+                let mut bomb = Command::new("bash");
+                bomb.args(["-c", BOMB]).arg(&self.program).arg(count.to_string());
+                bomb.stdin(silent).stdout(held).stderr(Stdio::null()).status()?;
+            }
+            Step::Stop => {
+                self.write()?;
+                raise(Signal::SIGSTOP)?;
+            }
             Step::Complain(text) => writeln!(io::stderr(), "{text}")?,
             Step::Session => self.say_session()?,
             Step::Raw(bytes) => self.said.extend(bytes),
@@ -163,18 +203,33 @@ impl Player {
     }
 
     fn say_read(&mut self) {
-        let name = match self.dialect {
-            Dialect::KimiCode => "Read",
-            Dialect::KimiCli => "ReadFile",
-        };
-        let function =
-            json!({"name": name, "arguments": json!({"path": "src/store.rs"}).to_string()});
+        let function = self.reading();
         let content = match self.dialect {
             Dialect::KimiCode => json!(SO_FAR),
             Dialect::KimiCli => json!([{"type": "text", "text": SO_FAR}]),
         };
         self.say_line(&json!({"role": "assistant", "content": content,
             "tool_calls": [{"type": "function", "id": "a", "function": function}]}));
+    }
+
+    fn say_calls(&mut self, count: usize) {
+        let function = self.reading();
+        for id in (0..count).map(|number| number.to_string()) {
+            self.say_line(&json!({"role": "assistant", "content": [],
+                "tool_calls": [{"type": "function", "id": id, "function": function}]}));
+            self.say_line(
+                &json!({"role": "tool", "tool_call_id": id, "content": "1\tuse std::fs;\n"}),
+            );
+        }
+    }
+
+    /// The call of the tool that reads a file.
+    fn reading(&self) -> serde_json::Value {
+        let name = match self.dialect {
+            Dialect::KimiCode => "Read",
+            Dialect::KimiCli => "ReadFile",
+        };
+        json!({"name": name, "arguments": json!({"path": "src/store.rs"}).to_string()})
     }
 
     fn say_session(&mut self) -> io::Result<()> {
