@@ -20,10 +20,12 @@ use crate::support::world::{Ran, World, processes_with, wait_until};
 use crate::support::{fake, test};
 
 mod ending;
+mod length;
 mod table;
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut trials: Vec<Trial> = table::rows().into_iter().map(row).collect();
+    trials.extend(length::tests());
     trials.extend([
         test("faults::the_longest_line_is_a_setting", the_longest_line_is_a_setting),
         test("faults::interrupting_the_shell_command_ends_kimi", interrupting_ends_kimi),
