@@ -35,7 +35,7 @@ pub fn is_session(id: &str) -> bool {
 /// What a consultation brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsultResult {
-    /// Whether Kimi's answer could be read; if not, `response` is its text as it came
+    /// Whether Kimi's answer could be read; if not, `response` is its text, a long one without its middle
     pub parse_ok: bool,
     /// The verdict, and what you must know to act on it
     pub response: String,
