@@ -66,6 +66,12 @@ pub fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox, Optio
     }
 }
 
+/// Whether a keeper watches over what runs.
+#[must_use]
+pub fn is_kept(settings: &Settings) -> bool {
+    settings.keeper || matches!(decide(settings.sandbox, kernel()), Ok((Sandbox::Landlock, _)))
+}
+
 fn unheld(why: &str) -> String {
     format!(
         "no sandbox held Kimi ({why}): only its tool list, its private home and its environment did, and secret files \
@@ -148,9 +154,7 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
             let rules = rules(loaded, places);
             warnings.extend(shut(&rules, project.as_deref()));
             let config = ripgrep_config(&rules.secret, &rules.shut, project.as_deref());
-            let file = places.run_dir.join("rules");
-            folders::write_anew(&file, &rules.to_bytes())?;
-            (Under::Sandbox { rules: Box::new(rules), file }, config)
+            (Under::Sandbox(Box::new(rules)), config)
         }
     };
     Ok(Confinement { sandbox, under, ripgrep_config, warnings })

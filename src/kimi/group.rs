@@ -1,5 +1,6 @@
 //! The child process and everybody that it starts: begun, asked to end, and ended for certain.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,56 +10,79 @@ use tokio::process::{Child, Command};
 use super::failure;
 use super::invocation::{Invocation, Under};
 use crate::error::{Error, Kind, Result};
-use crate::sandbox::keeper;
+use crate::sandbox::{keeper, order};
 
 /// How long the end of a keeper is waited for that has been told to kill.
 const UNENDING: Duration = Duration::from_secs(5);
 
 /// The child, and what is known of those that it starts.
+#[derive(Debug)]
 pub(super) struct Group {
     pub(super) child: Child,
     id: Option<Pid>,
     /// Whether the child is the keeper, which sees to all others.
     pub(super) kept: bool,
+    /// What the keeper is told, before anything else is written to its standard input.
+    pub(super) order: Vec<u8>,
     ended: bool,
 }
 
-/// Starts it, under whom the invocation says.
+/// Starts a keeper that waits for its order; nothing where there is none. `keeps` names what for.
+///
+/// # Errors
+/// [`Kind::Spawn`].
+pub(super) fn keeper(keeps: &Path, grace: Duration) -> Result<Option<Group>> {
+    let Some(command) = keeper::command(keeps, grace) else { return Ok(None) };
+    let program = Path::new("kimi-bridge");
+    started(Command::from(command), program, true).map(Some)
+}
+
+/// Starts it under whom the invocation says: under this keeper, where there is one.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the program.
-pub(super) fn spawn(invocation: &Invocation, grace: Duration) -> Result<Group> {
+pub(super) fn spawn(
+    invocation: &Invocation,
+    waiting: Option<Group>,
+    grace: Duration,
+) -> Result<Group> {
     let Invocation { program, args, env, work_dir, stdin: _, under } = invocation;
     let rules = match under {
         Under::Nothing => None,
         Under::Keeper => Some(None),
-        Under::Sandbox { rules: _, file } => Some(Some(file.as_path())),
+        Under::Sandbox(rules) => Some(Some(&**rules)),
     };
-    let kept = rules.and_then(|rules| keeper::command(program, args, rules, grace));
-    let is_kept = kept.is_some();
-    let mut command = Command::from(kept.unwrap_or_else(|| {
-        let mut command = std::process::Command::new(program);
-        command.args(args);
-        command
-    }));
+    if let Some(rules) = rules {
+        let keeper = match waiting {
+            Some(keeper) => Some(keeper),
+            None => keeper(program, grace)?,
+        };
+        if let Some(mut keeper) = keeper {
+            keeper.order = order::to_bytes(rules, work_dir, program, args, env.iter());
+            return Ok(keeper);
+        }
+    }
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(env).current_dir(work_dir);
+    started(command, program, false)
+}
+
+fn started(mut command: Command, program: &Path, kept: bool) -> Result<Group> {
     let child = command
-        .env_clear()
-        .envs(env)
-        .current_dir(work_dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         // A keeper that is killed keeps nobody.
-        .kill_on_drop(!is_kept)
+        .kill_on_drop(!kept)
         .spawn()
         .map_err(|error| {
             let message = format!("could not start {}: {error}", program.display());
             Error::new(Kind::Spawn, message, failure::hint(Kind::Spawn))
         })?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    tracing::debug!(program = %program.display(), pid = child.id(), kept = is_kept, "started");
-    Ok(Group { child, id, kept: is_kept, ended: false })
+    tracing::debug!(program = %program.display(), pid = child.id(), kept, "started");
+    Ok(Group { child, id, kept, order: Vec::new(), ended: false })
 }
 
 impl Group {
@@ -79,6 +103,12 @@ impl Group {
             Some(id) => kill_process_group(id, to_group),
             None => Ok(()),
         };
+    }
+
+    /// A keeper that nobody has an order for ends.
+    pub(super) async fn dismiss(mut self) {
+        self.kill();
+        self.end().await;
     }
 
     /// The program has ended, or has had its time: so does everybody else.

@@ -35,13 +35,8 @@ pub enum Under {
     Nothing,
     /// The helper that ends every descendant.
     Keeper,
-    /// The same helper, which enters the sandbox first.
-    Sandbox {
-        /// What may be opened.
-        rules: Box<Rules>,
-        /// The file in which the helper finds them.
-        file: PathBuf,
-    },
+    /// The same helper, which enters the sandbox first: what may be opened.
+    Sandbox(Box<Rules>),
 }
 
 /// How the prompt reaches Kimi.

@@ -40,10 +40,13 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use self::invocation::{Delivery, Places, Under, invocation};
+use self::confinement::Confinement;
+use self::home::Home;
+use self::invocation::{Delivery, Invocation, Places, Under, invocation};
 use self::run::{Kept, Limits};
 use crate::error::{Error, Result};
 use crate::redact::{Redacted, Secrets};
+use crate::sandbox::Sandbox;
 use crate::settings::Loaded;
 
 /// One prompt for Kimi.
@@ -78,53 +81,27 @@ pub async fn ask(
     watch: Watch<'_>,
 ) -> Result<Reply> {
     let _place = turn::wait(&loaded.settings, watch).await?;
-    let state_dir = loaded.state_dir();
-    let run_dir = folders::for_one_run(state_dir)?;
-    let home = home::prepare(loaded, program.dialect)?;
-    let secret_files = question.secrets.files();
-    let confinement = confinement::of_consultation(
-        loaded,
-        program,
-        &home,
-        run_dir.path(),
-        question.work_dir,
-        secret_files,
-    )?;
-    let agent_file = agent::write(program.dialect, question.system_prompt, run_dir.path())?;
-    let empty_folder = folders::empty(run_dir.path())?;
-    let empty_mcp_config = run_dir.path().join("mcp.json");
-    match program.dialect {
-        Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
-        // It finds none in the private home.
-        Dialect::KimiCode => {}
-    }
-    let ripgrep_config = ripgrep::configured(&confinement.ripgrep_config, run_dir.path())?;
-    let text = question.prompt.as_str();
-    let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
-    let prompt = match delivery {
-        Delivery::Stdin | Delivery::Argument => text.to_owned(),
-        Delivery::File => {
-            let file = run_dir.path().join("request.md");
-            folders::write_anew(&file, text.as_bytes())?;
-            question.read_from_file.replace("{path}", &file.display().to_string())
+    let run_dir = folders::for_one_run(loaded.state_dir())?;
+    // It starts while the rest is prepared.
+    let keeper = if confinement::is_kept(&loaded.settings) {
+        group::keeper(run_dir.path(), loaded.settings.grace())?
+    } else {
+        None
+    };
+    let prepared = match prepare(loaded, program, run_dir.path(), question) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            if let Some(keeper) = keeper {
+                keeper.dismiss().await;
+            }
+            return Err(error);
         }
     };
-    let places = Places {
-        work_dir: question.work_dir,
-        agent_file: &agent_file,
-        empty_mcp_config: &empty_mcp_config,
-        empty_folder: &empty_folder,
-        home: &home.path,
-        temporary: &folders::temporary(run_dir.path()),
-        ripgrep_config: &ripgrep_config,
-    };
-    let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
-    let invocation =
-        invocation(program, environment, places, &prompt, question.resume, confinement.under);
+    let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
     let began = SystemTime::now();
     let kept = Kept { secrets: question.secrets, transcript: question.transcript };
-    let ran = run::run(&invocation, program.dialect, &limits, kept, watch).await;
+    let ran = run::run(&invocation, keeper, program.dialect, &limits, kept, watch).await;
     let mut reply = match ran {
         Ok(reply) => reply,
         Err(error) => {
@@ -136,13 +113,68 @@ pub async fn ask(
             return Err(with_session(error, program.dialect, session));
         }
     };
-    reply.sandbox = confinement.sandbox;
-    reply.warnings.extend(confinement.warnings);
-    if let Under::Sandbox { rules, file: _ } = &invocation.under {
-        let appeared = confinement::appeared(rules, question.work_dir, secret_files);
-        reply.warnings.extend(appeared);
+    reply.sandbox = sandbox;
+    reply.warnings.extend(warnings);
+    if let Under::Sandbox(rules) = &invocation.under {
+        let secret_files = question.secrets.files();
+        reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));
     }
     Ok(reply)
+}
+
+/// A run that can begin.
+struct Prepared {
+    home: Home,
+    /// What Kimi is told, on whichever way.
+    prompt: String,
+    invocation: Invocation,
+    /// What the kernel enforces, and what the caller must know of it.
+    sandbox: Sandbox,
+    warnings: Vec<String>,
+}
+
+/// Writes what a run needs into its folder and the private home.
+fn prepare(
+    loaded: &Loaded,
+    program: &Program,
+    run_dir: &Path,
+    question: Question<'_>,
+) -> Result<Prepared> {
+    let home = home::prepare(loaded, program.dialect)?;
+    let (project, secret_files) = (question.work_dir, question.secrets.files());
+    let Confinement { sandbox, under, ripgrep_config, warnings } =
+        confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files)?;
+    let agent_file = agent::write(program.dialect, question.system_prompt, run_dir)?;
+    let empty_folder = folders::empty(run_dir)?;
+    let empty_mcp_config = run_dir.join("mcp.json");
+    match program.dialect {
+        Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
+        // It finds none in the private home.
+        Dialect::KimiCode => {}
+    }
+    let ripgrep_config = ripgrep::configured(&ripgrep_config, run_dir)?;
+    let text = question.prompt.as_str();
+    let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
+    let prompt = match delivery {
+        Delivery::Stdin | Delivery::Argument => text.to_owned(),
+        Delivery::File => {
+            let file = run_dir.join("request.md");
+            folders::write_anew(&file, text.as_bytes())?;
+            question.read_from_file.replace("{path}", &file.display().to_string())
+        }
+    };
+    let places = Places {
+        work_dir: project,
+        agent_file: &agent_file,
+        empty_mcp_config: &empty_mcp_config,
+        empty_folder: &empty_folder,
+        home: &home.path,
+        temporary: &folders::temporary(run_dir),
+        ripgrep_config: &ripgrep_config,
+    };
+    let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
+    let invocation = invocation(program, environment, places, &prompt, question.resume, under);
+    Ok(Prepared { home, prompt, invocation, sandbox, warnings })
 }
 
 /// The error with the session that a later run can go on in.

@@ -326,14 +326,14 @@ impl Record {
                 let ending = Ending { how, stderr, plain: &plain, retry: self.retry.as_ref() };
                 let error = failure::classify(&invocation.program, &ending, &self.secrets);
                 match &invocation.under {
-                    Under::Sandbox { rules, .. }
+                    Under::Sandbox(rules)
                         if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
                     {
                         let words = format!("{stderr}\n{}", plain.join("\n"));
                         let shut_out = failure::in_sandbox(&words, rules, &self.secrets);
                         shut_out.map_or(error, |shut_out| shut_out.error)
                     }
-                    Under::Sandbox { .. } | Under::Keeper | Under::Nothing => error,
+                    Under::Sandbox(_) | Under::Keeper | Under::Nothing => error,
                 }
             }
             Err(limit) => limit,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::dialect::Dialect;
 use super::evidence::{Activity, Seen};
 use super::failure;
-use super::group::spawn;
+use super::group::{Group, spawn};
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
@@ -162,13 +162,14 @@ pub struct Kept<'a> {
     pub transcript: Option<&'a Path>,
 }
 
-/// Runs it.
+/// Runs it, under the keeper that waits for its order, if there is one.
 ///
 /// # Errors
 /// What [`failure::classify`] makes of its end; [`Kind::Spawn`], [`Kind::TimedOut`],
 /// [`Kind::Stalled`], [`Kind::TooMuchOutput`] or [`Kind::Cancelled`] otherwise.
-pub async fn run(
+pub(super) async fn run(
     invocation: &Invocation,
+    waiting: Option<Group>,
     dialect: Dialect,
     limits: &Limits,
     kept: Kept<'_>,
@@ -179,7 +180,7 @@ pub async fn run(
         record.keep_in(path, limits.transcript_bytes);
     }
     (watch.progress)(&record.progress());
-    let mut group = spawn(invocation, limits.grace)?;
+    let mut group = spawn(invocation, waiting, limits.grace)?;
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     record.take_rest();
@@ -203,7 +204,7 @@ pub(super) async fn text(
     watch: Watch<'_>,
 ) -> Result<String> {
     let mut record = Record::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
-    let mut group = spawn(invocation, limits.grace)?;
+    let mut group = spawn(invocation, None, limits.grace)?;
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     match end {

@@ -5,7 +5,7 @@
 //! notices when the bridge dies, also by SIGKILL; and when the program ends, or is to end, every
 //! descendant ends: TERM, a grace period, KILL. It has one thread.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -20,23 +20,18 @@ pub const SANDBOX_FAILED: &str = "kimi-bridge confine: the sandbox could not be 
 /// The program could not be started.
 pub const START_FAILED: &str = "kimi-bridge confine: could not start ";
 
-/// The command that runs a program under a keeper, on a system that has one. `rules` is a file with
-/// [`super::Rules::to_bytes`]; without it nothing is restricted.
+/// The command that starts a keeper, on a system that has one. It waits for its [`super::Order`] on its
+/// standard input, and ends when none comes. `keeps` is what a person sees in a list of processes.
 #[must_use]
-pub fn command(
-    program: &Path,
-    args: &[OsString],
-    rules: Option<&Path>,
-    grace: Duration,
-) -> Option<Command> {
+pub fn command(keeps: &Path, grace: Duration) -> Option<Command> {
     if !cfg!(target_os = "linux") {
         return None;
     }
     // The running program itself, also when its file has been replaced in the meantime.
     let mut command = Command::new("/proc/self/exe");
     let parent = std::process::id().to_string();
-    command.arg(COMMAND).args([parent, grace.as_millis().to_string()]);
-    command.arg(rules.map_or(OsStr::new("-"), Path::as_os_str)).arg(program).args(args);
+    command.arg(COMMAND).args([parent, grace.as_millis().to_string()]).arg(keeps);
+    command.env_clear().current_dir("/");
     Some(command)
 }
 
@@ -56,10 +51,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
 mod linux {
     use std::ffi::OsString;
     use std::fmt::Display;
+    use std::fs::File;
     use std::io::{self, Write as _};
     use std::os::fd::AsFd as _;
     use std::os::unix::process::CommandExt as _;
-    use std::path::PathBuf;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -72,7 +67,8 @@ mod linux {
     use nix::unistd::{Pid, getpid, getppid};
 
     use super::super::descendants::descendants;
-    use super::super::{enter, rules};
+    use super::super::enter;
+    use super::super::order::{self, Order};
     use super::{FAILED, SANDBOX_FAILED, START_FAILED};
 
     /// How long those may take that the program left behind when it ended by itself.
@@ -80,35 +76,45 @@ mod linux {
     /// Between two rounds of KILL: somebody may have been born in between.
     const AGAIN: Duration = Duration::from_millis(5);
 
-    struct Order {
+    /// Whom it serves, and how patient it is.
+    struct Bond {
         parent: Pid,
         grace: Duration,
-        rules: Option<PathBuf>,
-        program: PathBuf,
-        args: Vec<OsString>,
     }
 
-    fn order(mut args: impl Iterator<Item = OsString>) -> Option<Order> {
+    fn bond(mut args: impl Iterator<Item = OsString>) -> Option<Bond> {
         let mut number = || args.next()?.to_str()?.parse::<u64>().ok();
         let (parent, grace) = (number()?, number()?);
-        let rules = args.next()?;
-        Some(Order {
+        Some(Bond {
             parent: Pid::from_raw(i32::try_from(parent).ok()?),
             grace: Duration::from_millis(grace),
-            rules: (rules != "-").then(|| rules.into()),
-            program: args.next()?.into(),
-            args: args.collect(),
         })
     }
 
     pub(super) fn main(args: impl Iterator<Item = OsString>) -> u8 {
-        let Some(order) = order(args) else {
+        let Some(bond) = bond(args) else {
             return failed("kimi-bridge confine: ", &"only kimi-bridge itself starts this");
         };
-        match Keeper::start(&order) {
-            Ok(keeper) => keeper.keep(),
+        match ordered(&bond) {
+            Ok(None) => 0,
+            Ok(Some(order)) => match Keeper::start(&bond, order) {
+                Ok(keeper) => keeper.keep(),
+                Err((what, error)) => failed(what, &error),
+            },
             Err((what, error)) => failed(what, &error),
         }
+    }
+
+    /// Waits for the order; a bridge that ends meanwhile leaves none.
+    fn ordered(bond: &Bond) -> Result<Option<Order>, Failure> {
+        // A bridge that is killed outright takes its keeper along.
+        prctl::set_pdeathsig(Signal::SIGTERM).map_err(cannot(START_FAILED))?;
+        if getppid() != bond.parent {
+            return Err((START_FAILED, Box::new("the bridge has ended")));
+        }
+        // Not by way of a buffer: what follows the order is the program's.
+        let input = rustix::stdio::stdin().try_clone_to_owned().map_err(cannot(START_FAILED))?;
+        order::read(File::from(input)).map_err(cannot(START_FAILED))
     }
 
     fn failed(what: &str, why: &dyn Display) -> u8 {
@@ -134,12 +140,8 @@ mod linux {
     }
 
     impl Keeper {
-        fn start(order: &Order) -> Result<Keeper, Failure> {
-            // A bridge that is killed outright takes its keeper along.
-            prctl::set_pdeathsig(Signal::SIGTERM).map_err(cannot(START_FAILED))?;
-            if getppid() != order.parent {
-                return Err((START_FAILED, Box::new("the bridge has ended")));
-            }
+        fn start(bond: &Bond, order: Order) -> Result<Keeper, Failure> {
+            let Order { rules, work_dir, program, args, env } = order;
             prctl::set_child_subreaper(true).map_err(cannot(START_FAILED))?;
             let watched = SigSet::from_iter([
                 Signal::SIGCHLD,
@@ -151,24 +153,18 @@ mod linux {
             watched.thread_block().map_err(cannot(START_FAILED))?;
             let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
             let signals = SignalFd::with_flags(&watched, flags).map_err(cannot(START_FAILED))?;
-            let ruleset = match &order.rules {
-                None => None,
-                Some(file) => {
-                    let bytes = std::fs::read(file).map_err(cannot(SANDBOX_FAILED))?;
-                    let rules = rules::from_bytes(&bytes).map_err(cannot(SANDBOX_FAILED))?;
-                    Some(enter::ruleset(&rules).map_err(cannot(SANDBOX_FAILED))?)
-                }
-            };
-            let mut command = Command::new(&order.program);
-            command.args(&order.args).process_group(0);
+            let ruleset = rules.map(|rules| enter::ruleset(&rules)).transpose();
+            let ruleset = ruleset.map_err(cannot(SANDBOX_FAILED))?;
+            let mut command = Command::new(&program);
+            command.args(args).env_clear().envs(env).current_dir(work_dir).process_group(0);
             before_exec(&mut command, ruleset);
             let child = command.spawn().map_err(|error| -> Failure {
-                (START_FAILED, Box::new(format!("{}: {error}", order.program.display())))
+                (START_FAILED, Box::new(format!("{}: {error}", program.display())))
             })?;
             // The program alone holds the pipes now: when it closes them, the bridge sees it.
             release_pipes().map_err(cannot(START_FAILED))?;
             let program = Pid::from_raw(child.id().cast_signed());
-            Ok(Keeper { program, grace: order.grace, signals, ended: None, kill_at: None })
+            Ok(Keeper { program, grace: bond.grace, signals, ended: None, kill_at: None })
         }
 
         /// Waits until nobody is left, and ends as the program did.
@@ -270,7 +266,7 @@ mod linux {
     }
 
     fn release_pipes() -> io::Result<()> {
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;

@@ -13,6 +13,7 @@ mod descendants;
 #[cfg(target_os = "linux")]
 mod enter;
 pub mod keeper;
+pub mod order;
 pub mod rules;
 pub mod secret_files;
 
@@ -21,6 +22,7 @@ use std::sync::OnceLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::order::Order;
 pub use self::rules::{Rules, Wanted};
 pub use self::secret_files::SecretFiles;
 
