@@ -4,6 +4,7 @@
 //! A name is found by its last word; what follows it must assign something, and what it assigns must
 //! look like a secret. Code that only speaks of secrets assigns calls, types and variables.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::names::{LONGEST, normal};
@@ -32,14 +33,18 @@ pub(super) struct Name<'a> {
 pub(super) fn find(text: &str, names: &[usize]) -> Vec<Named> {
     let mut found = Vec::new();
     let mut done = 0;
+    // A text says the same few names over and over, and none of them is quickly told from the others.
+    let mut known = HashMap::new();
     for &end in names {
         if end <= done {
             continue;
         }
         let Some(place) = name_around(text, end) else { continue };
         done = place.end;
-        let Some((assignment, core)) = secret_name(&text[place.clone()]) else { continue };
-        let parts = [&text[..place.start], &text[place.clone()], &text[place.end..]];
+        let name = &text[place.clone()];
+        let said = known.entry(name).or_insert_with(|| secret_name(name));
+        let &mut Some((assignment, core)) = said else { continue };
+        let parts = [&text[..place.start], name, &text[place.end..]];
         match value::of(Name { parts, assignment, core }) {
             Verdict::Secret(value) => {
                 let range = place.end + value.start..place.end + value.end;
@@ -51,6 +56,11 @@ pub(super) fn find(text: &str, names: &[usize]) -> Vec<Named> {
         }
     }
     found
+}
+
+/// Whether a field's text may be a secret by the field's name.
+pub(super) fn is_of_secret(name: &str) -> bool {
+    name.len() <= LONGEST && secret_name(name).is_some()
 }
 
 /// The kind of secret that a field's text is by the field's name, if it is one.

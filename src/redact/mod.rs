@@ -124,17 +124,66 @@ impl Secrets {
         Redacted { text, count }
     }
 
+    /// The same; `None` where there is nothing to replace.
+    #[must_use]
+    pub fn redact_found(&self, text: &str) -> Option<Redacted> {
+        let is_clean = !pieces::is_marked(text) && self.spans(text).is_empty();
+        (!is_clean).then(|| self.redact(text)).filter(|redacted| redacted.count > 0)
+    }
+
+    /// Whether no line of a text holds a secret. What is built in does not look beyond white space for
+    /// what it finds in one line; a pattern of the user's may ask for the beginning or the end of one.
+    #[must_use]
+    pub fn are_clean(&self, lines: &str) -> bool {
+        let found = |line: &str| {
+            let mut spans = Vec::new();
+            self.0.values.iter().for_each(|pattern| pattern.find(line, &mut spans));
+            !spans.is_empty()
+        };
+        self.redact_found(lines).is_none()
+            && (self.0.values.is_empty() || !lines.lines().any(found))
+    }
+
+    /// Whether the name of a field says that its text is a secret.
+    #[must_use]
+    pub fn is_of_secret(&self, name: &str) -> bool {
+        assignment::is_of_secret(name)
+    }
+
+    /// What replaces the text of a field, if it is a secret by the field's name.
+    #[must_use]
+    pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
+        assignment::in_field(name, text).map(pieces::marker)
+    }
+
+    /// Of the beginning of a text that was cut, what is certain to hold no half of a secret, without
+    /// those that it holds.
+    #[must_use]
+    pub fn redact_beginning(&self, text: &str) -> Redacted {
+        let mut redacted = self.redact(text);
+        let certain = redacted.text.len().saturating_sub(DOUBTFUL);
+        let certain = certain.max(pieces::behind_markers(&redacted.text));
+        redacted.text.truncate(boundary(&redacted.text, certain));
+        redacted
+    }
+
     /// The first `chars` characters of a text without its secrets, in which no secret was cut in half.
     /// A bounded part of the text is looked at.
     #[must_use]
     pub fn redact_start(&self, text: &str, chars: usize) -> Redacted {
-        let window = boundary(text, chars.saturating_mul(4).saturating_add(BEYOND));
-        let mut redacted = self.redact(&text[..window]);
-        if window < text.len() {
-            let certain = redacted.text.len().saturating_sub(DOUBTFUL);
-            let certain = certain.max(pieces::behind_markers(&redacted.text));
-            redacted.text.truncate(boundary(&redacted.text, certain));
+        if let Some(end) = text.char_indices().nth(chars).map(|(end, _)| end) {
+            // Nearly always there is nothing near; then it is enough to have looked that far.
+            let near = &text[..boundary(text, end + DOUBTFUL)];
+            if !pieces::is_marked(near) && self.spans(near).is_empty() {
+                return Redacted { text: text[..end].to_owned(), count: 0 };
+            }
         }
+        let window = boundary(text, chars.saturating_mul(4).saturating_add(BEYOND));
+        let mut redacted = if window < text.len() {
+            self.redact_beginning(&text[..window])
+        } else {
+            self.redact(text)
+        };
         let end = redacted.text.char_indices().nth(chars).map(|(end, _)| end);
         if let Some(end) = end {
             redacted.text.truncate(pieces::outside_of_markers(&redacted.text, end));
