@@ -21,7 +21,7 @@ impl Cleaned<'_> {
     /// direction-changing characters. Text that holds none of them is returned as it is.
     #[must_use]
     pub fn of(text: &str) -> Cleaned<'_> {
-        if !text.contains(is_hidden) {
+        if !may_hold_hidden(text) || !text.contains(is_hidden) {
             return Cleaned { text: Cow::Borrowed(text), hidden: 0 };
         }
         let runs_leftward = LazyCell::new(|| matched(&LEFTWARD, text).is_some());
@@ -46,6 +46,15 @@ impl Cleaned<'_> {
         kept.push_str(rest);
         Cleaned { text: Cow::Owned(kept), hidden }
     }
+}
+
+/// Whether a text holds anything but what stands in plain ASCII to be seen; all of it is looked at, since
+/// the processor compares many bytes at once.
+fn may_hold_hidden(text: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    text.as_bytes()
+        .chunks(1024)
+        .any(|chunk| chunk.iter().fold(false, |any, &byte| any | !is_plain(byte)))
 }
 
 /// What a reader is told of the characters that were taken out of Kimi's words and of what its tools

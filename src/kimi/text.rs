@@ -17,6 +17,16 @@ pub fn first_chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
 }
 
+/// The first `limit` bytes, or a few less: cut between characters.
+#[must_use]
+pub fn first_bytes(text: &str, limit: usize) -> &str {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// The last `limit` bytes, or a few less: cut between characters.
 #[must_use]
 pub fn last_bytes(text: &str, limit: usize) -> &str {
@@ -46,6 +56,8 @@ mod tests {
     fn text_is_cut_between_characters() {
         assert_eq!(first_chars("中文字", 2), "中文");
         assert_eq!(first_chars("ab", 5), "ab");
+        assert_eq!(first_bytes("中文字", 7), "中文");
+        assert_eq!(first_bytes("ab", 5), "ab");
         assert_eq!(last_bytes("中文字", 7), "文字");
         assert_eq!(last_bytes("ab", 5), "ab");
         assert_eq!(last_words("one two", 7), "one two");
