@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::dialect::Dialect;
-use super::event::Call;
+use super::event::{Call, MAX_CALLS};
 use super::hidden::Cleaned;
 use super::text::{clean, first_chars};
 use crate::redact::Secrets;
@@ -17,14 +17,20 @@ use crate::redact::Secrets;
 const SUMMARY_CHARS: usize = 800;
 /// Characters kept of a result whose call has not been seen yet: more than is looked at for a summary.
 const ORPHAN_CHARS: usize = 30_000;
+/// Bytes kept of all such results: as many as a model asks for at once.
+const ORPHANS_BYTES: usize = 1024 * 1024;
 /// Characters that one argument of a call may take; a refused call to write a file can carry all of it.
 const ARG_CHARS: usize = 2_000;
 /// Characters that the name of a tool, a call or an argument may take.
 const NAME_CHARS: usize = 100;
-/// Calls that are kept; a run that makes more is counted on, not stored.
-const MAX_CALLS: usize = 1_000;
+/// Ids of calls that are not kept; the results of more are dropped, whosever they are.
+const MAX_OVERFLOW: usize = 4 * MAX_CALLS;
 /// Files that one search result is believed to have shown.
 const MAX_SHOWN: usize = 2_000;
+/// Bytes in memory that the arguments of all calls, their paths and the files that were shown may take.
+const ROOM: usize = 2 * 1024 * 1024;
+/// Bytes in memory that a value takes besides its text.
+const VALUE: usize = 128;
 
 /// One tool call of Kimi's and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,12 +58,21 @@ pub struct Trace {
     redactions: usize,
     index: HashMap<String, usize>,
     answered: BTreeSet<usize>,
+    /// Files that a call read, each counted once.
+    files_read: usize,
     /// Results that arrived before their call, or without one.
     orphans: BTreeMap<String, String>,
+    orphans_bytes: usize,
     not_kept: usize,
-    /// Results of calls that were not kept; they are partners all the same.
+    /// Ids of calls that were not kept; their results are partners all the same.
     overflow: BTreeSet<String>,
+    /// Whether there are calls whose id is not known.
+    forgets_ids: bool,
     shown: BTreeSet<String>,
+    /// Whether a result or a file that was shown could not be kept.
+    is_cut: bool,
+    /// What is left of [`ROOM`].
+    room: usize,
     /// Characters taken out of arguments and results because nobody can see them.
     hidden: usize,
     last: Option<usize>,
@@ -75,10 +90,15 @@ impl Trace {
             redactions: 0,
             index: HashMap::new(),
             answered: BTreeSet::new(),
+            files_read: 0,
             orphans: BTreeMap::new(),
+            orphans_bytes: 0,
             not_kept: 0,
             overflow: BTreeSet::new(),
+            forgets_ids: false,
             shown: BTreeSet::new(),
+            is_cut: false,
+            room: ROOM,
             hidden: 0,
             last: None,
         }
@@ -92,7 +112,7 @@ impl Trace {
             && !self.answered.contains(&known)
         {
             if self.calls[known].args.is_empty() {
-                self.paths[known] = path_in(&call.args);
+                self.paths[known] = self.path_in(&call.args);
                 self.calls[known].args = self.taken(call.args);
             }
             return;
@@ -102,13 +122,17 @@ impl Trace {
         }
         if self.calls.len() >= MAX_CALLS {
             self.not_kept += 1;
-            if self.orphans.remove(&call.id).is_none() {
-                self.overflow.insert(call.id);
+            if self.orphan(&call.id).is_none() {
+                self.forgets_ids |= self.overflow.len() == MAX_OVERFLOW;
+                if !self.forgets_ids {
+                    self.overflow.insert(call.id);
+                }
             }
             return;
         }
         let at = self.calls.len();
-        self.paths.push(path_in(&call.args));
+        let path = self.path_in(&call.args);
+        self.paths.push(path);
         let args = self.taken(call.args);
         let brief = |text: &str| self.secrets.redact_start(&clean(text), NAME_CHARS).into_text();
         self.calls.push(Evidence {
@@ -119,19 +143,40 @@ impl Trace {
             ok: false,
         });
         self.last = Some(at);
-        if let Some(text) = self.orphans.remove(&call.id) {
+        if let Some(text) = self.orphan(&call.id) {
             self.answer(at, &text);
         }
         self.index.insert(call.id, at);
+    }
+
+    /// Counts calls of which nothing else is known.
+    pub fn more_calls(&mut self, count: usize) {
+        self.not_kept += count;
+        self.forgets_ids |= count > 0;
     }
 
     /// Takes a result. A second result of one call is dropped.
     pub fn result(&mut self, id: &str, text: &str) {
         if let Some(&at) = self.index.get(id) {
             self.answer(at, text);
-        } else if !self.overflow.contains(id) && self.orphans.len() < MAX_CALLS {
-            self.orphans.insert(id.to_owned(), first_chars(text, ORPHAN_CHARS).to_owned());
+        } else if !self.forgets_ids && !self.overflow.contains(id) && !self.orphans.contains_key(id)
+        {
+            let text = first_chars(text, ORPHAN_CHARS);
+            let bytes = id.len() + text.len() + VALUE;
+            if self.orphans_bytes + bytes <= ORPHANS_BYTES {
+                self.orphans_bytes += bytes;
+                self.orphans.insert(id.to_owned(), text.to_owned());
+            } else {
+                self.is_cut = true;
+            }
         }
+    }
+
+    /// Takes out the result that arrived before this call.
+    fn orphan(&mut self, id: &str) -> Option<String> {
+        let text = self.orphans.remove(id)?;
+        self.orphans_bytes -= id.len() + text.len() + VALUE;
+        Some(text)
     }
 
     fn answer(&mut self, at: usize, text: &str) {
@@ -148,11 +193,36 @@ impl Trace {
         if call.ok {
             let path = self.paths[at].clone();
             match call.tool.as_str() {
-                "ReadFile" => self.shown.extend(path),
+                "ReadFile" => {
+                    self.files_read += usize::from(self.is_first_read(at));
+                    self.show(path);
+                }
                 // A search in one file gives its lines without the file's name.
-                "Grep" if begins_with_a_line_number(text) => self.shown.extend(path),
-                "Grep" => self.shown.extend(files_of_a_search(text)),
+                "Grep" if begins_with_a_line_number(text) => self.show(path),
+                "Grep" => self.show(files_of_a_search(text)),
                 _ => {}
+            }
+        }
+    }
+
+    /// Whether a call that read a file is the only one so far that read it.
+    fn is_first_read(&self, at: usize) -> bool {
+        let has_read = |&other: &usize| {
+            let call = &self.calls[other];
+            other != at && call.ok && call.tool == "ReadFile" && self.paths[other] == self.paths[at]
+        };
+        self.paths[at].is_some() && !(0..self.calls.len()).any(|other| has_read(&other))
+    }
+
+    fn show(&mut self, files: impl IntoIterator<Item = String>) {
+        for file in files {
+            if self.shown.contains(&file) {
+                continue;
+            }
+            if takes(&mut self.room, VALUE + file.len()) {
+                self.shown.insert(file);
+            } else {
+                self.is_cut = true;
             }
         }
     }
@@ -183,16 +253,16 @@ impl Trace {
     /// How many files were read.
     #[must_use]
     pub fn files_read(&self) -> usize {
-        let calls = self.calls.iter().zip(&self.paths);
-        let read = calls.filter(|(call, _)| call.ok && call.tool == "ReadFile");
-        read.filter_map(|(_, path)| path.as_deref()).collect::<BTreeSet<_>>().len()
+        self.files_read
     }
 
     /// What was seen, in the order of the calls.
     #[must_use]
     pub fn finish(self) -> Seen {
         Seen {
-            incomplete: self.answered.len() != self.calls.len() || !self.orphans.is_empty(),
+            incomplete: self.answered.len() != self.calls.len()
+                || !self.orphans.is_empty()
+                || self.is_cut,
             evidence: self.calls,
             not_kept: self.not_kept,
             shown: self.shown,
@@ -201,20 +271,30 @@ impl Trace {
         }
     }
 
+    /// The path among the arguments of a call.
+    fn path_in(&mut self, args: &Map<String, Value>) -> Option<String> {
+        let path = clean(args.get("path")?.as_str()?);
+        let path = first_chars(&path, ARG_CHARS);
+        takes(&mut self.room, path.len()).then(|| path.to_owned())
+    }
+
     /// The arguments of a call without secrets and without what nobody can see, each bounded.
     fn taken(&mut self, args: Map<String, Value>) -> Map<String, Value> {
-        let mut bounds = Bounds { secrets: &self.secrets, redactions: 0, hidden: 0 };
+        let room = &mut self.room;
+        let mut bounds = Bounds { secrets: &self.secrets, redactions: 0, hidden: 0, room };
         let mut args = bounds.fields(args);
-        let Bounds { redactions, hidden, secrets: _ } = bounds;
+        let Bounds { redactions, hidden, secrets: _, room: _ } = bounds;
         self.hidden += hidden;
         self.redactions += redactions + self.secrets.redact_fields(&mut args);
         args
     }
 }
 
-fn path_in(args: &Map<String, Value>) -> Option<String> {
-    let path = args.get("path")?.as_str()?;
-    Some(first_chars(&clean(path), ARG_CHARS).to_owned())
+/// Takes so much of what is left, if there is as much.
+fn takes(room: &mut usize, bytes: usize) -> bool {
+    let left = room.checked_sub(bytes);
+    *room = left.unwrap_or(*room);
+    left.is_some()
 }
 
 /// All that a run showed of what Kimi saw.
@@ -222,7 +302,7 @@ fn path_in(args: &Map<String, Value>) -> Option<String> {
 pub struct Seen {
     /// The calls, in order.
     pub evidence: Vec<Evidence>,
-    /// Whether a call or a result has no partner.
+    /// Whether a call or a result has no partner, or more was shown than is kept.
     pub incomplete: bool,
     /// Calls over the number that is kept.
     pub not_kept: usize,
@@ -309,6 +389,7 @@ struct Bounds<'a> {
     secrets: &'a Secrets,
     redactions: usize,
     hidden: usize,
+    room: &'a mut usize,
 }
 
 impl Bounds<'_> {
@@ -321,16 +402,32 @@ impl Bounds<'_> {
     }
 
     fn fields(&mut self, args: Map<String, Value>) -> Map<String, Value> {
-        let args = args.into_iter().take(32);
-        args.map(|(name, value)| (self.text(&name, NAME_CHARS), self.value(value))).collect()
+        let mut kept = Map::new();
+        for (name, value) in args {
+            let name = self.text(&name, NAME_CHARS);
+            if takes(self.room, VALUE + name.len()) {
+                let value = self.value(value);
+                kept.insert(name, value);
+            }
+        }
+        kept
     }
 
     fn value(&mut self, value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.text(&text, ARG_CHARS)),
+            Value::String(text) => {
+                let text = self.text(&text, ARG_CHARS);
+                Value::String(if takes(self.room, text.len()) { text } else { String::new() })
+            }
             Value::Object(object) => Value::Object(self.fields(object)),
             Value::Array(values) => {
-                values.into_iter().take(64).map(|value| self.value(value)).collect()
+                let mut kept = Vec::new();
+                for value in values {
+                    if takes(self.room, VALUE) {
+                        kept.push(self.value(value));
+                    }
+                }
+                Value::Array(kept)
             }
             plain => plain,
         }
@@ -501,5 +598,39 @@ mod tests {
         let seen = trace.finish();
         assert_eq!((seen.evidence.len(), seen.not_kept, seen.incomplete), (MAX_CALLS, 5, false));
         assert_eq!(seen.evidence[0].args["path"].as_str().unwrap().len(), ARG_CHARS);
+    }
+
+    #[test]
+    fn however_much_is_named_what_is_kept_of_it_is_bounded_and_every_call_counts() {
+        let mut trace = empty(Dialect::KimiCli);
+        let calls = MAX_CALLS + MAX_OVERFLOW + 10;
+        for n in 0..calls {
+            let args = json!({"path": format!("{n}{}", "中".repeat(3_000)), "x": vec!["y".repeat(3_000); 60]});
+            let name = if n % 2 == 0 { "Grep" } else { "ReadFile" };
+            trace.call(call(&n.to_string(), name, args));
+            let files: Vec<String> =
+                (0..60).map(|file| format!("{n}/{file}{}:1:x", "z".repeat(900))).collect();
+            trace.result(&n.to_string(), &files.join("\n"));
+        }
+        trace.more_calls(5);
+        trace.result("of one of those", "");
+        let kept: usize = trace.shown.iter().map(String::len).sum::<usize>()
+            + trace.paths.iter().flatten().map(String::len).sum::<usize>();
+        assert!(kept < ROOM && trace.overflow.len() == MAX_OVERFLOW && trace.orphans.is_empty());
+        let seen = trace.finish();
+        assert!(serde_json::to_string(&seen.evidence).unwrap().len() < 2 * ROOM);
+        assert_eq!((seen.evidence.len() + seen.not_kept, seen.incomplete), (calls + 5, true));
+    }
+
+    #[test]
+    fn results_that_nobody_asked_for_are_bounded() {
+        let mut trace = empty(Dialect::KimiCli);
+        for n in 0..200 {
+            trace.result(&n.to_string(), &"x".repeat(ORPHAN_CHARS));
+        }
+        assert!(trace.orphans.values().map(String::len).sum::<usize>() <= ORPHANS_BYTES);
+        trace.call(call("0", "ReadFile", json!({"path": "a.rs"})));
+        assert_eq!(trace.files_read(), 1);
+        assert!(trace.finish().incomplete);
     }
 }

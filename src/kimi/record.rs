@@ -17,7 +17,7 @@ use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
 use super::text::{clean, last_words};
-use super::transcript::Transcript;
+use super::transcript::{Failure, Transcript};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
@@ -46,6 +46,7 @@ pub(super) struct Record {
     session: Option<String>,
     /// The latest lines that were no JSON, and how many there were in all.
     plain: VecDeque<String>,
+    plain_bytes: usize,
     plain_lines: usize,
     /// Whether the beginning of the plain text was not kept.
     plain_is_cut: bool,
@@ -55,9 +56,12 @@ pub(super) struct Record {
     retrying: bool,
     stderr: Vec<u8>,
     warnings: Vec<String>,
+    /// What the lines of unknown kinds called themselves, of which a warning tells.
+    unknown: Vec<String>,
     /// Warnings that were not kept.
     more_warnings: usize,
     transcript: Option<Transcript>,
+    transcript_failure: Failure,
     /// Whether the transcript keeps what is read now.
     keeps: bool,
 }
@@ -74,6 +78,7 @@ impl Record {
             words: None,
             session: None,
             plain: VecDeque::new(),
+            plain_bytes: 0,
             plain_lines: 0,
             plain_is_cut: false,
             plain_is_last: false,
@@ -81,18 +86,19 @@ impl Record {
             retrying: false,
             stderr: Vec::new(),
             warnings: Vec::new(),
+            unknown: Vec::new(),
             more_warnings: 0,
             transcript: None,
+            transcript_failure: Failure::default(),
             keeps: true,
         }
     }
 
     /// Keeps every line in this file too.
     pub(super) fn keep_in(&mut self, path: &Path, limit: u64) {
-        match Transcript::open(path, limit, &self.secrets) {
-            Ok(transcript) => self.transcript = Some(transcript),
-            Err(error) => self.warn(format!("the transcript could not be kept: {error}")),
-        }
+        let transcript = Transcript::new(path, limit, &self.secrets);
+        self.transcript_failure = transcript.failure();
+        self.transcript = Some(transcript);
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -169,7 +175,7 @@ impl Record {
         self.retrying = matches!(event, Event::Retrying(_));
         match event {
             Event::Started => {}
-            Event::Assistant { text, calls } => {
+            Event::Assistant { text, calls, more_calls } => {
                 self.plain_is_last = false;
                 if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
                     self.words = Some((text, calls.is_empty()));
@@ -181,25 +187,40 @@ impl Record {
                 for call in calls {
                     self.trace.call(call);
                 }
+                self.trace.more_calls(more_calls);
             }
             Event::ToolResult { id, text } => self.trace.result(&id, &text),
             Event::Retrying(retry) => self.retry = Some(retry),
             Event::Session(id) => self.session = Some(clean(&id).into_owned()),
-            Event::Plain(text) => {
-                self.plain_lines += 1;
-                self.plain_is_last = true;
-                self.plain.push_back(last_words(&text, PLAIN_KEPT).to_owned());
-                let mut kept: usize = self.plain.iter().map(String::len).sum();
-                while kept > PLAIN_KEPT {
-                    self.plain_is_cut = true;
-                    kept -= self.plain.pop_front().map_or(0, |line| line.len());
-                }
-            }
-            Event::Unknown(what) => {
-                let what = self.secrets.redact_start(&what, UNKNOWN_CHARS).into_text();
-                self.warn(format!("a line of Kimi's stream was skipped: unknown {what}"));
-            }
+            Event::Plain(text) => self.take_plain(last_words(text, PLAIN_KEPT)),
+            Event::Unknown(what) => self.take_unknown(what),
         }
+    }
+
+    fn take_plain(&mut self, text: &str) {
+        self.plain_lines += 1;
+        self.plain_is_last = true;
+        self.plain_bytes += text.len();
+        self.plain.push_back(text.to_owned());
+        while self.plain_bytes > PLAIN_KEPT {
+            self.plain_is_cut = true;
+            self.plain_bytes -= self.plain.pop_front().map_or(0, |line| line.len());
+        }
+    }
+
+    /// Tells of a line of a kind that is not known, once of each; what many lines call themselves is not
+    /// looked at any more when there are warnings enough.
+    fn take_unknown(&mut self, what: String) {
+        if self.unknown.contains(&what) {
+            return;
+        }
+        if self.warnings.len() >= WARNINGS_KEPT {
+            self.more_warnings += 1;
+            return;
+        }
+        let told = self.secrets.redact_start(&what, UNKNOWN_CHARS).into_text();
+        self.unknown.push(what);
+        self.warn(format!("a line of Kimi's stream was skipped: unknown {told}"));
     }
 
     fn warn(&mut self, warning: String) {
@@ -237,6 +258,9 @@ impl Record {
     /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
     pub(super) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
         self.take_rest();
+        if let Some(why) = self.transcript_failure.get().cloned() {
+            self.warn(format!("the transcript could not be kept: {why}"));
+        }
         let stderr = self.stderr();
         if self.session.is_none() && self.dialect == Dialect::KimiCli {
             self.session = session_in(&stderr);

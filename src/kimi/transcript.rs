@@ -1,69 +1,92 @@
 //! Everything that Kimi wrote in a run, kept beside the ledger: one compressed line a line, without
 //! secrets, bounded in size and age.
 
+mod redacting;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use serde_json::Value;
-
 use crate::redact::{Redacted, Secrets};
 
 /// Bytes of plain text that are held back until they are known to be over.
 const PLAIN_HELD: usize = 64 * 1024;
+/// How far the writer may fall behind, bytes, before nothing more is read: whatever Kimi writes, the
+/// server stays small.
+const BEHIND: usize = 512 * 1024;
+/// Bytes that go to the writer at once: a flood of short lines is not to be a flood of messages.
+const BATCH: usize = 32 * 1024;
 
 /// A transcript under way. Looking for secrets and compressing are slower than Kimi may write, so a
-/// thread does both.
+/// thread does both; it begins with the first line.
 #[derive(Debug)]
 pub struct Transcript {
-    lines: Option<Sender<String>>,
-    writing: Option<JoinHandle<()>>,
+    path: PathBuf,
+    limit: u64,
+    secrets: Secrets,
+    /// Lines that are yet to be sent, each with its ending.
+    batch: String,
+    writing: Option<Writing>,
     /// Bytes that are on their way to the thread.
     ahead: Arc<AtomicUsize>,
     /// Bytes that may still be sent to it.
     left: u64,
+    failure: Failure,
 }
 
-/// How far the writer may fall behind, bytes, before nothing more is read: whatever Kimi writes, the
-/// server stays small.
-const BEHIND: usize = 512 * 1024;
+/// Why nothing is kept, once that is known.
+pub type Failure = Arc<OnceLock<String>>;
+
+#[derive(Debug)]
+struct Writing {
+    lines: Sender<String>,
+    thread: JoinHandle<()>,
+}
 
 impl Transcript {
-    /// Opens a transcript that keeps everything but these secrets; one that is there already is gone
-    /// on with.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn open(path: &Path, limit: u64, secrets: &Secrets) -> io::Result<Transcript> {
-        let mut writer = Writer::open(path, limit, secrets)?;
-        let (lines, arriving) = mpsc::channel::<String>();
-        let ahead = Arc::new(AtomicUsize::new(0));
-        let behind = Arc::clone(&ahead);
-        let writing = thread::Builder::new().name("transcript".to_owned()).spawn(move || {
-            for line in arriving {
-                writer.add(&line);
-                behind.fetch_sub(line.len(), Ordering::Relaxed);
-            }
-        })?;
-        Ok(Transcript { lines: Some(lines), writing: Some(writing), ahead, left: limit })
+    /// A transcript that keeps everything but these secrets; one that is there already is gone on with.
+    #[must_use]
+    pub fn new(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
+        Transcript {
+            path: path.to_owned(),
+            limit,
+            secrets: secrets.clone(),
+            batch: String::new(),
+            writing: None,
+            ahead: Arc::default(),
+            left: limit,
+            failure: Failure::default(),
+        }
+    }
+
+    /// Why nothing is kept, if so; that is known when the transcript is gone.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        Arc::clone(&self.failure)
     }
 
     /// Adds a line, as long as there is room. A disk that is full costs the transcript, not the run.
     pub fn add(&mut self, line: &str) {
-        let Some(lines) = self.lines.as_ref().filter(|_| self.left > 0) else { return };
+        if self.left == 0 {
+            return;
+        }
         // One line more than there is room for, which tells the writer to say so.
         self.left = self.left.saturating_sub(line.len() as u64 + 1);
-        self.ahead.fetch_add(line.len(), Ordering::Relaxed);
-        let _ = lines.send(line.to_owned());
+        self.batch.reserve_exact((line.len() + 1).max(BATCH.saturating_sub(self.batch.len())));
+        self.batch.push_str(line);
+        self.batch.push('\n');
+        if self.batch.len() >= BATCH || self.left == 0 {
+            self.send();
+        }
     }
 
     /// Whether the writer has fallen behind.
@@ -71,14 +94,62 @@ impl Transcript {
     pub fn is_behind(&self) -> bool {
         self.ahead.load(Ordering::Relaxed) > BEHIND
     }
+
+    fn send(&mut self) {
+        let lines = std::mem::take(&mut self.batch);
+        if lines.is_empty() {
+            return;
+        }
+        if self.writing.is_none() {
+            match self.begin() {
+                Ok(writing) => self.writing = Some(writing),
+                Err(error) => {
+                    let _ = self.failure.set(error.to_string());
+                    self.left = 0;
+                }
+            }
+        }
+        if let Some(writing) = &self.writing {
+            self.ahead.fetch_add(lines.len(), Ordering::Relaxed);
+            let _ = writing.lines.send(lines);
+        }
+    }
+
+    fn begin(&self) -> io::Result<Writing> {
+        let (lines, arriving) = mpsc::channel();
+        let (path, limit, secrets) = (self.path.clone(), self.limit, self.secrets.clone());
+        let (ahead, failure) = (Arc::clone(&self.ahead), Arc::clone(&self.failure));
+        let write = move || match Writer::open(&path, limit, secrets) {
+            Ok(writer) => write_all(Some(writer), &arriving, &ahead),
+            Err(error) => {
+                let _ = failure.set(error.to_string());
+                write_all(None, &arriving, &ahead);
+            }
+        };
+        let thread = thread::Builder::new().name("transcript".to_owned()).spawn(write)?;
+        Ok(Writing { lines, thread })
+    }
+}
+
+/// Writes what arrives, or lets it go: reading does not wait for a transcript that there is not.
+fn write_all(mut writer: Option<Writer>, arriving: &Receiver<String>, ahead: &AtomicUsize) {
+    for lines in arriving {
+        for line in lines.split_terminator('\n') {
+            if let Some(writer) = &mut writer {
+                writer.add(line);
+            }
+        }
+        ahead.fetch_sub(lines.len(), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Transcript {
     /// Waits until all is written.
     fn drop(&mut self) {
-        drop(self.lines.take());
-        if let Some(writing) = self.writing.take() {
-            let _ = writing.join();
+        self.send();
+        if let Some(Writing { lines, thread }) = self.writing.take() {
+            drop(lines);
+            let _ = thread.join();
         }
     }
 }
@@ -89,14 +160,15 @@ struct Writer {
     out: GzEncoder<BufWriter<File>>,
     /// Bytes that may still be written, before compression.
     left: u64,
+    known: redacting::Known,
     secrets: Secrets,
-    /// Lines that are no JSON and follow each other: kimi-cli wraps its errors in the middle of words,
-    /// so that a secret may reach from one into the next.
-    plain: Vec<String>,
+    /// Lines that are no JSON and follow each other, each with its ending: kimi-cli wraps its errors in
+    /// the middle of words, so that a secret may reach from one into the next.
+    plain: String,
 }
 
 impl Writer {
-    fn open(path: &Path, limit: u64, secrets: &Secrets) -> io::Result<Writer> {
+    fn open(path: &Path, limit: u64, secrets: Secrets) -> io::Result<Writer> {
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
@@ -104,8 +176,9 @@ impl Writer {
         Ok(Writer {
             out: GzEncoder::new(BufWriter::new(file), Compression::fast()),
             left: limit,
-            secrets: secrets.clone(),
-            plain: Vec::new(),
+            known: redacting::Known::new(secrets.clone()),
+            secrets,
+            plain: String::new(),
         })
     }
 
@@ -113,27 +186,36 @@ impl Writer {
         if self.left == 0 {
             return;
         }
-        if let Some(line) = self.json_without_secrets(line) {
+        if redacting::is_json(line) {
             self.write_plain();
-            self.write(&line);
+            let redacted = redacting::json(&mut self.known, line);
+            self.write(&redacted);
         } else {
-            self.plain.push(line.to_owned());
-            if self.plain.iter().map(String::len).sum::<usize>() > PLAIN_HELD {
+            if !self.plain.is_empty() && self.plain.len() + line.len() > PLAIN_HELD {
                 self.write_plain();
             }
+            self.plain.push_str(line);
+            self.plain.push('\n');
         }
     }
 
     /// Writes the plain lines that were held back: joined where a secret reaches across two of them.
     fn write_plain(&mut self) {
-        let lines = std::mem::take(&mut self.plain);
-        let whole = self.secrets.redact(&lines.concat());
-        let each: Vec<_> = lines.iter().map(|line| self.secrets.redact(line)).collect();
-        if whole.count() > each.iter().map(Redacted::count).sum() {
-            return self.write(whole.as_str());
+        let plain = std::mem::take(&mut self.plain);
+        if plain.is_empty() {
+            return;
         }
-        for line in each {
-            self.write(line.as_str());
+        let lines = || plain.split_terminator('\n');
+        let whole = self.secrets.redact_found(&plain.replace('\n', ""));
+        // A flood of short lines is looked through at once.
+        if whole.is_none() && self.secrets.are_clean(&plain) {
+            return lines().for_each(|line| self.write(line));
+        }
+        let each: Vec<_> = lines().map(|line| self.secrets.redact(line)).collect();
+        let in_each: usize = each.iter().map(Redacted::count).sum();
+        match whole.filter(|whole| whole.count() > in_each) {
+            Some(whole) => self.write(whole.as_str()),
+            None => each.iter().for_each(|line| self.write(line.as_str())),
         }
     }
 
@@ -146,39 +228,10 @@ impl Writer {
             writeln!(self.out, "… the rest is not kept: it is over max_transcript_bytes")
         } else {
             self.left -= bytes;
-            writeln!(self.out, "{line}")
+            self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n"))
         };
         if written.is_err() {
             self.left = 0;
-        }
-    }
-
-    /// A JSON line without secrets; `None` for one that is no JSON. They are looked for in the texts
-    /// that it holds, not in their escaped form, in which a pattern does not know them.
-    fn json_without_secrets(&self, line: &str) -> Option<String> {
-        match serde_json::from_str(line) {
-            Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
-                self.redact_nested(&mut value);
-                self.secrets.redact_all(&mut value);
-                Some(value.to_string())
-            }
-            Ok(_) | Err(_) => None,
-        }
-    }
-
-    /// The arguments of a tool call are JSON in a text.
-    fn redact_nested(&self, value: &mut Value) {
-        match value {
-            Value::String(text) if text.starts_with(['{', '[']) => {
-                if let Some(redacted) = self.json_without_secrets(text) {
-                    *text = redacted;
-                }
-            }
-            Value::Array(values) => values.iter_mut().for_each(|value| self.redact_nested(value)),
-            Value::Object(fields) => {
-                fields.values_mut().for_each(|value| self.redact_nested(value));
-            }
-            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 }
@@ -223,7 +276,7 @@ mod tests {
     fn check(lines: &[&str], limit: u64, expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/t.jsonl.gz");
-        let mut transcript = Transcript::open(&path, limit, &Secrets::default()).unwrap();
+        let mut transcript = Transcript::new(&path, limit, &Secrets::default());
         for line in lines {
             transcript.add(line);
         }
@@ -247,7 +300,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.gz");
         for turn in ["one", "two"] {
-            Transcript::open(&path, 60, &Secrets::default()).unwrap().add(turn);
+            Transcript::new(&path, 60, &Secrets::default()).add(turn);
         }
         assert_eq!(kept(&path), "one\ntwo\n");
     }
@@ -276,6 +329,31 @@ mod tests {
                 "\n"
             ),
         );
+    }
+
+    #[test]
+    fn where_none_can_be_kept_it_says_why_and_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let mut transcript = Transcript::new(&file.join("t.gz"), 1 << 30, &Secrets::default());
+        let failure = transcript.failure();
+        for _ in 0..10 {
+            transcript.add(&"x".repeat(BEHIND));
+        }
+        while transcript.is_behind() {
+            thread::yield_now();
+        }
+        drop(transcript);
+        assert!(failure.get().unwrap().contains("os error"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_flood_of_short_lines_is_kept_as_it_is() {
+        let lines: Vec<String> = (0..9_000).map(|n| format!("line {n}")).collect();
+        let (lines, expected): (Vec<&str>, String) =
+            (lines.iter().map(String::as_str).collect(), lines.join("\n") + "\n");
+        check(&lines, 1 << 20, &expected);
     }
 
     #[test]
