@@ -157,7 +157,8 @@ impl Drop for Transcript {
 /// What the thread does.
 #[derive(Debug)]
 struct Writer {
-    out: GzEncoder<BufWriter<File>>,
+    /// Buffered before the compressor too, which takes as long for one byte as for many.
+    out: BufWriter<GzEncoder<BufWriter<File>>>,
     /// Bytes that may still be written, before compression.
     left: u64,
     known: redacting::Known,
@@ -174,7 +175,7 @@ impl Writer {
         }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         Ok(Writer {
-            out: GzEncoder::new(BufWriter::new(file), Compression::fast()),
+            out: BufWriter::new(GzEncoder::new(BufWriter::new(file), Compression::fast())),
             left: limit,
             known: redacting::Known::new(secrets.clone()),
             secrets,
