@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::names::{LONGEST, normal};
-use super::pieces::is_marked;
+use super::pieces::{behind_markers, is_marked};
 use super::sheet::{Assignment, SHEET};
 use super::value::{self, Verdict};
 
@@ -65,6 +65,8 @@ pub(super) fn is_of_secret(name: &str) -> bool {
 
 /// The kind of secret that a field's text is by the field's name, if it is one.
 pub(super) fn in_field(name: &str, text: &str) -> Option<&'static str> {
+    // A marker names the secret that stood there, not the field.
+    let name = &name[behind_markers(name)..];
     if name.len() > LONGEST || is_marked(text) {
         return None;
     }

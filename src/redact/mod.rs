@@ -210,6 +210,12 @@ impl Secrets {
     /// The same for the fields of a JSON object, and their names.
     pub fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
         let mut count = 0;
+        // First, so that the names that decide about the texts are those that a second look will see.
+        if fields.keys().any(|name| self.redact(name).count > 0) {
+            let clean = |(name, value): (String, Value)| (self.redact(&name).text, value);
+            *fields = std::mem::take(fields).into_iter().map(clean).collect();
+            count += 1;
+        }
         for (name, value) in fields.iter_mut() {
             if let Value::String(text) = value
                 && let Some(kind) = assignment::in_field(name, text)
@@ -218,11 +224,6 @@ impl Secrets {
                 count += 1;
             }
             count += self.redact_all(value);
-        }
-        if fields.keys().any(|name| self.redact(name).count > 0) {
-            let clean = |(name, value): (String, Value)| (self.redact(&name).text, value);
-            *fields = std::mem::take(fields).into_iter().map(clean).collect();
-            count += 1;
         }
         count
     }
@@ -388,6 +389,16 @@ mod tests {
             1,
         );
         check(json!({aws_key(): 1, "other": 2}), json!({"[redacted:aws-key]": 1, "other": 2}), 1);
+        // What stands for a secret is no name that says secret, and what stands behind it is one.
+        let token = format!("ghp_{}", "q8Zr2LmXv9WcYb4sTdK7hN3pQf6gJx0eVuAi");
+        let (named, becomes) =
+            (format!("{token} {} password", "x".repeat(60)), "[redacted:github-token]");
+        check(json!({token: "q8Zr2LmXv9WcYb4s"}), json!({becomes: "q8Zr2LmXv9WcYb4s"}), 1);
+        check(
+            json!({named: "hunter22"}),
+            json!({format!("{becomes} {} password", "x".repeat(60)): "[redacted:password]"}),
+            2,
+        );
     }
 
     #[test]
