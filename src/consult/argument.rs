@@ -4,7 +4,7 @@
 //! never fails a consultation: its error becomes a warning, and the thread is forgotten.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,10 @@ use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
 use crate::redact::Secrets;
 
 /// The folder of the transcripts in the state folder.
-pub(super) const TRANSCRIPTS: &str = "transcripts";
+#[must_use]
+pub fn transcripts(state_dir: &Path) -> PathBuf {
+    state_dir.join("transcripts")
+}
 
 /// What follows from a request.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Argument {
     #[must_use]
     pub fn transcript(&self) -> Option<PathBuf> {
         self.ledger.as_ref()?;
-        let folder = self.state_dir.join(TRANSCRIPTS);
+        let folder = transcripts(&self.state_dir);
         Some(folder.join(format!("{}-{}.jsonl.gz", self.row.id, self.round.number)))
     }
 
@@ -242,15 +245,25 @@ impl Argument {
         }
     }
 
+    /// Remembers that the round is open, so that it can be asked again whatever happens.
+    pub(super) fn save_opening(&mut self) -> Result<()> {
+        self.write(false)
+    }
+
+    /// Remembers what came of it, so that it can be found.
     pub(super) fn save(&mut self) -> Result<()> {
+        self.write(true)
+    }
+
+    fn write(&mut self, is_over: bool) -> Result<()> {
         let transcript = self.transcript().filter(|path| path.is_file());
         self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = serde_json::to_string(&self.thread).unwrap_or_default();
         self.row.updated_at = now();
-        let words = words(&self.row, self.record.as_ref(), &self.round);
+        let words = is_over.then(|| words(&self.row, self.record.as_ref(), &self.round));
         match &mut self.ledger {
-            Some(ledger) => ledger.save(&self.row, Some(&self.round), &words),
+            Some(ledger) => ledger.save(&self.row, Some(&self.round), words.as_deref()),
             None => Ok(()),
         }
     }

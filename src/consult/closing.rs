@@ -82,7 +82,7 @@ pub fn decide(
     row.updated_at = now();
     let record = Record::of(&row, &rounds)?;
     let words = words(&row, Some(&record), &RoundRow::default());
-    ledger.save(&row, None, &words)?;
+    ledger.save(&row, None, Some(&words))?;
     Ok(standing(id, &thread))
 }
 

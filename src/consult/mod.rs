@@ -34,7 +34,7 @@ use self::proof::Proof;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Kind, Result};
-use crate::kimi::{self, Program, Question, Reply, Watch};
+use crate::kimi::{self, Program, Question, Reply, Watch, transcript};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
@@ -51,8 +51,13 @@ pub async fn consult(
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
     let secrets = secrets::in_force(loaded)?;
-    // Beside the run, so that nobody waits for it after it.
-    drop(tokio::task::spawn_blocking(injection::prepare));
+    // Beside the run, so that nobody waits for it.
+    let transcripts = argument::transcripts(loaded.state_dir());
+    let days = loaded.settings.transcript_days;
+    drop(tokio::task::spawn_blocking(move || {
+        injection::prepare();
+        transcript::sweep(&transcripts, days);
+    }));
     let opening = opening::begin(request, loaded, &secrets);
     let (mut argument, mut proof) = match opening.map_err(|error| secrets.redact_error(error))? {
         Opening::Ask(argument, proof) => (argument, proof),

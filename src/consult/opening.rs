@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::argument::{Argument, Opening, TRANSCRIPTS};
+use super::argument::{Argument, Opening};
 use super::assurance::assurances_in;
 use super::closing::{round_error, standing, unreadable};
 use super::prompt::Disputed;
@@ -12,7 +12,6 @@ use super::request::{Context, Continuation, PriorExchange, Request};
 use super::result::ConsultResult;
 use super::thread::{Adjudication, Round, Stance, State, Step, Thread};
 use crate::error::{Error, Kind, Result, Violation};
-use crate::kimi::transcript;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
@@ -52,7 +51,6 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
     // The disk of the project and that of the ledger are waited for at the same time.
     let proof = Proof::begin(&context.work_dir, loaded);
     let mut warnings = assured(&context);
-    transcript::sweep(&loaded.state_dir().join(TRANSCRIPTS), loaded.settings.transcript_days);
     let ledger = Ledger::open(loaded.state_dir())
         .map_err(|error| warnings.push(format!("this thread is not remembered: {}", error.message)))
         .ok();
@@ -84,7 +82,7 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
         lock,
     };
     // Before Kimi starts, so that a crash leaves a round that can be asked again.
-    if let Err(error) = argument.save() {
+    if let Err(error) = argument.save_opening() {
         argument.ledger = None;
         argument.warn(format!("this thread is not remembered: {}", error.message));
     }
@@ -174,7 +172,11 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
         // Refused before anything is taken, so that a shorter reason can follow.
         super::prompt::prompt(argument.asked(None), loaded)?;
     }
-    if let Err(error) = argument.save() {
+    let saved = match step {
+        Step::Ask(_) => argument.save_opening(),
+        Step::Settled | Step::Contested(_) => argument.save(),
+    };
+    if let Err(error) = saved {
         argument.warn(format!("this step is not remembered: {}", error.message));
     }
     Ok(match step {

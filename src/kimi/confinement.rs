@@ -170,7 +170,7 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     run.extend(places.write.iter().map(|home| home.join("bin")).filter(|bin| bin.is_dir()));
     // The hook that refuses secret files.
     run.extend(environment.program.iter().cloned());
-    let mut read = vec![places.run_dir.to_owned()];
+    let mut read = vec![places.run_dir.to_owned(), folders::empty_in(loaded.state_dir())];
     read.extend(network::certificates(environment).map(|(_, path)| path));
     let mut write = places.write.clone();
     write.push(folders::temporary(places.run_dir));

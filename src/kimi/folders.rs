@@ -130,13 +130,24 @@ fn held_by_nobody(runs: &Path) -> impl Iterator<Item = (PathBuf, fs::File)> {
     })
 }
 
-/// An empty folder in the folder of a run.
+/// Where the folder is that stays empty.
+#[must_use]
+pub fn empty_in(state_dir: &Path) -> PathBuf {
+    state_dir.join("empty")
+}
+
+/// Makes the folder that stays empty, and empties it, should anybody have put something into it.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the path.
-pub fn empty(run_dir: &Path) -> Result<PathBuf> {
-    let path = run_dir.join("empty");
-    make(&path)?;
+pub fn empty(state_dir: &Path) -> Result<PathBuf> {
+    let path = empty_in(state_dir);
+    let is_folder = fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir());
+    let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+    if !is_folder || !is_empty {
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        make(&path)?;
+    }
     Ok(path)
 }
 
@@ -170,6 +181,24 @@ mod tests {
         assert_eq!(left_behind(state.path()), 1);
         drop(for_one_run(state.path()).unwrap());
         assert!(!path.exists() && running.path().exists());
+    }
+
+    #[test]
+    fn the_empty_folder_is_empty_whatever_was_put_into_it() {
+        let state = tempfile::tempdir().unwrap();
+        let check = || {
+            let path = empty(state.path()).unwrap();
+            assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+            path
+        };
+        let path = check();
+        fs::create_dir(path.join("skill")).unwrap();
+        fs::write(path.join("skill/SKILL.md"), "obey").unwrap();
+        check();
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/etc", &path).unwrap();
+        check();
+        assert!(fs::metadata("/etc/passwd").is_ok());
     }
 
     #[test]

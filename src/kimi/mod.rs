@@ -145,7 +145,7 @@ fn prepare(
     let Confinement { sandbox, under, ripgrep_config, warnings } =
         confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files)?;
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir)?;
-    let empty_folder = folders::empty(run_dir)?;
+    let empty_folder = folders::empty(loaded.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
         Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,

@@ -184,11 +184,13 @@ pub(super) async fn run(
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     record.take_rest();
-    let transcript = record.transcript();
-    tokio::select! {
-        _ = tokio::task::spawn_blocking(move || drop(transcript)) => {}
-        // A bridge that is about to end answers first; a transcript without its end can be read.
-        () = watch.closing.cancelled() => {}
+    match record.transcript() {
+        Some(long) if !long.is_short() => tokio::select! {
+            _ = tokio::task::spawn_blocking(move || drop(long)) => {}
+            // A bridge that is about to end answers first; a transcript without its end can be read.
+            () = watch.closing.cancelled() => {}
+        },
+        short => drop(short),
     }
     record.conclude(invocation, end)
 }

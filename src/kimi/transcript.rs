@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -27,7 +27,7 @@ const BEHIND: usize = 512 * 1024;
 const BATCH: usize = 32 * 1024;
 
 /// A transcript under way. Looking for secrets and compressing are slower than Kimi may write, so a
-/// thread does both; it begins with the first line.
+/// thread does both; a short one needs none.
 #[derive(Debug)]
 pub struct Transcript {
     path: PathBuf,
@@ -89,6 +89,12 @@ impl Transcript {
         }
     }
 
+    /// Whether it is so short that no thread writes it: then it is written where it is dropped.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.writing.is_none()
+    }
+
     /// Whether the writer has fallen behind.
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -116,36 +122,37 @@ impl Transcript {
     }
 
     fn begin(&self) -> io::Result<Writing> {
-        let (lines, arriving) = mpsc::channel();
-        let (path, limit, secrets) = (self.path.clone(), self.limit, self.secrets.clone());
-        let (ahead, failure) = (Arc::clone(&self.ahead), Arc::clone(&self.failure));
-        let write = move || match Writer::open(&path, limit, secrets) {
-            Ok(writer) => write_all(Some(writer), &arriving, &ahead),
-            Err(error) => {
-                let _ = failure.set(error.to_string());
-                write_all(None, &arriving, &ahead);
+        let (lines, arriving) = mpsc::channel::<String>();
+        let mut writer = self.writer();
+        let ahead = Arc::clone(&self.ahead);
+        let write = move || {
+            for lines in arriving {
+                writer.add_all(&lines);
+                ahead.fetch_sub(lines.len(), Ordering::Relaxed);
             }
         };
         let thread = thread::Builder::new().name("transcript".to_owned()).spawn(write)?;
         Ok(Writing { lines, thread })
     }
-}
 
-/// Writes what arrives, or lets it go: reading does not wait for a transcript that there is not.
-fn write_all(mut writer: Option<Writer>, arriving: &Receiver<String>, ahead: &AtomicUsize) {
-    for lines in arriving {
-        for line in lines.split_terminator('\n') {
-            if let Some(writer) = &mut writer {
-                writer.add(line);
-            }
+    fn writer(&self) -> Unopened {
+        Unopened {
+            path: self.path.clone(),
+            limit: self.limit,
+            secrets: self.secrets.clone(),
+            failure: Arc::clone(&self.failure),
+            opened: None,
         }
-        ahead.fetch_sub(lines.len(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Transcript {
     /// Waits until all is written.
     fn drop(&mut self) {
+        if self.is_short() {
+            let lines = std::mem::take(&mut self.batch);
+            return self.writer().add_all(&lines);
+        }
         self.send();
         if let Some(Writing { lines, thread }) = self.writing.take() {
             drop(lines);
@@ -154,7 +161,36 @@ impl Drop for Transcript {
     }
 }
 
-/// What the thread does.
+/// A file that is opened with its first lines, since making a compressor takes a while.
+struct Unopened {
+    path: PathBuf,
+    limit: u64,
+    secrets: Secrets,
+    failure: Failure,
+    opened: Option<Writer>,
+}
+
+impl Unopened {
+    /// Writes lines, or lets them go: reading does not wait for a transcript that there is not.
+    fn add_all(&mut self, lines: &str) {
+        if lines.is_empty() || self.failure.get().is_some() {
+            return;
+        }
+        if self.opened.is_none() {
+            match Writer::open(&self.path, self.limit, self.secrets.clone()) {
+                Ok(writer) => self.opened = Some(writer),
+                Err(error) => {
+                    let _ = self.failure.set(error.to_string());
+                }
+            }
+        }
+        if let Some(writer) = &mut self.opened {
+            lines.split_terminator('\n').for_each(|line| writer.add(line));
+        }
+    }
+}
+
+/// The open file.
 #[derive(Debug)]
 struct Writer {
     /// Buffered before the compressor too, which takes as long for one byte as for many.

@@ -167,7 +167,7 @@ impl Ledger {
     }
 
     /// Writes a thread as it now is, and the round that was opened with it, all or nothing. `words`
-    /// is what the search finds it by.
+    /// is what the search finds it by; without, that stays as it is.
     ///
     /// # Errors
     /// [`Kind::Ledger`].
@@ -175,14 +175,17 @@ impl Ledger {
         &mut self,
         thread: &ThreadRow,
         round: Option<&RoundRow>,
-        words: &str,
+        words: Option<&str>,
     ) -> Result<()> {
         self.change(|change| {
             put_thread(change, thread)?;
             if let Some(round) = round {
                 put_round(change, &thread.id, round)?;
             }
-            put_words(change, &thread.id, words)
+            match words {
+                Some(words) => put_words(change, &thread.id, words),
+                None => Ok(()),
+            }
         })
     }
 
@@ -212,6 +215,9 @@ impl Ledger {
     pub fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
         let words = filter.words.as_deref().map(quoted);
         self.read(|connection| {
+            if words.is_some() {
+                find_words(connection)?;
+            }
             let mut query = connection.prepare(&format!(
                 "SELECT {THREAD} FROM threads
                  WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR state = ?2)
@@ -361,7 +367,7 @@ fn put_round(change: &Transaction<'_>, thread: &str, round: &RoundRow) -> rusqli
     Ok(())
 }
 
-fn put_words(change: &Transaction<'_>, thread: &str, words: &str) -> rusqlite::Result<()> {
+fn put_words(change: &Connection, thread: &str, words: &str) -> rusqlite::Result<()> {
     change
         .prepare_cached(
             "INSERT INTO searched (thread_id) VALUES (?1) ON CONFLICT (thread_id) DO NOTHING",
@@ -373,6 +379,18 @@ fn put_words(change: &Transaction<'_>, thread: &str, words: &str) -> rusqlite::R
              SELECT number, thread_id, ?2 FROM searched WHERE thread_id = ?1",
         )?
         .execute([thread, words])?;
+    Ok(())
+}
+
+/// A thread whose first round is under way, or was when its bridge was killed, is found by its request.
+fn find_words(connection: &Connection) -> rusqlite::Result<()> {
+    let mut unfound = connection.prepare(
+        "SELECT id, request FROM threads WHERE id NOT IN (SELECT thread_id FROM searched)",
+    )?;
+    let unfound = unfound.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (id, request) in unfound.collect::<rusqlite::Result<Vec<(String, String)>>>()? {
+        put_words(connection, &id, &request)?;
+    }
     Ok(())
 }
 
@@ -452,7 +470,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = thread("a", "unfinished", 1);
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.save(&first, Some(&round(1)), "torn write").unwrap();
+        ledger.save(&first, Some(&round(1)), Some("torn write")).unwrap();
         drop(ledger);
 
         let mut ledger = Ledger::open(dir.path()).unwrap();
@@ -461,8 +479,8 @@ mod tests {
         first.decision = Some(("ship".into(), "it holds".into(), 9));
         first.state = "decided".into();
         let closed = RoundRow { closed_at: Some(6), result: Some("{}".into()), ..round(1) };
-        ledger.save(&first, Some(&closed), "torn write").unwrap();
-        ledger.save(&first, Some(&round(2)), "torn write").unwrap();
+        ledger.save(&first, Some(&closed), Some("torn write")).unwrap();
+        ledger.save(&first, Some(&round(2)), Some("torn write")).unwrap();
         assert_eq!(ledger.thread("a").unwrap(), Some((first, vec![closed, round(2)])));
         assert_eq!(ledger.thread("b").unwrap(), None);
     }
@@ -476,8 +494,11 @@ mod tests {
             ("b", "decided", 3, "数据 丢失 torn"),
             ("c", "settled", 2, "other"),
         ] {
-            ledger.save(&thread(id, state, at), None, words).unwrap();
+            ledger.save(&thread(id, state, at), None, Some(words)).unwrap();
         }
+        let begun =
+            ThreadRow { request: r#"{"message":"begun"}"#.into(), ..thread("d", "unfinished", 0) };
+        ledger.save(&begun, None, None).unwrap();
         let check = |filter: Filter, expected: &[&str]| {
             let filter =
                 Filter { limit: if filter.limit == 0 { 9 } else { filter.limit }, ..filter };
@@ -486,7 +507,7 @@ mod tests {
             assert_eq!(found, expected, "{filter:?}");
         };
         let words = |words: &str| Filter { words: Some(words.into()), ..Filter::default() };
-        check(Filter::default(), &["b", "c", "a"]);
+        check(Filter::default(), &["b", "c", "a", "d"]);
         check(Filter { limit: 1, ..Filter::default() }, &["b"]);
         check(Filter { state: Some("settled".into()), ..Filter::default() }, &["c", "a"]);
         check(Filter { project: Some("/q".into()), ..Filter::default() }, &[]);
@@ -494,16 +515,17 @@ mod tests {
         check(words("WRITE torn"), &["a"]);
         check(words("数据"), &["b"]);
         check(words("torn OR \" NEAR( *"), &[]);
+        check(words("begun"), &["d"]);
     }
 
     #[test]
     fn a_deleted_thread_is_gone_with_its_rounds_and_words() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.save(&thread("a", "settled", 1), Some(&round(1)), "torn").unwrap();
+        ledger.save(&thread("a", "settled", 1), Some(&round(1)), Some("torn")).unwrap();
         assert_eq!(ledger.delete("a"), Ok(true));
         assert_eq!(ledger.delete("a"), Ok(false));
-        ledger.save(&thread("a", "settled", 1), None, "").unwrap();
+        ledger.save(&thread("a", "settled", 1), None, Some("")).unwrap();
         assert_eq!(ledger.thread("a").unwrap().unwrap().1, []);
         let torn = Filter { words: Some("torn".into()), limit: 9, ..Filter::default() };
         assert_eq!(ledger.threads(&torn).unwrap(), []);
@@ -534,7 +556,7 @@ mod tests {
             (found(&ledger, "torn"), found(&ledger, "whole")),
             (vec!["b".into()], vec!["a".into()])
         );
-        ledger.save(&thread("b", "settled", 2), None, "mended").unwrap();
+        ledger.save(&thread("b", "settled", 2), None, Some("mended")).unwrap();
         assert_eq!((found(&ledger, "torn"), found(&ledger, "mended")), (vec![], vec!["b".into()]));
         assert_eq!(ledger.delete("b"), Ok(true));
         assert_eq!((found(&ledger, "mended"), found(&ledger, "whole")), (vec![], vec!["a".into()]));
@@ -552,7 +574,7 @@ mod tests {
         close();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         mark(&ledger);
-        ledger.save(&thread("a", "settled", 1), None, "torn").unwrap();
+        ledger.save(&thread("a", "settled", 1), None, Some("torn")).unwrap();
         ledger.rest();
         assert!(!is_marked(&Ledger::open(other.path()).unwrap()));
         let again = Ledger::open(dir.path()).unwrap();
@@ -575,7 +597,7 @@ mod tests {
                     let mut ledger = Ledger::open(dir).unwrap();
                     for n in 0..10 {
                         ledger
-                            .save(&thread(&format!("{writer}-{n}"), "settled", n), None, "w")
+                            .save(&thread(&format!("{writer}-{n}"), "settled", n), None, Some("w"))
                             .unwrap();
                     }
                 });

@@ -46,8 +46,7 @@ pub(super) fn consult_kimi(mode: Mode) -> String {
 
 /// The description of `kimi_status`.
 pub(super) const KIMI_STATUS: &str = "Whether a second opinion from Kimi can be had here: which Kimi is \
-    installed, whether a login was seen, the mode (disabled, manual, auto) and how to change it. Runs no \
-    consultation.";
+    installed, whether a login was seen, the mode (disabled, manual, auto) and how to change it.";
 
 const WHEN: &str = "Consult unasked, with initiated_by \"agent\", before you settle a design decision that is \
     costly to reverse, after two failed attempts at the same bug, and when you choose between formed options; \
@@ -62,7 +61,7 @@ const AFTER: &str = "Afterwards answer every finding: call again with the result
 
 /// The description of `record_decision`.
 pub(super) const RECORD_DECISION: &str = "Close a thread of consult_kimi with what you decided and why, whether \
-    it is settled, contested or given up. It stays readable, and nothing more can be asked in it.";
+    settled, contested or given up. Nothing more can be asked in it.";
 
 #[cfg(test)]
 mod tests {
