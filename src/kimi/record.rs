@@ -62,6 +62,8 @@ pub(super) struct Record {
     more_warnings: usize,
     transcript: Option<Transcript>,
     transcript_failure: Failure,
+    /// What was said of the latest line that was too long: it may have been the answer.
+    too_long: Option<String>,
     /// Whether the transcript keeps what is read now.
     keeps: bool,
 }
@@ -90,6 +92,7 @@ impl Record {
             more_warnings: 0,
             transcript: None,
             transcript_failure: Failure::default(),
+            too_long: None,
             keeps: true,
         }
     }
@@ -163,9 +166,10 @@ impl Record {
         let text = match line {
             Line::Whole(text) => text,
             Line::TooLong(bytes) => {
-                return self.warn(format!(
-                    "a line of {bytes} bytes was skipped: it is over max_line_bytes"
-                ));
+                let skipped =
+                    format!("a line of {bytes} bytes was skipped: it is over max_line_bytes");
+                self.too_long = Some(skipped.clone());
+                return self.warn(skipped);
             }
         };
         if let Some(transcript) = self.transcript.as_mut().filter(|_| self.keeps) {
@@ -362,6 +366,9 @@ impl Record {
             }
             Err(limit) => limit,
         };
+        if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
+            let _ = write!(error.message, "; {skipped}");
+        }
         if self.retrying && matches!(error.kind, Kind::TimedOut | Kind::Stalled) {
             let why = self.retry.map(|retry| retry.message).unwrap_or_default();
             let _ =

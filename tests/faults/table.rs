@@ -127,7 +127,7 @@ const LIMITED: Outcome = Outcome::Error(
 );
 const NOT_ASKED_AGAIN: &[(&str, &str)] = &[("KIMI_BRIDGE_REPAIR", "0")];
 /// The longest line that is read, bytes.
-const LINE: usize = 8_388_608;
+const LINE: usize = 2_097_152;
 const TOO_MUCH: Outcome =
     Outcome::Error(32, "too_much_output", "Kimi wrote more than max_run_bytes (1000000)");
 
@@ -320,6 +320,11 @@ fn output() -> Vec<Case> {
         [b"\xff\xfe junk\n{\"role\":\"meta\",\"type\":\"new.thing\"}\n[1]\n\n", &b"\0\n"[..]];
     let why = "Kimi's answer could not be read: /: expected a JSON object with `response`";
     let unread = Outcome::Text(vec![why.to_owned()]);
+    let unheard = Outcome::Error(
+        22,
+        "empty_answer",
+        "Kimi ended without an answer; a line of 3000057 bytes was skipped: it is over max_line_bytes",
+    );
     let broken = b"{\"role\":\"assistant\",\"content\":\"{\\\"response\\\":\\\"a\xffb\xc3\\\",\\\"findings\\\":[]}\"}\n";
     vec![
         Case {
@@ -361,10 +366,14 @@ fn output() -> Vec<Case> {
             answered(&["2000 tool calls more than the evidence lists"]),
         )),
         much(Case {
-            steps: vec![Begin, SayAtLength(5_000_000), Session, Hold],
+            steps: vec![Begin, SayAtLength(1_500_000), Session, Hold],
             limits: NOT_ASKED_AGAIN,
             ..case("a_long_text_that_cannot_be_read", unread)
         }),
+        Case {
+            steps: vec![Begin, SayAtLength(3_000_000), Session, Hold],
+            ..case("an_answer_that_is_longer_than_a_line_may_be", unheard)
+        },
         answering("a_retry_before_the_answer", vec![Begin, Retry], vec![Hold], answered(&[])),
         answering(
             "junk_lines",
