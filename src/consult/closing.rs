@@ -83,6 +83,7 @@ pub fn decide(
     let record = Record::of(&row, &rounds)?;
     let words = words(&row, Some(&record), &RoundRow::default());
     ledger.save(&row, None, Some(&words))?;
+    ledger.rest();
     Ok(standing(id, &thread))
 }
 

@@ -64,9 +64,9 @@ pub async fn consult(
         Opening::Done(result) => return Ok(*result),
     };
     match ask(&mut argument, loaded, program, watch, &mut proof).await {
-        Ok(result) => Ok(argument.close(proof.told(result).await)),
+        Ok(result) => Ok(argument.close(proof.told(result, watch.closing).await)),
         Err(error) => {
-            let error = secrets.redact_error(proof.told_in_error(error).await);
+            let error = secrets.redact_error(proof.told_in_error(error, watch.closing).await);
             Err(argument.fail(error))
         }
     }
@@ -149,7 +149,7 @@ async fn ask(
         transcript: transcript.as_deref(),
     };
     let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(asked, loaded)? };
-    proof.looked().await;
+    proof.looked(watch.cancel).await;
     let first = turns.answer(question, session.as_deref());
     let reversed = both_orders(asked, loaded);
     let (reply, other) = match &reversed {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::result::ConsultResult;
 use crate::error::Error;
@@ -58,12 +59,17 @@ impl Proof {
         Proof { looked: Some(looked), stop, again: Some(again), changes }
     }
 
-    /// Waits until the first look is over: Kimi must not start before.
-    pub async fn looked(&mut self) {
-        if let Some(looked) = self.looked.take()
-            && !matches!(timeout(PATIENCE, looked).await, Ok(Ok(())))
-        {
+    /// Waits until the first look is over: Kimi must not start before. Nobody waits for a call that was
+    /// cancelled.
+    pub async fn looked(&mut self, cancel: &CancellationToken) {
+        let Some(looked) = self.looked.take() else { return };
+        let in_time = tokio::select! {
+            looked = timeout(PATIENCE, looked) => matches!(looked, Ok(Ok(()))),
+            () = cancel.cancelled() => false,
+        };
+        if !in_time {
             self.again = None;
+            self.changes.close();
         }
     }
 
@@ -75,16 +81,23 @@ impl Proof {
         }
     }
 
-    /// What changed in between.
-    async fn changes(mut self) -> Option<Changes> {
+    /// What changed in between. A bridge that is about to end does not wait for it.
+    async fn changes(mut self, closing: &CancellationToken) -> Option<Changes> {
         self.look_again();
-        timeout(PATIENCE, self.changes).await.ok()?.ok()
+        tokio::select! {
+            changes = timeout(PATIENCE, self.changes) => changes.ok()?.ok(),
+            () = closing.cancelled() => None,
+        }
     }
 
     /// Says in a result what was seen.
     #[must_use]
-    pub async fn told(self, mut result: ConsultResult) -> ConsultResult {
-        match self.changes().await {
+    pub async fn told(
+        self,
+        mut result: ConsultResult,
+        closing: &CancellationToken,
+    ) -> ConsultResult {
+        match self.changes(closing).await {
             Some(changes) => {
                 result.provenance.workspace_changed = changes.workspace_changed();
                 result.warnings.extend(changes.warnings());
@@ -97,10 +110,14 @@ impl Proof {
         result
     }
 
-    /// Says it in an error, where something did change: a run that failed may have done harm as well.
+    /// Says it in an error, where something did change: a run that failed may have done harm as well. One
+    /// that never began has not.
     #[must_use]
-    pub async fn told_in_error(self, mut error: Error) -> Error {
-        if let Some(changes) = self.changes().await
+    pub async fn told_in_error(self, mut error: Error, closing: &CancellationToken) -> Error {
+        if self.looked.is_some() {
+            return error;
+        }
+        if let Some(changes) = self.changes(closing).await
             && changes.workspace_changed() == Some(true)
         {
             let _ = write!(error.hint, " Note: {}.", changes.warnings().join("; "));

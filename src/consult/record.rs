@@ -131,7 +131,9 @@ impl Record {
 /// # Errors
 /// [`Kind::Ledger`] when they cannot be read.
 pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
-    let rows = Ledger::open(loaded.state_dir())?.threads(filter)?;
+    let ledger = Ledger::open(loaded.state_dir())?;
+    let rows = ledger.threads(filter)?;
+    ledger.rest();
     let summaries = rows.into_iter().map(|row| {
         // A request that cannot be read must not hide the other threads.
         let request: Value = serde_json::from_str(&row.request).unwrap_or_default();
@@ -153,7 +155,9 @@ pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
 /// # Errors
 /// [`Kind::Round`] when there is none of this id, [`Kind::Ledger`] when it cannot be read.
 pub fn load(loaded: &Loaded, id: &str) -> Result<Record> {
-    let found = Ledger::open(loaded.state_dir())?.thread(id)?;
+    let ledger = Ledger::open(loaded.state_dir())?;
+    let found = ledger.thread(id)?;
+    ledger.rest();
     let (row, rounds) = found.ok_or_else(|| unknown(id))?;
     Record::of(&row, &rounds)
 }

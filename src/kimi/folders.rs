@@ -98,7 +98,8 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
         .tempdir_in(&runs)
         .and_then(|folder| {
             let lock = fs::File::open(folder.path())?;
-            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            // Whoever counts what was left behind has it for a moment.
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
             fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
             Ok(RunFolder { folder, _lock: lock })
         });

@@ -22,6 +22,8 @@ pub(super) struct Group {
     id: Option<Pid>,
     /// Whether the child is the keeper, which sees to all others.
     pub(super) kept: bool,
+    /// Whether the child is a keeper that has no order yet.
+    waits: bool,
     /// What the keeper is told, before anything else is written to its standard input.
     pub(super) order: Vec<u8>,
     ended: bool,
@@ -34,7 +36,9 @@ pub(super) struct Group {
 pub(super) fn keeper(keeps: &Path, grace: Duration) -> Result<Option<Group>> {
     let Some(command) = keeper::command(keeps, grace) else { return Ok(None) };
     let program = Path::new("kimi-bridge");
-    started(Command::from(command), program, true).map(Some)
+    let mut keeper = started(Command::from(command), program, true)?;
+    keeper.waits = true;
+    Ok(Some(keeper))
 }
 
 /// Starts it under whom the invocation says: under this keeper, where there is one.
@@ -58,6 +62,7 @@ pub(super) fn spawn(
             None => keeper(program, grace)?,
         };
         if let Some(mut keeper) = keeper {
+            keeper.waits = false;
             keeper.order = order::to_bytes(rules, work_dir, program, args, env.iter());
             return Ok(keeper);
         }
@@ -82,7 +87,7 @@ fn started(mut command: Command, program: &Path, kept: bool) -> Result<Group> {
         })?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     tracing::debug!(program = %program.display(), pid = child.id(), kept, "started");
-    Ok(Group { child, id, kept, order: Vec::new(), ended: false })
+    Ok(Group { child, id, kept, waits: false, order: Vec::new(), ended: false })
 }
 
 impl Group {
@@ -105,9 +110,9 @@ impl Group {
         };
     }
 
-    /// A keeper that nobody has an order for ends.
+    /// A keeper that nobody has an order for ends with its input.
     pub(super) async fn dismiss(mut self) {
-        self.kill();
+        drop(self.child.stdin.take());
         self.end().await;
     }
 
@@ -128,7 +133,8 @@ impl Group {
 impl Drop for Group {
     /// For a future that is dropped half-way: the group goes with it.
     fn drop(&mut self) {
-        if !self.ended {
+        // A keeper that waits for its order ends with its input, which goes with it.
+        if !self.ended && !self.waits {
             self.kill();
         }
     }

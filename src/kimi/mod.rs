@@ -88,7 +88,9 @@ pub async fn ask(
     } else {
         None
     };
-    let prepared = match prepare(loaded, program, run_dir.path(), question) {
+    let prepared = prepare(loaded, program, run_dir.path(), question);
+    let prepared = match prepared.and_then(|prepared| turn::expect_wanted(watch).map(|()| prepared))
+    {
         Ok(prepared) => prepared,
         Err(error) => {
             if let Some(keeper) = keeper {

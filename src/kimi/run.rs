@@ -1,7 +1,6 @@
 //! Runs one [`Invocation`] to its end: spawn, feed, read, watch the clock, and leave nobody behind.
 //!
-//! Whatever ends a run early, what had arrived is kept in
-//! the error.
+//! Whatever ends a run early, what had arrived is kept in the error.
 
 use std::fmt;
 use std::path::Path;
@@ -102,6 +101,9 @@ pub struct Watch<'a> {
     pub places: &'a Semaphore,
 }
 
+/// How long the end of a transcript is waited for.
+const WRITTEN: Duration = Duration::from_secs(10);
+
 /// What a run ended with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
@@ -187,8 +189,9 @@ pub(super) async fn run(
     match record.transcript() {
         Some(long) if !long.is_short() => tokio::select! {
             _ = tokio::task::spawn_blocking(move || drop(long)) => {}
-            // A bridge that is about to end answers first; a transcript without its end can be read.
-            () = watch.closing.cancelled() => {}
+            // A transcript without its end can be read, and nobody waits for ever for a disk.
+            () = watch.cancel.cancelled() => {}
+            () = tokio::time::sleep(WRITTEN) => {}
         },
         short => drop(short),
     }

@@ -98,7 +98,8 @@ impl Transcript {
     /// Whether the writer has fallen behind.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.ahead.load(Ordering::Relaxed) > BEHIND
+        let is_writing = |writing: &Writing| !writing.thread.is_finished();
+        self.ahead.load(Ordering::Relaxed) > BEHIND && self.writing.as_ref().is_some_and(is_writing)
     }
 
     fn send(&mut self) {
@@ -117,7 +118,10 @@ impl Transcript {
         }
         if let Some(writing) = &self.writing {
             self.ahead.fetch_add(lines.len(), Ordering::Relaxed);
-            let _ = writing.lines.send(lines);
+            if writing.lines.send(lines).is_err() {
+                let _ = self.failure.set("its writer has ended".to_owned());
+                self.left = 0;
+            }
         }
     }
 

@@ -18,6 +18,7 @@ pub(super) async fn wait<'a>(
     settings: &Settings,
     watch: Watch<'a>,
 ) -> Result<Option<SemaphorePermit<'a>>> {
+    expect_wanted(watch)?;
     if let Ok(place) = watch.places.try_acquire() {
         return Ok(Some(place));
     }
@@ -30,10 +31,7 @@ pub(super) async fn wait<'a>(
         tokio::select! {
             // Closed it is never; and if it were, nobody should wait for ever.
             place = &mut waiting => return Ok(place.ok()),
-            () = watch.cancel.cancelled() => {
-                let kind = Kind::Cancelled;
-                return Err(Error::new(kind, "the call was cancelled", failure::hint(kind)));
-            }
+            () = watch.cancel.cancelled() => expect_wanted(watch)?,
             _ = heartbeat.tick() => (watch.progress)(&Progress {
                 activity: Activity::Waiting(settings.max_parallel),
                 files: 0,
@@ -41,4 +39,16 @@ pub(super) async fn wait<'a>(
             }),
         }
     }
+}
+
+/// Refuses to go on with what nobody waits for any more.
+///
+/// # Errors
+/// [`Kind::Cancelled`].
+pub(super) fn expect_wanted(watch: Watch<'_>) -> Result<()> {
+    if !watch.cancel.is_cancelled() {
+        return Ok(());
+    }
+    let kind = Kind::Cancelled;
+    Err(Error::new(kind, "the call was cancelled", failure::hint(kind)))
 }

@@ -33,7 +33,7 @@ pub struct Ledger {
     opened: Option<(u64, u64)>,
 }
 
-/// An open ledger between two calls of a server. Opening one, and closing the last one, costs more than
+/// An open ledger between two calls. Opening one, and closing the last one, costs more than
 /// all that a call writes.
 static RESTING: Mutex<Option<Ledger>> = Mutex::new(None);
 
@@ -132,6 +132,9 @@ impl Ledger {
     }
 
     fn opened(state_dir: &Path, file: &Path) -> Result<Ledger> {
+        // One at a time: who makes the file closes it once, and with it would take another's locks.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let made = lock::make_private(state_dir).and_then(|()| make(file));
         made.map_err(|error| failed(&format!("{} cannot be made", state_dir.display()), &error))?;
         let opened = identity(file);
@@ -216,7 +219,8 @@ impl Ledger {
         let words = filter.words.as_deref().map(quoted);
         self.read(|connection| {
             if words.is_some() {
-                find_words(connection)?;
+                // Where nothing can be written, what is known already is searched.
+                let _ = find_words(connection);
             }
             let mut query = connection.prepare(&format!(
                 "SELECT {THREAD} FROM threads
@@ -384,14 +388,22 @@ fn put_words(change: &Connection, thread: &str, words: &str) -> rusqlite::Result
 
 /// A thread whose first round is under way, or was when its bridge was killed, is found by its request.
 fn find_words(connection: &Connection) -> rusqlite::Result<()> {
-    let mut unfound = connection.prepare(
-        "SELECT id, request FROM threads WHERE id NOT IN (SELECT thread_id FROM searched)",
-    )?;
-    let unfound = unfound.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for (id, request) in unfound.collect::<rusqlite::Result<Vec<(String, String)>>>()? {
-        put_words(connection, &id, &request)?;
+    let unfound = "FROM threads WHERE id NOT IN (SELECT thread_id FROM searched)";
+    let any = format!("SELECT EXISTS (SELECT 1 {unfound})");
+    if !connection.query_row(&any, [], |row| row.get::<_, bool>(0))? {
+        return Ok(());
     }
-    Ok(())
+    // At once, so that nobody's words come in between and are written over.
+    let change = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let found = {
+        let mut query = change.prepare(&format!("SELECT id, request {unfound}"))?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?
+    };
+    for (id, request) in found {
+        put_words(&change, &id, &request)?;
+    }
+    change.commit()
 }
 
 fn thread_of(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {

@@ -1,6 +1,8 @@
 //! Work that may wait for a disk, for Kimi or for another process: on a thread of its own, with a
 //! runtime of its own, so that the thread which speaks the protocol waits for nobody.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 
@@ -18,10 +20,10 @@ where
 {
     let done = spawn_blocking(|| {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let done = runtime.block_on(work());
+        let done = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work())));
         // What it left running, such as a look at a disk that does not answer, is waited for by nobody.
         runtime.shutdown_background();
-        Ok(done)
+        done.map_err(|panic| resume_unwind(panic))
     });
     let unheard = |error: std::io::Error| {
         Error::new(

@@ -60,6 +60,7 @@ pub(super) fn find(text: &str, names: &[usize]) -> Vec<Named> {
 
 /// Whether a field's text may be a secret by the field's name.
 pub(super) fn is_of_secret(name: &str) -> bool {
+    let name = &name[behind_markers(name)..];
     name.len() <= LONGEST && secret_name(name).is_some()
 }
 

@@ -87,12 +87,15 @@ pub(super) fn json<'a>(known: &mut Known, line: &'a str) -> Cow<'a, str> {
         } else {
             self::text(known, name_before.as_deref(), &text)
         };
+        let mut told = text;
         if let Some(changed) = changed {
             redacted.push_str(&line[copied..start]);
-            redacted.push_str(&serde_json::Value::from(changed).to_string());
+            redacted.push_str(&serde_json::Value::from(changed.as_str()).to_string());
             copied = at;
+            told = Cow::Owned(changed);
         }
-        name = is_name.then_some(text);
+        // A field is judged by its name as it is told, as everywhere.
+        name = is_name.then_some(told);
     }
     if copied == 0 {
         return Cow::Borrowed(line);
@@ -104,7 +107,9 @@ pub(super) fn json<'a>(known: &mut Known, line: &'a str) -> Cow<'a, str> {
 /// A text of a line without its secrets; `None` where it holds none. The arguments of a tool call are
 /// JSON in a text.
 fn text(known: &mut Known, name: Option<&str>, text: &str) -> Option<String> {
-    if let (beginning, Some(left_out)) = without_mark(text) {
+    if let (beginning, Some(left_out)) = without_mark(text)
+        && !name.is_some_and(|name| known.secrets.is_of_secret(name))
+    {
         // A run that has results enough to have them cut short is to be read on as fast as it comes.
         let looked_at = match beginning.len() {
             ..=TEXT_BYTES => first_bytes(beginning, TEXT_BYTES / 2),
@@ -183,6 +188,9 @@ mod tests {
             "q8Zr2LmXv9WcYb4s",
             "hunter22",
             "\"token\": \"q8Zr2LmXv9WcYb4s\"",
+            &format!("{key} {} password", "x".repeat(90)),
+            &format!("[redacted:x] {} password", "x".repeat(90)),
+            &format!("{} password", "x".repeat(90)),
             "a\nb",
             "[1,2]",
             "[redacted:token]",
