@@ -17,7 +17,7 @@ use super::request::Context;
 use super::result::{ConsultResult, is_session, shorten_error};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
-use crate::kimi::text::first_chars;
+use crate::kimi::text::{first_bytes, first_chars};
 use crate::kimi::{Evidence, Program};
 use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
 use crate::redact::Secrets;
@@ -305,12 +305,15 @@ fn said_before(record: &Record) -> String {
     said.collect::<Vec<_>>().join("\n\n")
 }
 
+/// How much of an answer the search knows, bytes: one that is longer could not be read, most likely.
+const SEARCHED: usize = 256 * 1024;
+
 /// All that a thread says, for the search.
 pub(super) fn words(row: &ThreadRow, record: Option<&Record>, round: &RoundRow) -> String {
     let decision = row.decision.as_ref().map(|(decision, rationale, _)| (decision, rationale));
     let all = (
         (&row.request, &row.challenge),
-        round.result.as_deref().unwrap_or_default(),
+        first_bytes(round.result.as_deref().unwrap_or_default(), SEARCHED),
         record,
         decision,
     );
