@@ -113,20 +113,22 @@ fn pieces<'a>(mut stream: &'a [u8], sizes: &'a [u8]) -> impl Iterator<Item = &'a
 fn event(line: &str) -> Option<Event<'_>> {
     let event = Event::read(line);
     assert_eq!(event.is_none(), line.trim().is_empty());
+    // Control characters in a text, which JSON forbids, are read over.
     let object = serde_json::from_str::<Map<String, Value>>(line).ok();
     match event.as_ref()? {
         Event::Plain(text) => assert!(*text == line && object.is_none()),
         Event::ToolResult { id: _, text } => {
             // Of a long result the beginning is read.
-            let object = object.expect("only an object is an event");
-            if let Some(whole) = object.get("content").and_then(Value::as_str) {
+            let content = object.as_ref().and_then(|object| object.get("content"));
+            if let Some(whole) = content.and_then(Value::as_str) {
                 assert!(whole.starts_with(text.as_str()));
-                assert!(whole == text || text.len() > 16 * 1024);
+                // Of what is written, that is: an escaped character takes six times its place.
+                assert!(whole == text || text.len() > 4 * 1024);
             }
         }
         Event::Unknown(text) => assert!(is_visible(text)),
         Event::Retrying(retry) => assert!(is_visible(&retry.message)),
-        Event::Started | Event::Session(_) => assert!(object.is_some()),
+        Event::Started | Event::Session(_) => assert!(line.trim_start().starts_with('{')),
         Event::Assistant { text, calls: _, more_calls: _ } => {
             let once = Cleaned::of(text.as_deref().unwrap_or_default());
             let twice = Cleaned::of(&once.text);
