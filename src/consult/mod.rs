@@ -51,6 +51,11 @@ pub async fn consult(
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
     let secrets = secrets::in_force(loaded)?;
+    let opening = opening::begin(request, loaded, &secrets);
+    let (mut argument, mut proof) = match opening.map_err(|error| secrets.redact_error(error))? {
+        Opening::Ask(argument, proof) => (argument, proof),
+        Opening::Done(result) => return Ok(*result),
+    };
     // Beside the run, so that nobody waits for it.
     let transcripts = argument::transcripts(loaded.state_dir());
     let days = loaded.settings.transcript_days;
@@ -58,11 +63,6 @@ pub async fn consult(
         injection::prepare();
         transcript::sweep(&transcripts, days);
     }));
-    let opening = opening::begin(request, loaded, &secrets);
-    let (mut argument, mut proof) = match opening.map_err(|error| secrets.redact_error(error))? {
-        Opening::Ask(argument, proof) => (argument, proof),
-        Opening::Done(result) => return Ok(*result),
-    };
     match ask(&mut argument, loaded, program, watch, &mut proof).await {
         Ok(result) => Ok(argument.close(proof.told(result, watch.closing).await)),
         Err(error) => {

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::consultant::consultant;
 use super::dialect::{Dialect, Identity};
-use super::failure::{self, ShutOut, hint};
+use super::failure::{self, ShutOut};
 use super::invocation::{Invocation, Under};
 use super::run::{self, Limits, Watch};
 use super::text::clean;
-use super::{confinement, folders};
+use super::{confinement, folders, turn};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::settings::{Environment, Loaded};
@@ -68,13 +68,7 @@ pub async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
         let candidate = identify(loaded, path, found, watch).await;
-        if watch.cancel.is_cancelled() {
-            return Err(Error::new(
-                Kind::Cancelled,
-                "the call was cancelled",
-                hint(Kind::Cancelled),
-            ));
-        }
+        turn::expect_wanted(watch)?;
         let usable = matches!(candidate.identity, Identity::Usable(..));
         seen.push(candidate);
         if usable {

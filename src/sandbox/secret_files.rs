@@ -40,11 +40,11 @@ pub struct Holding {
 
 /// How far a search may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
+struct Reach {
     /// Files and folders that are looked at.
-    pub entries: usize,
+    entries: usize,
     /// How long it may take.
-    pub time: Duration,
+    time: Duration,
 }
 
 impl Default for Reach {
