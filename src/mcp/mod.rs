@@ -5,6 +5,7 @@ mod aside;
 mod input;
 mod prompts;
 mod resources;
+mod schemas;
 mod server;
 mod words;
 

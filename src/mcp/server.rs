@@ -18,8 +18,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::aside;
-use super::{prompts, resources, words};
-use crate::consult::{self, ConsultResult, Request, schema};
+use super::{prompts, resources, schemas, words};
+use crate::consult::{self, ConsultResult, Request};
 use crate::error::{Error, Kind};
 use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
@@ -142,9 +142,9 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
     let consult = || {
         let mut meta = JsonObject::new();
         meta.insert("anthropic/maxResultSizeChars".to_owned(), json!(200_000));
-        Tool::new("consult_kimi", words::consult_kimi(mode), object(schema::of_tool_input()))
+        Tool::new("consult_kimi", words::consult_kimi(mode), schemas::input())
             .with_title("Ask Kimi for a second opinion")
-            .with_raw_output_schema(object(output_schema()))
+            .with_raw_output_schema(Arc::new(schemas::output()))
             .with_annotations(ToolAnnotations::new().read_only(true))
             .with_meta(MetaObject(meta))
     };
@@ -169,39 +169,6 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
     match mode {
         Mode::Disabled => vec![status],
         Mode::Manual | Mode::Auto => vec![consult(), decide(), status],
-    }
-}
-
-/// What `structuredContent` may hold: a result, or an error. Some clients measure errors against it
-/// too, and hide one that does not fit, so nothing is required.
-/// A result explains itself by its field names; what lies deep in it, and what is always there, would
-/// only cost tokens in every conversation.
-fn output_schema() -> Value {
-    let mut schema = schema::of::<ConsultResult>();
-    schema::without(&mut schema, &["description", "required", "minimum", "maximum", "enum"]);
-    for (name, field) in schema["properties"].as_object_mut().into_iter().flatten() {
-        let kept: &[&str] = match name.as_str() {
-            "findings" | "replies" | "thread" => &[],
-            _ => &["properties", "items"],
-        };
-        flatten(field, kept);
-    }
-    schema["properties"]["error"] = json!({"type": "object"});
-    schema
-}
-
-/// Leaves out `keywords` of a field, and everything about what stands two levels below it.
-fn flatten(field: &mut Value, keywords: &[&str]) {
-    let Some(field) = field.as_object_mut() else { return };
-    field.retain(|name, _| !keywords.contains(&name.as_str()));
-    for level in ["items", "properties"] {
-        let Some(below) = field.get_mut(level) else { continue };
-        let fields = if level == "items" { below.get_mut("properties") } else { Some(below) };
-        for (_, field) in fields.and_then(Value::as_object_mut).into_iter().flatten() {
-            if let Some(field) = field.as_object_mut() {
-                field.retain(|name, _| name == "type");
-            }
-        }
     }
 }
 
