@@ -6,16 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
-use serde_yaml::{Mapping, Value};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result, Violation};
 
 /// The built-in layer, which also is the list of all settings.
-pub const BUILT_IN: &str = include_str!("../config/settings.yaml");
+const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/settings.json"));
 
 const PREFIX: &str = "KIMI_BRIDGE_";
 /// The settings that are paths.
@@ -131,7 +132,7 @@ impl Settings {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// Every variable whose name and value are UTF-8.
-    pub vars: BTreeMap<String, String>,
+    pub vars: Arc<[(String, String)]>,
     /// The user's home folder.
     pub home: PathBuf,
     /// Where the user's `settings.yaml` is looked for.
@@ -179,7 +180,8 @@ impl Environment {
     /// The value of a variable; an empty one counts as unset.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&str> {
-        self.vars.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        let mut named = self.vars.iter().filter(|(known, _)| known == name);
+        named.next().map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// The folder that stands for the project when a request names none: what the host says, else
@@ -214,14 +216,14 @@ impl Loaded {
     /// The settings that are not the built-in default, as a person writes them.
     #[must_use]
     pub fn changed(&self) -> Vec<Changed> {
-        let text = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Array(items) => {
-                items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(":")
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Array(items) => {
+                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(":")
             }
             other => other.to_string(),
         };
-        let defaults: serde_json::Value = serde_yaml::from_str(BUILT_IN).unwrap_or_default();
+        let defaults: Value = serde_json::from_str(BUILT_IN).unwrap_or_default();
         let now = serde_json::json!(self.settings);
         let differs = self.sources.iter().filter(|(name, _)| now[name] != defaults[name]);
         differs
@@ -248,8 +250,8 @@ pub struct Changed {
 /// The variable that was probably meant by one that no setting knows.
 #[must_use]
 pub fn nearest_variable(unknown: &str) -> Option<String> {
-    let known: Mapping = serde_yaml::from_str(BUILT_IN).ok()?;
-    let names = known.keys().filter_map(Value::as_str);
+    let known: Map<String, Value> = serde_json::from_str(BUILT_IN).ok()?;
+    let names = known.keys().map(String::as_str);
     let near = nearest(&unknown.strip_prefix(PREFIX)?.to_lowercase(), names)?.to_uppercase();
     Some(format!("{PREFIX}{near}"))
 }
@@ -281,12 +283,12 @@ pub fn load_what_fits(
     if let Some(path) = environment.var("KIMI_PATH") {
         layers.add_text("kimi_path", path, "KIMI_PATH");
     }
-    for (name, value) in &environment.vars {
-        let Some(setting) = name.strip_prefix(PREFIX).filter(|_| !value.is_empty()) else {
-            continue;
-        };
-        let setting = setting.to_lowercase();
-        if layers.base.contains_key(setting.as_str()) {
+    let ours = |(name, value): &&(String, String)| name.starts_with(PREFIX) && !value.is_empty();
+    let mut ours: Vec<_> = environment.vars.iter().filter(ours).collect();
+    ours.sort_unstable();
+    for (name, value) in ours {
+        let setting = name[PREFIX.len()..].to_lowercase();
+        if layers.base.contains_key(&setting) {
             layers.add_text(&setting, value, name);
         } else {
             layers.unknown.push(name.clone());
@@ -301,7 +303,7 @@ pub fn load_what_fits(
 /// The merge under way: what holds so far, who set it, and what did not fit.
 struct Layers {
     home: PathBuf,
-    base: Mapping,
+    base: Map<String, Value>,
     sources: BTreeMap<String, String>,
     unknown: Vec<String>,
     problems: Vec<Violation>,
@@ -309,7 +311,7 @@ struct Layers {
 
 impl Layers {
     fn new(home: &Path) -> Result<Layers> {
-        let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
+        let base = serde_json::from_str(BUILT_IN).map_err(|error| {
             unusable(vec![Violation::new("config/settings.yaml", error.to_string())])
         })?;
         Ok(Layers {
@@ -327,7 +329,7 @@ impl Layers {
 
     fn add_file(&mut self, file: &Path, text: &str) {
         let place = file.display().to_string();
-        let mapping = match serde_yaml::from_str::<Option<Mapping>>(text) {
+        let mapping = match serde_yaml::from_str::<Option<serde_yaml::Mapping>>(text) {
             Ok(mapping) => mapping.unwrap_or_default(),
             Err(error) => {
                 return self.problem(&place, &format!("not a YAML mapping: {error}"), None);
@@ -335,7 +337,10 @@ impl Layers {
         };
         for (key, value) in mapping {
             let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
-            self.set(&key, value, &place);
+            match serde_json::to_value(value) {
+                Ok(value) => self.set(&key, value, &place),
+                Err(error) => self.problem(&place, &format!("{key}: {error}"), None),
+            }
         }
     }
 
@@ -353,9 +358,9 @@ impl Layers {
                     );
                 }
             },
-            Some(Value::Sequence(_)) => {
+            Some(Value::Array(_)) => {
                 let items = text.split(':').filter(|item| !item.is_empty());
-                Value::Sequence(items.map(Value::from).collect())
+                Value::Array(items.map(Value::from).collect())
             }
             Some(Value::Number(_)) => match text.trim().parse::<u64>() {
                 Ok(number) => Value::Number(number.into()),
@@ -368,7 +373,7 @@ impl Layers {
 
     fn set(&mut self, setting: &str, value: Value, source: &str) {
         if !self.base.contains_key(setting) {
-            let known = self.base.keys().filter_map(Value::as_str);
+            let known = self.base.keys().map(String::as_str);
             let near = nearest(setting, known).map(str::to_owned);
             return self.problem(source, &format!("there is no setting `{setting}`"), near);
         }
@@ -376,7 +381,7 @@ impl Layers {
             Value::String(path) if PATHS.contains(&setting) => Value::String(self.expand(&path)),
             // YAML reads a bare `off` as a truth value, and this is how a person writes it.
             Value::Bool(false) if setting == "sandbox" => "off".into(),
-            Value::Sequence(items) if PATHS.contains(&setting) => Value::Sequence(
+            Value::Array(items) if PATHS.contains(&setting) => Value::Array(
                 items
                     .into_iter()
                     .map(|item| item.as_str().map(|path| self.expand(path).into()).unwrap_or(item))
@@ -385,8 +390,8 @@ impl Layers {
             value => value,
         };
         let mut tried = self.base.clone();
-        tried.insert(setting.into(), value);
-        match serde_yaml::from_value::<Settings>(Value::Mapping(tried.clone())) {
+        tried.insert(setting.to_owned(), value);
+        match serde_json::from_value::<Settings>(Value::Object(tried.clone())) {
             Ok(settings) => {
                 if let Some(limit) = out_of_range(&settings, setting) {
                     return self.problem(source, &format!("{setting}: {limit}"), None);
@@ -407,7 +412,7 @@ impl Layers {
     }
 
     fn finish(self, environment: Environment) -> Result<(Loaded, Vec<Violation>)> {
-        let settings = serde_yaml::from_value(Value::Mapping(self.base))
+        let settings = serde_json::from_value(Value::Object(self.base))
             .map_err(|error| unusable(vec![Violation::new("settings", error.to_string())]))?;
         let loaded = Loaded { settings, environment, sources: self.sources, unknown: self.unknown };
         Ok((loaded, self.problems))
@@ -481,10 +486,10 @@ mod tests {
     #[test]
     fn the_built_in_file_holds_every_setting() {
         let loaded = load(environment(&[]), &[]).unwrap();
-        let yaml: Mapping = serde_yaml::from_str(BUILT_IN).unwrap();
+        let built_in: Map<String, Value> = serde_json::from_str(BUILT_IN).unwrap();
         let fields = serde_json::to_value(&loaded.settings).unwrap();
         let fields: Vec<_> = fields.as_object().unwrap().keys().cloned().collect();
-        let keys: Vec<_> = yaml.keys().map(|key| key.as_str().unwrap().to_owned()).collect();
+        let keys: Vec<_> = built_in.keys().cloned().collect();
         assert_eq!(keys, fields);
         assert_eq!(loaded.settings.mode(), Mode::Disabled);
     }

@@ -7,7 +7,6 @@
 
 mod visible;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -40,7 +39,7 @@ const NAME_CHARS: usize = 100;
 const ACTIVITY_CHARS: usize = 80 + 40;
 
 static SECRETS: LazyLock<Secrets> = LazyLock::new(|| {
-    let vars = BTreeMap::from([("ACME_TOKEN".to_owned(), SECRET.to_owned())]);
+    let vars = [("ACME_TOKEN".to_owned(), SECRET.to_owned())];
     Secrets::load(Path::new("/nonexistent"), &vars).expect("there is no file to be wrong")
 });
 

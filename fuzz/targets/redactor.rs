@@ -5,7 +5,6 @@
 
 #![no_main]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -25,7 +24,7 @@ const MOST_WORDS: usize = 40;
 const HARMLESS: usize = 12;
 
 static SECRETS: LazyLock<Secrets> = LazyLock::new(|| {
-    let vars = BTreeMap::from([("ACME_TOKEN".to_owned(), VALUE.to_owned())]);
+    let vars = [("ACME_TOKEN".to_owned(), VALUE.to_owned())];
     Secrets::load(Path::new("/nonexistent"), &vars).expect("there is no file to be wrong")
 });
 

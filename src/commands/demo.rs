@@ -159,7 +159,8 @@ fn stand_in(loaded: &Loaded) -> Result<Program> {
 fn apart(mut loaded: Loaded, folder: &Path) -> Loaded {
     loaded.settings.state_dir = Some(folder.join("state"));
     loaded.environment.home = folder.join("home");
-    loaded.environment.vars.remove(Dialect::KimiCode.home_variable());
+    let told = |(name, _): &&(String, String)| name != Dialect::KimiCode.home_variable();
+    loaded.environment.vars = loaded.environment.vars.iter().filter(told).cloned().collect();
     loaded
 }
 

@@ -1,7 +1,6 @@
 //! `kimi-bridge guard`: the hook that both programs run before they call a tool. It refuses the secret
 //! files of the project by exit code 2 and a word on standard error, which is how a hook refuses.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ const CALL_BYTES: u64 = 1_000_000;
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     let config_dir = PathBuf::from(args.next().unwrap_or_default());
     // In the sandbox that folder is closed; there the kernel refuses what the user added.
-    let secrets = Secrets::load(&config_dir, &BTreeMap::new()).unwrap_or_default();
+    let secrets = Secrets::load(&config_dir, &[]).unwrap_or_default();
     let files = SecretFiles::with(secrets.files());
     let files = files.as_deref().unwrap_or(SecretFiles::built_in());
     let mut call = String::new();

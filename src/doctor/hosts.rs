@@ -183,7 +183,7 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
             )),
         }
     }
-    let served = Environment { vars, ..environment.clone() };
+    let served = Environment { vars: vars.into_iter().collect(), ..environment.clone() };
     let Ok((served, misfits)) = load_what_fits(served, &[]) else {
         return (Mode::Disabled, checks);
     };

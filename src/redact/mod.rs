@@ -19,7 +19,6 @@ mod value;
 mod variables;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,7 +99,7 @@ impl Secrets {
     ///
     /// # Errors
     /// [`crate::error::Kind::Settings`] with every problem of the user's file.
-    pub fn load(config_dir: &Path, vars: &BTreeMap<String, String>) -> Result<Secrets> {
+    pub fn load(config_dir: &Path, vars: &[(String, String)]) -> Result<Secrets> {
         let users = sheet::of_user(&config_dir.join("secrets.yaml"))?;
         Ok(Secrets(Arc::new(Known {
             values: users.values,
@@ -356,7 +355,7 @@ mod tests {
             ("OTHER_TOKEN", "q8Zr2LmXv9WcYb4s-and-more"),
             ("HOME", "/home/me"),
         ];
-        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let secrets = Secrets::load(dir.path(), &vars).unwrap();
         let check = |text: &str, expected: &str| {
             assert_eq!(secrets.redact(text).as_str(), expected, "{text}");

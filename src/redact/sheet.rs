@@ -12,7 +12,7 @@ use super::names::Names;
 use super::pattern::{Form, Only, Pattern};
 use crate::error::{Error, Kind, Result, Violation};
 
-const FILE: &str = include_str!("../../config/secrets.yaml");
+const FILE: &str = include_str!(concat!(env!("OUT_DIR"), "/secrets.json"));
 
 /// The keys that a user's own file may hold.
 const USERS: [&str; 2] = ["values", "files"];
@@ -47,7 +47,7 @@ pub(super) struct Assignment {
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
 pub(super) static SHEET: LazyLock<Sheet> =
-    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/secrets.yaml is readable"));
+    LazyLock::new(|| serde_json::from_str(FILE).expect("config/secrets.yaml is readable"));
 
 /// What a user's own file adds.
 #[derive(Debug, Default)]

@@ -1,7 +1,5 @@
 //! The secrets of the environment: their values, wherever they stand.
 
-use std::collections::BTreeMap;
-
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::assignment;
@@ -16,7 +14,7 @@ const SHORTEST: usize = 8;
 const LONG: usize = 16;
 
 /// What finds the values of those variables whose names say secret; nothing when there are none.
-pub(super) fn finder(vars: &BTreeMap<String, String>) -> Option<AhoCorasick> {
+pub(super) fn finder(vars: &[(String, String)]) -> Option<AhoCorasick> {
     let values: Vec<&str> = vars
         .iter()
         .filter(|(name, _)| SHEET.variables.core_in(&normal(name)).is_some())
@@ -51,7 +49,7 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, value: &str, expected: bool) {
-        let vars = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let vars = [(name.to_owned(), value.to_owned())];
         assert_eq!(finder(&vars).is_some(), expected, "{name}={value}");
     }
 
