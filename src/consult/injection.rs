@@ -11,9 +11,9 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::needed::Needed;
 use crate::error::Error;
 use crate::kimi::text::first_chars;
+use crate::redact::needed::Needed;
 
 const PATTERNS: &str = include_str!(concat!(env!("OUT_DIR"), "/injection.json"));
 

@@ -8,7 +8,6 @@ pub mod citation;
 pub mod closing;
 pub mod export;
 pub mod injection;
-mod needed;
 pub mod objects;
 pub mod opening;
 pub mod prompt;

@@ -1,6 +1,6 @@
 //! JSON Schemas made from the types, and one way to say what does not fit them.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
@@ -78,7 +78,6 @@ pub fn of_context(role: Role) -> Value {
 pub fn of_request(role: Role) -> Value {
     let mut schema = request_frame();
     schema["properties"]["context"] = of_context(role);
-    schema["properties"]["language"]["pattern"] = json!(r"^[\p{L}\p{M} ()-]+$");
     schema["properties"]["message"]["pattern"] = json!(r"\S");
     schema["required"] = json!(["message", "context"]);
     strict_findings(&mut schema);
@@ -245,10 +244,9 @@ impl Checker {
     /// The checker of a whole request in this role, compiled once.
     #[must_use]
     pub fn of_request(role: Role) -> &'static Checker {
-        static CHECKERS: LazyLock<[Checker; 4]> =
-            LazyLock::new(|| Role::ALL.map(|role| Checker::new(of_request(role))));
+        static CHECKERS: [OnceLock<Checker>; 4] = [const { OnceLock::new() }; 4];
         let at = Role::ALL.iter().position(|&one| one == role).unwrap_or_default();
-        &CHECKERS[at]
+        CHECKERS[at].get_or_init(|| Checker::new(of_request(role)))
     }
 
     /// The checker of a request that continues a thread, compiled once.
@@ -357,9 +355,6 @@ fn expected(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
         ValidationErrorKind::MinItems { limit } => format!("expected {limit} or more items"),
         ValidationErrorKind::Pattern { pattern } if pattern.starts_with("^F") => {
             "expected a finding, such as F1".to_owned()
-        }
-        ValidationErrorKind::Pattern { pattern } if pattern.starts_with('^') => {
-            "expected the name of a language".to_owned()
         }
         ValidationErrorKind::MinLength { .. } | ValidationErrorKind::Pattern { .. } => {
             "expected a text that is not blank".to_owned()

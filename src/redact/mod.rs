@@ -11,6 +11,7 @@
 mod assignment;
 mod look;
 mod names;
+pub mod needed;
 mod pattern;
 mod pieces;
 mod placeholder;

@@ -2,13 +2,15 @@
 //! of some places, and it is not even compiled as long as no text holds them all.
 
 use aho_corasick::AhoCorasick;
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// The shortest word that is looked for, bytes: shorter ones stand everywhere.
 const SHORTEST: usize = 3;
 
 /// What patterns need. Case does not matter.
-pub(super) struct Needed {
+#[derive(Debug)]
+pub struct Needed {
     words: AhoCorasick,
     /// Of each pattern: the places, and of each place the words of which one must stand somewhere.
     patterns: Vec<Vec<Vec<usize>>>,
@@ -20,7 +22,7 @@ impl Needed {
     ///
     /// # Errors
     /// What is wrong with one of them, in words.
-    pub(super) fn by(patterns: &[String]) -> Result<Needed, String> {
+    pub fn by(patterns: &[String]) -> Result<Needed, String> {
         let mut words: Vec<String> = Vec::new();
         let mut number = |word: String| {
             words.iter().position(|known| *known == word).unwrap_or_else(|| {
@@ -41,7 +43,7 @@ impl Needed {
     }
 
     /// The numbers of the patterns that have all they need in this text, in order.
-    pub(super) fn stand_in(&self, text: &str) -> impl Iterator<Item = usize> {
+    pub fn stand_in(&self, text: &str) -> impl Iterator<Item = usize> {
         let mut stands = vec![false; self.count];
         for word in self.words.find_overlapping_iter(text) {
             stands[word.pattern().as_usize()] = true;
@@ -52,6 +54,72 @@ impl Needed {
         let numbered = self.patterns.iter().enumerate();
         numbered.filter(move |(_, places)| has_all(places)).map(|(at, _)| at)
     }
+}
+
+/// Words of which one stands in whatever a pattern matches, those that say the most; none when that cannot
+/// be told.
+pub(super) fn best_words(pattern: &str) -> Vec<String> {
+    // The words are looked for in either case, and to see them takes a pattern that does not ask for that.
+    let pattern = pattern.strip_prefix("(?i)").unwrap_or(pattern);
+    let Ok(hir) = regex_syntax::parse(pattern) else { return Vec::new() };
+    let mut ends = [ExtractKind::Prefix, ExtractKind::Suffix].into_iter();
+    let mut words = places(&hir)
+        .into_iter()
+        .max_by_key(says)
+        .or_else(|| ends.find_map(|end| words_at(&hir, end)))
+        .unwrap_or_default();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// All words that a pattern's matches begin or end with, where each is long enough.
+fn words_at(hir: &Hir, end: ExtractKind) -> Option<Vec<String>> {
+    let literals = Extractor::new().kind(end).extract(hir);
+    let word = |bytes| std::str::from_utf8(bytes).ok().filter(|word: &&str| word.len() >= SHORTEST);
+    let words = literals.literals()?.iter();
+    let words: Option<Vec<String>> =
+        words.map(|word_of| Some(word(word_of.as_bytes())?.to_ascii_lowercase())).collect();
+    words.filter(|words| !words.is_empty())
+}
+
+/// How much a place says: its shortest word's length.
+fn says(place: &impl AsRef<[String]>) -> Option<usize> {
+    place.as_ref().iter().map(String::len).min()
+}
+
+/// How many bytes that keys are made of (letters, digits, `_~.-`) stand in a row in whatever a pattern
+/// matches; nothing where other characters may stand among them.
+pub(super) fn row(pattern: &str) -> Option<usize> {
+    let hir = regex_syntax::parse(pattern).ok()?;
+    if is_of_key(&hir) { hir.properties().minimum_len() } else { None }
+}
+
+fn is_of_key(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => true,
+        HirKind::Literal(literal) => literal.0.iter().copied().all(in_key),
+        HirKind::Class(Class::Unicode(class)) => class
+            .ranges()
+            .iter()
+            .all(|range| (range.start()..=range.end()).all(|c| u8::try_from(c).is_ok_and(in_key))),
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().all(|range| (range.start()..=range.end()).all(in_key))
+        }
+        HirKind::Repetition(repetition) => is_of_key(&repetition.sub),
+        HirKind::Capture(capture) => is_of_key(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(is_of_key),
+    }
+}
+
+fn in_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~' | b'.' | b'-')
+}
+
+/// The most bytes in a row that keys are made of.
+pub(super) fn longest_row(text: &str) -> usize {
+    let rows = text.as_bytes().split(|&byte| !in_key(byte));
+    rows.map(<[u8]>::len).max().unwrap_or_default()
 }
 
 /// The places of a pattern at which words stand, whatever it matches, each with its words.
@@ -65,8 +133,7 @@ fn places(hir: &Hir) -> Vec<Vec<String>> {
         HirKind::Repetition(repetition) if repetition.min > 0 => places(&repetition.sub),
         HirKind::Concat(parts) => parts.iter().flat_map(places).collect(),
         HirKind::Alternation(ways) => {
-            // Of each way the place that says the most: whose shortest word is the longest.
-            let says = |place: &Vec<String>| place.iter().map(String::len).min();
+            // Of each way the place that says the most.
             let best = ways.iter().map(|way| places(way).into_iter().max_by_key(says));
             let place: Option<Vec<Vec<String>>> = best.collect();
             place.map(|words| vec![words.concat()]).unwrap_or_default()
@@ -104,6 +171,29 @@ mod tests {
         check(r"\w+|word", &[]);
         check("sämtliche", &[&["mtliche"]]);
         check("忽略(?:之前|以上)", &[&["忽略"], &["之前", "以上"]]);
+    }
+
+    #[test]
+    fn the_words_that_say_the_most_and_the_row_that_a_key_is() {
+        let check = |pattern: &str, words: &[&str], in_a_row: Option<usize>| {
+            assert_eq!(
+                (&*best_words(pattern), row(pattern)),
+                (&*words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>(), in_a_row),
+                "{pattern}"
+            );
+        };
+        check(r"(?-u:\b)[a-z]{76}AZDO[a-z]{4}(?-u:\b)", &["azdo"], Some(84));
+        check(r"(?i)(?:sessid|connect\.sid)=[a-z]{20,}", &["connect.sid", "sessid"], None);
+        check(r"(?:SK|[0-9a-f]{4})[0-9a-f]{32}", &[], Some(34));
+        check(
+            r"g(?:old_x|o[0-9])",
+            &["go0", "go1", "go2", "go3", "go4", "go5", "go6", "go7", "go8", "go9", "gold_x"],
+            Some(3),
+        );
+        check(r"[a-z]{40}\s", &[], None);
+        check("[a-zé]{40}", &[], None);
+        assert_eq!(longest_row("a_b-c d.e~f7 /etc/passwd"), 6);
+        assert_eq!((longest_row(""), longest_row("é /")), (0, 0));
     }
 
     #[test]

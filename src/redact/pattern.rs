@@ -8,17 +8,16 @@ use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::AhoCorasick;
 use regex::{Captures, Regex};
-use regex_syntax::hir::Hir;
-use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use serde::Deserialize;
 
 use super::look;
+use super::needed::{best_words, longest_row, row};
 use super::pieces::{Span, is_kind};
 use super::placeholder::{is_dummy, is_placeholder};
 use super::sheet::SHEET;
 
-/// The shortest word that is looked for before a pattern is tried, bytes.
-const SHORTEST_WORD: usize = 3;
+/// Bytes in a row that keys are made of; ordinary words seldom have so many.
+const ROW: usize = 24;
 
 /// One pattern of the file.
 #[derive(Debug, Deserialize)]
@@ -128,7 +127,9 @@ enum Hint {
 /// The built-in patterns, and the words to look for before one is tried.
 pub(super) struct Patterns {
     list: Vec<Pattern>,
-    /// Those that have no such word.
+    /// Those that have no such word, but match nothing without a long row of what keys are made of.
+    in_rows: Vec<usize>,
+    /// Those that have neither.
     always: Vec<usize>,
     words: AhoCorasick,
     hints: Vec<Hint>,
@@ -147,16 +148,17 @@ impl Patterns {
 
     fn new() -> Result<Patterns, String> {
         let mut list = Vec::new();
-        let mut always = Vec::new();
+        let (mut in_rows, mut always) = (Vec::new(), Vec::new());
         let mut words: Vec<String> = Vec::new();
         let mut hints = Vec::new();
         for (at, form) in SHEET.values.iter().enumerate() {
             // What a word boundary is, is a matter of ASCII here: that keeps the searches fast.
             let pattern = form.pattern.replace(r"\b", r"(?-u:\b)");
             let form = Form { kind: form.kind.clone(), pattern, only: form.only };
-            let needed = needed_words(&form.pattern);
+            let needed = best_words(&form.pattern);
             if needed.is_empty() {
-                always.push(at);
+                let row = row(&form.pattern).is_some_and(|row| row >= ROW);
+                if row { &mut in_rows } else { &mut always }.push(at);
             }
             hints.extend(needed.iter().map(|_| Hint::Pattern(at)));
             words.extend(needed);
@@ -170,13 +172,14 @@ impl Patterns {
         words.extend(names.into_iter().map(str::to_owned));
         let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
         let words = words.map_err(|error| error.to_string())?;
-        Ok(Patterns { list, always, words, hints })
+        Ok(Patterns { list, in_rows, always, words, hints })
     }
 
     /// The patterns that may match in a text, and where names that say secret may end.
     pub(super) fn hints(&self, text: &str) -> (Vec<&Pattern>, Vec<usize>) {
         let mut applicable = vec![false; self.list.len()];
-        for &at in &self.always {
+        let in_rows = if longest_row(text) < ROW { &[] } else { &*self.in_rows };
+        for &at in self.always.iter().chain(in_rows) {
             applicable[at] = true;
         }
         let mut names = Vec::new();
@@ -191,28 +194,6 @@ impl Patterns {
     }
 }
 
-/// Words of which one stands in whatever the pattern matches; none when that cannot be told.
-fn needed_words(pattern: &str) -> Vec<String> {
-    let Ok(hir) = regex_syntax::parse(pattern) else { return Vec::new() };
-    let at_the = |kind| words_of(&hir, kind);
-    let (start, end) = (at_the(ExtractKind::Prefix), at_the(ExtractKind::Suffix));
-    if start.is_empty() { end } else { start }
-}
-
-fn words_of(hir: &Hir, kind: ExtractKind) -> Vec<String> {
-    let literals = Extractor::new().kind(kind).extract(hir);
-    let literals = literals.literals().unwrap_or_default();
-    let words = literals
-        .iter()
-        .map(|literal| std::str::from_utf8(literal.as_bytes()).ok().map(str::to_ascii_lowercase));
-    let long_enough = |word: &String| word.len() >= SHORTEST_WORD;
-    let words: Option<Vec<String>> = words.map(|word| word.filter(long_enough)).collect();
-    let mut words = words.unwrap_or_default();
-    words.sort_unstable();
-    words.dedup();
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +201,8 @@ mod tests {
     #[test]
     fn every_built_in_pattern_compiles() {
         let Patterns { list, always, .. } = Patterns::built_in();
-        assert!(list.len() > 90 && always.len() < 10);
+        let always: Vec<_> = always.iter().map(|&at| &list[at].text).collect();
+        assert!(list.len() > 90 && always.is_empty(), "{always:?}");
         for Pattern { kind, text, .. } in list {
             let regex = Regex::new(text);
             assert!(is_kind(kind) && regex.is_ok_and(|regex| !regex.is_match("")), "{kind}");
