@@ -17,7 +17,7 @@ use super::request::Context;
 use super::result::{ConsultResult, is_session, shorten_error};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
-use crate::kimi::text::{first_bytes, first_chars};
+use crate::kimi::text::first_chars;
 use crate::kimi::{Evidence, Program};
 use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
 use crate::redact::Secrets;
@@ -245,25 +245,16 @@ impl Argument {
         }
     }
 
-    /// Remembers that the round is open, so that it can be asked again whatever happens.
-    pub(super) fn save_opening(&mut self) -> Result<()> {
-        self.write(false)
-    }
-
-    /// Remembers what came of it, so that it can be found.
+    /// Remembers the round as it is: open, so that it can be asked again whatever happens, or with what
+    /// came of it.
     pub(super) fn save(&mut self) -> Result<()> {
-        self.write(true)
-    }
-
-    fn write(&mut self, is_over: bool) -> Result<()> {
         let transcript = self.transcript().filter(|path| path.is_file());
         self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = serde_json::to_string(&self.thread).unwrap_or_default();
         self.row.updated_at = now();
-        let words = is_over.then(|| words(&self.row, self.record.as_ref(), &self.round));
         match &mut self.ledger {
-            Some(ledger) => ledger.save(&self.row, Some(&self.round), words.as_deref()),
+            Some(ledger) => ledger.save(&self.row, Some(&self.round)),
             None => Ok(()),
         }
     }
@@ -303,20 +294,4 @@ fn said_before(record: &Record) -> String {
         format!("Round {}:\n{said:#}", round.number)
     });
     said.collect::<Vec<_>>().join("\n\n")
-}
-
-/// How much of an answer the search knows, bytes: one that is longer could not be read, most likely.
-const SEARCHED: usize = 256 * 1024;
-
-/// All that a thread says, for the search.
-pub(super) fn words(row: &ThreadRow, record: Option<&Record>, round: &RoundRow) -> String {
-    let decision = row.decision.as_ref().map(|(decision, rationale, _)| (decision, rationale));
-    let all = (
-        (&row.request, &row.challenge),
-        first_bytes(round.result.as_deref().unwrap_or_default(), SEARCHED),
-        record,
-        decision,
-    );
-    // Written in one go: what Kimi said may be long.
-    serde_json::to_string(&all).unwrap_or_default()
 }

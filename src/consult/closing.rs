@@ -1,11 +1,10 @@
 //! Where a thread stands in words, and how its caller closes it.
 
-use super::argument::words;
-use super::record::{Record, unknown};
+use super::record::unknown;
 use super::result::Standing;
 use super::thread::{State, Thread};
 use crate::error::{Error, Kind, Result, Violation};
-use crate::ledger::{Ledger, RoundRow, now};
+use crate::ledger::{Ledger, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
@@ -65,7 +64,7 @@ pub fn decide(
             "Wait for the other call to end.",
         ));
     };
-    let Some((mut row, rounds)) = ledger.thread(id)? else {
+    let Some((mut row, _)) = ledger.thread(id)? else {
         return Err(unknown(id));
     };
     let mut thread: Thread =
@@ -80,9 +79,7 @@ pub fn decide(
     thread.state().name().clone_into(&mut row.state);
     row.challenge = serde_json::to_string(&thread).unwrap_or_default();
     row.updated_at = now();
-    let record = Record::of(&row, &rounds)?;
-    let words = words(&row, Some(&record), &RoundRow::default());
-    ledger.save(&row, None, Some(&words))?;
+    ledger.save(&row, None)?;
     ledger.rest();
     Ok(standing(id, &thread))
 }

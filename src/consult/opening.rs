@@ -82,7 +82,7 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
         lock,
     };
     // Before Kimi starts, so that a crash leaves a round that can be asked again.
-    if let Err(error) = argument.save_opening() {
+    if let Err(error) = argument.save() {
         argument.ledger = None;
         argument.warn(format!("this thread is not remembered: {}", error.message));
     }
@@ -172,11 +172,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
         // Refused before anything is taken, so that a shorter reason can follow.
         super::prompt::prompt(argument.asked(None), loaded)?;
     }
-    let saved = match step {
-        Step::Ask(_) => argument.save_opening(),
-        Step::Settled | Step::Contested(_) => argument.save(),
-    };
-    if let Err(error) = saved {
+    if let Err(error) = argument.save() {
         argument.warn(format!("this step is not remembered: {}", error.message));
     }
     Ok(match step {

@@ -19,7 +19,8 @@ pub use self::lock::ThreadLock;
 use crate::error::{Error, Kind, Result};
 
 /// Every schema version, in order; version N is what the first N scripts make.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("search.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema.sql"), include_str!("search.sql"), include_str!("found.sql")];
 
 /// How long another process may hold the file before a statement gives up.
 const BUSY: Duration = Duration::from_secs(10);
@@ -169,26 +170,14 @@ impl Ledger {
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
-    /// Writes a thread as it now is, and the round that was opened with it, all or nothing. `words`
-    /// is what the search finds it by; without, that stays as it is.
+    /// Writes a thread as it now is, and the round that was opened with it, all or nothing.
     ///
     /// # Errors
     /// [`Kind::Ledger`].
-    pub fn save(
-        &mut self,
-        thread: &ThreadRow,
-        round: Option<&RoundRow>,
-        words: Option<&str>,
-    ) -> Result<()> {
+    pub fn save(&mut self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
             put_thread(change, thread)?;
-            if let Some(round) = round {
-                put_round(change, &thread.id, round)?;
-            }
-            match words {
-                Some(words) => put_words(change, &thread.id, words),
-                None => Ok(()),
-            }
+            round.map_or(Ok(()), |round| put_round(change, &thread.id, round))
         })
     }
 
@@ -331,7 +320,7 @@ fn put_thread(change: &Transaction<'_>, thread: &ThreadRow) -> rusqlite::Result<
         &format!(
             "INSERT INTO threads ({THREAD}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (id) DO UPDATE SET state = ?5, loop = ?6, dialect = ?7, session_id = ?8,
-                 decision = ?9, rationale = ?10, decided_at = ?11, updated_at = ?13"
+                 decision = ?9, rationale = ?10, decided_at = ?11, updated_at = ?13, found = 0"
         ),
     )?;
     put.execute(params![
@@ -371,38 +360,15 @@ fn put_round(change: &Transaction<'_>, thread: &str, round: &RoundRow) -> rusqli
     Ok(())
 }
 
-fn put_words(change: &Connection, thread: &str, words: &str) -> rusqlite::Result<()> {
-    change
-        .prepare_cached(
-            "INSERT INTO searched (thread_id) VALUES (?1) ON CONFLICT (thread_id) DO NOTHING",
-        )?
-        .execute([thread])?;
-    change
-        .prepare_cached(
-            "INSERT OR REPLACE INTO words (rowid, thread_id, text)
-             SELECT number, thread_id, ?2 FROM searched WHERE thread_id = ?1",
-        )?
-        .execute([thread, words])?;
-    Ok(())
-}
-
-/// A thread whose first round is under way, or was when its bridge was killed, is found by its request.
+/// Takes up the words of the threads that changed since the last search: so nobody waits for that who
+/// only saves.
 fn find_words(connection: &Connection) -> rusqlite::Result<()> {
-    let unfound = "FROM threads WHERE id NOT IN (SELECT thread_id FROM searched)";
-    let any = format!("SELECT EXISTS (SELECT 1 {unfound})");
-    if !connection.query_row(&any, [], |row| row.get::<_, bool>(0))? {
+    let any = "SELECT EXISTS (SELECT 1 FROM threads WHERE NOT found)";
+    if !connection.query_row(any, [], |row| row.get::<_, bool>(0))? {
         return Ok(());
     }
-    // At once, so that nobody's words come in between and are written over.
     let change = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    let found = {
-        let mut query = change.prepare(&format!("SELECT id, request {unfound}"))?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?
-    };
-    for (id, request) in found {
-        put_words(&change, &id, &request)?;
-    }
+    change.execute_batch(include_str!("find.sql"))?;
     change.commit()
 }
 
@@ -482,7 +448,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = thread("a", "unfinished", 1);
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.save(&first, Some(&round(1)), Some("torn write")).unwrap();
+        ledger.save(&first, Some(&round(1))).unwrap();
         drop(ledger);
 
         let mut ledger = Ledger::open(dir.path()).unwrap();
@@ -491,8 +457,8 @@ mod tests {
         first.decision = Some(("ship".into(), "it holds".into(), 9));
         first.state = "decided".into();
         let closed = RoundRow { closed_at: Some(6), result: Some("{}".into()), ..round(1) };
-        ledger.save(&first, Some(&closed), Some("torn write")).unwrap();
-        ledger.save(&first, Some(&round(2)), Some("torn write")).unwrap();
+        ledger.save(&first, Some(&closed)).unwrap();
+        ledger.save(&first, Some(&round(2))).unwrap();
         assert_eq!(ledger.thread("a").unwrap(), Some((first, vec![closed, round(2)])));
         assert_eq!(ledger.thread("b").unwrap(), None);
     }
@@ -502,15 +468,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         for (id, state, at, words) in [
-            ("a", "settled", 1, "a torn write"),
+            ("a", "settled", 1, r"a torn\nwrite\tof C:\\nodes"),
             ("b", "decided", 3, "数据 丢失 torn"),
             ("c", "settled", 2, "other"),
         ] {
-            ledger.save(&thread(id, state, at), None, Some(words)).unwrap();
+            let request = format!(r#"{{"message":"{words}"}}"#);
+            ledger.save(&ThreadRow { request, ..thread(id, state, at) }, None).unwrap();
         }
-        let begun =
-            ThreadRow { request: r#"{"message":"begun"}"#.into(), ..thread("d", "unfinished", 0) };
-        ledger.save(&begun, None, None).unwrap();
+        let answered = ThreadRow {
+            decision: Some(("ship".into(), "it holds".into(), 9)),
+            ..thread("d", "decided", 0)
+        };
+        let answer = |text: &str| Some(format!(r#"{{"response":"{text}"}}"#));
+        let first = RoundRow { result: answer("leaks"), ..round(1) };
+        ledger.save(&answered, Some(&first)).unwrap();
+        ledger.save(&answered, Some(&RoundRow { result: answer("drips"), ..round(2) })).unwrap();
         let check = |filter: Filter, expected: &[&str]| {
             let filter =
                 Filter { limit: if filter.limit == 0 { 9 } else { filter.limit }, ..filter };
@@ -527,19 +499,33 @@ mod tests {
         check(words("WRITE torn"), &["a"]);
         check(words("数据"), &["b"]);
         check(words("torn OR \" NEAR( *"), &[]);
-        check(words("begun"), &["d"]);
+        check(words("write nodes"), &["a"]);
+        for word in ["leaks", "drips", "ship", "holds", "response"] {
+            check(words(word), &["d"]);
+        }
+        let refined = RoundRow { result: answer("drops"), ..round(2) };
+        ledger.save(&answered, Some(&refined)).unwrap();
+        let found = |text: &str| {
+            let filter = Filter { words: Some(text.into()), limit: 9, ..Filter::default() };
+            ledger.threads(&filter).unwrap().len()
+        };
+        assert_eq!((found("drips"), found("drops"), found("leaks")), (0, 1, 1));
     }
 
     #[test]
     fn a_deleted_thread_is_gone_with_its_rounds_and_words() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.save(&thread("a", "settled", 1), Some(&round(1)), Some("torn")).unwrap();
+        let torn = Filter { words: Some("torn".into()), limit: 9, ..Filter::default() };
+        let asked =
+            ThreadRow { request: r#"{"message":"torn"}"#.into(), ..thread("a", "settled", 1) };
+        ledger.save(&asked, Some(&round(1))).unwrap();
+        assert_eq!(ledger.threads(&torn).unwrap().len(), 1);
         assert_eq!(ledger.delete("a"), Ok(true));
         assert_eq!(ledger.delete("a"), Ok(false));
-        ledger.save(&thread("a", "settled", 1), None, Some("")).unwrap();
+        assert_eq!(ledger.threads(&torn).unwrap(), []);
+        ledger.save(&thread("a", "settled", 1), None).unwrap();
         assert_eq!(ledger.thread("a").unwrap().unwrap().1, []);
-        let torn = Filter { words: Some("torn".into()), limit: 9, ..Filter::default() };
         assert_eq!(ledger.threads(&torn).unwrap(), []);
     }
 
@@ -551,14 +537,17 @@ mod tests {
         old.execute_batch(
             "PRAGMA user_version = 1;
              INSERT INTO threads (id, role, project, request, state, loop, opened_at, updated_at)
-             VALUES ('a', 'skeptic', '/p', '{}', 'settled', '{}', 1, 1), ('b', 'skeptic', '/p', '{}', 'settled', '{}', 1, 2);
+             VALUES ('a', 'skeptic', '/p', '{\"message\":\"whole\"}', 'settled', '{}', 1, 1),
+                    ('b', 'skeptic', '/p', '{\"message\":\"torn\"}', 'settled', '{}', 1, 2);
              INSERT INTO rounds (thread_id, number, opened_at) VALUES ('a', 1, 5);
              INSERT INTO words (thread_id, text) VALUES ('b', 'torn'), ('a', 'whole');",
         )
         .unwrap();
         drop(old);
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        assert_eq!(ledger.thread("a").unwrap(), Some((thread("a", "settled", 1), vec![round(1)])));
+        let whole =
+            ThreadRow { request: r#"{"message":"whole"}"#.into(), ..thread("a", "settled", 1) };
+        assert_eq!(ledger.thread("a").unwrap(), Some((whole, vec![round(1)])));
         let found = |ledger: &Ledger, words: &str| {
             let filter = Filter { words: Some(words.into()), limit: 9, ..Filter::default() };
             let found = ledger.threads(&filter).unwrap().into_iter();
@@ -568,8 +557,9 @@ mod tests {
             (found(&ledger, "torn"), found(&ledger, "whole")),
             (vec!["b".into()], vec!["a".into()])
         );
-        ledger.save(&thread("b", "settled", 2), None, Some("mended")).unwrap();
-        assert_eq!((found(&ledger, "torn"), found(&ledger, "mended")), (vec![], vec!["b".into()]));
+        let mended = RoundRow { result: Some(r#"{"response":"mended"}"#.into()), ..round(1) };
+        ledger.save(&thread("b", "settled", 2), Some(&mended)).unwrap();
+        assert_eq!(found(&ledger, "mended"), ["b"]);
         assert_eq!(ledger.delete("b"), Ok(true));
         assert_eq!((found(&ledger, "mended"), found(&ledger, "whole")), (vec![], vec!["a".into()]));
     }
@@ -586,7 +576,7 @@ mod tests {
         close();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         mark(&ledger);
-        ledger.save(&thread("a", "settled", 1), None, Some("torn")).unwrap();
+        ledger.save(&thread("a", "settled", 1), None).unwrap();
         ledger.rest();
         assert!(!is_marked(&Ledger::open(other.path()).unwrap()));
         let again = Ledger::open(dir.path()).unwrap();
@@ -608,9 +598,8 @@ mod tests {
                 scope.spawn(move || {
                     let mut ledger = Ledger::open(dir).unwrap();
                     for n in 0..10 {
-                        ledger
-                            .save(&thread(&format!("{writer}-{n}"), "settled", n), None, Some("w"))
-                            .unwrap();
+                        let thread = thread(&format!("{writer}-{n}"), "settled", n);
+                        ledger.save(&thread, None).unwrap();
                     }
                 });
             }
