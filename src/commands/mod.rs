@@ -30,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::{Cli, Command};
 use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
+use crate::kimi::folders;
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
 use crate::ledger;
@@ -95,7 +96,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Serve => serve::run(loaded, stop.asked).await,
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
             Command::Roles(args) => roles::run(&args),
-            Command::Demo(args) => demo::run(&args, loaded, &stop).await,
+            Command::Demo(args) => Box::pin(demo::run(&args, loaded, &stop)).await,
             Command::Threads(args) => threads::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
             Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
@@ -105,6 +106,7 @@ fn run(cli: Cli) -> Result<u8> {
     // A thread may still be reading a standard input that does not end; nobody waits for it.
     runtime.shutdown_background();
     ledger::close();
+    folders::close();
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 

@@ -25,6 +25,8 @@ pub use self::result::ConsultResult;
 pub use self::role::Role;
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use self::answer::Reading;
 use self::argument::{Argument, Opening};
@@ -33,7 +35,7 @@ use self::proof::Proof;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Kind, Result};
-use crate::kimi::{self, Program, Question, Reply, Watch, transcript};
+use crate::kimi::{self, Program, Question, Remains, Reply, Watch, transcript};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
@@ -55,20 +57,33 @@ pub async fn consult(
         Opening::Ask(argument, proof) => (argument, proof),
         Opening::Done(result) => return Ok(*result),
     };
-    // Beside the run, so that nobody waits for it.
-    let transcripts = argument::transcripts(loaded.state_dir());
-    let days = loaded.settings.transcript_days;
-    drop(tokio::task::spawn_blocking(move || {
-        injection::prepare();
-        transcript::sweep(&transcripts, days);
-    }));
-    match ask(&mut argument, loaded, program, watch, &mut proof).await {
+    if is_time_to_sweep() {
+        // Beside the run, so that nobody waits for it.
+        let transcripts = argument::transcripts(loaded.state_dir());
+        let days = loaded.settings.transcript_days;
+        drop(tokio::task::spawn_blocking(move || {
+            injection::prepare();
+            transcript::sweep(&transcripts, days);
+        }));
+    }
+    match ask(&mut argument, loaded, program, watch, &proof).await {
         Ok(result) => Ok(argument.close(proof.told(result, watch.closing).await)),
         Err(error) => {
             let error = secrets.redact_error(proof.told_in_error(error, watch.closing).await);
             Err(argument.fail(error))
         }
     }
+}
+
+/// Whether this call looks for what is old: the first of a process, and one of every hour.
+fn is_time_to_sweep() -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_time = last.is_none_or(|last| last.elapsed() > Duration::from_secs(3600));
+    if is_time {
+        *last = Some(Instant::now());
+    }
+    is_time
 }
 
 /// Closes a thread with the caller's decision.
@@ -110,7 +125,7 @@ async fn ask(
     loaded: &Loaded,
     program: Option<Program>,
     watch: Watch<'_>,
-    proof: &mut Proof,
+    proof: &Proof,
 ) -> Result<ConsultResult> {
     let program = if let Some(program) = program {
         program
@@ -146,31 +161,34 @@ async fn ask(
         context: &context,
         secrets: &secrets,
         transcript: transcript.as_deref(),
+        proof,
     };
     let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(asked, loaded)? };
-    proof.looked(watch.cancel).await;
     let first = turns.answer(question, session.as_deref());
     let reversed = both_orders(asked, loaded);
-    let (reply, other) = match &reversed {
+    let (turn, other) = match &reversed {
         // The same judge in another order, in a session of its own, at the same time.
         Some(context) => {
             let aside = Turns { transcript: None, ..turns };
             let again = aside.answer(prompt::prompt(Asked { context, ..asked }, loaded)?, None);
-            let (reply, other) = tokio::join!(first, again);
-            (reply, Some(other))
+            let (turn, other) = tokio::join!(first, again);
+            (turn, Some(other))
         }
         None => (first.await, None),
     };
-    let (reply, reading) = match reply {
+    let mut turn = match turn {
         // A session that Kimi cannot load is as good as none.
         Err(error) if session.is_some() && error.kind == Kind::Crashed && !error.has_arrived() => {
             argument.warn(ASKED_AFRESH);
             let history = argument.history();
             turns.answer(prompt::prompt(argument.asked(history.as_deref()), loaded)?, None).await?
         }
-        reply => reply?,
+        turn => turn?,
     };
     proof.look_again();
+    // While somebody looks.
+    turn.put_away();
+    let Turn { reply, reading, remains: _ } = turn;
     let origin = Origin {
         redactions: argument.redactions,
         secrets: secrets.clone(),
@@ -181,7 +199,7 @@ async fn ask(
     };
     let mut result = ConsultResult::new(reply, reading, &origin);
     match other {
-        Some(Ok((_, other))) => result.held_against(other, &secrets),
+        Some(Ok(turn)) => result.held_against(turn.reading, &secrets),
         Some(Err(error)) => result.warnings.push(format!(
             "the options were judged in one order only, since the other run failed: {}",
             secrets.redact(&error.message).as_str()
@@ -212,29 +230,49 @@ struct Turns<'a> {
     secrets: &'a Secrets,
     /// Where what Kimi writes is kept.
     transcript: Option<&'a Path>,
+    /// Who must have looked before Kimi starts.
+    proof: &'a Proof,
+}
+
+/// A turn that is over.
+struct Turn {
+    reply: Reply,
+    reading: Reading,
+    /// What is yet to be put away.
+    remains: Option<Remains>,
+}
+
+impl Turn {
+    /// Does so; Kimi's reply tells what went wrong.
+    fn put_away(&mut self) {
+        self.reply.warnings.extend(self.remains.take().and_then(Remains::put_away));
+    }
 }
 
 impl Turns<'_> {
     /// Asks, and once more in the same session when the answer cannot be read.
-    async fn answer(self, prompt: String, session: Option<&str>) -> Result<(Reply, Reading)> {
-        let (reply, reading) = self.turn(&prompt, session).await?;
-        let again = reply.session_id.as_deref().or(session);
-        let (Err(why), Some(again), true) = (&reading.answer, again, self.loaded.settings.repair)
+    async fn answer(self, prompt: String, session: Option<&str>) -> Result<Turn> {
+        let mut turn = self.turn(&prompt, session).await?;
+        let again = turn.reply.session_id.clone().or(session.map(str::to_owned));
+        let (Err(why), Some(again), true) =
+            (&turn.reading.answer, again, self.loaded.settings.repair)
         else {
-            return Ok((reply, reading));
+            return Ok(turn);
         };
         let why: Vec<String> = why.iter().map(|violation| format!("- {violation}")).collect();
-        match self.turn(&prompt::repair(&why.join("\n")), Some(again)).await {
-            Ok((mended, readable)) if readable.answer.is_ok() => {
-                Ok((reply.mended(mended), readable))
+        // The next turn goes on with the same transcript.
+        turn.put_away();
+        match self.turn(&prompt::repair(&why.join("\n")), Some(&again)).await {
+            Ok(mended) if mended.reading.answer.is_ok() => {
+                Ok(Turn { reply: turn.reply.mended(mended.reply), ..mended })
             }
             // What came first is worth more than nothing.
-            Ok(_) | Err(_) => Ok((reply, reading)),
+            Ok(_) | Err(_) => Ok(turn),
         }
     }
 
     /// One turn, read.
-    async fn turn(self, prompt: &str, session: Option<&str>) -> Result<(Reply, Reading)> {
+    async fn turn(self, prompt: &str, session: Option<&str>) -> Result<Turn> {
         let prompt = self.secrets.redact(prompt);
         let question = Question {
             system_prompt: prompt::SYSTEM_PROMPT,
@@ -246,8 +284,10 @@ impl Turns<'_> {
             timeout_seconds: self.context.timeout_seconds,
             transcript: self.transcript,
         };
-        let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
+        let ready = kimi::get_ready(self.loaded, self.program, question, self.watch).await?;
+        self.proof.looked(self.watch.cancel).await;
+        let (reply, remains) = ready.ask(self.watch).await?;
         let reading = answer::read(&reply.text, self.context.about.role());
-        Ok((reply, reading))
+        Ok(Turn { reply, reading, remains: Some(remains) })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Kimi runs, and again afterwards.
 #[derive(Debug)]
 pub struct Proof {
-    /// Comes when the first look is over.
-    looked: Option<oneshot::Receiver<()>>,
+    /// Comes when the first look is over; nothing once it was waited for.
+    looked: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Tells that the first look was not over in time, so that a second one says nothing.
+    missed: AtomicBool,
     /// Tells that remembering contents is to end.
     stop: Arc<AtomicBool>,
     /// Asks for the second look; closed, it tells that none is wanted.
-    again: Option<mpsc::Sender<()>>,
+    again: mpsc::Sender<()>,
     changes: oneshot::Receiver<Changes>,
 }
 
@@ -56,36 +58,36 @@ impl Proof {
         };
         // Without a thread nothing is looked at, which the result says.
         let _ = thread::Builder::new().name("proof".to_owned()).spawn(looking);
-        Proof { looked: Some(looked), stop, again: Some(again), changes }
+        let (looked, missed) = (Mutex::new(Some(looked)), AtomicBool::new(false));
+        Proof { looked, missed, stop, again, changes }
     }
 
     /// Waits until the first look is over: Kimi must not start before. Nobody waits for a call that was
     /// cancelled.
-    pub async fn looked(&mut self, cancel: &CancellationToken) {
-        let Some(looked) = self.looked.take() else { return };
+    pub async fn looked(&self, cancel: &CancellationToken) {
+        let mut looked = self.looked.lock().await;
+        let Some(looked) = looked.take() else { return };
         let in_time = tokio::select! {
             looked = timeout(PATIENCE, looked) => matches!(looked, Ok(Ok(()))),
             () = cancel.cancelled() => false,
         };
-        if !in_time {
-            self.again = None;
-            self.changes.close();
-        }
+        self.missed.store(!in_time, Ordering::Relaxed);
     }
 
     /// Begins to look again: Kimi has ended.
-    pub fn look_again(&mut self) {
+    pub fn look_again(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(again) = self.again.take() {
-            let _ = again.send(());
-        }
+        let _ = self.again.send(());
     }
 
     /// What changed in between. A bridge that is about to end does not wait for it.
-    async fn changes(mut self, closing: &CancellationToken) -> Option<Changes> {
+    async fn changes(&mut self, closing: &CancellationToken) -> Option<Changes> {
         self.look_again();
+        if self.missed.load(Ordering::Relaxed) {
+            return None;
+        }
         tokio::select! {
-            changes = timeout(PATIENCE, self.changes) => changes.ok()?.ok(),
+            changes = timeout(PATIENCE, &mut self.changes) => changes.ok()?.ok(),
             () = closing.cancelled() => None,
         }
     }
@@ -93,7 +95,7 @@ impl Proof {
     /// Says in a result what was seen.
     #[must_use]
     pub async fn told(
-        self,
+        &mut self,
         mut result: ConsultResult,
         closing: &CancellationToken,
     ) -> ConsultResult {
@@ -113,8 +115,8 @@ impl Proof {
     /// Says it in an error, where something did change: a run that failed may have done harm as well. One
     /// that never began has not.
     #[must_use]
-    pub async fn told_in_error(self, mut error: Error, closing: &CancellationToken) -> Error {
-        if self.looked.is_some() {
+    pub async fn told_in_error(mut self, mut error: Error, closing: &CancellationToken) -> Error {
+        if self.looked.get_mut().is_some() {
             return error;
         }
         if let Some(changes) = self.changes(closing).await

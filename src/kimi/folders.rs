@@ -1,9 +1,12 @@
 //! The private folders of a run: made 0700, inside the state folder.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
@@ -64,7 +67,21 @@ pub struct RunFolder {
     folder: TempDir,
     /// The folder, locked as long as the bridge lives; one whose lock is free was left behind by a bridge
     /// that was killed.
-    _lock: fs::File,
+    lock: fs::File,
+}
+
+/// An empty folder between two runs: to make one, and to remove it again, takes longer than all that is
+/// written into it.
+static RESTING: Mutex<Option<RunFolder>> = Mutex::new(None);
+
+fn resting() -> MutexGuard<'static, Option<RunFolder>> {
+    RESTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the folder that rests, if there is one.
+pub fn close() {
+    let resting = resting().take();
+    drop(resting);
 }
 
 impl RunFolder {
@@ -72,6 +89,43 @@ impl RunFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Empties it for the next run of this process. One that cannot be emptied goes, and so does one too
+    /// many.
+    pub fn rest(self) {
+        let is_empty = self.clear().unwrap_or(false);
+        let mut resting = resting();
+        if is_empty && resting.is_none() {
+            *resting = Some(self);
+        }
+    }
+
+    /// Removes everything but the empty folder for temporary files; whether that is as it was made.
+    fn clear(&self) -> io::Result<bool> {
+        let temporary = temporary(self.path());
+        for entry in fs::read_dir(self.path())?.chain(fs::read_dir(&temporary)?) {
+            let entry = entry?;
+            if entry.path() == temporary {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let there = fs::symlink_metadata(&temporary)?;
+        Ok(there.is_dir() && there.permissions().mode() & 0o7777 == 0o700)
+    }
+
+    /// The one that rests, if it is of this folder and still stands there.
+    fn rested(runs: &Path) -> Option<RunFolder> {
+        let rested = resting().take_if(|rested| rested.path().parent() == Some(runs))?;
+        let identity = |there: fs::Metadata| (there.dev(), there.ino());
+        let standing = fs::symlink_metadata(rested.path()).map(identity).ok();
+        (standing.is_some() && standing == rested.lock.metadata().map(identity).ok())
+            .then_some(rested)
     }
 }
 
@@ -81,12 +135,15 @@ pub fn temporary(run_dir: &Path) -> PathBuf {
     run_dir.join("tmp")
 }
 
-/// Makes the folder of one run, and removes those that were left behind.
+/// The folder of one run: the one that rests, or a new one; then those that were left behind are removed.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the path.
 pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
     let runs = state_dir.join("runs");
+    if let Some(rested) = RunFolder::rested(&runs) {
+        return Ok(rested);
+    }
     make_private(&runs)?;
     // Another bridge's sweep must not come between a folder and its lock.
     let guard = fs::File::open(&runs).map_err(|error| cannot("open", &runs, &error))?;
@@ -101,7 +158,7 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
             // Whoever counts what was left behind has it for a moment.
             rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
             fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
-            Ok(RunFolder { folder, _lock: lock })
+            Ok(RunFolder { folder, lock })
         });
     let made = made.map_err(|error| cannot("make", &runs, &error))?;
     sweep(&runs);
@@ -152,7 +209,7 @@ pub fn empty(state_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Error {
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::new(
         Kind::Spawn,
         format!("could not {what} {}: {error}", path.display()),
@@ -182,6 +239,42 @@ mod tests {
         assert_eq!(left_behind(state.path()), 1);
         drop(for_one_run(state.path()).unwrap());
         assert!(!path.exists() && running.path().exists());
+    }
+
+    #[test]
+    fn a_folder_rests_between_two_runs_and_keeps_nothing_of_the_first() {
+        let state = tempfile::tempdir().unwrap();
+        close();
+        let run = for_one_run(state.path()).unwrap();
+        let path = run.path().to_owned();
+        fs::write(path.join("request.md"), "secret").unwrap();
+        fs::create_dir_all(temporary(&path).join("deep/er")).unwrap();
+        std::os::unix::fs::symlink("/etc", temporary(&path).join("link")).unwrap();
+        run.rest();
+        assert_eq!(left_behind(state.path()), 0);
+        let again = for_one_run(state.path()).unwrap();
+        let names: Vec<_> =
+            fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((again.path(), &*names), (&*path, &["tmp".into()][..]));
+        assert_eq!(fs::read_dir(temporary(&path)).unwrap().count(), 0);
+        // One for one run.
+        let beside = for_one_run(state.path()).unwrap();
+        assert_ne!(beside.path(), path);
+        again.rest();
+        beside.rest();
+        assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 1);
+        // Neither one that somebody has opened to others nor one that is another by now.
+        let opened = for_one_run(state.path()).unwrap();
+        fs::set_permissions(temporary(&path), fs::Permissions::from_mode(0o777)).unwrap();
+        opened.rest();
+        assert!(!path.exists());
+        let replaced = for_one_run(state.path()).unwrap();
+        let path = replaced.path().to_owned();
+        replaced.rest();
+        fs::rename(&path, state.path().join("elsewhere")).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_ne!(for_one_run(state.path()).unwrap().path(), path);
+        close();
     }
 
     #[test]

@@ -39,12 +39,17 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
+use tokio::task::JoinError;
 
 use self::confinement::Confinement;
+use self::folders::RunFolder;
+use self::group::Group;
 use self::home::Home;
 use self::invocation::{Delivery, Invocation, Places, Under, invocation};
 use self::run::{Kept, Limits};
-use crate::error::{Error, Result};
+use self::transcript::Transcript;
+use crate::error::{Error, Kind, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
 use crate::settings::Loaded;
@@ -70,58 +75,118 @@ pub struct Question<'a> {
     pub transcript: Option<&'a Path>,
 }
 
-/// Asks Kimi, and waits for its reply.
+/// Kimi, of whom only the question is wanted: its place, its folder, its keeper and all that it reads.
+#[must_use]
+pub struct Ready<'a> {
+    loaded: &'a Loaded,
+    program: &'a Program,
+    question: Question<'a>,
+    prepared: Prepared,
+    keeper: Option<Group>,
+    run_dir: RunFolder,
+    _place: Option<SemaphorePermit<'a>>,
+}
+
+/// What a run leaves to be put away, which is done where it is dropped at the latest.
+#[derive(Debug)]
+pub struct Remains {
+    /// What is yet to be written.
+    transcript: Option<Transcript>,
+    /// What is yet to be emptied.
+    folder: RunFolder,
+}
+
+impl Remains {
+    /// Puts it away. A warning says what could not be kept.
+    #[must_use]
+    pub fn put_away(self) -> Option<String> {
+        let failure = self.transcript.as_ref().map(Transcript::failure);
+        drop(self.transcript);
+        self.folder.rest();
+        transcript::warning(&failure?)
+    }
+}
+
+/// Prepares a run, once it has its turn. Kimi has not started then.
 ///
 /// # Errors
-/// Everything that can go wrong from making the private folders to the end of the run.
-pub async fn ask(
-    loaded: &Loaded,
-    program: &Program,
-    question: Question<'_>,
-    watch: Watch<'_>,
-) -> Result<Reply> {
-    let _place = turn::wait(&loaded.settings, watch).await?;
+/// Everything that can go wrong up to there.
+pub async fn get_ready<'a>(
+    loaded: &'a Loaded,
+    program: &'a Program,
+    question: Question<'a>,
+    watch: Watch<'a>,
+) -> Result<Ready<'a>> {
+    let place = turn::wait(&loaded.settings, watch).await?;
     let run_dir = folders::for_one_run(loaded.state_dir())?;
-    // It starts while the rest is prepared.
-    let keeper = if confinement::is_kept(&loaded.settings) {
-        group::keeper(run_dir.path(), loaded.settings.grace())?
-    } else {
-        None
-    };
+    // It starts while the rest is prepared; to start a process takes as long as that.
+    let (keeps, grace) = (run_dir.path().to_owned(), loaded.settings.grace());
+    let starting = confinement::is_kept(&loaded.settings)
+        .then(|| tokio::task::spawn_blocking(move || group::keeper(&keeps, grace)));
     let prepared = prepare(loaded, program, run_dir.path(), question);
-    let prepared = match prepared.and_then(|prepared| turn::expect_wanted(watch).map(|()| prepared))
-    {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            if let Some(keeper) = keeper {
-                keeper.dismiss().await;
-            }
+    let keeper = match starting {
+        Some(starting) => starting.await.map_err(|error| not_started(&error))?,
+        None => Ok(None),
+    };
+    match (prepared, keeper) {
+        (Ok(prepared), Ok(keeper)) => {
+            Ok(Ready { loaded, program, question, prepared, keeper, run_dir, _place: place })
+        }
+        (Err(error), Ok(keeper)) => {
+            dismiss(keeper).await;
+            Err(error)
+        }
+        (_, Err(error)) => Err(error),
+    }
+}
+
+fn not_started(error: &JoinError) -> Error {
+    let hint = failure::hint(Kind::Spawn);
+    Error::new(Kind::Spawn, format!("the keeper was not started: {error}"), hint)
+}
+
+/// Ends a keeper that gets no order.
+async fn dismiss(keeper: Option<Group>) {
+    if let Some(keeper) = keeper {
+        keeper.dismiss().await;
+    }
+}
+
+impl Ready<'_> {
+    /// Asks Kimi, and waits for its reply.
+    ///
+    /// # Errors
+    /// Everything that can go wrong from there to the end of the run.
+    pub async fn ask(self, watch: Watch<'_>) -> Result<(Reply, Remains)> {
+        let Ready { loaded, program, question, prepared, keeper, run_dir, _place } = self;
+        if let Err(error) = turn::expect_wanted(watch) {
+            dismiss(keeper).await;
             return Err(error);
         }
-    };
-    let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
-    let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
-    let began = SystemTime::now();
-    let kept = Kept { secrets: question.secrets, transcript: question.transcript };
-    let ran = run::run(&invocation, keeper, program.dialect, &limits, kept, watch).await;
-    let mut reply = match ran {
-        Ok(reply) => reply,
-        Err(error) => {
-            let session = match question.resume {
-                Some(session) => Some(session.to_owned()),
-                // One that was broken off before it could name it.
-                None => session::begun_with(&home.path, program.dialect, &prompt, began),
-            };
-            return Err(with_session(error, program.dialect, session));
+        let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
+        let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
+        let began = SystemTime::now();
+        let kept = Kept { secrets: question.secrets, transcript: question.transcript };
+        let ran = run::run(&invocation, keeper, program.dialect, &limits, kept, watch).await;
+        let (mut reply, transcript) = match ran {
+            Ok(ran) => ran,
+            Err(error) => {
+                let session = match question.resume {
+                    Some(session) => Some(session.to_owned()),
+                    // One that was broken off before it could name it.
+                    None => session::begun_with(&home.path, program.dialect, &prompt, began),
+                };
+                return Err(with_session(error, program.dialect, session));
+            }
+        };
+        reply.sandbox = sandbox;
+        reply.warnings.extend(warnings);
+        if let Under::Sandbox(rules) = &invocation.under {
+            let secret_files = question.secrets.files();
+            reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));
         }
-    };
-    reply.sandbox = sandbox;
-    reply.warnings.extend(warnings);
-    if let Under::Sandbox(rules) = &invocation.under {
-        let secret_files = question.secrets.files();
-        reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));
+        Ok((reply, Remains { transcript, folder: run_dir }))
     }
-    Ok(reply)
 }
 
 /// A run that can begin.

@@ -296,6 +296,7 @@ pub(super) async fn ask_version(
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     let text = run::text(&invocation, &limits, quietly).await?;
+    run_dir.rest();
     if let (Under::Sandbox(rules), Identity::Unknown) =
         (&invocation.under, Dialect::identify(&text))
         && let Some(shut_out) = failure::in_sandbox(&text, rules, &Secrets::default())

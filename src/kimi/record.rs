@@ -17,7 +17,7 @@ use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
 use super::text::{clean, last_words};
-use super::transcript::{Failure, Transcript};
+use super::transcript::{self, Failure, Transcript};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
@@ -262,8 +262,8 @@ impl Record {
     /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
     pub(super) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
         self.take_rest();
-        if let Some(why) = self.transcript_failure.get().cloned() {
-            self.warn(format!("the transcript could not be kept: {why}"));
+        if let Some(warning) = transcript::warning(&self.transcript_failure) {
+            self.warn(warning);
         }
         let stderr = self.stderr();
         if self.session.is_none() && self.dialect == Dialect::KimiCli {

@@ -17,6 +17,7 @@ use super::group::{Group, spawn};
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
+use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
@@ -164,7 +165,8 @@ pub struct Kept<'a> {
     pub transcript: Option<&'a Path>,
 }
 
-/// Runs it, under the keeper that waits for its order, if there is one.
+/// Runs it, under the keeper that waits for its order, if there is one. A transcript that is short comes
+/// back with the reply, and is written where it is dropped: there are better things to do first.
 ///
 /// # Errors
 /// What [`failure::classify`] makes of its end; [`Kind::Spawn`], [`Kind::TimedOut`],
@@ -176,7 +178,7 @@ pub(super) async fn run(
     limits: &Limits,
     kept: Kept<'_>,
     watch: Watch<'_>,
-) -> Result<Reply> {
+) -> Result<(Reply, Option<Transcript>)> {
     let mut record = Record::new(dialect, limits.line_bytes, kept.secrets);
     if let Some(path) = kept.transcript {
         record.keep_in(path, limits.transcript_bytes);
@@ -186,16 +188,21 @@ pub(super) async fn run(
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     record.take_rest();
-    match record.transcript() {
-        Some(long) if !long.is_short() => tokio::select! {
-            _ = tokio::task::spawn_blocking(move || drop(long)) => {}
-            // A transcript without its end can be read, and nobody waits for ever for a disk.
-            () = watch.cancel.cancelled() => {}
-            () = tokio::time::sleep(WRITTEN) => {}
-        },
-        short => drop(short),
-    }
-    record.conclude(invocation, end)
+    let ended_well = matches!(&end, End::Exited(status) if status.success());
+    let transcript = match record.transcript() {
+        Some(long) if !long.is_short() => {
+            tokio::select! {
+                _ = tokio::task::spawn_blocking(move || drop(long)) => {}
+                // A transcript without its end can be read, and nobody waits for ever for a disk.
+                () = watch.cancel.cancelled() => {}
+                () = tokio::time::sleep(WRITTEN) => {}
+            }
+            None
+        }
+        // What an error says of a run says it of its transcript too.
+        short => short.filter(|_| ended_well),
+    };
+    Ok((record.conclude(invocation, end)?, transcript))
 }
 
 /// Runs a program that speaks no stream, and returns what it printed: standard output, then standard

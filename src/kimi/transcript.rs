@@ -46,6 +46,12 @@ pub struct Transcript {
 /// Why nothing is kept, once that is known.
 pub type Failure = Arc<OnceLock<String>>;
 
+/// What the caller is told of a transcript that could not be kept.
+#[must_use]
+pub fn warning(failure: &Failure) -> Option<String> {
+    failure.get().map(|why| format!("the transcript could not be kept: {why}"))
+}
+
 #[derive(Debug)]
 struct Writing {
     lines: Sender<String>,

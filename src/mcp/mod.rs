@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::input::Watched;
 use self::server::Server;
 use crate::error::{Error, Kind, Result};
+use crate::kimi::folders;
 use crate::ledger;
 use crate::settings::Loaded;
 
@@ -49,6 +50,7 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
         () = overdue(&closing) => Ok(()),
     };
     ledger::close();
+    folders::close();
     ended
 }
 

@@ -1,7 +1,10 @@
 //! What goes into `consult_kimi` and what comes out, as hosts are told it. The two schemas are made from the
 //! types by a test, which keeps them in `schemas/`: a server that only waits has no use for what makes them.
 
-use rmcp::model::JsonObject;
+use serde_json::{Map, Value};
+
+/// What rmcp calls a JSON object.
+type JsonObject = Map<String, Value>;
 
 /// The schema of the tool's input.
 pub(super) fn input() -> JsonObject {
@@ -20,7 +23,7 @@ fn object(text: &str) -> JsonObject {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::consult::{ConsultResult, schema};
