@@ -1,4 +1,4 @@
-//! The agent file: how each dialect is told which tools there are, made anew for every run.
+//! The agent file: how each dialect is told which tools there are, looked at anew for every run.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ pub struct File {
     /// Its whole text.
     pub text: String,
 }
+
+/// The names of all files that [`write`] writes. They say the same in every run.
+pub const NAMES: [&str; 3] = ["agent.md", "agent.yaml", "system_prompt.md"];
 
 /// The files that make up this dialect's agent; the first is the one to name on the command line.
 ///
@@ -40,13 +43,13 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
                 "subagents": [],
             }))?;
             Ok(vec![File {
-                name: "agent.md",
+                name: NAMES[0],
                 text: format!("---\n{front_matter}---\n\n{system_prompt}"),
             }])
         }
         Dialect::KimiCli => Ok(vec![
             File {
-                name: "agent.yaml",
+                name: NAMES[1],
                 text: yaml(&json!({
                     "version": 1,
                     "agent": {
@@ -57,19 +60,19 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
                     },
                 }))?,
             },
-            File { name: "system_prompt.md", text: system_prompt },
+            File { name: NAMES[2], text: system_prompt },
         ]),
     }
 }
 
-/// Writes the agent into a private folder and returns the file to name on the command line.
+/// Writes the agent into the folder of a run, where it does not stand already, and returns the file to name on the command line.
 ///
 /// # Errors
 /// [`Kind::Spawn`] when a file cannot be written.
 pub fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
     let files = files(dialect, system_prompt)?;
     for file in &files {
-        super::folders::write_anew(&folder.join(file.name), file.text.as_bytes())?;
+        super::folders::write_unless_there(&folder.join(file.name), file.text.as_bytes())?;
     }
     Ok(folder.join(files[0].name))
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
+use super::agent;
 use crate::error::{Error, Kind, Result};
 
 /// Makes a folder and its parents; what is made is readable by nobody else.
@@ -61,6 +62,26 @@ pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|error| cannot("write", path, &error))
 }
 
+/// The same for a file that the run before may have left: one that is ours alone and holds just this stays
+/// as it is.
+///
+/// # Errors
+/// [`Kind::Spawn`] with the path.
+pub fn write_unless_there(path: &Path, bytes: &[u8]) -> Result<()> {
+    let ours = |there: &fs::Metadata| {
+        let is_private = there.permissions().mode() & 0o7777 == 0o600 && there.nlink() == 1;
+        there.is_file() && is_private && there.len() == bytes.len() as u64
+    };
+    match fs::symlink_metadata(path) {
+        Ok(there) if ours(&there) && fs::read(path).is_ok_and(|read| read == bytes) => {
+            return Ok(());
+        }
+        Ok(_) => fs::remove_file(path).map_err(|error| cannot("remove", path, &error))?,
+        Err(_) => {}
+    }
+    write_anew(path, bytes)
+}
+
 /// The folder of one run, gone when the run is over.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -101,18 +122,22 @@ impl RunFolder {
         }
     }
 
-    /// Removes everything but the empty folder for temporary files; whether that is as it was made.
+    /// Removes everything but the agent's files and the empty folder for temporary files; whether that is
+    /// as it was made.
     fn clear(&self) -> io::Result<bool> {
         let temporary = temporary(self.path());
         for entry in fs::read_dir(self.path())?.chain(fs::read_dir(&temporary)?) {
             let entry = entry?;
-            if entry.path() == temporary {
+            let path = entry.path();
+            let stays =
+                path == temporary || agent::NAMES.iter().any(|name| path == self.path().join(name));
+            if stays {
                 continue;
             }
             if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
+                fs::remove_dir_all(path)?;
             } else {
-                fs::remove_file(entry.path())?;
+                fs::remove_file(path)?;
             }
         }
         let there = fs::symlink_metadata(&temporary)?;
@@ -248,6 +273,9 @@ mod tests {
         let run = for_one_run(state.path()).unwrap();
         let path = run.path().to_owned();
         fs::write(path.join("request.md"), "secret").unwrap();
+        let agent = path.join(agent::NAMES[0]);
+        write_unless_there(&agent, b"agent").unwrap();
+        let written = fs::metadata(&agent).unwrap().ino();
         fs::create_dir_all(temporary(&path).join("deep/er")).unwrap();
         std::os::unix::fs::symlink("/etc", temporary(&path).join("link")).unwrap();
         run.rest();
@@ -255,7 +283,24 @@ mod tests {
         let again = for_one_run(state.path()).unwrap();
         let names: Vec<_> =
             fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!((again.path(), &*names), (&*path, &["tmp".into()][..]));
+        assert_eq!(again.path(), path);
+        assert!(names.len() == 2 && !names.contains(&"request.md".into()), "{names:?}");
+        write_unless_there(&agent, b"agent").unwrap();
+        assert_eq!(fs::metadata(&agent).unwrap().ino(), written);
+        // What somebody may have touched is written again.
+        fs::set_permissions(&agent, fs::Permissions::from_mode(0o644)).unwrap();
+        write_unless_there(&agent, b"agent").unwrap();
+        fs::hard_link(&agent, path.join("linked")).unwrap();
+        write_unless_there(&agent, b"other").unwrap();
+        fs::remove_file(&agent).unwrap();
+        std::os::unix::fs::symlink(path.join("linked"), &agent).unwrap();
+        write_unless_there(&agent, b"other").unwrap();
+        let there = fs::symlink_metadata(&agent).unwrap();
+        assert!(there.is_file() && there.permissions().mode() & 0o777 == 0o600);
+        assert_eq!(
+            (fs::read(&agent).unwrap(), fs::read(path.join("linked")).unwrap()),
+            (b"other".to_vec(), b"agent".to_vec())
+        );
         assert_eq!(fs::read_dir(temporary(&path)).unwrap().count(), 0);
         // One for one run.
         let beside = for_one_run(state.path()).unwrap();
