@@ -192,7 +192,6 @@ impl Argument {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
-        self.rest_ledger();
         result.within(self.context.max_result_chars)
     }
 
@@ -234,15 +233,8 @@ impl Argument {
                 partial["thread"] = json!(thread);
             }
         }
-        self.rest_ledger();
         shorten_error(&mut error, limit);
         error
-    }
-
-    fn rest_ledger(&mut self) {
-        if let Some(ledger) = self.ledger.take() {
-            ledger.rest();
-        }
     }
 
     /// Remembers the round as it is: open, so that it can be asked again whatever happens, or with what

@@ -57,7 +57,7 @@ pub fn decide(
     loaded: &Loaded,
     secrets: &Secrets,
 ) -> Result<Standing> {
-    let mut ledger = Ledger::open(loaded.state_dir())?;
+    let ledger = Ledger::open(loaded.state_dir())?;
     let Some(_lock) = ledger.lock(id)? else {
         return Err(round_error(
             format!("the thread {id} is busy"),
@@ -80,7 +80,6 @@ pub fn decide(
     row.challenge = serde_json::to_string(&thread).unwrap_or_default();
     row.updated_at = now();
     ledger.save(&row, None)?;
-    ledger.rest();
     Ok(standing(id, &thread))
 }
 
@@ -89,7 +88,7 @@ pub fn decide(
 /// # Errors
 /// [`Kind::Round`] when there is no such thread or it is busy; [`Kind::Ledger`].
 pub fn forget(id: &str, loaded: &Loaded) -> Result<()> {
-    let mut ledger = Ledger::open(loaded.state_dir())?;
+    let ledger = Ledger::open(loaded.state_dir())?;
     let Some(_lock) = ledger.lock(id)? else {
         return Err(round_error(
             format!("the thread {id} is busy: a call is working on it"),

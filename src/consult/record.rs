@@ -133,7 +133,6 @@ impl Record {
 pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let rows = ledger.threads(filter)?;
-    ledger.rest();
     let summaries = rows.into_iter().map(|row| {
         // A request that cannot be read must not hide the other threads.
         let request: Value = serde_json::from_str(&row.request).unwrap_or_default();
@@ -157,7 +156,6 @@ pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
 pub fn load(loaded: &Loaded, id: &str) -> Result<Record> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let found = ledger.thread(id)?;
-    ledger.rest();
     let (row, rounds) = found.ok_or_else(|| unknown(id))?;
     Record::of(&row, &rounds)
 }

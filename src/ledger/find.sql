@@ -1,16 +1,18 @@
--- Makes every thread found by all that it says: what was asked, what Kimi answered, what was decided. What
+-- Makes some threads found by all that they say: what was asked, what Kimi answered, what was decided. What
 -- JSON writes for a line break or a tab would be part of the word behind it.
 
-INSERT INTO searched (thread_id) SELECT id FROM threads WHERE NOT found
+INSERT INTO searched (thread_id) SELECT id FROM threads WHERE NOT found ORDER BY id LIMIT 100
     ON CONFLICT (thread_id) DO NOTHING;
 
 INSERT OR REPLACE INTO words (rowid, thread_id, text)
-    SELECT number, id, replace(replace(replace(
-        concat_ws(' ', request, loop, decision, rationale,
-            -- One that is longer could not be read, most likely.
-            (SELECT group_concat(substr(result, 1, 262144), ' ') FROM rounds WHERE thread_id = id)),
-        '\\', ' '), '\n', ' '), '\t', ' ')
+    SELECT number, id, concat_ws(' ', decision, rationale,
+        replace(replace(replace(replace(
+            concat_ws(' ', request, loop,
+                -- One that is longer could not be read, most likely.
+                (SELECT group_concat(substr(result, 1, 262144), ' ') FROM rounds WHERE thread_id = id)),
+            '\\', ' '), '\n', ' '), '\t', ' '), '\r', ' '))
     FROM threads JOIN searched ON thread_id = id
-    WHERE NOT found;
+    WHERE id IN (SELECT id FROM threads WHERE NOT found ORDER BY id LIMIT 100);
 
-UPDATE threads SET found = 1 WHERE NOT found;
+UPDATE threads SET found = 1
+    WHERE id IN (SELECT id FROM threads WHERE NOT found ORDER BY id LIMIT 100);

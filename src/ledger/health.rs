@@ -83,6 +83,8 @@ mod tests {
             Health::of(dir.path()).unwrap(),
             Some(Health { file: file.clone(), version, threads: 0 })
         );
+        // What is open would not be read again.
+        super::super::close();
         fs::write(file, "x".repeat(5000)).unwrap();
         assert_eq!(Health::of(dir.path()).unwrap_err().kind, Kind::Ledger);
     }

@@ -9,7 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
@@ -25,27 +25,28 @@ const MIGRATIONS: [&str; 3] =
 /// How long another process may hold the file before a statement gives up.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// An open ledger.
-#[derive(Debug)]
+/// An open ledger. Those of one process share a connection, and take turns at it: it writes for one at a
+/// time anyway.
+#[derive(Debug, Clone)]
 pub struct Ledger {
-    connection: Connection,
+    connection: Arc<Mutex<Connection>>,
     state_dir: PathBuf,
     /// The disk and the number of the file that is open.
     opened: Option<(u64, u64)>,
 }
 
-/// An open ledger between two calls. Opening one, and closing the last one, costs more than
-/// all that a call writes.
-static RESTING: Mutex<Option<Ledger>> = Mutex::new(None);
+/// The ledger that this process opened last. It stays open between two calls: opening one, and closing
+/// the last one, costs more than all that a call writes.
+static OPEN: Mutex<Option<Ledger>> = Mutex::new(None);
 
-fn resting() -> MutexGuard<'static, Option<Ledger>> {
-    RESTING.lock().unwrap_or_else(PoisonError::into_inner)
+fn open() -> MutexGuard<'static, Option<Ledger>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Closes the ledger that rests, if there is one: what the log holds is copied into the file.
+/// Closes the ledger, once nobody has it any more: what the log holds is copied into the file.
 pub fn close() {
-    let resting = resting().take();
-    drop(resting);
+    let ledger = open().take();
+    drop(ledger);
 }
 
 /// One thread.
@@ -112,30 +113,26 @@ impl Ledger {
     /// [`Kind::Ledger`] when the file cannot be opened, is none, or is of a newer bridge.
     pub fn open(state_dir: &Path) -> Result<Ledger> {
         let file = file(state_dir);
-        let mut ledger = match Ledger::rested(state_dir, &file) {
-            Some(ledger) => ledger,
+        // One at a time: who makes the file closes it once, and with it would take another's locks.
+        let mut open = open();
+        let ledger = match open.as_ref().filter(|ledger| ledger.is_of(state_dir)) {
+            Some(ledger) => ledger.clone(),
             None => Ledger::opened(state_dir, &file)?,
         };
-        let migrated = migrate(&mut ledger.connection).map_err(|error| unusable(&file, &error))?;
-        migrated.map(|()| ledger).map_err(|version| {
-            Error::new(
+        let migrated =
+            migrate(&mut ledger.connection()).map_err(|error| unusable(&file, &error))?;
+        if let Err(version) = migrated {
+            return Err(Error::new(
                 Kind::Ledger,
                 format!("{} is of version {version}, newer than this bridge", file.display()),
                 "Update kimi-bridge, or set `state_dir` to another folder.",
-            )
-        })
-    }
-
-    /// The one that rests, if it is this folder's and its file is still the one that stands there.
-    fn rested(state_dir: &Path, file: &Path) -> Option<Ledger> {
-        let ledger = resting().take_if(|ledger| ledger.state_dir == state_dir)?;
-        (ledger.opened.is_some() && ledger.opened == identity(file)).then_some(ledger)
+            ));
+        }
+        *open = Some(ledger.clone());
+        Ok(ledger)
     }
 
     fn opened(state_dir: &Path, file: &Path) -> Result<Ledger> {
-        // One at a time: who makes the file closes it once, and with it would take another's locks.
-        static OPENING: Mutex<()> = Mutex::new(());
-        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let made = lock::make_private(state_dir).and_then(|()| make(file));
         made.map_err(|error| failed(&format!("{} cannot be made", state_dir.display()), &error))?;
         let opened = identity(file);
@@ -149,16 +146,18 @@ impl Ledger {
             )
         });
         prepared.map_err(|error| unusable(file, &error))?;
+        let connection = Arc::new(Mutex::new(connection));
         Ok(Ledger { connection, state_dir: state_dir.to_owned(), opened })
     }
 
-    /// Leaves it open for the next call of this process. Where one rests already this one is closed:
-    /// other connections keep the log, so that nobody waits for the disk.
-    pub fn rest(self) {
-        let mut resting = resting();
-        if resting.is_none() {
-            *resting = Some(self);
-        }
+    /// Whether it is this folder's, and its file is still the one that stands there.
+    fn is_of(&self, state_dir: &Path) -> bool {
+        let is_there = self.opened.is_some() && self.opened == identity(&file(state_dir));
+        self.state_dir == state_dir && is_there
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a thread for one call; `None` while another call, in any process, has it.
@@ -174,7 +173,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Kind::Ledger`].
-    pub fn save(&mut self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
+    pub fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
             put_thread(change, thread)?;
             round.map_or(Ok(()), |round| put_round(change, &thread.id, round))
@@ -208,8 +207,7 @@ impl Ledger {
         let words = filter.words.as_deref().map(quoted);
         self.read(|connection| {
             if words.is_some() {
-                // Where nothing can be written, what is known already is searched.
-                let _ = find_words(connection);
+                find_words(connection)?;
             }
             let mut query = connection.prepare(&format!(
                 "SELECT {THREAD} FROM threads
@@ -228,7 +226,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Kind::Ledger`].
-    pub fn delete(&mut self, id: &str) -> Result<bool> {
+    pub fn delete(&self, id: &str) -> Result<bool> {
         let rounds = self.thread(id)?.map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
         self.change(|change| {
@@ -246,9 +244,9 @@ impl Ledger {
         Ok(deleted > 0)
     }
 
-    fn change(&mut self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>) -> Result<()> {
+    fn change(&self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>) -> Result<()> {
         let changed = self
-            .connection
+            .connection()
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .and_then(|change| {
                 run(&change)?;
@@ -258,7 +256,7 @@ impl Ledger {
     }
 
     fn read<T>(&self, run: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        run(&self.connection).map_err(|error| failed("the ledger could not be read", &error))
+        run(&self.connection()).map_err(|error| failed("the ledger could not be read", &error))
     }
 }
 
@@ -364,12 +362,13 @@ fn put_round(change: &Transaction<'_>, thread: &str, round: &RoundRow) -> rusqli
 /// only saves.
 fn find_words(connection: &Connection) -> rusqlite::Result<()> {
     let any = "SELECT EXISTS (SELECT 1 FROM threads WHERE NOT found)";
-    if !connection.query_row(any, [], |row| row.get::<_, bool>(0))? {
-        return Ok(());
+    while connection.query_row(any, [], |row| row.get::<_, bool>(0))? {
+        // Some at a time, so that whoever saves meanwhile does not wait for all.
+        let change = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        change.execute_batch(include_str!("find.sql"))?;
+        change.commit()?;
     }
-    let change = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    change.execute_batch(include_str!("find.sql"))?;
-    change.commit()
+    Ok(())
 }
 
 fn thread_of(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
@@ -447,11 +446,11 @@ mod tests {
     fn what_was_saved_is_there_for_the_next_process() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = thread("a", "unfinished", 1);
-        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
         ledger.save(&first, Some(&round(1))).unwrap();
         drop(ledger);
 
-        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.thread("a").unwrap(), Some((first.clone(), vec![round(1)])));
         first.session_id = Some("s".into());
         first.decision = Some(("ship".into(), "it holds".into(), 9));
@@ -466,7 +465,7 @@ mod tests {
     #[test]
     fn threads_are_found_by_project_state_and_words() {
         let dir = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
         for (id, state, at, words) in [
             ("a", "settled", 1, r"a torn\nwrite\tof C:\\nodes"),
             ("b", "decided", 3, "数据 丢失 torn"),
@@ -476,7 +475,7 @@ mod tests {
             ledger.save(&ThreadRow { request, ..thread(id, state, at) }, None).unwrap();
         }
         let answered = ThreadRow {
-            decision: Some(("ship".into(), "it holds".into(), 9)),
+            decision: Some((r"ship C:\temp".into(), "it holds".into(), 9)),
             ..thread("d", "decided", 0)
         };
         let answer = |text: &str| Some(format!(r#"{{"response":"{text}"}}"#));
@@ -500,7 +499,7 @@ mod tests {
         check(words("数据"), &["b"]);
         check(words("torn OR \" NEAR( *"), &[]);
         check(words("write nodes"), &["a"]);
-        for word in ["leaks", "drips", "ship", "holds", "response"] {
+        for word in ["leaks", "drips", "ship", "temp", "holds", "response"] {
             check(words(word), &["d"]);
         }
         let refined = RoundRow { result: answer("drops"), ..round(2) };
@@ -510,12 +509,19 @@ mod tests {
             ledger.threads(&filter).unwrap().len()
         };
         assert_eq!((found("drips"), found("drops"), found("leaks")), (0, 1, 1));
+        for n in 0..250 {
+            ledger.save(&thread(&format!("many{n}"), "settled", n), None).unwrap();
+        }
+        assert_eq!(found("drops"), 1);
+        let unfound = "SELECT count(*) FROM threads WHERE NOT found";
+        let unfound = ledger.read(|connection| connection.query_row(unfound, [], |row| row.get(0)));
+        assert_eq!(unfound, Ok(0_i64));
     }
 
     #[test]
     fn a_deleted_thread_is_gone_with_its_rounds_and_words() {
         let dir = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
         let torn = Filter { words: Some("torn".into()), limit: 9, ..Filter::default() };
         let asked =
             ThreadRow { request: r#"{"message":"torn"}"#.into(), ..thread("a", "settled", 1) };
@@ -544,7 +550,7 @@ mod tests {
         )
         .unwrap();
         drop(old);
-        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
         let whole =
             ThreadRow { request: r#"{"message":"whole"}"#.into(), ..thread("a", "settled", 1) };
         assert_eq!(ledger.thread("a").unwrap(), Some((whole, vec![round(1)])));
@@ -565,38 +571,32 @@ mod tests {
     }
 
     #[test]
-    fn one_that_rests_is_taken_up_again_unless_its_file_is_another() {
+    fn one_that_is_open_is_of_its_folder_as_long_as_its_file_stands_there() {
         let dir = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        // Tests share what rests; a folder that is gone is not asked for again.
-        let mark = |ledger: &Ledger| {
-            ledger.connection.execute_batch("CREATE TEMP TABLE IF NOT EXISTS mark (x)").unwrap();
-        };
-        let is_marked = |ledger: &Ledger| ledger.connection.prepare("SELECT x FROM mark").is_ok();
-        close();
-        let mut ledger = Ledger::open(dir.path()).unwrap();
-        mark(&ledger);
+        let ledger = Ledger::open(dir.path()).unwrap();
         ledger.save(&thread("a", "settled", 1), None).unwrap();
-        ledger.rest();
-        assert!(!is_marked(&Ledger::open(other.path()).unwrap()));
-        let again = Ledger::open(dir.path()).unwrap();
-        assert!(is_marked(&again) && again.thread("a").unwrap().is_some());
-        again.rest();
+        assert!(ledger.is_of(dir.path()) && !ledger.is_of(other.path()));
         for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
             fs::remove_file(dir.path().join(name)).unwrap();
         }
+        assert!(!ledger.is_of(dir.path()));
         let anew = Ledger::open(dir.path()).unwrap();
-        assert!(!is_marked(&anew) && anew.thread("a").unwrap().is_none());
+        assert!(anew.is_of(dir.path()) && anew.thread("a").unwrap().is_none());
+        // Whoever still has the old one shares nothing with the new one.
+        assert!(!Arc::ptr_eq(&ledger.connection, &anew.connection));
     }
 
     #[test]
     fn several_processes_write_at_once() {
         let dir = tempfile::tempdir().unwrap();
+        drop(Ledger::open(dir.path()).unwrap());
         std::thread::scope(|scope| {
             for writer in 0..4 {
                 let dir = dir.path();
                 scope.spawn(move || {
-                    let mut ledger = Ledger::open(dir).unwrap();
+                    // A connection of its own, as another process has.
+                    let ledger = Ledger::opened(dir, &file(dir)).unwrap();
                     for n in 0..10 {
                         let thread = thread(&format!("{writer}-{n}"), "settled", n);
                         ledger.save(&thread, None).unwrap();
@@ -612,7 +612,7 @@ mod tests {
     fn a_newer_or_broken_file_is_refused_in_words() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
-        ledger.connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        ledger.connection().execute_batch("PRAGMA user_version = 99").unwrap();
         let error = Ledger::open(dir.path()).unwrap_err();
         assert!(
             error.message.ends_with("is of version 99, newer than this bridge"),
