@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn convert(file: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    let value: serde_json::Value = serde_yaml::from_str(&fs::read_to_string(file)?)?;
+    // Not at once into JSON, which takes the last of two fields of one name for both.
+    let value: serde_yaml::Value = serde_yaml::from_str(&fs::read_to_string(file)?)?;
     let name = file.with_extension("json");
     let name = name.file_name().ok_or("a file has a name")?;
     Ok(fs::write(out.join(name), serde_json::to_string(&value)?)?)

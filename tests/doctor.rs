@@ -478,7 +478,7 @@ fn the_state_folder() {
         "runs",
         &[(
             "note",
-            "1 left behind by a bridge that was killed; the next run clears such folders away",
+            "1 left behind by a bridge that was killed; a later run clears such folders away",
             "",
         )],
     );

@@ -31,6 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("a_thread_is_read_as_a_resource", a_thread_as_a_resource);
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
+    trials.push(test("serve::a_kimi_that_takes_its_time_is_waited_for", takes_its_time));
     trials.push(test(
         "serve::what_was_answered_is_written_before_the_end",
         what_was_answered_is_written,
@@ -217,6 +218,18 @@ fn a_cancelled_call_ends_kimi(era: Era) {
         "params": {"requestId": id, "reason": "the user changed their mind"}}));
     nobody_left(&world);
     assert_eq!(tool_names(&mut server).len(), 3, "the server goes on");
+}
+
+/// Longer than a thread rests that has nothing to do: the kernel ends a keeper with the thread that started
+/// it, and Kimi with the keeper.
+fn takes_its_time() {
+    let world = fake(&format!("sleep 12; {ANSWER}"), &MANUAL);
+    let mut server = Server::start(&world, Era::Modern);
+    let answer = server.call("consult_kimi", &proposal());
+    assert_eq!(answer["structuredContent"]["parse_ok"], true, "{answer:#}");
+    drop(server.close());
+    let ran = world.consult(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
 fn a_ping_is_answered_meanwhile(era: Era) {

@@ -35,7 +35,7 @@ use self::proof::Proof;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Kind, Result};
-use crate::kimi::{self, Program, Question, Remains, Reply, Watch, transcript};
+use crate::kimi::{self, Program, Question, Remains, Reply, Watch, folders, transcript};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
@@ -61,9 +61,11 @@ pub async fn consult(
         // Beside the run, so that nobody waits for it.
         let transcripts = argument::transcripts(loaded.state_dir());
         let days = loaded.settings.transcript_days;
+        let state_dir = loaded.state_dir().to_owned();
         drop(tokio::task::spawn_blocking(move || {
             injection::prepare();
             transcript::sweep(&transcripts, days);
+            folders::sweep_runs(&state_dir);
         }));
     }
     match ask(&mut argument, loaded, program, watch, &proof).await {

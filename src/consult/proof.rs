@@ -36,6 +36,13 @@ pub struct Proof {
     changes: oneshot::Receiver<Changes>,
 }
 
+impl Drop for Proof {
+    /// Nobody wants to know any more what the project holds.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Proof {
     /// Begins to look at the project.
     #[must_use]
@@ -115,7 +122,7 @@ impl Proof {
     /// Says it in an error, where something did change: a run that failed may have done harm as well. One
     /// that never began has not.
     #[must_use]
-    pub async fn told_in_error(mut self, mut error: Error, closing: &CancellationToken) -> Error {
+    pub async fn told_in_error(&mut self, mut error: Error, closing: &CancellationToken) -> Error {
         if self.looked.get_mut().is_some() {
             return error;
         }

@@ -81,7 +81,7 @@ pub async fn examine(
     live: bool,
     watch: Watch<'_>,
 ) -> Report {
-    // Before anything is tried: the next run clears what was left behind.
+    // Before anything is tried: a run clears what was left behind.
     let left_behind = folders::left_behind(loaded.state_dir());
     let found = examination::examine(loaded, watch).await;
     let dialect = found.used.as_ref().map_or(Dialect::KimiCode, |program| program.dialect);

@@ -65,7 +65,8 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
     }
 }
 
-/// Writes the agent into the folder of a run, where it does not stand already, and returns the file to name on the command line.
+/// Writes the agent into the folder of a run, where it does not stand already, and returns the file
+/// to name on the command line.
 ///
 /// # Errors
 /// [`Kind::Spawn`] when a file cannot be written.

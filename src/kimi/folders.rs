@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags};
 use tempfile::TempDir;
 
 use super::agent;
@@ -91,17 +92,19 @@ pub struct RunFolder {
     lock: fs::File,
 }
 
-/// An empty folder between two runs: to make one, and to remove it again, takes longer than all that is
+/// Empty folders between two runs: to make one, and to remove it again, takes longer than all that is
 /// written into it.
-static RESTING: Mutex<Option<RunFolder>> = Mutex::new(None);
+static RESTING: Mutex<Vec<RunFolder>> = Mutex::new(Vec::new());
+/// The most of them.
+const MOST_RESTING: usize = 32;
 
-fn resting() -> MutexGuard<'static, Option<RunFolder>> {
+fn resting() -> MutexGuard<'static, Vec<RunFolder>> {
     RESTING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes the folder that rests, if there is one.
+/// Removes the folders that rest.
 pub fn close() {
-    let resting = resting().take();
+    let resting = std::mem::take(&mut *resting());
     drop(resting);
 }
 
@@ -112,41 +115,44 @@ impl RunFolder {
         self.folder.path()
     }
 
-    /// Empties it for the next run of this process. One that cannot be emptied goes, and so does one too
-    /// many.
+    /// Empties it for the next run of this process. One in which more was left than the bridge's own files
+    /// goes, and so does one too many.
     pub fn rest(self) {
         let is_empty = self.clear().unwrap_or(false);
         let mut resting = resting();
-        if is_empty && resting.is_none() {
-            *resting = Some(self);
+        if is_empty && resting.len() < MOST_RESTING {
+            resting.push(self);
         }
     }
 
-    /// Removes everything but the agent's files and the empty folder for temporary files; whether that is
-    /// as it was made.
+    /// Removes the files but the agent's; whether nothing else is left than the empty folder for temporary
+    /// files, as it was made. All of it by way of the open folder: what a program may have put into its place
+    /// is not touched.
     fn clear(&self) -> io::Result<bool> {
-        let temporary = temporary(self.path());
-        for entry in fs::read_dir(self.path())?.chain(fs::read_dir(&temporary)?) {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let temporary = rustix::fs::openat(&self.lock, TEMPORARY, flags, Mode::empty())?;
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&temporary)?.st_mode);
+        if mode != Mode::RWXU || entries(&temporary)?.next().is_some() {
+            return Ok(false);
+        }
+        for entry in entries(&self.lock)? {
             let entry = entry?;
-            let path = entry.path();
-            let stays =
-                path == temporary || agent::NAMES.iter().any(|name| path == self.path().join(name));
-            if stays {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(path)?;
-            } else {
-                fs::remove_file(path)?;
+            let name = entry.file_name();
+            let is_any = |names: &[&str]| names.iter().any(|one| one.as_bytes() == name.to_bytes());
+            let is_agent = is_any(&agent::NAMES) && entry.file_type() == FileType::RegularFile;
+            if !is_agent && !is_any(&[TEMPORARY]) {
+                rustix::fs::unlinkat(&self.lock, name, AtFlags::empty())?;
             }
         }
-        let there = fs::symlink_metadata(&temporary)?;
-        Ok(there.is_dir() && there.permissions().mode() & 0o7777 == 0o700)
+        Ok(true)
     }
 
-    /// The one that rests, if it is of this folder and still stands there.
+    /// One that rests, if there is one of this folder, and it still stands there.
     fn rested(runs: &Path) -> Option<RunFolder> {
-        let rested = resting().take_if(|rested| rested.path().parent() == Some(runs))?;
+        let mut resting = resting();
+        let at = resting.iter().rposition(|rested| rested.path().parent() == Some(runs))?;
+        let rested = resting.swap_remove(at);
+        drop(resting);
         let identity = |there: fs::Metadata| (there.dev(), there.ino());
         let standing = fs::symlink_metadata(rested.path()).map(identity).ok();
         (standing.is_some() && standing == rested.lock.metadata().map(identity).ok())
@@ -154,13 +160,23 @@ impl RunFolder {
     }
 }
 
+/// What an open folder holds.
+fn entries(folder: impl AsFd) -> io::Result<impl Iterator<Item = rustix::io::Result<DirEntry>>> {
+    let all = Dir::read_from(folder)?;
+    let is_itself = |entry: &DirEntry| matches!(entry.file_name().to_bytes(), b"." | b"..");
+    Ok(all.filter(move |entry| !entry.as_ref().is_ok_and(is_itself)))
+}
+
+const TEMPORARY: &str = "tmp";
+
 /// The folder for a run's temporary files, in the folder of the run.
 #[must_use]
 pub fn temporary(run_dir: &Path) -> PathBuf {
-    run_dir.join("tmp")
+    run_dir.join(TEMPORARY)
 }
 
-/// The folder of one run: the one that rests, or a new one; then those that were left behind are removed.
+/// The folder of one run: one that rests, or a new one. With a new one those are removed that were left
+/// behind.
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the path.
@@ -190,6 +206,17 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
     Ok(made)
 }
 
+/// Removes the folders that were left behind by bridges that were killed, for a process whose own folders
+/// rest between its runs.
+pub fn sweep_runs(state_dir: &Path) {
+    let runs = state_dir.join("runs");
+    // Nobody's folder stands there without its lock then.
+    let guard = fs::File::open(&runs);
+    if guard.is_ok_and(|guard| rustix::fs::flock(&guard, FlockOperation::LockExclusive).is_ok()) {
+        sweep(&runs);
+    }
+}
+
 /// Removes what nobody holds. What cannot be removed now is left for the next run.
 fn sweep(runs: &Path) {
     for (folder, _lock) in held_by_nobody(runs) {
@@ -197,7 +224,7 @@ fn sweep(runs: &Path) {
     }
 }
 
-/// How many folders of runs were left behind by a bridge that was killed. The next run removes them.
+/// How many folders of runs were left behind by a bridge that was killed. A later run removes them.
 #[must_use]
 pub fn left_behind(state_dir: &Path) -> usize {
     held_by_nobody(&state_dir.join("runs")).count()
@@ -262,6 +289,11 @@ mod tests {
         assert_eq!(left_behind(state.path()), 0);
         killed(left);
         assert_eq!(left_behind(state.path()), 1);
+        sweep_runs(state.path());
+        assert!(!path.exists() && running.path().exists());
+        let left = for_one_run(state.path()).unwrap();
+        let path = left.path().to_owned();
+        killed(left);
         drop(for_one_run(state.path()).unwrap());
         assert!(!path.exists() && running.path().exists());
     }
@@ -276,8 +308,6 @@ mod tests {
         let agent = path.join(agent::NAMES[0]);
         write_unless_there(&agent, b"agent").unwrap();
         let written = fs::metadata(&agent).unwrap().ino();
-        fs::create_dir_all(temporary(&path).join("deep/er")).unwrap();
-        std::os::unix::fs::symlink("/etc", temporary(&path).join("link")).unwrap();
         run.rest();
         assert_eq!(left_behind(state.path()), 0);
         let again = for_one_run(state.path()).unwrap();
@@ -305,14 +335,37 @@ mod tests {
         // One for one run.
         let beside = for_one_run(state.path()).unwrap();
         assert_ne!(beside.path(), path);
-        again.rest();
         beside.rest();
-        assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 1);
+        again.rest();
+        assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 2);
+        // What a link leads to stays as it is, and what stands in the place of a file goes.
+        let precious = state.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        fs::write(precious.join("file"), "x").unwrap();
+        let linked = for_one_run(state.path()).unwrap();
+        let elsewhere = linked.path().to_owned();
+        fs::rename(temporary(&elsewhere), elsewhere.join("x")).unwrap();
+        std::os::unix::fs::symlink(&precious, temporary(&elsewhere)).unwrap();
+        linked.rest();
+        assert!(precious.join("file").exists() && !elsewhere.exists());
+        let leave = |what: &str| {
+            let run = for_one_run(state.path()).unwrap();
+            let path = run.path().to_owned();
+            fs::create_dir(path.join(what)).unwrap();
+            run.rest();
+            assert!(!path.exists(), "{what}");
+        };
+        leave("tmp/deep");
+        leave("deep");
+        leave(agent::NAMES[1]);
         // Neither one that somebody has opened to others nor one that is another by now.
         let opened = for_one_run(state.path()).unwrap();
+        let path = opened.path().to_owned();
         fs::set_permissions(temporary(&path), fs::Permissions::from_mode(0o777)).unwrap();
         opened.rest();
         assert!(!path.exists());
+        close();
+        assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 0);
         let replaced = for_one_run(state.path()).unwrap();
         let path = replaced.path().to_owned();
         replaced.rest();

@@ -29,7 +29,8 @@ pub(super) struct Group {
     ended: bool,
 }
 
-/// Starts a keeper that waits for its order; nothing where there is none. `keeps` names what for.
+/// Starts a keeper that waits for its order; nothing where there is none. `keeps` names what for. The
+/// kernel ends it with the thread that calls this, which must therefore outlive the run.
 ///
 /// # Errors
 /// [`Kind::Spawn`].

@@ -35,12 +35,13 @@ pub use self::evidence::{Activity, Evidence, Seen};
 pub use self::program::Program;
 pub use self::run::{Progress, Reply, Watch};
 
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
 use serde_json::json;
 use tokio::sync::SemaphorePermit;
-use tokio::task::JoinError;
 
 use self::confinement::Confinement;
 use self::folders::RunFolder;
@@ -49,7 +50,7 @@ use self::home::Home;
 use self::invocation::{Delivery, Invocation, Places, Under, invocation};
 use self::run::{Kept, Limits};
 use self::transcript::Transcript;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
 use crate::settings::Loaded;
@@ -119,14 +120,12 @@ pub async fn get_ready<'a>(
 ) -> Result<Ready<'a>> {
     let place = turn::wait(&loaded.settings, watch).await?;
     let run_dir = folders::for_one_run(loaded.state_dir())?;
-    // It starts while the rest is prepared; to start a process takes as long as that.
-    let (keeps, grace) = (run_dir.path().to_owned(), loaded.settings.grace());
-    let starting = confinement::is_kept(&loaded.settings)
-        .then(|| tokio::task::spawn_blocking(move || group::keeper(&keeps, grace)));
-    let prepared = prepare(loaded, program, run_dir.path(), question);
-    let keeper = match starting {
-        Some(starting) => starting.await.map_err(|error| not_started(&error))?,
-        None => Ok(None),
+    let prepare = || prepare(loaded, program, run_dir.path(), question);
+    let (prepared, keeper) = if confinement::is_kept(&loaded.settings) {
+        let start = || group::keeper(run_dir.path(), loaded.settings.grace());
+        beside(prepare, start)
+    } else {
+        (prepare(), Ok(None))
     };
     match (prepared, keeper) {
         (Ok(prepared), Ok(keeper)) => {
@@ -140,9 +139,20 @@ pub async fn get_ready<'a>(
     }
 }
 
-fn not_started(error: &JoinError) -> Error {
-    let hint = failure::hint(Kind::Spawn);
-    Error::new(Kind::Spawn, format!("the keeper was not started: {error}"), hint)
+/// Does one thing on a thread of its own while the other is done here, since starting a process takes as
+/// long as preparing one. A keeper must be started here: it dies with the thread that started it.
+fn beside<A: Send, B>(there: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let other = thread::Builder::new().name("prepare".to_owned()).spawn_scoped(scope, &there);
+        let here = here();
+        let there = match other.map(ScopedJoinHandle::join) {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => resume_unwind(panic),
+            // Without a thread it is done afterwards.
+            Err(_) => there(),
+        };
+        (there, here)
+    })
 }
 
 /// Ends a keeper that gets no order.

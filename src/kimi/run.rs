@@ -200,7 +200,7 @@ pub(super) async fn run(
             None
         }
         // What an error says of a run says it of its transcript too.
-        short => short.filter(|_| ended_well),
+        short => short.filter(|_| ended_well && record.has_words()),
     };
     Ok((record.conclude(invocation, end)?, transcript))
 }

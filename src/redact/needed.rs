@@ -60,6 +60,7 @@ impl Needed {
 /// be told.
 pub(super) fn best_words(pattern: &str) -> Vec<String> {
     // The words are looked for in either case, and to see them takes a pattern that does not ask for that.
+    // Two letters beyond ASCII count as s and k there, and do not here: no name is written with them.
     let pattern = pattern.strip_prefix("(?i)").unwrap_or(pattern);
     let Ok(hir) = regex_syntax::parse(pattern) else { return Vec::new() };
     let mut ends = [ExtractKind::Prefix, ExtractKind::Suffix].into_iter();
