@@ -180,8 +180,8 @@ impl Environment {
     /// The value of a variable; an empty one counts as unset.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&str> {
-        let mut named = self.vars.iter().filter(|(known, _)| known == name);
-        named.next().map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        let (_, value) = self.vars.iter().find(|(known, _)| known == name)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// The folder that stands for the project when a request names none: what the host says, else

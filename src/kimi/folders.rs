@@ -181,7 +181,7 @@ pub fn temporary(run_dir: &Path) -> PathBuf {
 /// # Errors
 /// [`Kind::Spawn`] with the path.
 pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
-    let runs = state_dir.join("runs");
+    let runs = runs_in(state_dir);
     if let Some(rested) = RunFolder::rested(&runs) {
         return Ok(rested);
     }
@@ -195,9 +195,8 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&runs)
         .and_then(|folder| {
-            let lock = fs::File::open(folder.path())?;
             // Whoever counts what was left behind has it for a moment.
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+            let lock = locked(folder.path())?;
             fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
             Ok(RunFolder { folder, lock })
         });
@@ -209,12 +208,22 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
 /// Removes the folders that were left behind by bridges that were killed, for a process whose own folders
 /// rest between its runs.
 pub fn sweep_runs(state_dir: &Path) {
-    let runs = state_dir.join("runs");
+    let runs = runs_in(state_dir);
     // Nobody's folder stands there without its lock then.
-    let guard = fs::File::open(&runs);
-    if guard.is_ok_and(|guard| rustix::fs::flock(&guard, FlockOperation::LockExclusive).is_ok()) {
+    if let Ok(_guard) = locked(&runs) {
         sweep(&runs);
     }
+}
+
+fn runs_in(state_dir: &Path) -> PathBuf {
+    state_dir.join("runs")
+}
+
+/// A folder, locked as long as this is open. Somebody else's lock is waited for.
+fn locked(folder: &Path) -> io::Result<fs::File> {
+    let lock = fs::File::open(folder)?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
 }
 
 /// Removes what nobody holds. What cannot be removed now is left for the next run.
@@ -227,7 +236,7 @@ fn sweep(runs: &Path) {
 /// How many folders of runs were left behind by a bridge that was killed. A later run removes them.
 #[must_use]
 pub fn left_behind(state_dir: &Path) -> usize {
-    held_by_nobody(&state_dir.join("runs")).count()
+    held_by_nobody(&runs_in(state_dir)).count()
 }
 
 /// The folders whose lock is free, each with the lock, now taken.

@@ -17,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 use self::input::Watched;
 use self::server::Server;
 use crate::error::{Error, Kind, Result};
-use crate::kimi::folders;
-use crate::ledger;
 use crate::settings::Loaded;
 
 /// How long the server goes on at most once its input has ended or a signal has told it to stop: for the
@@ -45,13 +43,10 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
         };
         running.waiting().await.map(drop).map_err(|error| broken(&error))
     };
-    let ended = tokio::select! {
+    tokio::select! {
         ended = conversation => ended,
         () = overdue(&closing) => Ok(()),
-    };
-    ledger::close();
-    folders::close();
-    ended
+    }
 }
 
 /// Ends when the time for last words is over. Until then rmcp waits for every call under way, and writes

@@ -77,10 +77,8 @@ pub(super) fn best_words(pattern: &str) -> Vec<String> {
 /// All words that a pattern's matches begin or end with, where each is long enough.
 fn words_at(hir: &Hir, end: ExtractKind) -> Option<Vec<String>> {
     let literals = Extractor::new().kind(end).extract(hir);
-    let word = |bytes| std::str::from_utf8(bytes).ok().filter(|word: &&str| word.len() >= SHORTEST);
-    let words = literals.literals()?.iter();
-    let words: Option<Vec<String>> =
-        words.map(|word_of| Some(word(word_of.as_bytes())?.to_ascii_lowercase())).collect();
+    let words = literals.literals()?.iter().map(|literal| plain(literal.as_bytes()));
+    let words: Option<Vec<String>> = words.collect();
     words.filter(|words| !words.is_empty())
 }
 
@@ -126,10 +124,7 @@ pub(super) fn longest_row(text: &str) -> usize {
 /// The places of a pattern at which words stand, whatever it matches, each with its words.
 fn places(hir: &Hir) -> Vec<Vec<String>> {
     match hir.kind() {
-        HirKind::Literal(literal) => {
-            let word = std::str::from_utf8(&literal.0).ok().and_then(plain);
-            word.into_iter().map(|word| vec![word]).collect()
-        }
+        HirKind::Literal(literal) => plain(&literal.0).into_iter().map(|word| vec![word]).collect(),
         HirKind::Capture(capture) => places(&capture.sub),
         HirKind::Repetition(repetition) if repetition.min > 0 => places(&repetition.sub),
         HirKind::Concat(parts) => parts.iter().flat_map(places).collect(),
@@ -147,7 +142,8 @@ fn places(hir: &Hir) -> Vec<Vec<String>> {
 
 /// The longest part of a literal whose case does not matter to a search that knows only that of ASCII;
 /// nothing where that is too short.
-fn plain(literal: &str) -> Option<String> {
+fn plain(literal: &[u8]) -> Option<String> {
+    let literal = std::str::from_utf8(literal).ok()?;
     let has_case = |c: char| !c.is_ascii() && (c.is_lowercase() || c.is_uppercase());
     let longest = literal.split(has_case).max_by_key(|part| part.len())?;
     (longest.len() >= SHORTEST).then(|| longest.to_ascii_lowercase())
