@@ -1,6 +1,9 @@
 //! Turns `config/*.yaml`, which people edit, into JSON, which the program reads faster and with less code:
 //! a server that has nothing to read in YAML never touches that parser. A file that cannot be read stops
-//! the build.
+//! the build. And it lays out the program's functions, so that a server stays small.
+
+#[path = "release/order.rs"]
+mod order;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,6 +11,7 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=release/order.rs");
     println!("cargo:rerun-if-changed=config");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     for entry in fs::read_dir("config")? {
@@ -16,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             convert(&file, &out).map_err(|error| format!("{}: {error}", file.display()))?;
         }
     }
-    Ok(())
+    order::lay_functions(&out)
 }
 
 fn convert(file: &Path, out: &Path) -> Result<(), Box<dyn Error>> {

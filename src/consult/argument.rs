@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::closing::{broken_off, standing};
-use super::injection;
+use super::injection::{self, Flags};
 use super::prompt::{Asked, Disputed};
 use super::proof::Proof;
 use super::record::Record;
@@ -182,8 +182,8 @@ impl Argument {
         }
         self.round.closed_at = result.parse_ok.then(now);
         result.warnings.append(&mut self.warnings);
-        let flags = serde_json::to_value(&result).map(|all| injection::warnings(&all));
-        result.warnings.extend(flags.unwrap_or_default());
+        let flags = flags(&mut result);
+        result.warnings.extend(flags);
         if self.ledger.is_some() {
             result.thread = Some(standing(&self.row.id, &self.thread));
         }
@@ -250,6 +250,19 @@ impl Argument {
             None => Ok(()),
         }
     }
+}
+
+/// What the caller is told of texts in a result that speak to it. The evidence, which may be longer than
+/// all the rest, is looked at call by call, so that no second copy of all of it is made.
+fn flags(result: &mut ConsultResult) -> Vec<String> {
+    let evidence = std::mem::take(&mut result.evidence);
+    let mut flags = Flags::default();
+    flags.look(&json!(result), "");
+    for (at, call) in evidence.iter().enumerate() {
+        flags.look(&json!(call), &format!("evidence[{at}]"));
+    }
+    result.evidence = evidence;
+    flags.warnings()
 }
 
 /// The first of some names that Kimi gave, none longer than a name is.

@@ -24,23 +24,46 @@ const MOST_PLACES: usize = 5;
 /// Characters of a text that are quoted.
 const QUOTED: usize = 80;
 
-/// The flags for all texts of a value: those that say the same in one.
+/// The texts that were found to speak to the agent that reads them.
+#[derive(Debug, Default)]
+pub struct Flags {
+    /// What one says, and where.
+    found: Vec<(String, Vec<String>)>,
+}
+
+impl Flags {
+    /// Looks at all texts of a value that stands at this place of an answer; the answer itself has none.
+    pub fn look(&mut self, value: &Value, place: &str) {
+        each_text(value, place, &mut |place, text| {
+            let Some(quote) = address_in(text) else { return };
+            let same = |known: &str| known.to_lowercase() == quote.to_lowercase();
+            match self.found.iter_mut().find(|(known, _)| same(known)) {
+                Some((_, places)) => places.push(place.to_owned()),
+                None => self.found.push((quote, vec![place.to_owned()])),
+            }
+        });
+    }
+
+    /// What the caller is told of them: those that say the same in one warning.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let more = self.found.len().saturating_sub(MOST_WARNINGS);
+        let mut warnings: Vec<String> =
+            self.found.iter().take(MOST_WARNINGS).map(one_warning).collect();
+        if more > 0 {
+            warnings
+                .push(format!("{more} more texts in this answer address the agent that reads it"));
+        }
+        warnings
+    }
+}
+
+/// The flags for all texts of an answer.
 #[must_use]
 pub fn warnings(value: &Value) -> Vec<String> {
-    let mut flags: Vec<(String, Vec<String>)> = Vec::new();
-    each_text(value, "", &mut |place, text| {
-        let Some(quote) = address_in(text) else { return };
-        match flags.iter_mut().find(|(known, _)| known.to_lowercase() == quote.to_lowercase()) {
-            Some((_, places)) => places.push(place.to_owned()),
-            None => flags.push((quote, vec![place.to_owned()])),
-        }
-    });
-    let more = flags.len().saturating_sub(MOST_WARNINGS);
-    let mut warnings: Vec<String> = flags.iter().take(MOST_WARNINGS).map(one_warning).collect();
-    if more > 0 {
-        warnings.push(format!("{more} more texts in this answer address the agent that reads it"));
-    }
-    warnings
+    let mut flags = Flags::default();
+    flags.look(value, "");
+    flags.warnings()
 }
 
 /// Adds the flags for what an error kept of a run to it.

@@ -162,6 +162,11 @@ impl Record {
         self.words.is_some()
     }
 
+    /// What opens the transcript's file, beside the run.
+    pub(super) fn transcript_opener(&self) -> Option<impl FnOnce() + Send + 'static + use<>> {
+        self.transcript.as_ref().map(Transcript::opener)
+    }
+
     /// The transcript, which is yet to be written to its end.
     pub(super) fn transcript(&mut self) -> Option<Transcript> {
         self.transcript.take()

@@ -185,6 +185,10 @@ pub(super) async fn run(
     }
     (watch.progress)(&record.progress());
     let mut group = spawn(invocation, waiting, limits.grace)?;
+    if let Some(opener) = record.transcript_opener() {
+        // While Kimi starts.
+        drop(tokio::task::spawn_blocking(opener));
+    }
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     record.take_rest();

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +30,7 @@ const BATCH: usize = 32 * 1024;
 /// thread does both; a short one needs none.
 #[derive(Debug)]
 pub struct Transcript {
-    path: PathBuf,
+    file: Ahead,
     limit: u64,
     secrets: Secrets,
     /// Lines that are yet to be sent, each with its ending.
@@ -63,7 +63,7 @@ impl Transcript {
     #[must_use]
     pub fn new(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
         Transcript {
-            path: path.to_owned(),
+            file: Ahead::of(path),
             limit,
             secrets: secrets.clone(),
             batch: String::new(),
@@ -78,6 +78,13 @@ impl Transcript {
     #[must_use]
     pub fn failure(&self) -> Failure {
         Arc::clone(&self.failure)
+    }
+
+    /// What may be done beside the run, and need not: opens the file, which may take as long as all
+    /// else that is done for a short transcript.
+    pub fn opener(&self) -> impl FnOnce() + Send + 'static + use<> {
+        let file = self.file.clone();
+        move || file.open_now()
     }
 
     /// Adds a line, as long as there is room. A disk that is full costs the transcript, not the run.
@@ -147,7 +154,7 @@ impl Transcript {
 
     fn writer(&self) -> Unopened {
         Unopened {
-            path: self.path.clone(),
+            file: self.file.clone(),
             limit: self.limit,
             secrets: self.secrets.clone(),
             failure: Arc::clone(&self.failure),
@@ -161,7 +168,8 @@ impl Drop for Transcript {
     fn drop(&mut self) {
         if self.is_short() {
             let lines = std::mem::take(&mut self.batch);
-            return self.writer().add_all(&lines);
+            self.writer().add_all(&lines);
+            return self.file.remove_if_unused();
         }
         self.send();
         if let Some(Writing { lines, thread }) = self.writing.take() {
@@ -171,9 +179,73 @@ impl Drop for Transcript {
     }
 }
 
-/// A file that is opened with its first lines, since making a compressor takes a while.
-struct Unopened {
+/// The file of a transcript, which is opened with the first lines at the latest.
+#[derive(Debug, Clone)]
+struct Ahead {
     path: PathBuf,
+    opened: Arc<Mutex<Opened>>,
+}
+
+/// How far that has come.
+#[derive(Debug, Default)]
+enum Opened {
+    #[default]
+    NotYet,
+    /// Before there was a line to write.
+    Ahead(File),
+    /// Whoever writes has it, or nobody will.
+    Taken,
+}
+
+impl Ahead {
+    fn of(path: &Path) -> Ahead {
+        Ahead { path: path.to_owned(), opened: Arc::default() }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_now(&self) {
+        let mut opened = self.opened();
+        // Whoever has lines to write will meet what is in the way, and say so.
+        if matches!(*opened, Opened::NotYet)
+            && let Ok(file) = self.open()
+        {
+            *opened = Opened::Ahead(file);
+        }
+    }
+
+    fn open(&self) -> io::Result<File> {
+        if let Some(folder) = self.path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)
+    }
+
+    /// The file, for whoever writes.
+    fn take(&self) -> io::Result<File> {
+        match std::mem::replace(&mut *self.opened(), Opened::Taken) {
+            Opened::Ahead(file) => Ok(file),
+            Opened::NotYet | Opened::Taken => self.open(),
+        }
+    }
+
+    /// A file that was opened for nothing is none.
+    fn remove_if_unused(&self) {
+        let opened = std::mem::replace(&mut *self.opened(), Opened::Taken);
+        let is_empty = |file: File| file.metadata().is_ok_and(|there| there.len() == 0);
+        if let Opened::Ahead(file) = opened
+            && is_empty(file)
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What is opened with its first lines, since making a compressor takes a while.
+struct Unopened {
+    file: Ahead,
     limit: u64,
     secrets: Secrets,
     failure: Failure,
@@ -187,7 +259,7 @@ impl Unopened {
             return;
         }
         if self.opened.is_none() {
-            match Writer::open(&self.path, self.limit, self.secrets.clone()) {
+            match Writer::open(&self.file, self.limit, self.secrets.clone()) {
                 Ok(writer) => self.opened = Some(writer),
                 Err(error) => {
                     let _ = self.failure.set(error.to_string());
@@ -215,11 +287,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(path: &Path, limit: u64, secrets: Secrets) -> io::Result<Writer> {
-        if let Some(folder) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    fn open(file: &Ahead, limit: u64, secrets: Secrets) -> io::Result<Writer> {
+        let file = file.take()?;
         Ok(Writer {
             out: BufWriter::new(GzEncoder::new(BufWriter::new(file), Compression::fast())),
             left: limit,
@@ -340,6 +409,36 @@ mod tests {
             20,
             "second turn\n… the rest is not kept: it is over max_transcript_bytes\n",
         );
+    }
+
+    #[test]
+    fn a_file_is_opened_ahead_and_one_that_was_opened_for_nothing_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/t.gz");
+        let transcript = || Transcript::new(&path, 60, &Secrets::default());
+        let unused = transcript();
+        (unused.opener())();
+        assert!(path.is_file());
+        let late = unused.opener();
+        drop(unused);
+        late();
+        assert!(!path.exists());
+        for turn in ["one", "two"] {
+            let mut used = transcript();
+            (used.opener())();
+            used.add(turn);
+        }
+        // What another turn wrote stays, and what is opened too late is left alone.
+        let mut used = transcript();
+        let late = used.opener();
+        used.add("three");
+        drop(used);
+        late();
+        drop(transcript());
+        let unused = transcript();
+        (unused.opener())();
+        drop(unused);
+        assert_eq!(kept(&path), "one\ntwo\nthree\n");
     }
 
     #[test]
