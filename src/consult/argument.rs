@@ -192,6 +192,8 @@ impl Argument {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
+        // What was saved may be as long as all the evidence.
+        self.round.result = None;
         result.within(self.context.max_result_chars)
     }
 
@@ -240,7 +242,8 @@ impl Argument {
     /// Remembers the round as it is: open, so that it can be asked again whatever happens, or with what
     /// came of it.
     pub(super) fn save(&mut self) -> Result<()> {
-        let transcript = self.transcript().filter(|path| path.is_file());
+        let has_words = |path: &PathBuf| path.metadata().is_ok_and(|there| there.len() > 0);
+        let transcript = self.transcript().filter(has_words);
         self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = serde_json::to_string(&self.thread).unwrap_or_default();
@@ -257,9 +260,10 @@ impl Argument {
 fn flags(result: &mut ConsultResult) -> Vec<String> {
     let evidence = std::mem::take(&mut result.evidence);
     let mut flags = Flags::default();
-    flags.look(&json!(result), "");
+    // What Kimi says itself comes first, where there are too many flags to tell of all.
+    flags.look(&serde_json::to_value(&*result).unwrap_or_default(), "");
     for (at, call) in evidence.iter().enumerate() {
-        flags.look(&json!(call), &format!("evidence[{at}]"));
+        flags.look(&serde_json::to_value(call).unwrap_or_default(), &format!("evidence[{at}]"));
     }
     result.evidence = evidence;
     flags.warnings()

@@ -186,7 +186,7 @@ pub(super) async fn run(
     (watch.progress)(&record.progress());
     let mut group = spawn(invocation, waiting, limits.grace)?;
     if let Some(opener) = record.transcript_opener() {
-        // While Kimi starts.
+        // While Kimi starts, so that nobody waits for it later. What goes wrong is told by whoever writes.
         drop(tokio::task::spawn_blocking(opener));
     }
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;

@@ -5,7 +5,7 @@ mod redacting;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -169,7 +169,7 @@ impl Drop for Transcript {
         if self.is_short() {
             let lines = std::mem::take(&mut self.batch);
             self.writer().add_all(&lines);
-            return self.file.remove_if_unused();
+            return self.file.forget();
         }
         self.send();
         if let Some(Writing { lines, thread }) = self.writing.take() {
@@ -193,8 +193,10 @@ enum Opened {
     NotYet,
     /// Before there was a line to write.
     Ahead(File),
-    /// Whoever writes has it, or nobody will.
+    /// Whoever writes has one.
     Taken,
+    /// Nobody will write.
+    Unwanted,
 }
 
 impl Ahead {
@@ -202,17 +204,25 @@ impl Ahead {
         Ahead { path: path.to_owned(), opened: Arc::default() }
     }
 
+    /// Held for a moment only, never while a disk is waited for.
     fn opened(&self) -> MutexGuard<'_, Opened> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_now(&self) {
-        let mut opened = self.opened();
+        if !matches!(*self.opened(), Opened::NotYet) {
+            return;
+        }
         // Whoever has lines to write will meet what is in the way, and say so.
-        if matches!(*opened, Opened::NotYet)
-            && let Ok(file) = self.open()
-        {
-            *opened = Opened::Ahead(file);
+        let Ok(file) = self.open() else { return };
+        let mut opened = self.opened();
+        match *opened {
+            Opened::NotYet => *opened = Opened::Ahead(file),
+            Opened::Ahead(_) | Opened::Taken => {}
+            Opened::Unwanted => {
+                drop(opened);
+                self.remove_if_empty(&file);
+            }
         }
     }
 
@@ -223,21 +233,31 @@ impl Ahead {
         OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)
     }
 
-    /// The file, for whoever writes.
+    /// The file, for whoever writes; made anew where somebody has removed it meanwhile.
     fn take(&self) -> io::Result<File> {
-        match std::mem::replace(&mut *self.opened(), Opened::Taken) {
-            Opened::Ahead(file) => Ok(file),
-            Opened::NotYet | Opened::Taken => self.open(),
+        let ahead = std::mem::replace(&mut *self.opened(), Opened::Taken);
+        let is_there = |file: &File| file.metadata().is_ok_and(|there| there.nlink() > 0);
+        match ahead {
+            Opened::Ahead(file) if is_there(&file) => Ok(file),
+            Opened::Ahead(_) | Opened::NotYet | Opened::Taken | Opened::Unwanted => self.open(),
         }
     }
 
-    /// A file that was opened for nothing is none.
-    fn remove_if_unused(&self) {
-        let opened = std::mem::replace(&mut *self.opened(), Opened::Taken);
-        let is_empty = |file: File| file.metadata().is_ok_and(|there| there.len() == 0);
-        if let Opened::Ahead(file) = opened
-            && is_empty(file)
-        {
+    /// A file that was opened for nothing is none. It goes when the disk lets it; nobody waits for that.
+    fn forget(&self) {
+        let mut opened = self.opened();
+        if matches!(*opened, Opened::Taken) {
+            return;
+        }
+        if let Opened::Ahead(file) = std::mem::replace(&mut *opened, Opened::Unwanted) {
+            let this = self.clone();
+            // Without a thread an empty file stays until it is old.
+            let _ = thread::Builder::new().spawn(move || this.remove_if_empty(&file));
+        }
+    }
+
+    fn remove_if_empty(&self, file: &File) {
+        if file.metadata().is_ok_and(|there| there.len() == 0) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -411,8 +431,14 @@ mod tests {
         );
     }
 
+    fn gone(path: &Path) {
+        while path.exists() {
+            thread::yield_now();
+        }
+    }
+
     #[test]
-    fn a_file_is_opened_ahead_and_one_that_was_opened_for_nothing_is_none() {
+    fn a_file_is_opened_ahead_and_one_that_was_opened_for_nothing_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/t.gz");
         let transcript = || Transcript::new(&path, 60, &Secrets::default());
@@ -421,6 +447,7 @@ mod tests {
         assert!(path.is_file());
         let late = unused.opener();
         drop(unused);
+        gone(&path);
         late();
         assert!(!path.exists());
         for turn in ["one", "two"] {
@@ -439,6 +466,36 @@ mod tests {
         (unused.opener())();
         drop(unused);
         assert_eq!(kept(&path), "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_meanwhile_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.gz");
+        let mut transcript = Transcript::new(&path, 60, &Secrets::default());
+        (transcript.opener())();
+        fs::remove_file(&path).unwrap();
+        transcript.add("one");
+        drop(transcript);
+        assert_eq!(kept(&path), "one\n");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn nobody_waits_for_a_disk_that_does_not_open_the_file_and_has_nothing_to_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.gz");
+        // It opens when somebody reads it.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let transcript = Transcript::new(&path, 60, &Secrets::default());
+        let opening = thread::spawn(transcript.opener());
+        // Long enough for it to be in the midst of it, most of the time; it must end either way.
+        thread::sleep(Duration::from_millis(20));
+        drop(transcript);
+        let reader = OpenOptions::new().read(true).open(&path).unwrap();
+        opening.join().unwrap();
+        drop(reader);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -139,10 +139,11 @@ impl Ledger {
         let connection = Connection::open(file).map_err(|error| unusable(file, &error))?;
         // What is written survives a crash of any process at once, and a loss of power once the log has
         // been copied into the file; waiting for the disk at each step would cost more than the rest of
-        // the bridge together.
+        // the bridge together. Of the file little is kept in memory, since the system keeps it anyway.
         let prepared = connection.busy_timeout(BUSY).and_then(|()| {
             connection.execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
+                 PRAGMA cache_size = -256;",
             )
         });
         prepared.map_err(|error| unusable(file, &error))?;

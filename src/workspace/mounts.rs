@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 
 /// The most that is read of the list of mounts, bytes.
 const LIST: u64 = 4 << 20;
+/// What it usually takes, bytes.
+const USUAL: usize = 16 << 10;
 
 /// The mount points below a folder; none where the system does not tell.
 pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
-    let mut list = Vec::new();
+    // The system makes the list anew for each piece of it that is asked for.
+    let mut list = Vec::with_capacity(USUAL);
     if let Ok(file) = std::fs::File::open("/proc/self/mountinfo") {
         // What was read before an error is still true.
         let _ = file.take(LIST).read_to_end(&mut list);
