@@ -260,10 +260,16 @@ impl Argument {
 fn flags(result: &mut ConsultResult) -> Vec<String> {
     let evidence = std::mem::take(&mut result.evidence);
     let mut flags = Flags::default();
-    // What Kimi says itself comes first, where there are too many flags to tell of all.
-    flags.look(&serde_json::to_value(&*result).unwrap_or_default(), "");
-    for (at, call) in evidence.iter().enumerate() {
-        flags.look(&serde_json::to_value(call).unwrap_or_default(), &format!("evidence[{at}]"));
+    let fields = serde_json::to_value(&*result).unwrap_or_default();
+    // Each in its turn, since what comes first is told first.
+    for (name, field) in fields.as_object().into_iter().flatten() {
+        if name != "evidence" {
+            flags.look(&json!({ name: field }), "");
+            continue;
+        }
+        for (at, call) in evidence.iter().enumerate() {
+            flags.look(&serde_json::to_value(call).unwrap_or_default(), &format!("{name}[{at}]"));
+        }
     }
     result.evidence = evidence;
     flags.warnings()

@@ -20,7 +20,8 @@ impl ThreadLock {
         match byte(state_dir, thread)? {
             Taken::Ours(byte) => {
                 // A bridge of before there were bytes locks the file that it has made of a thread.
-                let older = match File::open(file_of(state_dir, thread)) {
+                let older = OpenOptions::new().write(true).open(file_of(state_dir, thread));
+                let older = match older {
                     Ok(file) => whole(file)?,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         return Ok(lock(vec![byte]));
