@@ -77,7 +77,8 @@ fn try_out(script: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     if !tried.status.success() {
         let said = String::from_utf8_lossy(&tried.stderr);
         // The linker's own words, where it came so far.
-        let mut errors = said.lines().filter(|line| line.contains("error"));
+        let names_it = |line: &&str| line.contains("error") && !line.contains("aborting");
+        let mut errors = said.lines().filter(names_it);
         return Err(errors.next_back().unwrap_or("the trial failed").trim().into());
     }
     let bytes = fs::read(&program)?;
