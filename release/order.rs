@@ -76,10 +76,10 @@ fn try_out(script: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let tried = rustc.output()?;
     if !tried.status.success() {
         let said = String::from_utf8_lossy(&tried.stderr);
-        // The linker's own words, where it came so far.
-        let names_it = |line: &&str| line.contains("error") && !line.contains("aborting");
-        let mut errors = said.lines().filter(names_it);
-        return Err(errors.next_back().unwrap_or("the trial failed").trim().into());
+        let mut errors = said.lines().map(str::trim).filter(|line| line.contains("error"));
+        // What is wrong with the script, or else what is.
+        let of_script = errors.clone().find(|line| line.contains(".ld:"));
+        return Err(of_script.or(errors.next()).unwrap_or("the trial failed").into());
     }
     let bytes = fs::read(&program)?;
     fs::remove_file(&program)?;
