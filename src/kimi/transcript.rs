@@ -488,11 +488,19 @@ mod tests {
         // It opens when somebody reads it.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let transcript = Transcript::new(&path, 60, &Secrets::default());
-        let opening = thread::spawn(transcript.opener());
-        // Long enough for it to be in the midst of it, most of the time; it must end either way.
-        thread::sleep(Duration::from_millis(20));
+        let opener = transcript.opener();
+        let (tell, told) = mpsc::channel();
+        let opening = thread::spawn(move || {
+            tell.send(nix::unistd::gettid()).unwrap();
+            opener();
+        });
+        let state = format!("/proc/self/task/{}/stat", told.recv().unwrap());
+        while !fs::read_to_string(&state).unwrap().contains(") S ") {
+            thread::yield_now();
+        }
         drop(transcript);
-        let reader = OpenOptions::new().read(true).open(&path).unwrap();
+        let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
         opening.join().unwrap();
         drop(reader);
         assert!(!path.exists());
