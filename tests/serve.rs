@@ -4,6 +4,8 @@ use std::fs;
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
+#[cfg(target_os = "linux")]
+use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::answers::{ANSWER, verdict};
@@ -32,6 +34,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
     trials.push(test("serve::a_kimi_that_takes_its_time_is_waited_for", takes_its_time));
+    #[cfg(target_os = "linux")]
+    trials.push(test("serve::the_next_runs_keeper_rests", a_keeper_rests));
     trials.push(test(
         "serve::what_was_answered_is_written_before_the_end",
         what_was_answered_is_written,
@@ -230,6 +234,39 @@ fn takes_its_time() {
     drop(server.close());
     let ran = world.consult(&[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// Its process, once one rests.
+#[cfg(target_os = "linux")]
+fn resting(server: &Server) -> Pid {
+    let mut found = Vec::new();
+    wait_until("one keeper rests, and no other is left", || {
+        found = server.keepers();
+        matches!(&*found, [(_, line)] if line.contains("(the next run)"))
+    });
+    found[0].0
+}
+
+#[cfg(target_os = "linux")]
+fn a_keeper_rests() {
+    let world = fake(&format!("echo $PPID > \"$KIMI_CODE_HOME/parent\"; {ANSWER}"), &MANUAL);
+    let mut server = Server::start(&world, Era::Modern);
+    assert_eq!(server.keepers(), [], "nobody has asked anything yet");
+    let parent = |server: &mut Server| {
+        let answer = server.call("consult_kimi", &proposal());
+        assert_eq!(answer["structuredContent"]["parse_ok"], true, "{answer:#}");
+        let parent = fs::read_to_string(world.kimis().join("parent")).unwrap();
+        (Pid::from_raw(parent.trim().parse().unwrap()).unwrap(), resting(server))
+    };
+    let (_, first) = parent(&mut server);
+    let (second_runs, second) = parent(&mut server);
+    assert_eq!(second_runs, first, "what has rested keeps the next run");
+    // One that somebody kills is missed by nobody.
+    kill_process(second, Signal::KILL).unwrap();
+    wait_until("it has ended", || server.keepers().is_empty());
+    let (third_runs, third) = parent(&mut server);
+    assert!(third_runs != second && third != second, "{third_runs:?} {third:?}");
+    assert_eq!(server.close().0.code(), Some(0));
 }
 
 fn a_ping_is_answered_meanwhile(era: Era) {

@@ -30,9 +30,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::{Cli, Command};
 use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
-use crate::kimi::folders;
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
+use crate::kimi::{folders, resting};
 use crate::ledger;
 use crate::sandbox::keeper;
 use crate::settings::{self, Environment, Loaded, Settings};
@@ -107,6 +107,7 @@ fn run(cli: Cli) -> Result<u8> {
     runtime.shutdown_background();
     ledger::close();
     folders::close();
+    resting::close();
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 

@@ -1,24 +1,34 @@
 //! The child process and everybody that it starts: begun, asked to end, and ended for certain.
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use super::failure;
 use super::invocation::{Invocation, Under};
+use super::{failure, resting};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{keeper, order};
 
 /// How long the end of a keeper is waited for that has been told to kill.
 const UNENDING: Duration = Duration::from_secs(5);
 
+/// How long is waited for an end that was said too early.
+const TOO_EARLY: Duration = Duration::from_millis(5);
+
 /// The child, and what is known of those that it starts.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) child: Child,
+    child: Child,
+    pub(super) stdin: Option<ChildStdin>,
+    pub(super) stdout: Option<ChildStdout>,
+    pub(super) stderr: Option<ChildStderr>,
     id: Option<Pid>,
     /// Whether the child is the keeper, which sees to all others.
     pub(super) kept: bool,
@@ -29,6 +39,80 @@ pub(super) struct Group {
     ended: bool,
 }
 
+/// The child itself.
+#[derive(Debug)]
+enum Child {
+    /// Started for this run.
+    Started(tokio::process::Child),
+    /// Started before it, on a thread that has no runtime; `exit` can be read from when it has ended.
+    Rested { child: process::Child, exit: Receiver },
+}
+
+impl Child {
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Child::Started(child) => child.wait().await,
+            Child::Rested { child, exit } => loop {
+                exit.readable().await?;
+                if let Some(status) = child.try_wait()? {
+                    return Ok(status);
+                }
+                // Which may be said too early.
+                tokio::time::sleep(TOO_EARLY).await;
+            },
+        }
+    }
+
+    fn start_kill(&mut self) -> io::Result<()> {
+        match self {
+            Child::Started(child) => child.start_kill(),
+            Child::Rested { child, .. } => child.kill(),
+        }
+    }
+}
+
+/// Takes the keeper that rests, if one does.
+pub(super) fn rested(grace: Duration) -> Option<Group> {
+    let mut child = resting::take(grace)?;
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return None };
+    let id = Pid::from_child(&child);
+    let watched = || -> io::Result<_> {
+        // No pipe, but what tokio watches in the same way.
+        let exit = Receiver::from_owned_fd_unchecked(exit_of(id)?)?;
+        let (stdin, stdout) = (ChildStdin::from_std(stdin)?, ChildStdout::from_std(stdout)?);
+        Ok((exit, stdin, stdout, ChildStderr::from_std(stderr)?))
+    };
+    let Ok((exit, stdin, stdout, stderr)) = watched() else {
+        // Its input is gone, with which it ends.
+        resting::give_up(child);
+        return None;
+    };
+    tracing::debug!(pid = child.id(), "a keeper has rested");
+    Some(Group {
+        child: Child::Rested { child, exit },
+        stdin: Some(stdin),
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+        id: Some(id),
+        kept: true,
+        waits: true,
+        order: Vec::new(),
+        ended: false,
+    })
+}
+
+/// What becomes readable when a child has ended.
+#[cfg(target_os = "linux")]
+fn exit_of(child: Pid) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exit_of(_child: Pid) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Starts a keeper that waits for its order; nothing where there is none. `keeps` names what for. The
 /// kernel ends it with the thread that calls this, which must therefore outlive the run.
 ///
@@ -37,7 +121,7 @@ pub(super) struct Group {
 pub(super) fn keeper(keeps: &Path, grace: Duration) -> Result<Option<Group>> {
     let Some(command) = keeper::command(keeps, grace) else { return Ok(None) };
     let program = Path::new("kimi-bridge");
-    let mut keeper = started(Command::from(command), program, true)?;
+    let mut keeper = started(command, program, true)?;
     keeper.waits = true;
     Ok(Some(keeper))
 }
@@ -58,7 +142,7 @@ pub(super) fn spawn(
         Under::Sandbox(rules) => Some(Some(&**rules)),
     };
     if let Some(rules) = rules {
-        let keeper = match waiting {
+        let keeper = match waiting.or_else(|| rested(grace)) {
             Some(keeper) => Some(keeper),
             None => keeper(program, grace)?,
         };
@@ -73,12 +157,15 @@ pub(super) fn spawn(
     started(command, program, false)
 }
 
+/// The pipes of the child, and the group that it leads.
+pub(super) fn prepare(command: &mut Command) -> &mut Command {
+    let pipe = Stdio::piped;
+    command.stdin(pipe()).stdout(pipe()).stderr(pipe()).process_group(0)
+}
+
 fn started(mut command: Command, program: &Path, kept: bool) -> Result<Group> {
-    let child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
+    prepare(&mut command);
+    let mut child = tokio::process::Command::from(command)
         // A keeper that is killed keeps nobody.
         .kill_on_drop(!kept)
         .spawn()
@@ -88,10 +175,27 @@ fn started(mut command: Command, program: &Path, kept: bool) -> Result<Group> {
         })?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     tracing::debug!(program = %program.display(), pid = child.id(), kept, "started");
-    Ok(Group { child, id, kept, waits: false, order: Vec::new(), ended: false })
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let child = Child::Started(child);
+    Ok(Group {
+        child,
+        stdin,
+        stdout,
+        stderr,
+        id,
+        kept,
+        waits: false,
+        order: Vec::new(),
+        ended: false,
+    })
 }
 
 impl Group {
+    /// Waits for the child's own end.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
     /// Asks everybody to end; the keeper kills who has not when the grace period is over.
     pub(super) fn ask(&self) {
         self.signal(Signal::TERM, Signal::TERM);
@@ -113,7 +217,7 @@ impl Group {
 
     /// A keeper that nobody has an order for ends with its input.
     pub(super) async fn dismiss(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.stdin.take());
         self.end().await;
     }
 

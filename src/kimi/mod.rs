@@ -21,6 +21,7 @@ pub mod network;
 mod observe;
 pub mod program;
 mod record;
+pub mod resting;
 pub mod ripgrep;
 pub mod run;
 pub mod session;
@@ -121,11 +122,13 @@ pub async fn get_ready<'a>(
     let place = turn::wait(&loaded.settings, watch).await?;
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let prepare = || prepare(loaded, program, run_dir.path(), question);
-    let (prepared, keeper) = if confinement::is_kept(&loaded.settings) {
-        let start = || group::keeper(run_dir.path(), loaded.settings.grace());
-        beside(prepare, start)
-    } else {
+    let grace = loaded.settings.grace();
+    let (prepared, keeper) = if !confinement::is_kept(&loaded.settings) {
         (prepare(), Ok(None))
+    } else if let Some(rested) = group::rested(grace) {
+        (prepare(), Ok(Some(rested)))
+    } else {
+        beside(prepare, || group::keeper(run_dir.path(), grace))
     };
     match (prepared, keeper) {
         (Ok(prepared), Ok(keeper)) => {

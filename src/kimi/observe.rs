@@ -80,13 +80,11 @@ pub(super) async fn observe(
     watch: Watch<'_>,
     record: &mut Record,
 ) -> End {
-    let (Some(mut stdout), Some(mut stderr)) =
-        (group.child.stdout.take(), group.child.stderr.take())
-    else {
+    let (Some(mut stdout), Some(mut stderr)) = (group.stdout.take(), group.stderr.take()) else {
         return End::Limit(Kind::Spawn, "the child has no pipes".to_owned());
     };
     let order = std::mem::take(&mut group.order);
-    let mut feeding = feed(group.child.stdin.take(), order, invocation.stdin.as_bytes());
+    let mut feeding = feed(group.stdin.take(), order, invocation.stdin.as_bytes());
     let mut fed = false;
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
     let whole = record.started + limits.whole;
@@ -130,7 +128,7 @@ pub(super) async fn observe(
                 fed = true;
                 None
             }
-            status = group.child.wait(), if now.exited.is_none() => match status {
+            status = group.wait(), if now.exited.is_none() => match status {
                 Ok(status) => {
                     now.exited = Some((status, Instant::now() + DRAIN));
                     None

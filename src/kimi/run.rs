@@ -17,6 +17,7 @@ use super::group::{Group, spawn};
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
+use super::resting;
 use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
@@ -185,6 +186,9 @@ pub(super) async fn run(
     }
     (watch.progress)(&record.progress());
     let mut group = spawn(invocation, waiting, limits.grace)?;
+    if group.kept {
+        resting::renew();
+    }
     if let Some(opener) = record.transcript_opener() {
         // While Kimi starts, so that nobody waits for it later. What goes wrong is told by whoever writes.
         drop(tokio::task::spawn_blocking(opener));

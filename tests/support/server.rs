@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::world::{World, wait_until};
+use super::world::{World, running_with, wait_until};
 
 /// How long a test waits for one line before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,6 +90,11 @@ impl Server {
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its keepers, also the one that rests.
+    pub(crate) fn keepers(&self) -> Vec<(Pid, String)> {
+        running_with(&format!(" confine {} ", self.pid()))
     }
 
     /// The most memory that it has taken so far, bytes.
@@ -202,6 +207,7 @@ impl Server {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        wait_until("its keepers end", || self.keepers().is_empty());
         status.unwrap()
     }
 }

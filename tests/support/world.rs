@@ -202,7 +202,8 @@ pub(crate) fn kill_all_with(text: &str) {
     });
 }
 
-fn running_with(text: &str) -> Vec<(Pid, String)> {
+/// The processes in whose command line this text stands.
+pub(crate) fn running_with(text: &str) -> Vec<(Pid, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
