@@ -3,24 +3,56 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The most that is read of the list of mounts, bytes.
 const LIST: u64 = 4 << 20;
 /// What it usually takes, bytes.
 const USUAL: usize = 16 << 10;
 
+/// The list of mounts, as it was when it was read.
+#[derive(Debug)]
+struct Mounts {
+    points: Vec<PathBuf>,
+    /// Stays open, since it tells when something was mounted or unmounted since.
+    list: File,
+}
+
+/// Kept from one look to the next: the system makes the list anew for whoever reads it.
+static KNOWN: Mutex<Option<Mounts>> = Mutex::new(None);
+
+impl Mounts {
+    fn read() -> io::Result<Mounts> {
+        let list = File::open("/proc/self/mountinfo")?;
+        // It is made anew for each piece that is asked for, too.
+        let mut text = Vec::with_capacity(USUAL);
+        // What was read before an error is still true.
+        let _ = (&list).take(LIST).read_to_end(&mut text);
+        Ok(Mounts { points: points(&text).collect(), list })
+    }
+
+    /// Whether it may be another one by now.
+    fn is_old(&self) -> bool {
+        let mut asked = [PollFd::new(&self.list, PollFlags::PRI)];
+        let answered = poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        answered.is_err() || asked[0].revents().intersects(PollFlags::PRI | PollFlags::ERR)
+    }
+}
+
 /// The mount points below a folder; none where the system does not tell.
 pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
-    // The system makes the list anew for each piece of it that is asked for.
-    let mut list = Vec::with_capacity(USUAL);
-    if let Ok(file) = std::fs::File::open("/proc/self/mountinfo") {
-        // What was read before an error is still true.
-        let _ = file.take(LIST).read_to_end(&mut list);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.as_ref().is_none_or(Mounts::is_old) {
+        *known = Mounts::read().ok();
     }
-    points(&list).filter(|point| point.starts_with(root) && point != root).collect()
+    let points = known.iter().flat_map(|known| &known.points);
+    points.filter(|point| point.starts_with(root) && *point != root).cloned().collect()
 }
 
 /// The fifth field of each line.
@@ -65,5 +97,28 @@ mod tests {
     fn the_systems_own_mounts_are_found() {
         assert!(below(Path::new("/")).contains(Path::new("/proc")));
         assert!(!below(Path::new("/proc")).contains(Path::new("/proc")));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_mounted_later_is_found_and_what_is_not_any_more_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let point = root.join("inside");
+        std::fs::create_dir(&point).unwrap();
+        assert_eq!(below(&root), BTreeSet::new());
+        let run = |program: &str, args: &[&str]| {
+            std::process::Command::new(program)
+                .args(args)
+                .arg(&point)
+                .output()
+                .is_ok_and(|output| output.status.success())
+        };
+        // Not everybody may mount, and nobody who may not sees the list change.
+        if run("mount", &["-t", "tmpfs", "none"]) {
+            assert_eq!(below(&root), BTreeSet::from([point.clone()]));
+            assert!(run("umount", &[]));
+            assert_eq!(below(&root), BTreeSet::new());
+        }
     }
 }
