@@ -4,18 +4,18 @@
 //! A flag is no wall. What is not flagged may be hostile too; the answer is data, whatever it says.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
 use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::kimi::text::first_chars;
-use crate::redact::needed::Needed;
+use crate::redact::needed::{Needed, Places};
 
-const PATTERNS: &str = include_str!(concat!(env!("OUT_DIR"), "/injection.json"));
+// Made of `config/injection.yaml`: `PATTERNS`, with their words written out; `WORDS`, one a line, and
+// `PLACES`, which of those each pattern needs.
+include!(concat!(env!("OUT_DIR"), "/injection.rs"));
 
 /// Warnings of one answer; the rest is counted.
 const MOST_WARNINGS: usize = 5;
@@ -91,9 +91,8 @@ fn one_warning((quote, places): &(String, Vec<String>)) -> String {
 #[must_use]
 pub fn address_in(text: &str) -> Option<String> {
     let text = plain(text);
-    let known = KNOWN.as_ref()?;
-    let found = known.needed.stand_in(&text).filter_map(|at| {
-        let found = known.one(at)?.captures(&text)?;
+    let found = NEEDED.as_ref()?.stand_in(&text).filter_map(|at| {
+        let found = compiled(at)?.captures(&text)?;
         // A mark of a conversation is quoted alone: what follows it is another's words.
         let Some(mark) = found.get(1) else {
             let all = found.get(0)?;
@@ -209,77 +208,37 @@ fn each_text(value: &Value, place: &str, visit: &mut impl FnMut(&str, &str)) {
     }
 }
 
-#[derive(Deserialize)]
-struct Config {
-    words: BTreeMap<String, String>,
-    patterns: Vec<String>,
-}
+static NEEDED: LazyLock<Option<Needed>> = LazyLock::new(|| Needed::by(WORDS, &PLACES).ok());
 
 /// The patterns, each compiled when a text first holds the words that it needs: most texts hold none,
 /// and all patterns together would take as much memory as the rest of the server.
-struct Known {
-    needed: Needed,
-    each: Vec<(String, OnceLock<Option<Regex>>)>,
-}
+static COMPILED: [OnceLock<Option<Regex>>; PATTERNS.len()] =
+    [const { OnceLock::new() }; PATTERNS.len()];
 
-static KNOWN: LazyLock<Option<Known>> = LazyLock::new(|| known().ok());
-
-fn known() -> Result<Known, String> {
-    let config: Config = serde_json::from_str(PATTERNS).map_err(|error| error.to_string())?;
-    let patterns: Vec<String> =
-        config.patterns.iter().map(|pattern| expanded(pattern, &config.words)).collect();
-    Ok(Known {
-        needed: Needed::by(&patterns)?,
-        each: patterns.into_iter().map(|pattern| (pattern, OnceLock::new())).collect(),
-    })
-}
-
-impl Known {
-    fn one(&self, at: usize) -> Option<&Regex> {
-        let (pattern, compiled) = self.each.get(at)?;
-        let one = || {
-            let mut builder = RegexBuilder::new(pattern);
-            builder.case_insensitive(true).dfa_size_limit(CACHE).build().ok()
-        };
-        compiled.get_or_init(one).as_ref()
-    }
+fn compiled(at: usize) -> Option<&'static Regex> {
+    let one = || {
+        let mut builder = RegexBuilder::new(PATTERNS[at]);
+        builder.case_insensitive(true).dfa_size_limit(CACHE).build().ok()
+    };
+    COMPILED[at].get_or_init(one).as_ref()
 }
 
 /// What one of them may remember of the texts that it has seen, bytes: the server stays small.
 const CACHE: usize = 512 * 1024;
 
-/// Works out what the patterns need, so that nobody waits for it later.
+/// Gets ready to look for what the patterns need, so that nobody waits for it later.
 pub fn prepare() {
-    LazyLock::force(&KNOWN);
-}
-
-/// A pattern with its words written out. Its spaces stand for what [`plain`] leaves between words, and
-/// its classes are those of ASCII, which cost a small part of the others.
-fn expanded(pattern: &str, words: &BTreeMap<String, String>) -> String {
-    let mut pattern = pattern.to_owned();
-    // Words may be made of words.
-    for _ in 0..3 {
-        for (name, word) in words {
-            pattern = pattern.replace(&format!("<{name}>"), word);
-        }
-    }
-    let classes = [
-        (r"\b", r"(?-u:\b)"),
-        (r"\w", "[a-z0-9_]"),
-        (r"\d", "[0-9]"),
-        (r"\S", r"[^\s]"),
-        (r"\s", " "),
-        (" ", r"[ \n]"),
-    ];
-    classes.iter().fold(pattern, |pattern, (class, ascii)| pattern.replace(class, ascii))
+    LazyLock::force(&NEEDED);
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
+    use crate::redact::words::needed;
 
     /// What was said, and what of it is flagged.
     #[derive(Deserialize)]
@@ -296,10 +255,19 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles() {
-        let known = known().unwrap();
-        assert!(known.each.len() > 40);
-        for at in 0..known.each.len() {
-            assert!(known.one(at).is_some(), "{}", known.each[at].0);
+        assert!(NEEDED.is_some() && PATTERNS.len() > 40);
+        for (at, pattern) in PATTERNS.iter().enumerate() {
+            assert!(compiled(at).is_some(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn every_pattern_waits_for_the_words_that_it_needs() {
+        let words: Vec<&str> = WORDS.lines().collect();
+        for (pattern, places) in PATTERNS.iter().zip(PLACES) {
+            let place = |place: &&[u16]| place.iter().map(|&at| words[usize::from(at)]).collect();
+            let places: Vec<Vec<&str>> = places.iter().map(place).collect();
+            assert_eq!(needed(pattern).unwrap(), places, "{pattern}");
         }
     }
 

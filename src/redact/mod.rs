@@ -9,6 +9,7 @@
 //! Redacting is idempotent, and takes time in proportion to the text.
 
 mod assignment;
+mod form;
 mod look;
 mod names;
 pub mod needed;
@@ -28,7 +29,7 @@ use aho_corasick::AhoCorasick;
 use serde_json::{Map, Value};
 
 use self::assignment::Named;
-use self::pattern::{Pattern, Patterns};
+use self::pattern::Pattern;
 use self::pieces::{Span, Writer};
 use self::sheet::SHEET;
 use crate::error::{Error, Result};
@@ -252,8 +253,7 @@ impl Secrets {
         for pattern in &self.0.values {
             pattern.find(text, &mut spans);
         }
-        let built_in = Patterns::built_in();
-        let (applicable, names) = built_in.hints(text);
+        let (applicable, names) = pattern::hints(text);
         for pattern in applicable {
             pattern.find(text, &mut spans);
         }
@@ -278,6 +278,14 @@ fn boundary(text: &str, at: usize) -> usize {
     }
     at
 }
+
+/// What the build script does, to be tested.
+#[cfg(test)]
+#[path = "../../build/tables.rs"]
+mod tables;
+#[cfg(test)]
+#[path = "../../build/words.rs"]
+pub(crate) mod words;
 
 #[cfg(test)]
 mod tests {

@@ -1,118 +1,50 @@
 //! Which of many patterns may match a text, told by words: a pattern needs words, one of several at each
-//! of some places, and it is not even compiled as long as no text holds them all.
+//! of some places, and it is not even compiled as long as no text holds them all. Which words those are is
+//! worked out when the program is built, by `build/words.rs`.
 
 use aho_corasick::AhoCorasick;
-use regex_syntax::hir::literal::{ExtractKind, Extractor};
-use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// The shortest word that is looked for, bytes: shorter ones stand everywhere.
-const SHORTEST: usize = 3;
+use super::form::in_key;
+
+/// Of each place of a pattern the words of which one must stand somewhere, by their numbers.
+pub type Places = &'static [&'static [u16]];
 
 /// What patterns need. Case does not matter.
 #[derive(Debug)]
 pub struct Needed {
     words: AhoCorasick,
-    /// Of each pattern: the places, and of each place the words of which one must stand somewhere.
-    patterns: Vec<Vec<Vec<usize>>>,
-    count: usize,
+    patterns: &'static [Places],
 }
 
 impl Needed {
-    /// What these patterns need.
+    /// What these patterns need of these words, one a line.
     ///
     /// # Errors
-    /// What is wrong with one of them, in words.
-    pub fn by(patterns: &[String]) -> Result<Needed, String> {
-        let mut words: Vec<String> = Vec::new();
-        let mut number = |word: String| {
-            words.iter().position(|known| *known == word).unwrap_or_else(|| {
-                words.push(word);
-                words.len() - 1
-            })
-        };
-        let mut all = Vec::new();
-        for pattern in patterns {
-            let hir = regex_syntax::parse(pattern).map_err(|error| error.to_string())?;
-            let places = places(&hir).into_iter();
-            all.push(places.map(|place| place.into_iter().map(&mut number).collect()).collect());
-        }
-        let count = words.len();
-        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
-        let words = words.map_err(|error| error.to_string())?;
-        Ok(Needed { words, patterns: all, count })
+    /// Why the words cannot be looked for.
+    pub fn by(words: &str, patterns: &'static [Places]) -> Result<Needed, String> {
+        Ok(Needed { words: finder(words.lines())?, patterns })
     }
 
     /// The numbers of the patterns that have all they need in this text, in order.
     pub fn stand_in(&self, text: &str) -> impl Iterator<Item = usize> {
-        let mut stands = vec![false; self.count];
+        let mut stands = vec![false; self.words.patterns_len()];
         for word in self.words.find_overlapping_iter(text) {
             stands[word.pattern().as_usize()] = true;
         }
-        let has_all = move |places: &Vec<Vec<usize>>| {
-            places.iter().all(|place| place.iter().any(|&word| stands[word]))
+        let has_all = move |places: Places| {
+            places.iter().all(|place| place.iter().any(|&word| stands[usize::from(word)]))
         };
         let numbered = self.patterns.iter().enumerate();
         numbered.filter(move |(_, places)| has_all(places)).map(|(at, _)| at)
     }
 }
 
-/// Words of which one stands in whatever a pattern matches, those that say the most; none when that cannot
-/// be told.
-pub(super) fn best_words(pattern: &str) -> Vec<String> {
-    // The words are looked for in either case, and to see them takes a pattern that does not ask for that.
-    // Two letters beyond ASCII count as s and k there, and do not here: no name is written with them.
-    let pattern = pattern.strip_prefix("(?i)").unwrap_or(pattern);
-    let Ok(hir) = regex_syntax::parse(pattern) else { return Vec::new() };
-    let mut ends = [ExtractKind::Prefix, ExtractKind::Suffix].into_iter();
-    let mut words = places(&hir)
-        .into_iter()
-        .max_by_key(says)
-        .or_else(|| ends.find_map(|end| words_at(&hir, end)))
-        .unwrap_or_default();
-    words.sort_unstable();
-    words.dedup();
-    words
-}
-
-/// All words that a pattern's matches begin or end with, where each is long enough.
-fn words_at(hir: &Hir, end: ExtractKind) -> Option<Vec<String>> {
-    let literals = Extractor::new().kind(end).extract(hir);
-    let words = literals.literals()?.iter().map(|literal| plain(literal.as_bytes()));
-    let words: Option<Vec<String>> = words.collect();
-    words.filter(|words| !words.is_empty())
-}
-
-/// How much a place says: its shortest word's length.
-fn says(place: &impl AsRef<[String]>) -> Option<usize> {
-    place.as_ref().iter().map(String::len).min()
-}
-
-/// How many bytes that keys are made of (letters, digits, `_~.-`) stand in a row in whatever a pattern
-/// matches; nothing where other characters may stand among them.
-pub(super) fn row(pattern: &str) -> Option<usize> {
-    let hir = regex_syntax::parse(pattern).ok()?;
-    if is_of_key(&hir) { hir.properties().minimum_len() } else { None }
-}
-
-fn is_of_key(hir: &Hir) -> bool {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => true,
-        HirKind::Literal(literal) => literal.0.iter().copied().all(in_key),
-        HirKind::Class(Class::Unicode(class)) => class
-            .ranges()
-            .iter()
-            .all(|range| (range.start()..=range.end()).all(|c| u8::try_from(c).is_ok_and(in_key))),
-        HirKind::Class(Class::Bytes(class)) => {
-            class.ranges().iter().all(|range| (range.start()..=range.end()).all(in_key))
-        }
-        HirKind::Repetition(repetition) => is_of_key(&repetition.sub),
-        HirKind::Capture(capture) => is_of_key(&capture.sub),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(is_of_key),
-    }
-}
-
-fn in_key(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~' | b'.' | b'-')
+/// Looks for words in either case.
+pub(super) fn finder<W: AsRef<[u8]>>(
+    words: impl IntoIterator<Item = W>,
+) -> Result<AhoCorasick, String> {
+    let built = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
+    built.map_err(|error| error.to_string())
 }
 
 /// The most bytes in a row that keys are made of.
@@ -121,82 +53,15 @@ pub(super) fn longest_row(text: &str) -> usize {
     rows.map(<[u8]>::len).max().unwrap_or_default()
 }
 
-/// The places of a pattern at which words stand, whatever it matches, each with its words.
-fn places(hir: &Hir) -> Vec<Vec<String>> {
-    match hir.kind() {
-        HirKind::Literal(literal) => plain(&literal.0).into_iter().map(|word| vec![word]).collect(),
-        HirKind::Capture(capture) => places(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => places(&repetition.sub),
-        HirKind::Concat(parts) => parts.iter().flat_map(places).collect(),
-        HirKind::Alternation(ways) => {
-            // Of each way the place that says the most.
-            let best = ways.iter().map(|way| places(way).into_iter().max_by_key(says));
-            let place: Option<Vec<Vec<String>>> = best.collect();
-            place.map(|words| vec![words.concat()]).unwrap_or_default()
-        }
-        HirKind::Repetition(_) | HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) => {
-            Vec::new()
-        }
-    }
-}
-
-/// The longest part of a literal whose case does not matter to a search that knows only that of ASCII;
-/// nothing where that is too short.
-fn plain(literal: &[u8]) -> Option<String> {
-    let literal = std::str::from_utf8(literal).ok()?;
-    let has_case = |c: char| !c.is_ascii() && (c.is_lowercase() || c.is_uppercase());
-    let longest = literal.split(has_case).max_by_key(|part| part.len())?;
-    (longest.len() >= SHORTEST).then(|| longest.to_ascii_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(pattern: &str, expected: &[&[&str]]) {
-        let hir = regex_syntax::parse(pattern).unwrap();
-        assert_eq!(places(&hir), expected, "{pattern}");
-    }
-
-    #[test]
-    fn what_a_pattern_needs() {
-        check("ignore[ \n](?:all )*(?:Earlier|prior)", &[&["ignore"], &["earlier", "prior"]]);
-        check("(?:send|post) (?:it|this) ?x", &[&["send", "post"]]);
-        check("(secret){2,}a", &[&["secret"]]);
-        check("(?:now|)then", &[&["then"]]);
-        check(r"\w+|word", &[]);
-        check("sämtliche", &[&["mtliche"]]);
-        check("忽略(?:之前|以上)", &[&["忽略"], &["之前", "以上"]]);
-    }
-
-    #[test]
-    fn the_words_that_say_the_most_and_the_row_that_a_key_is() {
-        let check = |pattern: &str, words: &[&str], in_a_row: Option<usize>| {
-            assert_eq!(
-                (&*best_words(pattern), row(pattern)),
-                (&*words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>(), in_a_row),
-                "{pattern}"
-            );
-        };
-        check(r"(?-u:\b)[a-z]{76}AZDO[a-z]{4}(?-u:\b)", &["azdo"], Some(84));
-        check(r"(?i)(?:sessid|connect\.sid)=[a-z]{20,}", &["connect.sid", "sessid"], None);
-        check(r"(?:SK|[0-9a-f]{4})[0-9a-f]{32}", &[], Some(34));
-        check(
-            r"g(?:old_x|o[0-9])",
-            &["go0", "go1", "go2", "go3", "go4", "go5", "go6", "go7", "go8", "go9", "gold_x"],
-            Some(3),
-        );
-        check(r"[a-z]{40}\s", &[], None);
-        check("[a-zé]{40}", &[], None);
-        assert_eq!(longest_row("a_b-c d.e~f7 /etc/passwd"), 6);
-        assert_eq!((longest_row(""), longest_row("é /")), (0, 0));
-    }
-
     #[test]
     fn a_text_lets_those_patterns_through_that_have_all_they_need() {
-        let patterns = ["ignore .* (?:rules|orders)", "[a-z]+", "ignored"].map(str::to_owned);
-        let needed = Needed::by(&patterns).unwrap();
+        // As of `ignore .* (?:rules|orders)`, `[a-z]+` and `ignored`.
+        let words = "ignore\nrules\norders\nignored";
+        let needed = Needed::by(words, &[&[&[0], &[1, 2]], &[], &[&[3]]]).unwrap();
         let check = |text: &str, expected: &[usize]| {
             assert_eq!(needed.stand_in(text).collect::<Vec<_>>(), expected, "{text}");
         };
@@ -204,6 +69,11 @@ mod tests {
         check("Ignore the RULES", &[0, 1]);
         check("rules; ignored, ignore me", &[0, 1, 2]);
         check("orders", &[1]);
-        assert!(Needed::by(&["(".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_longest_row_is_of_what_keys_are_made_of() {
+        assert_eq!(longest_row("a_b-c d.e~f7 /etc/passwd"), 6);
+        assert_eq!((longest_row(""), longest_row("é /")), (0, 0));
     }
 }

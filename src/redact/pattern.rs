@@ -1,53 +1,27 @@
 //! Secrets that are known by their form.
 //!
 //! One pass over a text finds the words without which no pattern can match, and only the patterns
-//! whose word is there are tried: most texts hold none.
+//! whose word is there are tried: most texts hold none. Which words those are is worked out when the program
+//! is built, by `build/tables.rs`.
 
 use std::borrow::Cow;
 use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::AhoCorasick;
 use regex::{Captures, Regex};
-use serde::Deserialize;
 
+use super::form::{Form, Only, ROW};
 use super::look;
-use super::needed::{best_words, longest_row, row};
+use super::needed::{finder, longest_row};
 use super::pieces::{Span, is_kind};
 use super::placeholder::{is_dummy, is_placeholder};
 use super::sheet::SHEET;
-
-/// Bytes in a row that keys are made of; ordinary words seldom have so many.
-const ROW: usize = 24;
-
-/// One pattern of the file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Form {
-    /// What it becomes: `[redacted:kind]`.
-    pub(super) kind: String,
-    pattern: String,
-    only: Option<Only>,
-}
-
-/// Which matches count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Only {
-    /// Every one.
-    Any,
-    /// One that is no placeholder.
-    Meant,
-    /// One that is no word either.
-    NoWord,
-    /// One that looks random, and is not part of something longer.
-    Random,
-}
 
 /// A pattern that can be searched for.
 #[derive(Debug)]
 pub(super) struct Pattern {
     kind: Cow<'static, str>,
-    text: String,
+    text: Cow<'static, str>,
     /// Compiled at the first search: most of the built-in ones are never needed, and all together they
     /// take longer, and more memory, than the rest of a consultation.
     regex: OnceLock<Option<Regex>>,
@@ -64,16 +38,21 @@ impl Pattern {
         if regex.is_match("") {
             return Err("the pattern matches the empty text".to_owned());
         }
-        Ok(Pattern { regex: OnceLock::from(Some(regex)), ..Pattern::built_in(form, only) })
+        Ok(Pattern {
+            kind: Cow::Owned(form.kind.clone()),
+            text: Cow::Owned(form.pattern.clone()),
+            regex: OnceLock::from(Some(regex)),
+            only: form.only.unwrap_or(only),
+        })
     }
 
     /// One whose making cannot fail, since a test has made it.
-    fn built_in(form: &Form, only: Only) -> Pattern {
+    const fn built_in(kind: &'static str, text: &'static str, only: Only) -> Pattern {
         Pattern {
-            kind: Cow::Owned(form.kind.clone()),
-            text: form.pattern.clone(),
+            kind: Cow::Borrowed(kind),
+            text: Cow::Borrowed(text),
             regex: OnceLock::new(),
-            only: form.only.unwrap_or(only),
+            only,
         }
     }
 
@@ -115,97 +94,64 @@ fn is_grouped(regex: &Regex) -> bool {
     regex.capture_names().flatten().any(|name| name == SECRET)
 }
 
-/// What a word of a text points to.
-#[derive(Debug, Clone, Copy)]
-enum Hint {
-    /// The pattern of this number may match.
-    Pattern(usize),
-    /// A name that says secret may end here.
-    Name,
-}
+// Made of `config/secrets.yaml`: `LIST`, the patterns; `IN_ROWS`, the numbers of those that need no word, but
+// match nothing without a long row of what keys are made of; `WORDS`, one a line, and `HINTS`, for each of
+// them the number of a pattern that may match where it stands.
+include!(concat!(env!("OUT_DIR"), "/secrets.rs"));
 
-/// The built-in patterns, and the words to look for before one is tried.
-pub(super) struct Patterns {
-    list: Vec<Pattern>,
-    /// Those that have no such word, but match nothing without a long row of what keys are made of.
-    in_rows: Vec<usize>,
-    /// Those that have neither.
-    always: Vec<usize>,
-    words: AhoCorasick,
-    hints: Vec<Hint>,
-}
-
-#[expect(clippy::expect_used, reason = "the file is compiled in, and a test makes them")]
-static BUILT_IN: LazyLock<Patterns> = LazyLock::new(|| {
-    Patterns::new().expect("config/secrets.yaml holds words that can be looked for")
+#[expect(clippy::expect_used, reason = "the words are compiled in, and a test looks for them")]
+static WORDS_AND_NAMES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let lists = SHEET.assignments.iter();
+    let mut names: Vec<&str> = lists.flat_map(|list| list.names.last_words()).collect();
+    names.sort_unstable();
+    names.dedup();
+    finder(WORDS.lines().chain(names)).expect("these words can be looked for")
 });
 
-impl Patterns {
-    /// Made at the first use.
-    pub(super) fn built_in() -> &'static Patterns {
-        &BUILT_IN
-    }
-
-    fn new() -> Result<Patterns, String> {
-        let mut list = Vec::new();
-        let (mut in_rows, mut always) = (Vec::new(), Vec::new());
-        let mut words: Vec<String> = Vec::new();
-        let mut hints = Vec::new();
-        for (at, form) in SHEET.values.iter().enumerate() {
-            // What a word boundary is, is a matter of ASCII here: that keeps the searches fast.
-            let pattern = form.pattern.replace(r"\b", r"(?-u:\b)");
-            let form = Form { kind: form.kind.clone(), pattern, only: form.only };
-            let needed = best_words(&form.pattern);
-            if needed.is_empty() {
-                let row = row(&form.pattern).is_some_and(|row| row >= ROW);
-                if row { &mut in_rows } else { &mut always }.push(at);
-            }
-            hints.extend(needed.iter().map(|_| Hint::Pattern(at)));
-            words.extend(needed);
-            list.push(Pattern::built_in(&form, Only::Meant));
+/// The patterns that may match in a text, and where names that say secret may end.
+pub(super) fn hints(text: &str) -> (Vec<&'static Pattern>, Vec<usize>) {
+    let mut applicable = [false; LIST.len()];
+    if longest_row(text) >= ROW {
+        for at in IN_ROWS {
+            applicable[usize::from(at)] = true;
         }
-        let mut names: Vec<&str> =
-            SHEET.assignments.iter().flat_map(|list| list.names.last_words()).collect();
-        names.sort_unstable();
-        names.dedup();
-        hints.extend(names.iter().map(|_| Hint::Name));
-        words.extend(names.into_iter().map(str::to_owned));
-        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
-        let words = words.map_err(|error| error.to_string())?;
-        Ok(Patterns { list, in_rows, always, words, hints })
     }
-
-    /// The patterns that may match in a text, and where names that say secret may end.
-    pub(super) fn hints(&self, text: &str) -> (Vec<&Pattern>, Vec<usize>) {
-        let mut applicable = vec![false; self.list.len()];
-        let in_rows = if longest_row(text) < ROW { &[] } else { &*self.in_rows };
-        for &at in self.always.iter().chain(in_rows) {
-            applicable[at] = true;
+    // A word of no pattern is the end of a name.
+    let mut names = Vec::new();
+    for found in WORDS_AND_NAMES.find_overlapping_iter(text) {
+        match HINTS.get(found.pattern().as_usize()) {
+            Some(&at) => applicable[usize::from(at)] = true,
+            None => names.push(found.end()),
         }
-        let mut names = Vec::new();
-        for found in self.words.find_overlapping_iter(text) {
-            match self.hints[found.pattern().as_usize()] {
-                Hint::Pattern(at) => applicable[at] = true,
-                Hint::Name => names.push(found.end()),
-            }
-        }
-        let chosen = self.list.iter().zip(applicable).filter(|(_, applicable)| *applicable);
-        (chosen.map(|(pattern, _)| pattern).collect(), names)
     }
+    let chosen = LIST.iter().zip(applicable).filter(|(_, applicable)| *applicable);
+    (chosen.map(|(pattern, _)| pattern).collect(), names)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::words::{best_words, row};
     use super::*;
 
     #[test]
     fn every_built_in_pattern_compiles() {
-        let Patterns { list, always, .. } = Patterns::built_in();
-        let always: Vec<_> = always.iter().map(|&at| &list[at].text).collect();
-        assert!(list.len() > 90 && always.is_empty(), "{always:?}");
-        for Pattern { kind, text, .. } in list {
+        assert!(LIST.len() > 90);
+        for Pattern { kind, text, .. } in &LIST {
             let regex = Regex::new(text);
             assert!(is_kind(kind) && regex.is_ok_and(|regex| !regex.is_match("")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_built_in_pattern_waits_for_a_word_or_a_row() {
+        assert_eq!(WORDS.lines().count(), HINTS.len());
+        for (at, Pattern { kind, text, .. }) in (0..).zip(&LIST) {
+            let hinted = WORDS.lines().zip(HINTS).filter(|(_, hint)| *hint == at);
+            let words: Vec<&str> = hinted.map(|(word, _)| word).collect();
+            assert_eq!(words, best_words(text).unwrap(), "{kind}");
+            let in_row = words.is_empty() && row(text).unwrap().is_some_and(|row| row >= ROW);
+            assert_eq!(in_row, IN_ROWS.contains(&at), "{kind}");
+            assert!(in_row || !words.is_empty(), "{kind}");
         }
     }
 }

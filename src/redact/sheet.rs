@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
+use super::form::{Form, Only};
 use super::names::Names;
-use super::pattern::{Form, Only, Pattern};
+use super::pattern::Pattern;
 use crate::error::{Error, Kind, Result, Violation};
 
 const FILE: &str = include_str!(concat!(env!("OUT_DIR"), "/secrets.json"));
@@ -17,11 +18,10 @@ const FILE: &str = include_str!(concat!(env!("OUT_DIR"), "/secrets.json"));
 /// The keys that a user's own file may hold.
 const USERS: [&str; 2] = ["values", "files"];
 
-/// The compiled-in file; it says what each key is for.
+/// The compiled-in file, without its `values`, which `pattern` holds; it says what each key is for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sheet {
-    pub(super) values: Vec<Form>,
     pub(super) assignments: Vec<Assignment>,
     pub(super) harmless_names: Names,
     pub(super) name_tails: Vec<String>,
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_compiled_in_file_can_be_read() {
-        assert!(!SHEET.values.is_empty() && !SHEET.assignments.is_empty());
+        assert!(!SHEET.assignments.is_empty());
     }
 
     #[test]
