@@ -5,13 +5,15 @@
 //! looking for the words.
 
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::hir::{Class, ClassUnicode, Hir, HirKind};
 use regex_syntax::{Error, parse};
 
 use super::form::in_key;
 
 /// The shortest word that is looked for, bytes: shorter ones stand everywhere.
 const SHORTEST: usize = 3;
+/// The most letters of a class that are looked for one by one.
+const FEW: usize = 8;
 
 /// Of each place of a pattern the words of which one stands there. Case does not matter.
 pub(crate) fn needed(pattern: &str) -> Result<Vec<Vec<String>>, Error> {
@@ -86,10 +88,20 @@ fn places(hir: &Hir) -> Vec<Vec<String>> {
             let place: Option<Vec<Vec<String>>> = best.collect();
             place.map(|words| vec![words.concat()]).unwrap_or_default()
         }
-        HirKind::Repetition(_) | HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) => {
-            Vec::new()
-        }
+        HirKind::Class(Class::Unicode(class)) => few_letters(class).into_iter().collect(),
+        HirKind::Repetition(_)
+        | HirKind::Empty
+        | HirKind::Class(Class::Bytes(_))
+        | HirKind::Look(_) => Vec::new(),
     }
+}
+
+/// The letters of a class, where they are few and each is as long as a word: `(?:致|给)` is one for the parser.
+fn few_letters(class: &ClassUnicode) -> Option<Vec<String>> {
+    let letters = class.ranges().iter().flat_map(|range| range.start()..=range.end());
+    let words = letters.take(FEW + 1).map(|letter| plain(letter.to_string().as_bytes()));
+    let words: Vec<String> = words.collect::<Option<_>>()?;
+    (1..=FEW).contains(&words.len()).then_some(words)
 }
 
 /// The longest part of a literal whose case does not matter to a search that knows only that of ASCII;
@@ -119,6 +131,8 @@ mod tests {
         check(r"\w+|word", &[]);
         check("sämtliche", &[&["mtliche"]]);
         check("忽略(?:之前|以上)", &[&["忽略"], &["之前", "以上"]]);
+        check("(?:致|给)[a-z]", &[&["给", "致"]]);
+        check("[给-致]|[éè]", &[]);
     }
 
     #[test]

@@ -258,6 +258,7 @@ mod tests {
         assert!(NEEDED.is_some() && PATTERNS.len() > 40);
         for (at, pattern) in PATTERNS.iter().enumerate() {
             assert!(compiled(at).is_some(), "{pattern}");
+            assert!(!PLACES[at].is_empty(), "compiled for every text: {pattern}");
         }
     }
 
