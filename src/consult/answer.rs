@@ -6,7 +6,6 @@
 //! else is left alone.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::objects::objects_in;
 use super::role::Role;
-use super::schema::{self, Checker};
+use super::schema::Checker;
 use super::thread::Rejoinder;
 use crate::error::Violation;
 use crate::kimi::hidden::Cleaned;
@@ -168,7 +167,6 @@ const MOST_TOLD: usize = 20;
 /// Reads the answer of this role in a text.
 #[must_use]
 pub fn read(text: &str, role: Role) -> Reading {
-    static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
     let mut fitting: Vec<(Answer, Vec<String>, usize)> = Vec::new();
     let mut misfit = None;
     for object in objects_in(last_bytes(text, SEARCHED)) {
@@ -187,7 +185,7 @@ pub fn read(text: &str, role: Role) -> Reading {
         }
         let hidden = clean_all(&mut fields);
         let value = Value::Object(fields);
-        let mut violations = CHECKER.violations(&value);
+        let mut violations = Checker::of_answer().violations(&value);
         if role == Role::Judge && value.get("verdict").is_none() {
             violations
                 .push(Violation { pointer: "/verdict".to_owned(), ..none("required and missing") });

@@ -7,6 +7,7 @@ pub mod assurance;
 pub mod citation;
 pub mod closing;
 pub mod export;
+mod fits;
 pub mod injection;
 pub mod objects;
 pub mod opening;

@@ -8,9 +8,15 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use super::fits::fits;
 use super::role::{Architect, Debugger, Judge, Role, Skeptic};
 use crate::error::Violation;
 use crate::settings::nearest;
+
+/// The pattern of a text that is not blank.
+pub(super) const NOT_BLANK: &str = r"\S";
+/// The pattern of a finding's name.
+pub(super) const FINDING: &str = "^F[1-9][0-9]{0,5}$";
 
 /// The schema of a type: inline, with nothing that some client is known to stumble over.
 #[must_use]
@@ -78,7 +84,7 @@ pub fn of_context(role: Role) -> Value {
 pub fn of_request(role: Role) -> Value {
     let mut schema = request_frame();
     schema["properties"]["context"] = of_context(role);
-    schema["properties"]["message"]["pattern"] = json!(r"\S");
+    schema["properties"]["message"]["pattern"] = json!(NOT_BLANK);
     schema["required"] = json!(["message", "context"]);
     strict_findings(&mut schema);
     schema
@@ -87,7 +93,7 @@ pub fn of_request(role: Role) -> Value {
 /// A finding is named `F` and a number; new ones are numbered on from there.
 fn strict_findings(schema: &mut Value) {
     let items = &mut schema["properties"]["prior_exchange"]["properties"]["adjudications"]["items"];
-    items["properties"]["finding"]["pattern"] = json!("^F[1-9][0-9]{0,5}$");
+    items["properties"]["finding"]["pattern"] = json!(FINDING);
 }
 
 /// The schema of a request that continues a thread: what the thread knows is not said again.
@@ -226,40 +232,63 @@ fn request_frame() -> Value {
     })
 }
 
-/// A compiled schema, and what its fields are for.
+/// A schema that values are measured against.
 #[derive(Debug)]
 pub struct Checker {
-    schema: Value,
-    validator: Option<Validator>,
+    pub(super) schema: Value,
+    /// Compiled for the first value that may not fit.
+    validator: OnceLock<Option<Validator>>,
 }
 
+/// The schemas, made from the types by a test: a server that only reads them has no use for what makes them.
+const OF_REQUEST: [&str; 4] = [
+    include_str!("schemas/skeptic.json"),
+    include_str!("schemas/architect.json"),
+    include_str!("schemas/debugger.json"),
+    include_str!("schemas/judge.json"),
+];
+const OF_CONTINUATION: &str = include_str!("schemas/continuation.json");
+const OF_ANSWER: &str = include_str!("schemas/answer.json");
+
 impl Checker {
-    /// Compiles a schema.
-    #[must_use]
-    pub fn new(schema: Value) -> Checker {
-        let validator = jsonschema::validator_for(&schema).ok();
-        Checker { schema, validator }
+    fn new(schema: &str) -> Checker {
+        // Nothing fits a schema that is none; a test reads them all.
+        let schema = serde_json::from_str(schema).unwrap_or(Value::Bool(false));
+        Checker { schema, validator: OnceLock::new() }
     }
 
-    /// The checker of a whole request in this role, compiled once.
+    /// The checker of a whole request in this role.
     #[must_use]
     pub fn of_request(role: Role) -> &'static Checker {
         static CHECKERS: [OnceLock<Checker>; 4] = [const { OnceLock::new() }; 4];
         let at = Role::ALL.iter().position(|&one| one == role).unwrap_or_default();
-        CHECKERS[at].get_or_init(|| Checker::new(of_request(role)))
+        CHECKERS[at].get_or_init(|| Checker::new(OF_REQUEST[at]))
     }
 
-    /// The checker of a request that continues a thread, compiled once.
+    /// The checker of a request that continues a thread.
     #[must_use]
     pub fn of_continuation() -> &'static Checker {
-        static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(of_continuation()));
+        static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(OF_CONTINUATION));
+        &CHECKER
+    }
+
+    /// The checker of what Kimi answers.
+    #[must_use]
+    pub fn of_answer() -> &'static Checker {
+        static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(OF_ANSWER));
         &CHECKER
     }
 
     /// Everything about the value that does not fit, in the order of the value.
     #[must_use]
     pub fn violations(&self, value: &Value) -> Vec<Violation> {
-        let Some(validator) = &self.validator else {
+        if fits(&self.schema, value) { Vec::new() } else { self.refusals(value) }
+    }
+
+    /// The same, as the validator says it.
+    pub(super) fn refusals(&self, value: &Value) -> Vec<Violation> {
+        let compiled = || jsonschema::validator_for(&self.schema).ok();
+        let Some(validator) = self.validator.get_or_init(compiled) else {
             return vec![Violation {
                 pointer: String::new(),
                 expected: "a schema that compiles; this is a fault of kimi-bridge".to_owned(),
@@ -403,6 +432,25 @@ mod tests {
         let violations: Vec<_> =
             Checker::of_request(role).violations(request).iter().map(ToString::to_string).collect();
         assert_eq!(violations, expected, "{request}");
+    }
+
+    #[test]
+    fn the_schemas_are_made_from_the_types() {
+        let of_requests = Role::ALL.map(|role| (role.name(), of_request(role)));
+        let others =
+            [("continuation", of_continuation()), ("answer", of::<super::super::answer::Answer>())];
+        let kept = OF_REQUEST.into_iter().chain([OF_CONTINUATION, OF_ANSWER]);
+        for ((name, made), kept) in of_requests.into_iter().chain(others).zip(kept) {
+            let made = format!("{made:#}\n");
+            if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/consult/schemas");
+                std::fs::write(format!("{folder}/{name}.json"), made).unwrap();
+            } else {
+                let remedy =
+                    "the types have changed: INSTA_UPDATE=always cargo test, and read the diff";
+                assert_eq!(kept, made, "{name}: {remedy}");
+            }
+        }
     }
 
     #[test]
