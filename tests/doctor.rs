@@ -484,7 +484,7 @@ fn the_state_folder() {
     );
     fs::remove_file(state.join("ledger.sqlite")).unwrap();
     world.run(&["threads"]);
-    report(&world).check("state", "ledger", &[("ok", "opens; version 3, 0 threads", "")]);
+    report(&world).check("state", "ledger", &[("ok", "opens; version 4, 0 threads", "")]);
     let elsewhere = world.with(&[("KIMI_BRIDGE_STATE_DIR", "/dev/null/state")]);
     let seen = report(&elsewhere);
     assert!(seen.code != 0, "{}", seen.json);

@@ -187,13 +187,10 @@ impl Argument {
         if self.ledger.is_some() {
             result.thread = Some(standing(&self.row.id, &self.thread));
         }
-        self.round.result = serde_json::to_string(&result).ok();
-        if let Err(error) = self.save() {
+        if let Err(error) = self.save(Some(&result)) {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
-        // What was saved may be as long as all the evidence.
-        self.round.result = None;
         result.within(self.context.max_result_chars)
     }
 
@@ -222,7 +219,7 @@ impl Argument {
             return error;
         }
         self.round.error = Some(error.report().to_string());
-        if self.ledger.is_some() && self.save().is_ok() && error.kind != Kind::Request {
+        if self.ledger.is_some() && self.save(None).is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
             let session =
                 error.partial.as_ref().is_some_and(|partial| partial["session_id"].is_string());
@@ -240,17 +237,18 @@ impl Argument {
     }
 
     /// Remembers the round as it is: open, so that it can be asked again whatever happens, or with what
-    /// came of it.
-    pub(super) fn save(&mut self) -> Result<()> {
+    /// came of it. A result that it has stays until there is another.
+    pub(super) fn save(&mut self, result: Option<&ConsultResult>) -> Result<()> {
         let has_words = |path: &PathBuf| path.metadata().is_ok_and(|there| there.len() > 0);
         let transcript = self.transcript().filter(has_words);
         self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = serde_json::to_string(&self.thread).unwrap_or_default();
         self.row.updated_at = now();
-        match &mut self.ledger {
-            Some(ledger) => ledger.save(&self.row, Some(&self.round)),
-            None => Ok(()),
+        match (&self.ledger, result) {
+            (Some(ledger), Some(result)) => ledger.save_answered(&self.row, &self.round, result),
+            (Some(ledger), None) => ledger.save(&self.row, Some(&self.round)),
+            (None, _) => Ok(()),
         }
     }
 }

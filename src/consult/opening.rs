@@ -82,7 +82,7 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
         lock,
     };
     // Before Kimi starts, so that a crash leaves a round that can be asked again.
-    if let Err(error) = argument.save() {
+    if let Err(error) = argument.save(None) {
         argument.ledger = None;
         argument.warn(format!("this thread is not remembered: {}", error.message));
     }
@@ -144,7 +144,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
     }
     let number = u8::try_from(thread.rounds.len()).unwrap_or(1);
     let disputed = thread.disputed().iter().map(|one| dispute(one, Some(&record))).collect();
-    let again = rounds.into_iter().find(|round| round.number == number);
+    let again = rounds.into_iter().map(|(round, _)| round).find(|round| round.number == number);
     let opened = RoundRow { number, opened_at: now(), ..RoundRow::default() };
     let mut argument = Argument {
         context,
@@ -172,7 +172,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
         // Refused before anything is taken, so that a shorter reason can follow.
         super::prompt::prompt(argument.asked(None), loaded)?;
     }
-    if let Err(error) = argument.save() {
+    if let Err(error) = argument.save(None) {
         argument.warn(format!("this step is not remembered: {}", error.message));
     }
     Ok(match step {

@@ -13,7 +13,7 @@ use super::result::ConsultResult;
 use super::role::Role;
 use super::thread::{Adjudication, State, Thread};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
+use crate::ledger::{Filter, Ledger, RoundAndResult, ThreadRow};
 use crate::settings::Loaded;
 
 /// How much of a transcript is shown, bytes.
@@ -77,7 +77,7 @@ impl Record {
     ///
     /// # Errors
     /// [`Kind::Ledger`] when it cannot be read.
-    pub fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
+    pub fn of(row: &ThreadRow, rounds: &[RoundAndResult]) -> Result<Record> {
         let at = |error: serde_json::Error| {
             Error::new(
                 Kind::Ledger,
@@ -88,17 +88,12 @@ impl Record {
         let request: Value = serde_json::from_str(&row.request).map_err(at)?;
         let thread: Thread = serde_json::from_str(&row.challenge).map_err(at)?;
         let mut told = Vec::new();
-        for round in rounds {
+        for (round, result) in rounds {
             let of_thread = thread.rounds.get(usize::from(round.number).saturating_sub(1));
             told.push(RoundRecord {
                 number: round.number,
                 opened_at: round.opened_at,
-                result: round
-                    .result
-                    .as_deref()
-                    .map(serde_json::from_str)
-                    .transpose()
-                    .map_err(at)?,
+                result: result.as_deref().map(serde_json::from_str).transpose().map_err(at)?,
                 error: round.error.as_deref().map(serde_json::from_str).transpose().map_err(at)?,
                 adjudications: of_thread
                     .map(|round| round.adjudications.clone())

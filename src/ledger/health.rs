@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         drop(Ledger::open(dir.path()).unwrap());
         let file = dir.path().join("ledger.sqlite");
-        let version = 3;
+        let version = 4;
         assert_eq!(
             Health::of(dir.path()).unwrap(),
             Some(Health { file: file.clone(), version, threads: 0 })

@@ -4,6 +4,7 @@
 
 mod health;
 mod lock;
+mod pieces;
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -13,14 +14,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use serde::Serialize;
 
 pub use self::health::{Health, StateFolder};
 pub use self::lock::ThreadLock;
 use crate::error::{Error, Kind, Result};
 
 /// Every schema version, in order; version N is what the first N scripts make.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("search.sql"), include_str!("found.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("search.sql"),
+    include_str!("found.sql"),
+    include_str!("pieces.sql"),
+];
 
 /// How long another process may hold the file before a statement gives up.
 const BUSY: Duration = Duration::from_secs(10);
@@ -76,7 +82,7 @@ pub struct ThreadRow {
     pub updated_at: i64,
 }
 
-/// One round.
+/// One round, without its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoundRow {
     /// From 1.
@@ -85,13 +91,14 @@ pub struct RoundRow {
     pub opened_at: i64,
     /// Seconds since 1970, UTC; absent while Kimi has not answered.
     pub closed_at: Option<i64>,
-    /// What Kimi answered, JSON.
-    pub result: Option<String>,
-    /// Why it did not, JSON.
+    /// Why Kimi did not answer, JSON.
     pub error: Option<String>,
     /// The compressed file with everything that Kimi wrote.
     pub transcript: Option<String>,
 }
+
+/// A round, and its result, JSON, if it has one.
+pub type RoundAndResult = (RoundRow, Option<String>);
 
 /// Which threads are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,14 +177,31 @@ impl Ledger {
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
-    /// Writes a thread as it now is, and the round that was opened with it, all or nothing.
+    /// Writes a thread as it now is, and the round that was opened with it, all or nothing. The round's
+    /// result, where it has one, stays.
     ///
     /// # Errors
     /// [`Kind::Ledger`].
     pub fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
             put_thread(change, thread)?;
-            round.map_or(Ok(()), |round| put_round(change, &thread.id, round))
+            round.map_or(Ok(()), |round| put_round(change, &thread.id, round, None))
+        })
+    }
+
+    /// Writes a thread as it now is, and the round that was answered, with its result, all or nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Ledger`], also where the result cannot be made JSON.
+    pub fn save_answered(
+        &self,
+        thread: &ThreadRow,
+        round: &RoundRow,
+        result: &impl Serialize,
+    ) -> Result<()> {
+        self.change(|change| {
+            put_thread(change, thread)?;
+            pieces::put_answered(change, &thread.id, round, result)
         })
     }
 
@@ -185,17 +209,25 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Kind::Ledger`].
-    pub fn thread(&self, id: &str) -> Result<Option<(ThreadRow, Vec<RoundRow>)>> {
+    pub fn thread(&self, id: &str) -> Result<Option<(ThreadRow, Vec<RoundAndResult>)>> {
         self.read(|connection| {
+            // Nobody writes other pieces of a result while it is read.
+            let _unchanged = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
             let thread = connection
                 .query_row(&format!("SELECT {THREAD} FROM threads WHERE id = ?1"), [id], thread_of)
                 .optional()?;
             let Some(thread) = thread else { return Ok(None) };
             let mut query = connection.prepare(
-                "SELECT number, opened_at, closed_at, result, error, transcript FROM rounds
+                "SELECT number, opened_at, closed_at, error, transcript, result FROM rounds
                  WHERE thread_id = ?1 ORDER BY number",
             )?;
-            let rounds = query.query_map([id], round_of)?.collect::<rusqlite::Result<_>>()?;
+            let rounds = query.query_map([id], round_of)?;
+            let mut rounds = rounds.collect::<rusqlite::Result<Vec<_>>>()?;
+            for (round, result) in &mut rounds {
+                if let Some(result) = result {
+                    pieces::add_rest(connection, id, round.number, result)?;
+                }
+            }
             Ok(Some((thread, rounds)))
         })
     }
@@ -238,7 +270,7 @@ impl Ledger {
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
-        for transcript in rounds.into_iter().filter_map(|round| round.transcript) {
+        for transcript in rounds.into_iter().filter_map(|(round, _)| round.transcript) {
             // One that is gone already is what is wanted.
             let _ = fs::remove_file(transcript);
         }
@@ -340,19 +372,25 @@ fn put_thread(change: &Transaction<'_>, thread: &ThreadRow) -> rusqlite::Result<
     Ok(())
 }
 
-fn put_round(change: &Transaction<'_>, thread: &str, round: &RoundRow) -> rusqlite::Result<()> {
+/// Writes a round, and the first piece of its result where there is another one than before.
+fn put_round(
+    change: &Transaction<'_>,
+    thread: &str,
+    round: &RoundRow,
+    result: Option<&str>,
+) -> rusqlite::Result<()> {
     let mut put = change.prepare_cached(
         "INSERT INTO rounds (thread_id, number, opened_at, closed_at, result, error, transcript)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (thread_id, number) DO UPDATE
-             SET opened_at = ?3, closed_at = ?4, result = ?5, error = ?6, transcript = ?7",
+         ON CONFLICT (thread_id, number) DO UPDATE SET opened_at = ?3, closed_at = ?4,
+             result = ifnull(?5, result), error = ?6, transcript = ?7",
     )?;
     put.execute(params![
         thread,
         round.number,
         round.opened_at,
         round.closed_at,
-        round.result,
+        result,
         round.error,
         round.transcript
     ])?;
@@ -392,15 +430,16 @@ fn thread_of(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
     })
 }
 
-fn round_of(row: &Row<'_>) -> rusqlite::Result<RoundRow> {
-    Ok(RoundRow {
+/// A round, and the first piece of its result.
+fn round_of(row: &Row<'_>) -> rusqlite::Result<RoundAndResult> {
+    let round = RoundRow {
         number: row.get(0)?,
         opened_at: row.get(1)?,
         closed_at: row.get(2)?,
-        result: row.get(3)?,
-        error: row.get(4)?,
-        transcript: row.get(5)?,
-    })
+        error: row.get(3)?,
+        transcript: row.get(4)?,
+    };
+    Ok((round, row.get(5)?))
 }
 
 /// Words as a person types them: all of them, with none of the search's own syntax.
@@ -423,6 +462,8 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn thread(id: &str, state: &str, updated_at: i64) -> ThreadRow {
@@ -452,14 +493,15 @@ mod tests {
         drop(ledger);
 
         let ledger = Ledger::open(dir.path()).unwrap();
-        assert_eq!(ledger.thread("a").unwrap(), Some((first.clone(), vec![round(1)])));
+        assert_eq!(ledger.thread("a").unwrap(), Some((first.clone(), vec![(round(1), None)])));
         first.session_id = Some("s".into());
         first.decision = Some(("ship".into(), "it holds".into(), 9));
         first.state = "decided".into();
-        let closed = RoundRow { closed_at: Some(6), result: Some("{}".into()), ..round(1) };
-        ledger.save(&first, Some(&closed)).unwrap();
+        let closed = RoundRow { closed_at: Some(6), ..round(1) };
+        ledger.save_answered(&first, &closed, &json!({"findings": []})).unwrap();
         ledger.save(&first, Some(&round(2))).unwrap();
-        assert_eq!(ledger.thread("a").unwrap(), Some((first, vec![closed, round(2)])));
+        let rounds = vec![(closed, Some(r#"{"findings":[]}"#.into())), (round(2), None)];
+        assert_eq!(ledger.thread("a").unwrap(), Some((first, rounds)));
         assert_eq!(ledger.thread("b").unwrap(), None);
     }
 
@@ -479,10 +521,11 @@ mod tests {
             decision: Some((r"ship C:\temp".into(), "it holds".into(), 9)),
             ..thread("d", "decided", 0)
         };
-        let answer = |text: &str| Some(format!(r#"{{"response":"{text}"}}"#));
-        let first = RoundRow { result: answer("leaks"), ..round(1) };
-        ledger.save(&answered, Some(&first)).unwrap();
-        ledger.save(&answered, Some(&RoundRow { result: answer("drips"), ..round(2) })).unwrap();
+        let answer = |number, text: &str| {
+            ledger.save_answered(&answered, &round(number), &json!({"response": text})).unwrap();
+        };
+        answer(1, "leaks");
+        answer(2, "drips");
         let check = |filter: Filter, expected: &[&str]| {
             let filter =
                 Filter { limit: if filter.limit == 0 { 9 } else { filter.limit }, ..filter };
@@ -503,8 +546,7 @@ mod tests {
         for word in ["leaks", "drips", "ship", "temp", "holds", "response"] {
             check(words(word), &["d"]);
         }
-        let refined = RoundRow { result: answer("drops"), ..round(2) };
-        ledger.save(&answered, Some(&refined)).unwrap();
+        answer(2, "drops");
         let found = |text: &str| {
             let filter = Filter { words: Some(text.into()), limit: 9, ..Filter::default() };
             ledger.threads(&filter).unwrap().len()
@@ -554,7 +596,7 @@ mod tests {
         let ledger = Ledger::open(dir.path()).unwrap();
         let whole =
             ThreadRow { request: r#"{"message":"whole"}"#.into(), ..thread("a", "settled", 1) };
-        assert_eq!(ledger.thread("a").unwrap(), Some((whole, vec![round(1)])));
+        assert_eq!(ledger.thread("a").unwrap(), Some((whole, vec![(round(1), None)])));
         let found = |ledger: &Ledger, words: &str| {
             let filter = Filter { words: Some(words.into()), limit: 9, ..Filter::default() };
             let found = ledger.threads(&filter).unwrap().into_iter();
@@ -564,8 +606,8 @@ mod tests {
             (found(&ledger, "torn"), found(&ledger, "whole")),
             (vec!["b".into()], vec!["a".into()])
         );
-        let mended = RoundRow { result: Some(r#"{"response":"mended"}"#.into()), ..round(1) };
-        ledger.save(&thread("b", "settled", 2), Some(&mended)).unwrap();
+        let mended = json!({"response": "mended"});
+        ledger.save_answered(&thread("b", "settled", 2), &round(1), &mended).unwrap();
         assert_eq!(found(&ledger, "mended"), ["b"]);
         assert_eq!(ledger.delete("b"), Ok(true));
         assert_eq!((found(&ledger, "mended"), found(&ledger, "whole")), (vec![], vec!["a".into()]));
