@@ -258,11 +258,11 @@ impl Argument {
 fn flags(result: &mut ConsultResult) -> Vec<String> {
     let evidence = std::mem::take(&mut result.evidence);
     let mut flags = Flags::default();
-    let fields = serde_json::to_value(&*result).unwrap_or_default();
+    let mut fields = serde_json::to_value(&*result).unwrap_or_default();
     // Each in its turn, since what comes first is told first.
-    for (name, field) in fields.as_object().into_iter().flatten() {
+    for (name, field) in fields.as_object_mut().map(std::mem::take).into_iter().flatten() {
         if name != "evidence" {
-            flags.look(&json!({ name: field }), "");
+            flags.look(&Value::from_iter([(name, field)]), "");
             continue;
         }
         for (at, call) in evidence.iter().enumerate() {
