@@ -114,18 +114,18 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The templates, read once.
-static ENVIRONMENT: LazyLock<std::result::Result<Environment<'static>, minijinja::Error>> =
-    LazyLock::new(|| {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.add_filter("fenced", fenced);
-        for (name, source) in TEMPLATES {
-            environment.add_template(name, source)?;
-        }
-        Ok(environment)
+/// The templates, each read when it is first needed: of most no server ever needs half.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.add_filter("fenced", fenced);
+    environment.set_loader(|name| {
+        let mut all = TEMPLATES.iter();
+        Ok(all.find_map(|&(known, source)| (known == name).then(|| source.to_owned())))
     });
+    environment
+});
 
 /// What the caller wrote, between fences with the mark of this prompt.
 fn fenced(
@@ -156,8 +156,7 @@ fn render(asked: Asked<'_>, mark: &str) -> Result<String> {
         files => context.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
         language => context.language.clone().unwrap_or_default(),
     };
-    let environment = ENVIRONMENT.as_ref().map_err(|error| at_fault(error))?;
-    let template = environment.get_template(name).map_err(|error| at_fault(&error))?;
+    let template = ENVIRONMENT.get_template(name).map_err(|error| at_fault(&error))?;
     template.render(values).map_err(|error| at_fault(&error))
 }
 

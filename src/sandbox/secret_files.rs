@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -25,7 +25,30 @@ const SKIPPED: [&str; 2] = [".git/objects", ".git/lfs/objects"];
 #[derive(Debug, Clone)]
 pub struct SecretFiles {
     names: Gitignore,
-    holding: Vec<(Gitignore, Regex)>,
+    holding: Vec<(Gitignore, Text)>,
+}
+
+/// A text that makes a file secret. Few projects have a file that is looked into, so it is compiled with the
+/// first of them.
+#[derive(Debug, Clone)]
+struct Text {
+    pattern: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Text {
+    fn of(pattern: &str) -> Text {
+        Text { pattern: pattern.to_owned(), compiled: OnceLock::new() }
+    }
+
+    fn compiled(&self) -> Option<&Regex> {
+        self.compiled.get_or_init(|| Regex::new(&self.pattern).ok()).as_ref()
+    }
+
+    /// Whether it stands in a file that begins so. What cannot be looked for makes a file secret, too.
+    fn is_in(&self, start: &[u8]) -> bool {
+        self.compiled().is_none_or(|text| text.is_match(start))
+    }
 }
 
 /// Files that are secret when they hold a text.
@@ -111,10 +134,7 @@ impl SecretFiles {
         let mut compiled = Vec::new();
         for Holding { files, text } in holding {
             let globs = globs(files.iter().map(String::as_str), &mut problems);
-            match Regex::new(text) {
-                Ok(text) => compiled.push((globs, text)),
-                Err(error) => problems.push(format!("`{text}`: {error}")),
-            }
+            compiled.push((globs, Text::of(text)));
         }
         if problems.is_empty() {
             Ok(SecretFiles { names, holding: compiled })
@@ -150,7 +170,7 @@ impl SecretFiles {
             self.holding.iter().filter(|(files, _)| files.matched(relative, false).is_ignore());
         let Some(first) = texts.next() else { return false };
         let Ok(start) = beginning(path) else { return false };
-        std::iter::once(first).chain(texts).any(|(_, text)| text.is_match(&start))
+        std::iter::once(first).chain(texts).any(|(_, text)| text.is_in(&start))
     }
 
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
@@ -225,6 +245,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn every_text_compiles() {
+        for (_, text) in &SecretFiles::built_in().holding {
+            assert!(text.compiled().is_some(), "{text:?}");
+        }
+    }
 
     #[test]
     fn names_tell_secret_files_from_their_like() {
@@ -362,9 +389,19 @@ mod tests {
 
     #[test]
     fn every_line_that_cannot_be_used_is_named() {
-        let holding = [Holding { files: vec!["*.x".to_owned()], text: "(".to_owned() }];
+        let holding = [Holding { files: vec!["[y-b]".to_owned()], text: "t".to_owned() }];
         let problems = SecretFiles::new(["[z-a]", "fine"], &holding).unwrap_err();
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("[z-a]") && problems[1].contains("`(`"), "{problems:?}");
+        assert!(problems[0].contains("[z-a]") && problems[1].contains("[y-b]"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_into_for_a_text_is_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.x"), "anything").unwrap();
+        let holding = [Holding { files: vec!["*.x".to_owned()], text: "(".to_owned() }];
+        let files = SecretFiles::new([], &holding).unwrap();
+        assert!(files.is_secret(dir.path(), Path::new("a.x")));
+        assert!(!files.is_secret(dir.path(), Path::new("a.y")));
     }
 }
