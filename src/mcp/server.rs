@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::aside::aside;
 use super::{prompts, resources, schemas, words};
-use crate::consult::{self, ConsultResult, Request};
+use crate::consult::{self, Request};
 use crate::error::{Error, Kind};
 use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
@@ -58,7 +58,7 @@ impl Server {
         &self,
         arguments: JsonObject,
         context: &RequestContext<RoleServer>,
-    ) -> Result<ConsultResult, Error> {
+    ) -> Result<CallToolResult, Error> {
         let cancel = context.ct.child_token();
         // Where nobody waits for the call any more, Kimi is told to end as well.
         let _cancelled = cancel.clone().drop_guard();
@@ -72,18 +72,18 @@ impl Server {
             let consulting = consult::consult(Request(arguments), &server.loaded, None, watch);
             tokio::pin!(consulting);
             tokio::select! {
-                result = &mut consulting => return result,
+                result = &mut consulting => return answered(result),
                 () = server.closing.cancelled() => cancel.cancel(),
             }
-            consulting.await
+            answered(consulting.await)
         });
         tokio::pin!(consulting);
         let telling = tell(&mut news, context.meta.get_progress_token(), &context.peer);
         tokio::select! {
-            result = &mut consulting => return result?,
+            result = &mut consulting => return result,
             () = telling => {}
         }
-        consulting.await?
+        consulting.await
     }
 }
 
@@ -106,6 +106,7 @@ async fn tell(
     }
 }
 
+/// Made where the work is done: a long result is taken apart for it, which takes time and memory.
 fn answered(result: Result<impl serde::Serialize, Error>) -> CallToolResult {
     match result {
         Ok(value) => structured(&value),
@@ -206,22 +207,24 @@ impl ServerHandler for Server {
             ("kimi_status", _) => {
                 let (server, cancel) = (self.clone(), context.ct.child_token());
                 let looking = aside(move || async move {
-                    status::status(&server.loaded, server.watch(&cancel)).await
+                    let watch = server.watch(&cancel);
+                    answered(Ok(status::status(&server.loaded, watch).await))
                 });
-                answered(looking.await)
+                looking.await
             }
             ("consult_kimi", Mode::Manual | Mode::Auto) => {
-                answered(self.consult(request.arguments.unwrap_or_default(), &context).await)
+                self.consult(request.arguments.unwrap_or_default(), &context).await
             }
             ("record_decision", Mode::Manual | Mode::Auto) => {
                 let request = Request(request.arguments.unwrap_or_default());
                 let loaded = Arc::clone(&self.loaded);
-                let deciding =
-                    aside(move || async move { consult::record_decision(&request, &loaded) });
-                let standing = deciding.await.flatten();
-                answered(standing.map(|standing| json!({"thread": standing})))
+                let deciding = aside(move || async move {
+                    let standing = consult::record_decision(&request, &loaded);
+                    answered(standing.map(|standing| json!({"thread": standing})))
+                });
+                deciding.await
             }
-            ("consult_kimi" | "record_decision", Mode::Disabled) => refused(&Error::new(
+            ("consult_kimi" | "record_decision", Mode::Disabled) => Err(Error::new(
                 Kind::Settings,
                 "consult_kimi is switched off",
                 status::mode_hint(mode),
@@ -233,7 +236,7 @@ impl ServerHandler for Server {
                 return Err(ErrorData::invalid_params(message, None));
             }
         };
-        Ok(result.into())
+        Ok(result.unwrap_or_else(|error| refused(&error)).into())
     }
 
     async fn list_resources(
