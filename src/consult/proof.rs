@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::result::ConsultResult;
 use crate::error::Error;
 use crate::settings::Loaded;
+use crate::workers;
 use crate::workspace::{Changes, Limits, Snapshot};
 
 /// How long a look may take before the consultation goes on without it: a project on a network that
@@ -57,6 +58,8 @@ impl Proof {
             let mut snapshot = Snapshot::take(&project, &own, &Limits::default());
             // Whoever stopped waiting for the first look wants no second one.
             if have_looked.send(()).is_ok() {
+                // Who waits for it may have to wait for this processor.
+                thread::yield_now();
                 snapshot.remember_contents(|| until.load(Ordering::Relaxed));
                 if wanted.recv().is_ok() {
                     let _ = tell.send(snapshot.changes());
@@ -64,7 +67,7 @@ impl Proof {
             }
         };
         // Without a thread nothing is looked at, which the result says.
-        let _ = thread::Builder::new().name("proof".to_owned()).spawn(looking);
+        let _ = workers::run(looking);
         let (looked, missed) = (Mutex::new(Some(looked)), AtomicBool::new(false));
         Proof { looked, missed, stop, again, changes }
     }

@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+use crate::workers;
 
 /// The limits of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +192,7 @@ pub(super) async fn run(
     }
     if let Some(opener) = record.transcript_opener() {
         // While Kimi starts, so that nobody waits for it later. What goes wrong is told by whoever writes.
-        drop(tokio::task::spawn_blocking(opener));
+        let _ = workers::run(opener);
     }
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
