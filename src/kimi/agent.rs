@@ -1,6 +1,7 @@
 //! The agent file: how each dialect is told which tools there are, looked at anew for every run.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
@@ -71,11 +72,32 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
 /// # Errors
 /// [`Kind::Spawn`] when a file cannot be written.
 pub fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
-    let files = files(dialect, system_prompt)?;
-    for file in &files {
+    let files = known(dialect, system_prompt)?;
+    for file in &*files {
         super::folders::write_unless_there(&folder.join(file.name), file.text.as_bytes())?;
     }
     Ok(folder.join(files[0].name))
+}
+
+/// Files, and what they were made of.
+struct Made {
+    of: (Dialect, String),
+    files: Arc<[File]>,
+}
+
+/// The files as they were made last, where they are those: a server makes the same for all its runs.
+fn known(dialect: Dialect, system_prompt: &str) -> Result<Arc<[File]>> {
+    static MADE: Mutex<Option<Made>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Made { of, files }) = &*made
+        && of.0 == dialect
+        && of.1 == system_prompt
+    {
+        return Ok(Arc::clone(files));
+    }
+    let files: Arc<[File]> = files(dialect, system_prompt)?.into();
+    *made = Some(Made { of: (dialect, system_prompt.to_owned()), files: Arc::clone(&files) });
+    Ok(files)
 }
 
 fn yaml(value: &serde_json::Value) -> Result<String> {

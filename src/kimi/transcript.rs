@@ -1,6 +1,7 @@
 //! Everything that Kimi wrote in a run, kept beside the ledger: one compressed line a line, without
 //! secrets, bounded in size and age.
 
+mod packed;
 mod redacting;
 
 use std::fs::{self, File, OpenOptions};
@@ -13,9 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-
+use self::packed::Packed;
 use crate::redact::{Redacted, Secrets};
 
 /// Bytes of plain text that are held back until they are known to be over.
@@ -295,8 +294,8 @@ impl Unopened {
 /// The open file.
 #[derive(Debug)]
 struct Writer {
-    /// Buffered before the compressor too, which takes as long for one byte as for many.
-    out: BufWriter<GzEncoder<BufWriter<File>>>,
+    /// Buffered, since a compressor takes as long for one byte as for many.
+    out: BufWriter<Packed>,
     /// Bytes that may still be written, before compression.
     left: u64,
     known: redacting::Known,
@@ -310,7 +309,7 @@ impl Writer {
     fn open(file: &Ahead, limit: u64, secrets: Secrets) -> io::Result<Writer> {
         let file = file.take()?;
         Ok(Writer {
-            out: BufWriter::new(GzEncoder::new(BufWriter::new(file), Compression::fast())),
+            out: BufWriter::new(Packed::into(file)),
             left: limit,
             known: redacting::Known::new(secrets.clone()),
             secrets,

@@ -25,6 +25,8 @@ const SKIPPED: [&str; 2] = [".git/objects", ".git/lfs/objects"];
 #[derive(Debug, Clone)]
 pub struct SecretFiles {
     names: Gitignore,
+    /// The files that are looked into for one text or another, and some more.
+    looked_into: Gitignore,
     holding: Vec<(Gitignore, Text)>,
 }
 
@@ -137,7 +139,9 @@ impl SecretFiles {
             compiled.push((globs, Text::of(text)));
         }
         if problems.is_empty() {
-            Ok(SecretFiles { names, holding: compiled })
+            let all = holding.iter().flat_map(|one| &one.files).map(String::as_str);
+            let looked_into = globs(all.filter(|line| !line.starts_with('!')), &mut problems);
+            Ok(SecretFiles { names, looked_into, holding: compiled })
         } else {
             Err(problems)
         }
@@ -166,6 +170,9 @@ impl SecretFiles {
 
     /// Whether it is secret for what it holds; a file that cannot be read is not, for nobody can.
     fn holds(&self, relative: &Path, path: &Path) -> bool {
+        if !self.looked_into.matched(relative, false).is_ignore() {
+            return false;
+        }
         let mut texts =
             self.holding.iter().filter(|(files, _)| files.matched(relative, false).is_ignore());
         let Some(first) = texts.next() else { return false };
