@@ -1,6 +1,11 @@
 //! What a host and its user see of `kimi-bridge serve`, in both protocol eras.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
@@ -34,6 +39,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
     trials.push(test("serve::a_kimi_that_takes_its_time_is_waited_for", takes_its_time));
+    trials.push(test("serve::over_sockets_and_files", over_sockets_and_files));
     #[cfg(target_os = "linux")]
     trials.push(test("serve::the_next_runs_keeper_rests", a_keeper_rests));
     trials.push(test(
@@ -234,6 +240,41 @@ fn takes_its_time() {
     drop(server.close());
     let ran = world.consult(&[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// Hosts hand over pipes, as the other tests do, or sockets; a shell may hand over files.
+fn over_sockets_and_files() {
+    let world = fake(ANSWER, &MANUAL);
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {}}}});
+    let check = |answers: &str| {
+        let lines: Vec<Value> =
+            answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [answer] = lines.as_slice() else { panic!("{lines:#?}") };
+        assert_eq!(answer["result"]["tools"].as_array().unwrap().len(), 3);
+    };
+
+    let (mut host, server) = UnixStream::pair().unwrap();
+    let mut command = world.bridge(&["serve"]);
+    let stdin = Stdio::from(OwnedFd::from(server.try_clone().unwrap()));
+    let mut child = command.stdin(stdin).stdout(OwnedFd::from(server)).spawn().unwrap();
+    // It holds the sockets too.
+    drop(command);
+    writeln!(host, "{request}").unwrap();
+    host.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    host.read_to_string(&mut answers).unwrap();
+    check(&answers);
+    assert!(child.wait().unwrap().success());
+
+    let [asked, told] = ["asked", "told"].map(|name| world.root().join(name));
+    fs::write(&asked, format!("{request}\n")).unwrap();
+    let mut command = world.bridge(&["serve"]);
+    command.stdin(File::open(&asked).unwrap()).stdout(File::create(&told).unwrap());
+    assert!(command.status().unwrap().success());
+    check(&fs::read_to_string(&told).unwrap());
 }
 
 /// Its process, once one rests.

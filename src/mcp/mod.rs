@@ -7,6 +7,7 @@ mod prompts;
 mod resources;
 mod schemas;
 mod server;
+mod stdio;
 mod words;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::input::Watched;
 use self::server::Server;
+use self::stdio::{Input, Output};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
@@ -31,9 +33,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// [`Kind::Crashed`] when the connection breaks in a way the protocol does not know.
 pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
-    let (stdin, stdout) = rmcp::transport::stdio();
     // Whatever waits for Kimi is told at once, not when rmcp gives up on its handlers.
-    let transport = (Watched::new(stdin, closing.clone()), stdout);
+    let transport = (Watched::new(Input::standard(), closing.clone()), Output::standard());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {
             Ok(running) => running,

@@ -63,10 +63,17 @@ impl Server {
         // Where nobody waits for the call any more, Kimi is told to end as well.
         let _cancelled = cancel.clone().drop_guard();
         let (told, mut news) = watch::channel(None);
+        // The end of the news comes with the result, and not as news of its own.
+        let _told = told.clone();
         let server = self.clone();
+        let token = context.meta.get_progress_token();
+        let is_told = token.is_some();
         let consulting = aside(move || async move {
             let progress = |progress: &Progress| {
-                told.send_replace(Some(progress.clone()));
+                // Who does not want to know is not woken for it.
+                if is_told {
+                    told.send_replace(Some(progress.clone()));
+                }
             };
             let watch = Watch { progress: &progress, ..server.watch(&cancel) };
             let consulting = consult::consult(Request(arguments), &server.loaded, None, watch);
@@ -78,7 +85,7 @@ impl Server {
             answered(consulting.await)
         });
         tokio::pin!(consulting);
-        let telling = tell(&mut news, context.meta.get_progress_token(), &context.peer);
+        let telling = tell(&mut news, token, &context.peer);
         tokio::select! {
             result = &mut consulting => return result,
             () = telling => {}
