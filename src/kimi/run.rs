@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -23,7 +24,6 @@ use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
-use crate::workers;
 
 /// The limits of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,8 +191,10 @@ pub(super) async fn run(
         resting::renew();
     }
     if let Some(opener) = record.transcript_opener() {
-        // While Kimi starts, so that nobody waits for it later. What goes wrong is told by whoever writes.
-        let _ = workers::run(opener);
+        // While Kimi starts, so that nobody waits for it later; what goes wrong is told by whoever writes. By
+        // a new thread, which runs on this processor as soon as it waits: one that rests might be woken on
+        // the one that Kimi has just been moved to.
+        let _ = thread::Builder::new().name("transcript".to_owned()).spawn(opener);
     }
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
