@@ -16,7 +16,8 @@ use self::ending::{Ending, Held};
 use self::table::Case;
 use crate::support::answers::ANSWER;
 use crate::support::fake::{Dialect, HERE, Pipe, Place, Script, Step};
-use crate::support::world::{Ran, World, processes_with, wait_until};
+use crate::support::server::{Era, Server};
+use crate::support::world::{Ran, World, processes_with, proposal, wait_until};
 use crate::support::{fake, test};
 
 mod ending;
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("faults::interrupting_the_shell_command_ends_kimi", interrupting_ends_kimi),
         test("faults::half_an_answer_is_no_answer", half_an_answer),
         test("faults::kimi_cli_may_think_before_its_first_line", kimi_cli_thinks_first),
+        test("faults::a_keeper_that_has_rested_leaves_nobody", a_keeper_that_has_rested),
         test("faults::a_version_that_never_ends_or_floods", a_version_that_never_ends),
         test("faults::interrupting_a_read_of_standard_input", interrupting_a_read),
         test("faults::the_log_holds_no_secret", the_log_holds_no_secret),
@@ -139,6 +141,51 @@ fn kimi_cli_thinks_first() {
     let world = World::with_fake("2.1.0", &script).with(&limits);
     check(&world.consult(&[]), 31, "Kimi wrote nothing within first_line_seconds (1 s)");
     nobody_left(&world);
+}
+
+/// The table's calls are the first of their servers, under a keeper that was started for them.
+fn a_keeper_that_has_rested() {
+    for dialect in [Dialect::KimiCode, Dialect::KimiCli] {
+        for cut_off in [None, Some(Signal::TERM), Some(Signal::INT), Some(Signal::KILL)] {
+            let world = Script::answering(dialect)
+                .world()
+                .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_GRACE_SECONDS", "1")]);
+            let mut server = Server::start(&world, Era::Legacy);
+            let answer = server.call("consult_kimi", &proposal());
+            assert_eq!(answer["structuredContent"]["parse_ok"], true, "{answer:#}");
+            let mut rested = Vec::new();
+            wait_until("one keeper rests, and no other is left", || {
+                rested = server.keepers();
+                rested.len() == 1
+            });
+            let steps = vec![Step::IgnoreTerm, Step::Mark("stays".to_owned()), Step::Hang];
+            let child = fake::Child { place: Place::Orphan, holds_pipes: true, steps };
+            let steps = vec![
+                Step::Begin,
+                Step::IgnoreTerm,
+                Step::Child(child),
+                Step::Await("stays".to_owned()),
+                Step::Mark(HERE.to_owned()),
+                Step::Hang,
+            ];
+            Script::new(dialect, steps).install(&world);
+            let call = json!({"name": "consult_kimi", "arguments": proposal()});
+            let id = server.ask("tools/call", call);
+            let here = world.private_home(dialect.name()).join(HERE);
+            wait_until("the program is at its mark", || here.exists());
+            assert!(server.keepers().contains(&rested[0]), "it keeps this run");
+            if let Some(signal) = cut_off {
+                drop(server.signal(signal));
+            } else {
+                server.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+                    "params": {"requestId": id}}));
+                nobody_left(&world);
+                wait_until("it has ended", || !server.keepers().contains(&rested[0]));
+                drop(server.close());
+            }
+            nobody_left(&world);
+        }
+    }
 }
 
 fn a_version_that_never_ends() {
