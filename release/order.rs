@@ -3,11 +3,8 @@
 //! between two functions that run is in memory with them: laid out by chance, a server keeps twice the
 //! memory.
 //!
-//! The linker is told in a script. And it is told to keep the list of the addresses that are written into
-//! the program at its start in a small form, a hundredth of the usual one, which is in memory as well.
-//!
-//! Whether it can be told so, with what the toolchain and the person have chosen, is tried on a program of
-//! three lines; where it cannot, the program is the same and somewhat larger.
+//! The linker is told in a script. Whether it can be, with what the toolchain and the person have chosen,
+//! is tried on a program of three lines; where it cannot, the program is the same and somewhat larger.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -18,14 +15,8 @@ use std::{env, fs};
 const NAMES: &str = "release/functions";
 /// What the functions are laid into; `release/find-functions` looks for it.
 const SECTION: &str = ".text.ordered";
-/// Has the addresses kept in the small form, in the section of this name. The system's loader must know it,
-/// which glibc does since 2.36.
-const SMALL_ADDRESSES: &str = "-Wl,-z,pack-relative-relocs";
-const ADDRESSES: &str = ".relr.dyn";
 /// The one function that is laid in the trial.
 const TRIED: &str = "kimi_bridge_is_laid";
-/// The program that is tried.
-const TRIAL: &str = "tried";
 /// Set by whoever wants none of it.
 const UNORDERED: &str = "BUILD_UNORDERED";
 
@@ -39,22 +30,13 @@ pub(crate) fn lay_functions(out: &Path) -> Result<(), Box<dyn Error>> {
     }
     let path = out.join("functions.ld");
     fs::write(&path, script(&fs::read_to_string(NAMES)?))?;
-    let script = argument(&path)?;
-    match try_out(&script, SECTION, out) {
-        Ok(()) => tell(&script),
+    match try_out(&path, out) {
+        Ok(()) => println!("cargo:rustc-link-arg-bin=kimi-bridge={}", argument(&path)?),
         Err(why) => println!(
             "cargo:warning=the functions are not laid out, so that a server keeps some 4 MB more in memory: {why}"
         ),
     }
-    // Half a megabyte is not worth a warning.
-    if try_out(SMALL_ADDRESSES, ADDRESSES, out).is_ok() && runs(out) {
-        tell(SMALL_ADDRESSES);
-    }
     Ok(())
-}
-
-fn tell(argument: &str) {
-    println!("cargo:rustc-link-arg-bin=kimi-bridge={argument}");
 }
 
 /// Adds a section to what the linker does by itself, and takes nothing from it.
@@ -74,15 +56,15 @@ fn argument(script: &Path) -> Result<String, Box<dyn Error>> {
     Ok(format!("-T{path}"))
 }
 
-/// Tries whether this linker takes an argument, and makes the section that it is to make.
-fn try_out(argument: &str, section: &str, out: &Path) -> Result<(), Box<dyn Error>> {
+/// Tries whether this linker takes the script, and does what it says.
+fn try_out(script: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let variable = |name| env::var_os(name).ok_or(format!("{name} is not set"));
-    let (source, program) = (out.join("tried.rs"), out.join(TRIAL));
+    let (source, program) = (out.join("tried.rs"), out.join("tried"));
     let laid = format!("#[unsafe(no_mangle)] #[inline(never)] extern \"C\" fn {TRIED}() {{}}");
     fs::write(&source, format!("{laid} fn main() {{ {TRIED}() }}"))?;
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--edition", "2024", "--cap-lints", "allow", "--target"]).arg(variable("TARGET")?);
-    rustc.args(["-C", &format!("link-arg={argument}")]);
+    rustc.args(["-C", &format!("link-arg={}", argument(script)?)]);
     rustc.arg(&source).arg("-o").arg(&program);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut chosen = OsString::from("linker=");
@@ -99,16 +81,11 @@ fn try_out(argument: &str, section: &str, out: &Path) -> Result<(), Box<dyn Erro
         let of_script = errors.clone().find(|line| line.contains(".ld:"));
         return Err(of_script.or(errors.next()).unwrap_or("the trial failed").into());
     }
-    if fs::read(&program)?.windows(section.len()).any(|bytes| bytes == section.as_bytes()) {
+    let bytes = fs::read(&program)?;
+    fs::remove_file(&program)?;
+    if bytes.windows(SECTION.len()).any(|bytes| bytes == SECTION.as_bytes()) {
         Ok(())
     } else {
-        Err("the linker passes over it".into())
+        Err("the linker passes over the script".into())
     }
-}
-
-/// Whether the program that was tried last can be started. What is built for another system cannot be tried
-/// here.
-fn runs(out: &Path) -> bool {
-    let of_this_system = env::var_os("HOST") == env::var_os("TARGET");
-    of_this_system && Command::new(out.join(TRIAL)).status().is_ok_and(|status| status.success())
 }
