@@ -94,69 +94,140 @@ mod tests {
     use std::cell::Cell;
 
     use proptest::prelude::*;
+    use proptest::sample::Index;
     use serde_json::json;
 
     use super::super::Role;
     use super::super::schema::Checker;
     use super::*;
 
-    /// Values of which some fit a schema: of its fields and of others, mostly of the right kind.
-    fn values(schema: &Value) -> BoxedStrategy<Value> {
-        let odd = prop_oneof![
-            Just(json!(null)),
-            Just(json!(-1)),
-            Just(json!(2.5)),
-            Just(json!("")),
-            Just(json!("\u{feff}")),
-            Just(json!({"a": 1})),
-            Just(json!([])),
-        ];
-        let fitting = match schema["type"].as_str() {
-            _ if schema["enum"].is_array() => {
-                proptest::sample::select(schema["enum"].as_array().unwrap().clone()).boxed()
-            }
+    /// Values that fit a schema, of all its fields and many lengths.
+    fn fitting(schema: &Value) -> BoxedStrategy<Value> {
+        let number = |name: &str| usize::try_from(schema[name].as_u64().unwrap_or(0)).unwrap();
+        if let Some(values) = schema["enum"].as_array() {
+            return proptest::sample::select(values.clone()).boxed();
+        }
+        match schema["type"].as_str() {
             Some("object") => {
                 let fields = schema["properties"].as_object().cloned().unwrap_or_default();
                 let needed = schema["required"].as_array().cloned().unwrap_or_default();
                 let fields = fields.into_iter().map(|(name, field)| {
-                    let often = if needed.contains(&json!(name)) { 0.95 } else { 0.3 };
-                    (Just(name), proptest::option::weighted(often, values(&field)))
+                    let field = fitting(&field);
+                    let field = if needed.contains(&json!(name)) {
+                        field.prop_map(Some).boxed()
+                    } else {
+                        proptest::option::weighted(0.6, field).boxed()
+                    };
+                    (Just(name), field)
                 });
-                let other = proptest::option::weighted(0.05, Just(("other".to_owned(), json!(1))));
-                (fields.collect::<Vec<_>>(), other)
-                    .prop_map(|(fields, other)| {
-                        let fields =
-                            fields.into_iter().filter_map(|(name, field)| Some((name, field?)));
-                        Value::Object(fields.chain(other).collect())
-                    })
+                let present = |(name, field): (String, Option<Value>)| Some((name, field?));
+                let fields = fields.collect::<Vec<_>>();
+                fields
+                    .prop_map(move |all| all.into_iter().filter_map(present).collect::<Map<_, _>>())
+                    .prop_map(Value::Object)
                     .boxed()
             }
-            Some("array") => proptest::collection::vec(values(&schema["items"]), 0..4)
-                .prop_map(Value::Array)
-                .boxed(),
-            Some("integer" | "number") => prop_oneof![
-                (0_u32..5).prop_map(Value::from),
-                (0_u32..100_000).prop_map(Value::from)
-            ]
-            .boxed(),
-            _ => prop_oneof!["F[1-9]{1,2}", "[a-z \n]{0,50}"].prop_map(Value::from).boxed(),
+            Some("array") => {
+                let least = number("minItems");
+                let items = proptest::collection::vec(fitting(&schema["items"]), least..least + 3);
+                items.prop_map(Value::Array).boxed()
+            }
+            Some("integer" | "number") => {
+                let least = number("minimum");
+                let most = schema["maximum"].as_u64().map_or(least + 9, |_| number("maximum"));
+                (least..=most).prop_map(Value::from).boxed()
+            }
+            _ if schema["pattern"] == FINDING => "F[1-9][0-9]{0,5}".prop_map(Value::from).boxed(),
+            _ => "[a-z][a-z \n]{0,39}".prop_map(Value::from).boxed(),
+        }
+    }
+
+    /// What hardly any place may hold.
+    fn odd() -> impl Strategy<Value = Value> {
+        let odd = [
+            json!(null),
+            json!(true),
+            json!(0),
+            json!(-1),
+            json!(4),
+            json!(1.0),
+            json!(2.5),
+            json!(100_000),
+            json!(u64::MAX),
+            json!(""),
+            json!(" \n"),
+            json!("\u{feff}"),
+            json!("\u{85}"),
+            json!("F0"),
+            json!("F1\n"),
+            json!("F1234567"),
+            json!("F\u{661}"),
+            json!("é".repeat(41)),
+            json!({}),
+            json!({"a": 1}),
+            json!([]),
+            json!([1]),
+        ];
+        proptest::sample::select(odd.to_vec())
+    }
+
+    /// How many places a value has.
+    fn places(value: &Value) -> usize {
+        1 + match value {
+            Value::Object(fields) => fields.values().map(places).sum(),
+            Value::Array(items) => items.iter().map(places).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Changes one place: puts something else there, takes a field away or adds one.
+    fn change(value: &mut Value, at: &mut usize, odd: &Value, how: usize) {
+        if *at == 0 {
+            match (value, how) {
+                (Value::Object(fields), 0) => _ = fields.insert("other".to_owned(), odd.clone()),
+                (Value::Object(fields), 1) => {
+                    let first = fields.keys().next().cloned();
+                    first.and_then(|name| fields.remove(&name));
+                }
+                (Value::Array(items), 0) => items.push(odd.clone()),
+                (Value::Array(items), 1) => _ = items.pop(),
+                (value, _) => *value = odd.clone(),
+            }
+            *at = usize::MAX;
+            return;
+        }
+        *at -= 1;
+        let parts: Vec<&mut Value> = match value {
+            Value::Object(fields) => fields.values_mut().collect(),
+            Value::Array(items) => items.iter_mut().collect(),
+            _ => Vec::new(),
         };
-        prop_oneof![40 => fitting, 1 => odd].boxed()
+        for part in parts {
+            if *at == usize::MAX {
+                return;
+            }
+            change(part, at, odd, how);
+        }
     }
 
     #[test]
     fn what_certainly_fits_is_nothing_that_the_validator_refuses() {
         let checkers = Role::ALL.map(Checker::of_request).into_iter();
         for checker in checkers.chain([Checker::of_continuation(), Checker::of_answer()]) {
-            let (certain, refused) = (Cell::new(0), Cell::new(0));
-            proptest!(|(value in values(&checker.schema))| {
-                let violations = checker.refusals(&value);
-                certain.set(certain.get() + usize::from(fits(&checker.schema, &value)));
+            let schema = &checker.schema;
+            let refused = Cell::new(0);
+            proptest!(ProptestConfig::with_cases(1024), |(value in fitting(schema), at: Index, odd in odd(), how in 0..4_usize)| {
+                prop_assert!(fits(schema, &value), "{value:#}");
+                prop_assert_eq!(checker.refusals(&value), []);
+                let mut changed = value;
+                let mut at = at.index(places(&changed));
+                change(&mut changed, &mut at, &odd, how);
+                let violations = checker.refusals(&changed);
                 refused.set(refused.get() + usize::from(!violations.is_empty()));
-                prop_assert!(violations.is_empty() || !fits(&checker.schema, &value), "{violations:?}");
+                prop_assert!(violations.is_empty() || !fits(schema, &changed), "{changed:#}");
             });
-            let (certain, refused) = (certain.get(), refused.get());
-            assert!(certain > 10 && refused > 10, "{certain} fit, {refused} do not");
+            // By far the most.
+            assert!(refused.get() > 256, "{} were refused", refused.get());
         }
     }
 
