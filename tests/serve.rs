@@ -283,7 +283,7 @@ fn resting(server: &Server) -> Pid {
     let mut found = Vec::new();
     wait_until("one keeper rests, and no other is left", || {
         found = server.keepers();
-        matches!(&*found, [(_, line)] if line.contains("(the next run)"))
+        matches!(&*found, [(_, line)] if line.contains("(any run)"))
     });
     found[0].0
 }

@@ -8,6 +8,7 @@ use std::process::{self, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
@@ -16,7 +17,7 @@ use super::{failure, resting};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{keeper, order};
 
-/// How long the end of a keeper is waited for that has been told to kill.
+/// How long the end of a keeper is waited for that has been told to kill, and one that is to take an order.
 const UNENDING: Duration = Duration::from_secs(5);
 
 /// How long is waited for an end that was said too early.
@@ -34,8 +35,6 @@ pub(super) struct Group {
     pub(super) kept: bool,
     /// Whether the child is a keeper that has no order yet.
     waits: bool,
-    /// What the keeper is told, before anything else is written to its standard input.
-    pub(super) order: Vec<u8>,
     ended: bool,
 }
 
@@ -44,17 +43,40 @@ pub(super) struct Group {
 enum Child {
     /// Started for this run.
     Started(tokio::process::Child),
-    /// Started before it, on a thread that has no runtime; `exit` can be read from when it has ended.
-    Rested { child: process::Child, exit: Receiver },
+    /// Started before it, on a thread that has no runtime.
+    Rested(Rested),
+}
+
+#[derive(Debug)]
+struct Rested {
+    /// Absent once it is given up.
+    child: Option<process::Child>,
+    /// Can be read from when it has ended.
+    exit: Receiver,
+}
+
+impl Rested {
+    fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.as_mut().map_or(Ok(None), process::Child::try_wait)
+    }
+}
+
+impl Drop for Rested {
+    /// Somebody must have waited for it.
+    fn drop(&mut self) {
+        if !matches!(self.ended(), Ok(Some(_))) {
+            self.child.take().into_iter().for_each(resting::give_up);
+        }
+    }
 }
 
 impl Child {
     async fn wait(&mut self) -> io::Result<ExitStatus> {
         match self {
             Child::Started(child) => child.wait().await,
-            Child::Rested { child, exit } => loop {
-                exit.readable().await?;
-                if let Some(status) = child.try_wait()? {
+            Child::Rested(rested) => loop {
+                rested.exit.readable().await?;
+                if let Some(status) = rested.ended()? {
                     return Ok(status);
                 }
                 // Which may be said too early.
@@ -66,7 +88,7 @@ impl Child {
     fn start_kill(&mut self) -> io::Result<()> {
         match self {
             Child::Started(child) => child.start_kill(),
-            Child::Rested { child, .. } => child.kill(),
+            Child::Rested(rested) => rested.child.as_mut().map_or(Ok(()), process::Child::kill),
         }
     }
 }
@@ -83,21 +105,24 @@ pub(super) fn rested(grace: Duration) -> Option<Group> {
         let (stdin, stdout) = (ChildStdin::from_std(stdin)?, ChildStdout::from_std(stdout)?);
         Ok((exit, stdin, stdout, ChildStderr::from_std(stderr)?))
     };
-    let Ok((exit, stdin, stdout, stderr)) = watched() else {
-        // Its input is gone, with which it ends.
-        resting::give_up(child);
-        return None;
+    let (exit, stdin, stdout, stderr) = match watched() {
+        Ok(watched) => watched,
+        Err(error) => {
+            tracing::debug!(%error, "a keeper that has rested cannot be watched: none will rest");
+            resting::end(child);
+            resting::close();
+            return None;
+        }
     };
     tracing::debug!(pid = child.id(), "a keeper has rested");
     Some(Group {
-        child: Child::Rested { child, exit },
+        child: Child::Rested(Rested { child: Some(child), exit }),
         stdin: Some(stdin),
         stdout: Some(stdout),
         stderr: Some(stderr),
         id: Some(id),
         kept: true,
         waits: true,
-        order: Vec::new(),
         ended: false,
     })
 }
@@ -130,7 +155,7 @@ pub(super) fn keeper(keeps: &Path, grace: Duration) -> Result<Option<Group>> {
 ///
 /// # Errors
 /// [`Kind::Spawn`] with the program.
-pub(super) fn spawn(
+pub(super) async fn begin(
     invocation: &Invocation,
     waiting: Option<Group>,
     grace: Duration,
@@ -142,13 +167,18 @@ pub(super) fn spawn(
         Under::Sandbox(rules) => Some(Some(&**rules)),
     };
     if let Some(rules) = rules {
-        let keeper = match waiting.or_else(|| rested(grace)) {
-            Some(keeper) => Some(keeper),
-            None => keeper(program, grace)?,
-        };
-        if let Some(mut keeper) = keeper {
-            keeper.waits = false;
-            keeper.order = order::to_bytes(rules, work_dir, program, args, env.iter());
+        let order = order::to_bytes(rules, work_dir, program, args, env.iter());
+        if let Some(mut waiting) = waiting.or_else(|| rested(grace)) {
+            let has_rested = matches!(waiting.child, Child::Rested(_));
+            if waiting.take(&order).await || !has_rested {
+                return Ok(waiting);
+            }
+            // Somebody has ended it since.
+            waiting.end().await;
+        }
+        if let Some(mut keeper) = keeper(program, grace)? {
+            // Why one has ended that is new, its own words tell.
+            let _ = keeper.take(&order).await;
             return Ok(keeper);
         }
     }
@@ -177,20 +207,17 @@ fn started(mut command: Command, program: &Path, kept: bool) -> Result<Group> {
     tracing::debug!(program = %program.display(), pid = child.id(), kept, "started");
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let child = Child::Started(child);
-    Ok(Group {
-        child,
-        stdin,
-        stdout,
-        stderr,
-        id,
-        kept,
-        waits: false,
-        order: Vec::new(),
-        ended: false,
-    })
+    Ok(Group { child, stdin, stdout, stderr, id, kept, waits: false, ended: false })
 }
 
 impl Group {
+    /// Gives a keeper its order; whether it could be written.
+    pub(super) async fn take(&mut self, order: &[u8]) -> bool {
+        self.waits = false;
+        let Some(stdin) = &mut self.stdin else { return false };
+        matches!(tokio::time::timeout(UNENDING, stdin.write_all(order)).await, Ok(Ok(())))
+    }
+
     /// Waits for the child's own end.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await

@@ -83,8 +83,7 @@ pub(super) async fn observe(
     let (Some(mut stdout), Some(mut stderr)) = (group.stdout.take(), group.stderr.take()) else {
         return End::Limit(Kind::Spawn, "the child has no pipes".to_owned());
     };
-    let order = std::mem::take(&mut group.order);
-    let mut feeding = feed(group.stdin.take(), order, invocation.stdin.as_bytes());
+    let mut feeding = feed(group.stdin.take(), invocation.stdin.as_bytes());
     let mut fed = false;
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
     let whole = record.started + limits.whole;
@@ -208,16 +207,14 @@ async fn patience_of(ending: Option<&Ending>) {
     }
 }
 
-/// Writes the keeper's order and the prompt, and closes the pipe. A program that does not read it to the end has its
-/// reasons, which its own words tell.
+/// Writes the prompt, and closes the pipe. A program that does not read it to the end has its reasons, which
+/// its own words tell.
 fn feed<'a>(
     stdin: Option<ChildStdin>,
-    order: Vec<u8>,
     text: &'a [u8],
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
         if let Some(mut stdin) = stdin {
-            let _ = stdin.write_all(&order).await;
             let _ = stdin.write_all(text).await;
             let _ = stdin.shutdown().await;
         }

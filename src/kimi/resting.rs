@@ -17,7 +17,7 @@ use crate::sandbox::keeper;
 /// How long one rests: a server that nobody asks anything has no second process.
 const REST: Duration = Duration::from_secs(300);
 /// What a person sees in a list of processes.
-const KEEPS: &str = "(the next run)";
+const KEEPS: &str = "(any run)";
 
 #[derive(Debug)]
 struct Resting {
@@ -49,7 +49,7 @@ pub fn close() {
     }
 }
 
-/// The one that rests, where it lives and is so patient.
+/// The one that rests, where it lives and is so patient; a program is asked for its version with less patience.
 pub(super) fn take(grace: Duration) -> Option<Child> {
     let mut resting = resting();
     let resting = resting.as_mut().filter(|resting| resting.grace == grace)?;
@@ -72,7 +72,7 @@ pub(super) fn renew() {
     }
 }
 
-/// Takes one that was told to end and that nobody waits for.
+/// Takes one that was told to end and that nobody waits for any more.
 pub(super) fn give_up(keeper: Child) {
     if let Some(resting) = resting().as_mut() {
         resting.given_up.push(keeper);
@@ -125,33 +125,61 @@ fn start() {
 }
 
 /// It has no order, and nobody to see to.
-fn end(mut keeper: Child) {
+pub(super) fn end(mut keeper: Child) {
     let _ = keeper.kill();
     let _ = keeper.wait();
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::io::Read as _;
+    use std::process::Command;
 
     use super::*;
 
-    #[test]
-    fn one_that_nobody_takes_ends() {
-        let mut patient = Command::new("cat");
-        let keeper = patient.stdin(Stdio::piped()).spawn().unwrap();
-        let grace = Duration::from_secs(1);
-        begin(grace);
-        assert!(take(grace).is_none());
+    const GRACE: Duration = Duration::from_secs(1);
+
+    /// A program in a keeper's place.
+    fn rests(script: &str) {
+        let mut keeper = Command::new("sh");
+        let mut keeper = group::prepare(keeper.args(["-c", script])).spawn().unwrap();
+        // It is ready when it has said so.
+        keeper.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         resting().as_mut().unwrap().keeper = Some(keeper);
+    }
+
+    #[test]
+    fn who_rests_is_taken_or_ends() {
+        begin(GRACE);
+        assert!(take(GRACE).is_none());
+        rests("echo; exec cat");
         assert!(take(Duration::ZERO).is_none(), "that one would be of another patience");
         let (wake, woken) = channel();
         thread::spawn(move || tend(&woken, Duration::from_millis(1)));
         while resting().as_ref().unwrap().keeper.is_some() {
             thread::yield_now();
         }
-        assert!(take(grace).is_none());
+        assert!(take(GRACE).is_none(), "nobody has taken it for a while");
         drop(wake);
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            rests("echo; read order; exit 7");
+            let mut keeper = group::rested(GRACE).unwrap();
+            assert!(keeper.take(b"order\n").await);
+            assert_eq!(keeper.wait().await.unwrap().code(), Some(7));
+            keeper.end().await;
+
+            // One that is about to end takes no order, and another can be started.
+            rests("exec <&-; echo; exec sleep 1000");
+            let mut keeper = group::rested(GRACE).unwrap();
+            assert!(!keeper.take(b"order\n").await);
+            drop(keeper);
+        });
+        assert_eq!(resting().as_ref().unwrap().given_up.len(), 1, "somebody must wait for it");
+        let given_up = resting().as_mut().unwrap().given_up.pop();
+        given_up.into_iter().for_each(end);
         close();
     }
 }

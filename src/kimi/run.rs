@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::dialect::Dialect;
 use super::evidence::{Activity, Seen};
 use super::failure;
-use super::group::{Group, spawn};
+use super::group::{Group, begin};
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
@@ -186,14 +186,13 @@ pub(super) async fn run(
         record.keep_in(path, limits.transcript_bytes);
     }
     (watch.progress)(&record.progress());
-    let mut group = spawn(invocation, waiting, limits.grace)?;
+    let mut group = begin(invocation, waiting, limits.grace).await?;
     if group.kept {
         resting::renew();
     }
     if let Some(opener) = record.transcript_opener() {
         // While Kimi starts, so that nobody waits for it later; what goes wrong is told by whoever writes. By
-        // a new thread, which runs on this processor as soon as it waits: one that rests might be woken on
-        // the one that Kimi has just been moved to.
+        // a new thread, which may begin when this one waits: one that rests may be woken where Kimi works.
         let _ = thread::Builder::new().name("transcript".to_owned()).spawn(opener);
     }
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
@@ -227,7 +226,7 @@ pub(super) async fn text(
     watch: Watch<'_>,
 ) -> Result<String> {
     let mut record = Record::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
-    let mut group = spawn(invocation, None, limits.grace)?;
+    let mut group = begin(invocation, None, limits.grace).await?;
     let end = observe(&mut group, invocation, limits, watch, &mut record).await;
     group.end().await;
     match end {

@@ -6,6 +6,7 @@
 //! descendant ends: TERM, a grace period, KILL. It has one thread.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -30,7 +31,11 @@ pub fn command(keeps: &Path, grace: Duration) -> Option<Command> {
     // The running program itself, also when its file has been replaced in the meantime.
     let mut command = Command::new("/proc/self/exe");
     let parent = std::process::id().to_string();
-    command.arg(COMMAND).args([parent, grace.as_millis().to_string()]).arg(keeps);
+    command
+        .arg0("kimi-bridge")
+        .arg(COMMAND)
+        .args([parent, grace.as_millis().to_string()])
+        .arg(keeps);
     command.env_clear().current_dir("/");
     Some(command)
 }
@@ -109,6 +114,8 @@ mod linux {
     fn ordered(bond: &Bond) -> Result<Option<Order>, Failure> {
         // A bridge that is killed outright takes its keeper along.
         prctl::set_pdeathsig(Signal::SIGTERM).map_err(cannot(START_FAILED))?;
+        // Or a list of processes would call it `exe`.
+        let _ = prctl::set_name(c"kimi-bridge");
         if getppid() != bond.parent {
             return Err((START_FAILED, Box::new("the bridge has ended")));
         }
