@@ -1,5 +1,6 @@
 //! The tools, and what else the server offers, as rmcp wants it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,16 +63,14 @@ impl Server {
         let cancel = context.ct.child_token();
         // Where nobody waits for the call any more, Kimi is told to end as well.
         let _cancelled = cancel.clone().drop_guard();
-        let (told, mut news) = watch::channel(None);
-        // The end of the news comes with the result, and not as news of its own.
-        let _told = told.clone();
-        let server = self.clone();
         let token = context.meta.get_progress_token();
-        let is_told = token.is_some();
+        let (teller, mut news) = watch::channel(None);
+        // Who does not want to know is not woken for it.
+        let told = token.is_some().then(|| teller.clone());
+        let server = self.clone();
         let consulting = aside(move || async move {
             let progress = |progress: &Progress| {
-                // Who does not want to know is not woken for it.
-                if is_told {
+                if let Some(told) = &told {
                     told.send_replace(Some(progress.clone()));
                 }
             };
@@ -84,26 +83,25 @@ impl Server {
             }
             answered(consulting.await)
         });
-        tokio::pin!(consulting);
-        let telling = tell(&mut news, token, &context.peer);
+        let Some(token) = token else { return consulting.await };
+        // The teller lives on until the result is there: the end of the news is no news.
         tokio::select! {
-            result = &mut consulting => return result,
-            () = telling => {}
+            result = consulting => result,
+            never = tell(&mut news, &token, &context.peer) => match never {},
         }
-        consulting.await
     }
 }
 
 /// Passes progress on, the latest of it, as long as the consultation runs.
 async fn tell(
     news: &mut watch::Receiver<Option<Progress>>,
-    token: Option<ProgressToken>,
+    token: &ProgressToken,
     peer: &Peer<RoleServer>,
-) {
+) -> Infallible {
     let mut count = 0.0;
     while news.changed().await.is_ok() {
         let message = news.borrow_and_update().as_ref().map(ToString::to_string);
-        if let (Some(token), Some(message)) = (&token, message) {
+        if let Some(message) = message {
             count += 1.0;
             let param = ProgressNotificationParam::new(token.clone(), count).with_message(message);
             // A host that does not listen loses nothing but the news.
@@ -111,6 +109,7 @@ async fn tell(
         }
         tokio::time::sleep(PROGRESS_PAUSE).await;
     }
+    std::future::pending().await
 }
 
 /// Made where the work is done: a long result is taken apart for it, which takes time and memory.

@@ -3,9 +3,11 @@
 //! do not wait is no business of whoever else has the pipe open. Sockets and terminals cannot be opened anew.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use rustix::fs::{FileType, fstat};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Stdin, Stdout, stdin, stdout};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
@@ -23,16 +25,25 @@ pub(super) enum Output {
 
 impl Input {
     pub(super) fn standard() -> Input {
-        let pipe = OpenOptions::new().open_receiver("/proc/self/fd/0");
-        pipe.map_or_else(|_| Input::Other(stdin()), Input::Pipe)
+        let pipe =
+            opened_anew(rustix::stdio::stdin(), |path| OpenOptions::new().open_receiver(path));
+        pipe.map_or_else(|| Input::Other(stdin()), Input::Pipe)
     }
 }
 
 impl Output {
     pub(super) fn standard() -> Output {
-        let pipe = OpenOptions::new().open_sender("/proc/self/fd/1");
-        pipe.map_or_else(|_| Output::Other(stdout()), Output::Pipe)
+        let pipe =
+            opened_anew(rustix::stdio::stdout(), |path| OpenOptions::new().open_sender(path));
+        pipe.map_or_else(|| Output::Other(stdout()), Output::Pipe)
     }
+}
+
+/// A pipe, by another description; nothing for what is none, which is not even opened.
+fn opened_anew<T>(pipe: BorrowedFd<'_>, open: impl FnOnce(String) -> io::Result<T>) -> Option<T> {
+    let mode = fstat(pipe).ok()?.st_mode;
+    let is_pipe = FileType::from_raw_mode(mode) == FileType::Fifo;
+    if is_pipe { open(format!("/proc/self/fd/{}", pipe.as_raw_fd())).ok() } else { None }
 }
 
 impl AsyncRead for Input {
@@ -42,7 +53,19 @@ impl AsyncRead for Input {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Input::Pipe(pipe) => Pin::new(pipe).poll_read(context, buffer),
+            // The usual way takes a pipe for empty that gave less than was asked for. One that hands over
+            // packets may hold more.
+            Input::Pipe(pipe) => loop {
+                ready!(pipe.poll_read_ready(context))?;
+                match pipe.try_read(buffer.initialize_unfilled()) {
+                    Ok(length) => {
+                        buffer.advance(length);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            },
             Input::Other(other) => Pin::new(other).poll_read(context, buffer),
         }
     }
