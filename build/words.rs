@@ -108,7 +108,8 @@ fn few_letters(class: &ClassUnicode) -> Option<Vec<String>> {
 /// nothing where that is too short.
 fn plain(literal: &[u8]) -> Option<String> {
     let literal = std::str::from_utf8(literal).ok()?;
-    let has_case = |c: char| !c.is_ascii() && (c.is_lowercase() || c.is_uppercase());
+    let is_caseless = |c: char| c.to_lowercase().eq([c]) && c.to_uppercase().eq([c]);
+    let has_case = |c: char| !c.is_ascii() && !is_caseless(c);
     let longest = literal.split(has_case).max_by_key(|part| part.len())?;
     (longest.len() >= SHORTEST).then(|| longest.to_ascii_lowercase())
 }
@@ -133,6 +134,7 @@ mod tests {
         check("忽略(?:之前|以上)", &[&["忽略"], &["之前", "以上"]]);
         check("(?:致|给)[a-z]", &[&["给", "致"]]);
         check("[给-致]|[éè]", &[]);
+        check("\u{1f88}", &[]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! Threads that rest between two pieces of work. Where a new thread runs at first is where its parent does,
-//! and a kernel that takes the other processors for busy, as one in a virtual machine does while they sleep,
-//! leaves it there: what was to be done beside something is done after it. One that has rested is woken where
-//! it ran before.
+//! Threads that rest between two pieces of work, for what a call will soon wait for and does not do itself. To
+//! wake one takes less than to start one; and a new one may come to its turn only when its parent waits, on a
+//! machine that lets processors sleep as long as one can do the work.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -332,6 +332,9 @@ mod tests {
             assert!(!text.contains("${"), "{name} holds what both CLIs would expand");
             assert!(!text.starts_with('/'), "{name}");
         }
+        for (name, _) in TEMPLATES {
+            assert!(ENVIRONMENT.get_template(name).is_ok(), "{name}");
+        }
         assert!(READ_FROM_FILE.contains("{path}"));
     }
 }

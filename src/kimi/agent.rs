@@ -1,4 +1,4 @@
-//! The agent file: how each dialect is told which tools there are, looked at anew for every run.
+//! The agent file: how each dialect is told which tools there are.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

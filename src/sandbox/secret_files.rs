@@ -138,9 +138,10 @@ impl SecretFiles {
             let globs = globs(files.iter().map(String::as_str), &mut problems);
             compiled.push((globs, Text::of(text)));
         }
+        let all = holding.iter().flat_map(|one| &one.files).map(String::as_str);
+        let looked_into = globs(all.filter(|line| !line.starts_with('!')), &mut problems);
+        problems.dedup();
         if problems.is_empty() {
-            let all = holding.iter().flat_map(|one| &one.files).map(String::as_str);
-            let looked_into = globs(all.filter(|line| !line.starts_with('!')), &mut problems);
             Ok(SecretFiles { names, looked_into, holding: compiled })
         } else {
             Err(problems)

@@ -28,13 +28,19 @@ struct Mounts {
 static KNOWN: Mutex<Option<Mounts>> = Mutex::new(None);
 
 impl Mounts {
-    fn read() -> io::Result<Mounts> {
+    /// The list, and whether it was read to its end: what was read before an error is still true.
+    fn read() -> io::Result<(Mounts, bool)> {
         let list = File::open("/proc/self/mountinfo")?;
         // It is made anew for each piece that is asked for, too.
         let mut text = Vec::with_capacity(USUAL);
-        // What was read before an error is still true.
-        let _ = (&list).take(LIST).read_to_end(&mut text);
-        Ok(Mounts { points: points(&text).collect(), list })
+        let read = (&list).take(LIST).read_to_end(&mut text);
+        Ok((Mounts { points: points(&text).collect(), list }, read.is_ok()))
+    }
+
+    /// The mount points below a folder.
+    fn below(&self, root: &Path) -> BTreeSet<PathBuf> {
+        let points = self.points.iter();
+        points.filter(|point| point.starts_with(root) && *point != root).cloned().collect()
     }
 
     /// Whether it may be another one by now.
@@ -48,11 +54,13 @@ impl Mounts {
 /// The mount points below a folder; none where the system does not tell.
 pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if known.as_ref().is_none_or(Mounts::is_old) {
-        *known = Mounts::read().ok();
+    if let Some(mounts) = known.take_if(|mounts| !mounts.is_old()) {
+        return known.insert(mounts).below(root);
     }
-    let points = known.iter().flat_map(|known| &known.points);
-    points.filter(|point| point.starts_with(root) && *point != root).cloned().collect()
+    let Ok((mounts, whole)) = Mounts::read() else { return BTreeSet::new() };
+    let below = mounts.below(root);
+    *known = whole.then_some(mounts);
+    below
 }
 
 /// The fifth field of each line.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::mem;
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, Crc};
@@ -16,31 +17,42 @@ const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// Takes a text, and writes one member of gzip, with its end when it is dropped.
 #[derive(Debug)]
-pub(super) enum Packed {
-    /// So little that it may stay as it is.
-    Held(Vec<u8>, Option<File>),
+pub(super) struct Packed(State);
+
+#[derive(Debug)]
+enum State {
+    /// So little that it may stay as it is: the text, at most [`BLOCK`] with what gzip adds.
+    Held(Vec<u8>, File),
     Compressed(GzEncoder<BufWriter<File>>),
+    /// Writing has failed.
+    Broken,
 }
 
 impl Packed {
     pub(super) fn into(file: File) -> Packed {
-        Packed::Held(Vec::new(), Some(file))
+        Packed(State::Held(Vec::new(), file))
     }
 }
 
 impl Write for Packed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Packed::Held(held, _) if held.len() + bytes.len() <= BLOCK - FRAME => held.write(bytes),
-            Packed::Held(held, file) => {
-                let file = file.take().ok_or(io::ErrorKind::BrokenPipe)?;
-                let mut encoder = GzEncoder::new(BufWriter::new(file), Compression::fast());
-                encoder.write_all(held)?;
-                *self = Packed::Compressed(encoder);
-                self.write(bytes)
-            }
-            Packed::Compressed(encoder) => encoder.write(bytes),
+        if let State::Held(held, _) = &mut self.0
+            && held.len() + bytes.len() <= BLOCK - FRAME
+        {
+            return held.write(bytes);
         }
+        let mut encoder = match mem::replace(&mut self.0, State::Broken) {
+            State::Held(held, file) => {
+                let mut encoder = GzEncoder::new(BufWriter::new(file), Compression::fast());
+                encoder.write_all(&held)?;
+                encoder
+            }
+            State::Compressed(encoder) => encoder,
+            State::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        let written = encoder.write(bytes)?;
+        self.0 = State::Compressed(encoder);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -50,7 +62,7 @@ impl Write for Packed {
 
 impl Drop for Packed {
     fn drop(&mut self) {
-        if let Packed::Held(held, Some(file)) = self
+        if let State::Held(held, file) = &mut self.0
             && !held.is_empty()
         {
             // As with a compressor, which has nobody to tell of an error at its end either.
@@ -59,17 +71,15 @@ impl Drop for Packed {
     }
 }
 
-/// A member of gzip that holds a text as it is, in one block of DEFLATE.
+/// A member of gzip that holds a text of less than 64 KB as it is, in one block of DEFLATE.
 fn stored(text: &[u8]) -> Vec<u8> {
     let mut sum = Crc::new();
     sum.update(text);
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    let [low, high, ..] = text.len().to_le_bytes();
     let mut member = Vec::with_capacity(FRAME + text.len());
     member.extend(HEAD);
-    // The last block, and stored.
-    member.push(1);
-    member.extend(length.to_le_bytes());
-    member.extend((!length).to_le_bytes());
+    // The last block, and stored; its length, and the same inverted.
+    member.extend([1, low, high, !low, !high]);
     member.extend(text);
     member.extend(sum.sum().to_le_bytes());
     member.extend(sum.amount().to_le_bytes());
@@ -86,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again_and_takes_one_block_at_least() {
+    fn what_is_written_is_read_again_and_little_takes_one_block_at_most() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.gz");
         for length in [1, 100, BLOCK - FRAME, BLOCK - FRAME + 1, 3 * BLOCK] {
