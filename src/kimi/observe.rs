@@ -25,7 +25,7 @@ const HURRIED_GRACE: Duration = Duration::from_millis(250);
 const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
 
 /// How long reading pauses for a transcript that has fallen behind.
-const CATCHING_UP: Duration = Duration::from_millis(2);
+const CATCHING_UP: Duration = Duration::from_millis(1);
 
 /// A run that is to end: why, and when patience does.
 struct Ending {

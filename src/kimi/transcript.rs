@@ -21,7 +21,7 @@ use crate::redact::{Redacted, Secrets};
 const PLAIN_HELD: usize = 64 * 1024;
 /// How far the writer may fall behind, bytes, before nothing more is read: whatever Kimi writes, the
 /// server stays small.
-const BEHIND: usize = 256 * 1024;
+const BEHIND: usize = 384 * 1024;
 /// Bytes that go to the writer at once: a flood of short lines is not to be a flood of messages.
 const BATCH: usize = 32 * 1024;
 
