@@ -424,6 +424,20 @@ fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
+/// Holds a schema against the file below `src` that it is kept in, or keeps it there. As texts: the order of
+/// the fields is what a model reads.
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn expect_kept(file: &str, made: &Value, kept: &str) {
+    let made = format!("{made:#}\n");
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR")), made).unwrap();
+    } else {
+        let remedy = "the types have changed: INSTA_UPDATE=always cargo test, and read the diff";
+        assert_eq!(kept, made, "{file}: {remedy}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -441,15 +455,7 @@ mod tests {
             [("continuation", of_continuation()), ("answer", of::<super::super::answer::Answer>())];
         let kept = OF_REQUEST.into_iter().chain([OF_CONTINUATION, OF_ANSWER]);
         for ((name, made), kept) in of_requests.into_iter().chain(others).zip(kept) {
-            let made = format!("{made:#}\n");
-            if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
-                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/consult/schemas");
-                std::fs::write(format!("{folder}/{name}.json"), made).unwrap();
-            } else {
-                let remedy =
-                    "the types have changed: INSTA_UPDATE=always cargo test, and read the diff";
-                assert_eq!(kept, made, "{name}: {remedy}");
-            }
+            expect_kept(&format!("consult/schemas/{name}.json"), &made, kept);
         }
     }
 
