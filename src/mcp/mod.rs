@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::input::Watched;
 use self::server::Server;
-use self::stdio::{Input, Output};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
@@ -34,7 +33,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
     // Whatever waits for Kimi is told at once, not when rmcp gives up on its handlers.
-    let transport = (Watched::new(Input::standard(), closing.clone()), Output::standard());
+    let transport = (Watched::new(stdio::input(), closing.clone()), stdio::output());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {
             Ok(running) => running,
