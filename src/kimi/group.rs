@@ -16,6 +16,7 @@ use super::invocation::{Invocation, Under};
 use super::{failure, resting};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{keeper, order};
+use crate::workers;
 
 /// How long the end of a keeper is waited for that has been told to kill, and one that is to take an order.
 const UNENDING: Duration = Duration::from_secs(5);
@@ -49,7 +50,7 @@ enum Child {
 
 #[derive(Debug)]
 struct Rested {
-    /// Absent once it is given up.
+    /// Absent once somebody else waits for its end.
     child: Option<process::Child>,
     /// Can be read from when it has ended.
     exit: Receiver,
@@ -62,10 +63,12 @@ impl Rested {
 }
 
 impl Drop for Rested {
-    /// Somebody must have waited for it.
+    /// Somebody must wait for it, or it stays as one that has ended.
     fn drop(&mut self) {
-        if !matches!(self.ended(), Ok(Some(_))) {
-            self.child.take().into_iter().for_each(resting::give_up);
+        if !matches!(self.ended(), Ok(Some(_)))
+            && let Some(mut child) = self.child.take()
+        {
+            let _ = workers::run(move || _ = child.wait());
         }
     }
 }

@@ -26,8 +26,6 @@ struct Resting {
     /// Wakes the thread that starts them; absent before the first run.
     wake: Option<Sender<()>>,
     keeper: Option<Child>,
-    /// Those that were given up, and may not have ended yet.
-    given_up: Vec<Child>,
 }
 
 /// Absent where none may rest: a command of the shell has one run.
@@ -39,7 +37,7 @@ fn resting() -> MutexGuard<'static, Option<Resting>> {
 
 /// From now on a keeper of this patience rests between two runs. The first run starts its own.
 pub fn begin(grace: Duration) {
-    *resting() = Some(Resting { grace, wake: None, keeper: None, given_up: Vec::new() });
+    *resting() = Some(Resting { grace, wake: None, keeper: None });
 }
 
 /// Ends the one that rests; none rests any more.
@@ -72,13 +70,6 @@ pub(super) fn renew() {
     }
 }
 
-/// Takes one that was told to end and that nobody waits for any more.
-pub(super) fn give_up(keeper: Child) {
-    if let Some(resting) = resting().as_mut() {
-        resting.given_up.push(keeper);
-    }
-}
-
 /// Starts one whenever it is woken, and ends one that has rested so long.
 fn tend(woken: &Receiver<()>, rest: Duration) {
     loop {
@@ -104,15 +95,9 @@ fn tend(woken: &Receiver<()>, rest: Duration) {
 
 /// Starts one, where none rests.
 fn start() {
-    let grace = match resting().as_mut() {
-        Some(resting) => {
-            resting.given_up.retain_mut(|keeper| matches!(keeper.try_wait(), Ok(None)));
-            if resting.keeper.is_some() {
-                return;
-            }
-            resting.grace
-        }
-        None => return,
+    let grace = match resting().as_ref() {
+        Some(Resting { grace, keeper: None, .. }) => *grace,
+        Some(_) | None => return,
     };
     // Who wants one meanwhile starts its own.
     let started = keeper::command(Path::new(KEEPS), grace)
@@ -140,13 +125,13 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    /// A program in a keeper's place.
-    fn rests(script: &str) {
+    /// A program in a keeper's place, and the number of its process.
+    fn rests(script: &str) -> u32 {
         let mut keeper = Command::new("sh");
         let mut keeper = group::prepare(keeper.args(["-c", script])).spawn().unwrap();
         // It is ready when it has said so.
         keeper.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        resting().as_mut().unwrap().keeper = Some(keeper);
+        resting().as_mut().unwrap().keeper.insert(keeper).id()
     }
 
     #[test]
@@ -172,14 +157,15 @@ mod tests {
             keeper.end().await;
 
             // One that is about to end takes no order, and another can be started.
-            rests("exec <&-; echo; exec sleep 1000");
+            let process = format!("/proc/{}", rests("exec <&-; echo; exec sleep 1000"));
             let mut keeper = group::rested(GRACE).unwrap();
             assert!(!keeper.take(b"order\n").await);
             drop(keeper);
+            // Somebody must wait for it, or it stays as one that has ended.
+            while Path::new(&process).exists() {
+                thread::yield_now();
+            }
         });
-        assert_eq!(resting().as_ref().unwrap().given_up.len(), 1, "somebody must wait for it");
-        let given_up = resting().as_mut().unwrap().given_up.pop();
-        given_up.into_iter().for_each(end);
         close();
     }
 }
