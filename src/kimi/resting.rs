@@ -121,6 +121,8 @@ mod tests {
     use std::io::Read as _;
     use std::process::Command;
 
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(1);
@@ -157,12 +159,14 @@ mod tests {
             keeper.end().await;
 
             // One that is about to end takes no order, and another can be started.
-            let process = format!("/proc/{}", rests("exec <&-; echo; exec sleep 1000"));
+            let process = rests("exec <&-; echo; exec sleep 1000");
             let mut keeper = group::rested(GRACE).unwrap();
             assert!(!keeper.take(b"order\n").await);
             drop(keeper);
+            // It was sent QUIT, at which a keeper ends, and which other programs may have been told to ignore.
+            let _ = kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL);
             // Somebody must wait for it, or it stays as one that has ended.
-            while Path::new(&process).exists() {
+            while Path::new(&format!("/proc/{process}")).exists() {
                 thread::yield_now();
             }
         });
