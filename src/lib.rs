@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! commands ─► mcp ───► consult ─► kimi ─► sandbox
-//!        └──► doctor ─┘   └─────► ledger   redact · settings · workspace · documents · error · workers
+//!        └──► doctor ─┘   └─────► ledger   redact · settings · workspace · documents · error
 //!                └──► hosts
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! - [`redact`]: what may leave the machine, and what of what came back may be told. [`settings`]:
 //!   what a person can change, and the only reader of the environment. [`workspace`]: whether the
 //!   project changed meanwhile. [`documents`]: other programs' files, read without repeating what they
-//!   hold. [`error`]: the one error. [`workers`]: threads that rest.
+//!   hold. [`error`]: the one error.
 //!
 //! A call passes through these types, one function an arrow; [`consult::consult`] is that line:
 //!
@@ -41,5 +41,4 @@ pub mod mcp;
 pub mod redact;
 pub mod sandbox;
 pub mod settings;
-pub mod workers;
 pub mod workspace;

@@ -9,8 +9,6 @@ use std::process::Stdio;
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
-#[cfg(target_os = "linux")]
-use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::answers::{ANSWER, verdict};
@@ -40,8 +38,6 @@ pub(crate) fn tests() -> Vec<Trial> {
     }
     trials.push(test("serve::a_kimi_that_takes_its_time_is_waited_for", takes_its_time));
     trials.push(test("serve::over_sockets_and_files", over_sockets_and_files));
-    #[cfg(target_os = "linux")]
-    trials.push(test("serve::the_next_runs_keeper_rests", a_keeper_rests));
     trials.push(test(
         "serve::what_was_answered_is_written_before_the_end",
         what_was_answered_is_written,
@@ -230,8 +226,7 @@ fn a_cancelled_call_ends_kimi(era: Era) {
     assert_eq!(tool_names(&mut server).len(), 3, "the server goes on");
 }
 
-/// Longer than a thread rests that has nothing to do: the kernel ends a keeper with the thread that started
-/// it, and Kimi with the keeper.
+/// Longer than the runtime keeps an idle thread: a run must not end with the thread that started its keeper.
 fn takes_its_time() {
     let world = fake(&format!("sleep 12; {ANSWER}"), &MANUAL);
     let mut server = Server::start(&world, Era::Modern);
@@ -275,39 +270,6 @@ fn over_sockets_and_files() {
     command.stdin(File::open(&asked).unwrap()).stdout(File::create(&told).unwrap());
     assert!(command.status().unwrap().success());
     check(&fs::read_to_string(&told).unwrap());
-}
-
-/// Its process, once one rests.
-#[cfg(target_os = "linux")]
-fn resting(server: &Server) -> Pid {
-    let mut found = Vec::new();
-    wait_until("one keeper rests, and no other is left", || {
-        found = server.keepers();
-        matches!(&*found, [(_, line)] if line.contains("(any run)"))
-    });
-    found[0].0
-}
-
-#[cfg(target_os = "linux")]
-fn a_keeper_rests() {
-    let world = fake(&format!("echo $PPID > \"$KIMI_CODE_HOME/parent\"; {ANSWER}"), &MANUAL);
-    let mut server = Server::start(&world, Era::Modern);
-    assert_eq!(server.keepers(), [], "nobody has asked anything yet");
-    let parent = |server: &mut Server| {
-        let answer = server.call("consult_kimi", &proposal());
-        assert_eq!(answer["structuredContent"]["parse_ok"], true, "{answer:#}");
-        let parent = fs::read_to_string(world.kimis().join("parent")).unwrap();
-        (Pid::from_raw(parent.trim().parse().unwrap()).unwrap(), resting(server))
-    };
-    let (_, first) = parent(&mut server);
-    let (second_runs, second) = parent(&mut server);
-    assert_eq!(second_runs, first, "what has rested keeps the next run");
-    // One that somebody kills is missed by nobody.
-    kill_process(second, Signal::KILL).unwrap();
-    wait_until("it has ended", || server.keepers().is_empty());
-    let (third_runs, third) = parent(&mut server);
-    assert!(third_runs != second && third != second, "{third_runs:?} {third:?}");
-    assert_eq!(server.close().0.code(), Some(0));
 }
 
 fn a_ping_is_answered_meanwhile(era: Era) {

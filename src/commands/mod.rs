@@ -32,7 +32,6 @@ use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
-use crate::kimi::{folders, resting};
 use crate::ledger;
 use crate::sandbox::keeper;
 use crate::settings::{self, Environment, Loaded, Settings};
@@ -48,10 +47,6 @@ pub fn main() -> u8 {
     let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
         Some(command) if command == GUARD => return guard::main(args),
-        // What hosts start needs none of what a person does: every page of that would stay in memory.
-        Some(command) if command == "serve" && args.len() == 0 => {
-            Cli { command: Command::Serve, debug: false }
-        }
         _ => Cli::parse(),
     };
     match run(cli) {
@@ -81,8 +76,11 @@ fn run(cli: Cli) -> Result<u8> {
             tracing::warn!("{name} is no setting of this version");
         }
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| {
             Error::new(
                 Kind::Spawn,
                 format!("no runtime: {error}"),
@@ -106,8 +104,6 @@ fn run(cli: Cli) -> Result<u8> {
     // A thread may still be reading a standard input that does not end; nobody waits for it.
     runtime.shutdown_background();
     ledger::close();
-    folders::close();
-    resting::close();
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 

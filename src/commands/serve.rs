@@ -3,12 +3,10 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::kimi::resting;
 use crate::mcp;
 use crate::settings::Loaded;
 
 pub(super) async fn run(loaded: Loaded, stop: CancellationToken) -> Result<u8> {
-    resting::begin(loaded.settings.grace());
     Box::pin(mcp::serve(loaded, stop)).await?;
     Ok(0)
 }

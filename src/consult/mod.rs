@@ -26,8 +26,6 @@ pub use self::result::ConsultResult;
 pub use self::role::Role;
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use self::answer::Reading;
 use self::argument::{Argument, Opening};
@@ -36,7 +34,7 @@ use self::proof::Proof;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Kind, Result};
-use crate::kimi::{self, Program, Question, Remains, Reply, Watch, folders, transcript};
+use crate::kimi::{self, Program, Question, Reply, Watch, transcript};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
@@ -58,17 +56,10 @@ pub async fn consult(
         Opening::Ask(argument, proof) => (argument, proof),
         Opening::Done(result) => return Ok(*result),
     };
-    if is_time_to_sweep() {
-        // Beside the run, so that nobody waits for it.
-        let transcripts = argument::transcripts(loaded.state_dir());
-        let days = loaded.settings.transcript_days;
-        let state_dir = loaded.state_dir().to_owned();
-        drop(tokio::task::spawn_blocking(move || {
-            injection::prepare();
-            transcript::sweep(&transcripts, days);
-            folders::sweep_runs(&state_dir);
-        }));
-    }
+    // Not awaited: old transcripts are removed beside the run.
+    let (transcripts, days) =
+        (argument::transcripts(loaded.state_dir()), loaded.settings.transcript_days);
+    drop(tokio::task::spawn_blocking(move || transcript::sweep(&transcripts, days)));
     match ask(&mut argument, loaded, program, watch, &proof).await {
         Ok(result) => Ok(argument.close(proof.told(result, watch.closing).await)),
         Err(error) => {
@@ -76,17 +67,6 @@ pub async fn consult(
             Err(argument.fail(error))
         }
     }
-}
-
-/// Whether this call looks for what is old: the first of a process, and one of every hour.
-fn is_time_to_sweep() -> bool {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_time = last.is_none_or(|last| last.elapsed() > Duration::from_secs(3600));
-    if is_time {
-        *last = Some(Instant::now());
-    }
-    is_time
 }
 
 /// Closes a thread with the caller's decision.
@@ -179,7 +159,7 @@ async fn ask(
         }
         None => (first.await, None),
     };
-    let mut turn = match turn {
+    let turn = match turn {
         // A session that Kimi cannot load is as good as none.
         Err(error) if session.is_some() && error.kind == Kind::Crashed && !error.has_arrived() => {
             argument.warn(ASKED_AFRESH);
@@ -188,10 +168,7 @@ async fn ask(
         }
         turn => turn?,
     };
-    proof.look_again();
-    // While somebody looks.
-    turn.put_away();
-    let Turn { reply, reading, remains: _ } = turn;
+    let Turn { reply, reading } = turn;
     let origin = Origin {
         redactions: argument.redactions,
         secrets: secrets.clone(),
@@ -241,21 +218,12 @@ struct Turns<'a> {
 struct Turn {
     reply: Reply,
     reading: Reading,
-    /// What is yet to be put away.
-    remains: Option<Remains>,
-}
-
-impl Turn {
-    /// Does so; Kimi's reply tells what went wrong.
-    fn put_away(&mut self) {
-        self.reply.warnings.extend(self.remains.take().and_then(Remains::put_away));
-    }
 }
 
 impl Turns<'_> {
     /// Asks, and once more in the same session when the answer cannot be read.
     async fn answer(self, prompt: String, session: Option<&str>) -> Result<Turn> {
-        let mut turn = self.turn(&prompt, session).await?;
+        let turn = self.turn(&prompt, session).await?;
         let again = turn.reply.session_id.clone().or(session.map(str::to_owned));
         let (Err(why), Some(again), true) =
             (&turn.reading.answer, again, self.loaded.settings.repair)
@@ -263,8 +231,6 @@ impl Turns<'_> {
             return Ok(turn);
         };
         let why: Vec<String> = why.iter().map(|violation| format!("- {violation}")).collect();
-        // The next turn goes on with the same transcript.
-        turn.put_away();
         match self.turn(&prompt::repair(&why.join("\n")), Some(&again)).await {
             Ok(mended) if mended.reading.answer.is_ok() => {
                 Ok(Turn { reply: turn.reply.mended(mended.reply), ..mended })
@@ -287,10 +253,9 @@ impl Turns<'_> {
             timeout_seconds: self.context.timeout_seconds,
             transcript: self.transcript,
         };
-        let ready = kimi::get_ready(self.loaded, self.program, question, self.watch).await?;
         self.proof.looked(self.watch.cancel).await;
-        let (reply, remains) = ready.ask(self.watch).await?;
+        let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
         let reading = answer::read(&reply.text, self.context.about.role());
-        Ok(Turn { reply, reading, remains: Some(remains) })
+        Ok(Turn { reply, reading })
     }
 }

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::result::ConsultResult;
 use crate::error::Error;
 use crate::settings::Loaded;
-use crate::workers;
 use crate::workspace::{Changes, Limits, Snapshot};
 
 /// How long a look may take before the consultation goes on without it: a project on a network that
@@ -67,7 +66,7 @@ impl Proof {
             }
         };
         // Without a thread nothing is looked at, which the result says.
-        let _ = workers::run(looking);
+        let _ = thread::Builder::new().spawn(looking);
         let (looked, missed) = (Mutex::new(Some(looked)), AtomicBool::new(false));
         Proof { looked, missed, stop, again, changes }
     }

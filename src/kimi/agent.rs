@@ -1,7 +1,6 @@
 //! The agent file: how each dialect is told which tools there are.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
@@ -17,9 +16,6 @@ pub struct File {
     /// Its whole text.
     pub text: String,
 }
-
-/// The names of all files that [`write`] writes. They say the same in every run.
-pub const NAMES: [&str; 3] = ["agent.md", "agent.yaml", "system_prompt.md"];
 
 /// The files that make up this dialect's agent; the first is the one to name on the command line.
 ///
@@ -44,13 +40,13 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
                 "subagents": [],
             }))?;
             Ok(vec![File {
-                name: NAMES[0],
+                name: "agent.md",
                 text: format!("---\n{front_matter}---\n\n{system_prompt}"),
             }])
         }
         Dialect::KimiCli => Ok(vec![
             File {
-                name: NAMES[1],
+                name: "agent.yaml",
                 text: yaml(&json!({
                     "version": 1,
                     "agent": {
@@ -61,43 +57,21 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
                     },
                 }))?,
             },
-            File { name: NAMES[2], text: system_prompt },
+            File { name: "system_prompt.md", text: system_prompt },
         ]),
     }
 }
 
-/// Writes the agent into the folder of a run, where it does not stand already, and returns the file
-/// to name on the command line.
+/// Writes the agent into the folder of a run, and returns the file to name on the command line.
 ///
 /// # Errors
 /// [`Kind::Spawn`] when a file cannot be written.
 pub fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
-    let files = known(dialect, system_prompt)?;
-    for file in &*files {
-        super::folders::write_unless_there(&folder.join(file.name), file.text.as_bytes())?;
+    let files = files(dialect, system_prompt)?;
+    for file in &files {
+        super::folders::write_anew(&folder.join(file.name), file.text.as_bytes())?;
     }
     Ok(folder.join(files[0].name))
-}
-
-/// Files, and what they were made of.
-struct Made {
-    of: (Dialect, String),
-    files: Arc<[File]>,
-}
-
-/// The files as they were made last, where they are those: a server makes the same for all its runs.
-fn known(dialect: Dialect, system_prompt: &str) -> Result<Arc<[File]>> {
-    static MADE: Mutex<Option<Made>> = Mutex::new(None);
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(Made { of, files }) = &*made
-        && of.0 == dialect
-        && of.1 == system_prompt
-    {
-        return Ok(Arc::clone(files));
-    }
-    let files: Arc<[File]> = files(dialect, system_prompt)?.into();
-    *made = Some(Made { of: (dialect, system_prompt.to_owned()), files: Arc::clone(&files) });
-    Ok(files)
 }
 
 fn yaml(value: &serde_json::Value) -> Result<String> {

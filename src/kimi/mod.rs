@@ -2,6 +2,7 @@
 //! round and no finding: a prompt goes in, a [`Reply`] comes out.
 
 pub mod agent;
+mod child;
 pub mod confinement;
 pub mod consultant;
 pub mod dialect;
@@ -10,7 +11,6 @@ pub mod evidence;
 pub mod examination;
 pub mod failure;
 pub mod folders;
-mod group;
 pub mod hidden;
 pub mod home;
 pub mod installation;
@@ -20,15 +20,14 @@ pub mod login;
 pub mod network;
 mod observe;
 pub mod program;
+mod queue;
 mod record;
-pub mod resting;
 pub mod ripgrep;
 pub mod run;
 pub mod session;
 pub mod status;
 pub mod text;
 pub mod transcript;
-mod turn;
 pub mod version;
 
 pub use self::dialect::{Dialect, Identity};
@@ -36,21 +35,15 @@ pub use self::evidence::{Activity, Evidence, Seen};
 pub use self::program::Program;
 pub use self::run::{Progress, Reply, Watch};
 
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
 use serde_json::json;
-use tokio::sync::SemaphorePermit;
 
 use self::confinement::Confinement;
-use self::folders::RunFolder;
-use self::group::Group;
 use self::home::Home;
 use self::invocation::{Delivery, Invocation, Places, Under, invocation};
 use self::run::{Kept, Limits};
-use self::transcript::Transcript;
 use crate::error::{Error, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
@@ -77,143 +70,54 @@ pub struct Question<'a> {
     pub transcript: Option<&'a Path>,
 }
 
-/// Kimi, of whom only the question is wanted: its place, its folder, its keeper and all that it reads.
-#[must_use]
-pub struct Ready<'a> {
-    loaded: &'a Loaded,
-    program: &'a Program,
-    question: Question<'a>,
-    prepared: Prepared,
-    keeper: Option<Group>,
-    run_dir: RunFolder,
-    _place: Option<SemaphorePermit<'a>>,
-}
-
-/// What a run leaves to be put away, which is done where it is dropped at the latest.
-#[derive(Debug)]
-pub struct Remains {
-    /// What is yet to be written.
-    transcript: Option<Transcript>,
-    /// What is yet to be emptied.
-    folder: RunFolder,
-}
-
-impl Remains {
-    /// Puts it away. A warning says what could not be kept.
-    #[must_use]
-    pub fn put_away(self) -> Option<String> {
-        let failure = self.transcript.as_ref().map(Transcript::failure);
-        drop(self.transcript);
-        self.folder.rest();
-        transcript::warning(&failure?)
-    }
-}
-
-/// Prepares a run, once it has its turn. Kimi has not started then.
+/// Asks Kimi, and waits for its reply: takes a slot, prepares the run's folder, and runs the program.
 ///
 /// # Errors
-/// Everything that can go wrong up to there.
-pub async fn get_ready<'a>(
-    loaded: &'a Loaded,
-    program: &'a Program,
-    question: Question<'a>,
-    watch: Watch<'a>,
-) -> Result<Ready<'a>> {
-    let place = turn::wait(&loaded.settings, watch).await?;
+/// Everything that can go wrong on the way; [`Error::partial`] holds what had arrived.
+pub async fn ask(
+    loaded: &Loaded,
+    program: &Program,
+    question: Question<'_>,
+    watch: Watch<'_>,
+) -> Result<Reply> {
+    let _slot = queue::wait(&loaded.settings, watch).await?;
     let run_dir = folders::for_one_run(loaded.state_dir())?;
-    let prepare = || prepare(loaded, program, run_dir.path(), question);
-    let grace = loaded.settings.grace();
-    let (prepared, keeper) = if !confinement::is_kept(&loaded.settings) {
-        (prepare(), Ok(None))
-    } else if let Some(rested) = group::rested(grace) {
-        (prepare(), Ok(Some(rested)))
-    } else {
-        beside(prepare, || group::keeper(run_dir.path(), grace))
-    };
-    match (prepared, keeper) {
-        (Ok(prepared), Ok(keeper)) => {
-            Ok(Ready { loaded, program, question, prepared, keeper, run_dir, _place: place })
-        }
-        (Err(error), Ok(keeper)) => {
-            dismiss(keeper).await;
-            Err(error)
-        }
-        (_, Err(error)) => Err(error),
-    }
-}
-
-/// Does one thing on a thread of its own while the other is done here, since starting a process takes as
-/// long as preparing one. A keeper must be started here: it dies with the thread that started it.
-fn beside<A: Send, B>(there: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
-    thread::scope(|scope| {
-        let other = thread::Builder::new().name("prepare".to_owned()).spawn_scoped(scope, &there);
-        let here = here();
-        let there = match other.map(ScopedJoinHandle::join) {
-            Ok(Ok(done)) => done,
-            Ok(Err(panic)) => resume_unwind(panic),
-            // Without a thread it is done afterwards.
-            Err(_) => there(),
+    let prepared = prepare(loaded, program, run_dir.path(), question)?;
+    queue::expect_wanted(watch)?;
+    let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
+    let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
+    let began = SystemTime::now();
+    let kept = Kept { secrets: question.secrets, transcript: question.transcript };
+    let ran = run::run(&invocation, program.dialect, &limits, kept, watch).await;
+    let mut reply = ran.map_err(|error| {
+        let session = match question.resume {
+            Some(session) => Some(session.to_owned()),
+            // A session that was broken off before Kimi named it.
+            None => session::begun_with(&home.path, program.dialect, &prompt, began),
         };
-        (there, here)
-    })
-}
-
-/// Ends a keeper that gets no order.
-async fn dismiss(keeper: Option<Group>) {
-    if let Some(keeper) = keeper {
-        keeper.dismiss().await;
+        with_session(error, program.dialect, session)
+    })?;
+    reply.sandbox = sandbox;
+    reply.warnings.extend(warnings);
+    if let Under::Sandbox(rules) = &invocation.under {
+        let secret_files = question.secrets.files();
+        reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));
     }
+    Ok(reply)
 }
 
-impl Ready<'_> {
-    /// Asks Kimi, and waits for its reply.
-    ///
-    /// # Errors
-    /// Everything that can go wrong from there to the end of the run.
-    pub async fn ask(self, watch: Watch<'_>) -> Result<(Reply, Remains)> {
-        let Ready { loaded, program, question, prepared, keeper, run_dir, _place } = self;
-        if let Err(error) = turn::expect_wanted(watch) {
-            dismiss(keeper).await;
-            return Err(error);
-        }
-        let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
-        let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
-        let began = SystemTime::now();
-        let kept = Kept { secrets: question.secrets, transcript: question.transcript };
-        let ran = run::run(&invocation, keeper, program.dialect, &limits, kept, watch).await;
-        let (mut reply, transcript) = match ran {
-            Ok(ran) => ran,
-            Err(error) => {
-                let session = match question.resume {
-                    Some(session) => Some(session.to_owned()),
-                    // One that was broken off before it could name it.
-                    None => session::begun_with(&home.path, program.dialect, &prompt, began),
-                };
-                return Err(with_session(error, program.dialect, session));
-            }
-        };
-        reply.sandbox = sandbox;
-        reply.warnings.extend(warnings);
-        if let Under::Sandbox(rules) = &invocation.under {
-            let secret_files = question.secrets.files();
-            reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));
-        }
-        Ok((reply, Remains { transcript, folder: run_dir }))
-    }
-}
-
-/// A run that can begin.
+/// A run that is ready to start.
 struct Prepared {
     home: Home,
-    /// What Kimi is told, on whichever way.
+    /// The text that Kimi gets: the prompt, or the words that name its file.
     prompt: String,
     invocation: Invocation,
-    /// What the kernel enforces, and what the caller must know of it.
+    /// The walls that the kernel enforces.
     sandbox: Sandbox,
     warnings: Vec<String>,
 }
 
-/// Writes what a run needs into its folder and the private home.
+/// Writes the files of a run into its folder and the private home.
 fn prepare(
     loaded: &Loaded,
     program: &Program,

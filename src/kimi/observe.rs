@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::ChildStdin;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
-use super::group::Group;
+use super::child::Child;
 use super::invocation::Invocation;
 use super::record::Record;
 use super::run::{End, Limits, Watch};
@@ -74,16 +74,16 @@ impl Standing {
 /// Watches until the program has ended, by itself or because it had to. What it says while it is
 /// ending still counts.
 pub(super) async fn observe(
-    group: &mut Group,
+    child: &mut Child,
     invocation: &Invocation,
     limits: &Limits,
     watch: Watch<'_>,
     record: &mut Record,
 ) -> End {
-    let (Some(mut stdout), Some(mut stderr)) = (group.stdout.take(), group.stderr.take()) else {
+    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return End::Limit(Kind::Spawn, "the child has no pipes".to_owned());
     };
-    let mut feeding = feed(group.stdin.take(), invocation.stdin.as_bytes());
+    let mut feeding = feed(child.stdin.take(), invocation.stdin.as_bytes());
     let mut fed = false;
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
     let whole = record.started + limits.whole;
@@ -127,7 +127,7 @@ pub(super) async fn observe(
                 fed = true;
                 None
             }
-            status = group.wait(), if now.exited.is_none() => match status {
+            status = child.wait(), if now.exited.is_none() => match status {
                 Ok(status) => {
                     now.exited = Some((status, Instant::now() + DRAIN));
                     None
@@ -147,7 +147,7 @@ pub(super) async fn observe(
                 match now.ending.take() {
                     Some(over) if over.killed => return over.why,
                     Some(over) => {
-                        group.kill();
+                        child.kill();
                         let patience = Instant::now() + DRAIN;
                         now.ending = Some(Ending { killed: true, patience, ..over });
                     }
@@ -161,9 +161,9 @@ pub(super) async fn observe(
             }
         };
         if let (Some(why), None) = (met, &now.ending) {
-            group.ask();
+            child.terminate();
             // The keeper counts the grace period itself; it gets a moment to finish its work.
-            let moment = if group.kept { KEEPERS_MOMENT } else { Duration::ZERO };
+            let moment = if child.kept { KEEPERS_MOMENT } else { Duration::ZERO };
             let patience = Instant::now() + limits.grace + moment;
             now.ending = Some(Ending { why, patience, killed: false });
         }

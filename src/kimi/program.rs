@@ -14,7 +14,7 @@ use super::failure::{self, ShutOut};
 use super::invocation::{Invocation, Under};
 use super::run::{self, Limits, Watch};
 use super::text::clean;
-use super::{confinement, folders, turn};
+use super::{confinement, folders, queue};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::settings::{Environment, Loaded};
@@ -68,7 +68,7 @@ pub async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
         let candidate = identify(loaded, path, found, watch).await;
-        turn::expect_wanted(watch)?;
+        queue::expect_wanted(watch)?;
         let usable = matches!(candidate.identity, Identity::Usable(..));
         seen.push(candidate);
         if usable {
@@ -296,7 +296,6 @@ pub(super) async fn ask_version(
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     let text = run::text(&invocation, &limits, quietly).await?;
-    run_dir.rest();
     if let (Under::Sandbox(rules), Identity::Unknown) =
         (&invocation.under, Dialect::identify(&text))
         && let Some(shut_out) = failure::in_sandbox(&text, rules, &Secrets::default())

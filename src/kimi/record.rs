@@ -157,16 +157,6 @@ impl Record {
         self.transcript.as_ref().is_some_and(Transcript::is_behind)
     }
 
-    /// Whether anything was said that may be an answer.
-    pub(super) fn has_words(&self) -> bool {
-        self.words.is_some()
-    }
-
-    /// What opens the transcript's file, beside the run.
-    pub(super) fn transcript_opener(&self) -> Option<impl FnOnce() + Send + 'static + use<>> {
-        self.transcript.as_ref().map(Transcript::opener)
-    }
-
     /// The transcript, which is yet to be written to its end.
     pub(super) fn transcript(&mut self) -> Option<Transcript> {
         self.transcript.take()

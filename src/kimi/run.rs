@@ -5,21 +5,18 @@
 use std::fmt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::child::Child;
 use super::dialect::Dialect;
 use super::evidence::{Activity, Seen};
 use super::failure;
-use super::group::{Group, begin};
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
-use super::resting;
-use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
@@ -104,8 +101,8 @@ pub struct Watch<'a> {
     pub places: &'a Semaphore,
 }
 
-/// How long the end of a transcript is waited for.
-const WRITTEN: Duration = Duration::from_secs(10);
+/// How long to wait for the end of a transcript to be written.
+const TRANSCRIPT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a run ended with.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,52 +164,36 @@ pub struct Kept<'a> {
     pub transcript: Option<&'a Path>,
 }
 
-/// Runs it, under the keeper that waits for its order, if there is one. A transcript that is short comes
-/// back with the reply, and is written where it is dropped: there are better things to do first.
+/// Runs an invocation to its end, and reads its stream into a reply.
 ///
 /// # Errors
-/// What [`failure::classify`] makes of its end; [`Kind::Spawn`], [`Kind::TimedOut`],
+/// The program's failure as [`failure::classify`] reads it; [`Kind::Spawn`], [`Kind::TimedOut`],
 /// [`Kind::Stalled`], [`Kind::TooMuchOutput`] or [`Kind::Cancelled`] otherwise.
 pub(super) async fn run(
     invocation: &Invocation,
-    waiting: Option<Group>,
     dialect: Dialect,
     limits: &Limits,
     kept: Kept<'_>,
     watch: Watch<'_>,
-) -> Result<(Reply, Option<Transcript>)> {
+) -> Result<Reply> {
     let mut record = Record::new(dialect, limits.line_bytes, kept.secrets);
     if let Some(path) = kept.transcript {
         record.keep_in(path, limits.transcript_bytes);
     }
     (watch.progress)(&record.progress());
-    let mut group = begin(invocation, waiting, limits.grace).await?;
-    if group.kept {
-        resting::renew();
-    }
-    if let Some(opener) = record.transcript_opener() {
-        // While Kimi starts, so that nobody waits for it later; what goes wrong is told by whoever writes. By
-        // a new thread, which may begin when this one waits: one that rests may be woken where Kimi works.
-        let _ = thread::Builder::new().name("transcript".to_owned()).spawn(opener);
-    }
-    let end = observe(&mut group, invocation, limits, watch, &mut record).await;
-    group.end().await;
+    let mut child = Child::start(invocation, limits.grace).await?;
+    let end = observe(&mut child, invocation, limits, watch, &mut record).await;
+    child.end().await;
     record.take_rest();
-    let ended_well = matches!(&end, End::Exited(status) if status.success());
-    let transcript = match record.transcript() {
-        Some(long) if !long.is_short() => {
-            tokio::select! {
-                _ = tokio::task::spawn_blocking(move || drop(long)) => {}
-                // A transcript without its end can be read, and nobody waits for ever for a disk.
-                () = watch.cancel.cancelled() => {}
-                () = tokio::time::sleep(WRITTEN) => {}
-            }
-            None
+    if let Some(transcript) = record.transcript() {
+        tokio::select! {
+            _ = tokio::task::spawn_blocking(move || drop(transcript)) => {}
+            // A transcript without its end can be read; a disk may never answer.
+            () = watch.cancel.cancelled() => {}
+            () = tokio::time::sleep(TRANSCRIPT_PATIENCE) => {}
         }
-        // What an error says of a run says it of its transcript too.
-        short => short.filter(|_| ended_well && record.has_words()),
-    };
-    Ok((record.conclude(invocation, end)?, transcript))
+    }
+    record.conclude(invocation, end)
 }
 
 /// Runs a program that speaks no stream, and returns what it printed: standard output, then standard
@@ -226,9 +207,9 @@ pub(super) async fn text(
     watch: Watch<'_>,
 ) -> Result<String> {
     let mut record = Record::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
-    let mut group = begin(invocation, None, limits.grace).await?;
-    let end = observe(&mut group, invocation, limits, watch, &mut record).await;
-    group.end().await;
+    let mut child = Child::start(invocation, limits.grace).await?;
+    let end = observe(&mut child, invocation, limits, watch, &mut record).await;
+    child.end().await;
     match end {
         End::Exited(_) | End::Closed => Ok(record.into_text()),
         End::Limit(kind, why) => Err(Error::new(kind, why, failure::hint(kind))),

@@ -16,7 +16,6 @@ use std::time::{Duration, SystemTime};
 
 use self::packed::Packed;
 use crate::redact::{Redacted, Secrets};
-use crate::workers;
 
 /// Bytes of plain text that are held back until they are known to be over.
 const PLAIN_HELD: usize = 64 * 1024;
@@ -252,7 +251,7 @@ impl Ahead {
         if let Opened::Ahead(file) = std::mem::replace(&mut *opened, Opened::Unwanted) {
             let this = self.clone();
             // Without a thread an empty file stays until it is old.
-            let _ = workers::run(move || this.remove_if_empty(&file));
+            let _ = thread::Builder::new().spawn(move || this.remove_if_empty(&file));
         }
     }
 

@@ -1,8 +1,8 @@
 //! The one place that talks to Landlock.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath,
@@ -39,7 +39,7 @@ pub(super) fn kernel() -> Kernel {
 }
 
 /// The rules as the kernel takes them. A path that does not exist any more opens nothing.
-pub(super) fn ruleset(rules: &[(Access, PathBuf)]) -> Result<RulesetCreated, RulesetError> {
+pub(super) fn ruleset(rules: &[(Access, OsString)]) -> Result<RulesetCreated, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?

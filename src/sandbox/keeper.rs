@@ -1,9 +1,9 @@
 //! `kimi-bridge confine`: the small process between the bridge and Kimi.
 //!
-//! It enters the sandbox on behalf of the program, and it sees to it that nobody outlives the call:
-//! it adopts orphans, so every descendant stays findable whatever group or session it moved to; it
-//! notices when the bridge dies, also by SIGKILL; and when the program ends, or is to end, every
-//! descendant ends: TERM, a grace period, KILL. It has one thread.
+//! It enters the sandbox on behalf of the program, and no process outlives the call: it adopts orphans, so
+//! every descendant stays findable whatever group or session it moved to; it notices the end of the bridge,
+//! also by SIGKILL; and once the program exits, or has to, it ends every descendant with TERM, a grace period
+//! and KILL. It has one thread.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -13,18 +13,18 @@ use std::time::Duration;
 
 /// The hidden command of the binary.
 pub const COMMAND: &str = "confine";
-/// What the helper exits with when it could not do its work; its last words on standard error then
-/// begin with [`SANDBOX_FAILED`] or [`START_FAILED`].
+/// The exit code of a keeper that failed itself. Its last words on standard error then begin with
+/// [`SANDBOX_FAILED`] or [`START_FAILED`].
 pub const FAILED: u8 = 125;
 /// The sandbox could not be entered.
 pub const SANDBOX_FAILED: &str = "kimi-bridge confine: the sandbox could not be entered: ";
 /// The program could not be started.
 pub const START_FAILED: &str = "kimi-bridge confine: could not start ";
 
-/// The command that starts a keeper, on a system that has one. It waits for its [`super::Order`] on its
-/// standard input, and ends when none comes. `keeps` is what a person sees in a list of processes.
+/// The command that starts a keeper, on a system that has one. The keeper reads its [`super::Order`] from
+/// standard input, and exits when the input ends before one. `program` only names it in a list of processes.
 #[must_use]
-pub fn command(keeps: &Path, grace: Duration) -> Option<Command> {
+pub fn command(program: &Path, grace: Duration) -> Option<Command> {
     if !cfg!(target_os = "linux") {
         return None;
     }
@@ -35,7 +35,7 @@ pub fn command(keeps: &Path, grace: Duration) -> Option<Command> {
         .arg0("kimi-bridge")
         .arg(COMMAND)
         .args([parent, grace.as_millis().to_string()])
-        .arg(keeps);
+        .arg(program);
     command.env_clear().current_dir("/");
     Some(command)
 }
@@ -58,7 +58,7 @@ mod linux {
     use std::fmt::Display;
     use std::fs::File;
     use std::io::{self, Write as _};
-    use std::os::fd::AsFd as _;
+    use std::os::fd::{AsFd as _, OwnedFd};
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
     use std::time::{Duration, Instant};
@@ -70,39 +70,62 @@ mod linux {
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::{Pid, getpid, getppid};
+    use rustix::process::PidfdFlags;
 
     use super::super::descendants::descendants;
     use super::super::enter;
-    use super::super::order::{self, Order};
+    use super::super::order::Order;
     use super::{FAILED, SANDBOX_FAILED, START_FAILED};
 
-    /// How long those may take that the program left behind when it ended by itself.
+    /// The grace period of processes that the program left behind when it exited by itself.
     const LEFT_BEHIND: Duration = Duration::from_millis(250);
-    /// Between two rounds of KILL: somebody may have been born in between.
+    /// Between two rounds of KILL: a process may have been forked in between.
     const AGAIN: Duration = Duration::from_millis(5);
+    /// Between two looks at the parent where it has no descriptor.
+    const PARENT_CHECK: Duration = Duration::from_millis(500);
 
-    /// Whom it serves, and how patient it is.
-    struct Bond {
+    /// The arguments: the bridge's process, and the grace period.
+    struct Args {
         parent: Pid,
         grace: Duration,
     }
 
-    fn bond(mut args: impl Iterator<Item = OsString>) -> Option<Bond> {
+    fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Args> {
         let mut number = || args.next()?.to_str()?.parse::<u64>().ok();
         let (parent, grace) = (number()?, number()?);
-        Some(Bond {
-            parent: Pid::from_raw(i32::try_from(parent).ok()?),
-            grace: Duration::from_millis(grace),
-        })
+        let parent = Pid::from_raw(i32::try_from(parent).ok()?);
+        Some(Args { parent, grace: Duration::from_millis(grace) })
+    }
+
+    /// The bridge, watched by a descriptor of its process. Unlike `PR_SET_PDEATHSIG`, that does not depend on
+    /// the thread of the bridge that started the keeper.
+    struct Parent {
+        id: Pid,
+        /// Absent where the kernel (before Linux 5.3) or a container refuses one.
+        descriptor: Option<OwnedFd>,
+    }
+
+    impl Parent {
+        fn new(id: Pid) -> Parent {
+            let pid = rustix::process::Pid::from_raw(id.as_raw());
+            let open = |pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
+            Parent { id, descriptor: pid.and_then(open) }
+        }
+
+        /// Whether the bridge is gone; its children then have another parent.
+        fn has_ended(&self) -> bool {
+            getppid() != self.id
+        }
     }
 
     pub(super) fn main(args: impl Iterator<Item = OsString>) -> u8 {
-        let Some(bond) = bond(args) else {
+        let Some(args) = parse(args) else {
             return failed("kimi-bridge confine: ", &"only kimi-bridge itself starts this");
         };
-        match ordered(&bond) {
+        let parent = Parent::new(args.parent);
+        match read_order(&parent) {
             Ok(None) => 0,
-            Ok(Some(order)) => match Keeper::start(&bond, order) {
+            Ok(Some(order)) => match Keeper::start(parent, args.grace, order) {
                 Ok(keeper) => keeper.keep(),
                 Err((what, error)) => failed(what, &error),
             },
@@ -110,18 +133,16 @@ mod linux {
         }
     }
 
-    /// Waits for the order; a bridge that ends meanwhile leaves none.
-    fn ordered(bond: &Bond) -> Result<Option<Order>, Failure> {
-        // A bridge that is killed outright takes its keeper along.
-        prctl::set_pdeathsig(Signal::SIGTERM).map_err(cannot(START_FAILED))?;
+    /// Waits for the order. `None` when the bridge ends before it gives one.
+    fn read_order(parent: &Parent) -> Result<Option<Order>, Failure> {
         // Or a list of processes would call it `exe`.
         let _ = prctl::set_name(c"kimi-bridge");
-        if getppid() != bond.parent {
+        if parent.has_ended() {
             return Err((START_FAILED, Box::new("the bridge has ended")));
         }
-        // Not by way of a buffer: what follows the order is the program's.
+        // Unbuffered, since the bytes behind the order are the program's.
         let input = rustix::stdio::stdin().try_clone_to_owned().map_err(cannot(START_FAILED))?;
-        order::read(File::from(input)).map_err(cannot(START_FAILED))
+        Order::read(File::from(input)).map_err(cannot(START_FAILED))
     }
 
     fn failed(what: &str, why: &dyn Display) -> u8 {
@@ -137,17 +158,18 @@ mod linux {
 
     /// The keeper at work.
     struct Keeper {
+        parent: Parent,
         program: Pid,
         grace: Duration,
         signals: SignalFd,
-        /// How the program ended, when it has.
+        /// The program's exit, once it has exited.
         ended: Option<WaitStatus>,
-        /// When patience ends, once everybody has been asked to.
+        /// The end of the grace period, once all processes were sent TERM.
         kill_at: Option<Instant>,
     }
 
     impl Keeper {
-        fn start(bond: &Bond, order: Order) -> Result<Keeper, Failure> {
+        fn start(parent: Parent, grace: Duration, order: Order) -> Result<Keeper, Failure> {
             let Order { rules, work_dir, program, args, env } = order;
             prctl::set_child_subreaper(true).map_err(cannot(START_FAILED))?;
             let watched = SigSet::from_iter([
@@ -168,17 +190,19 @@ mod linux {
             let child = command.spawn().map_err(|error| -> Failure {
                 (START_FAILED, Box::new(format!("{}: {error}", program.display())))
             })?;
-            // The program alone holds the pipes now: when it closes them, the bridge sees it.
+            // Only the program holds the pipes from here on, so the bridge sees when it closes them.
             release_pipes().map_err(cannot(START_FAILED))?;
             let program = Pid::from_raw(child.id().cast_signed());
-            Ok(Keeper { program, grace: bond.grace, signals, ended: None, kill_at: None })
+            Ok(Keeper { parent, program, grace, signals, ended: None, kill_at: None })
         }
 
-        /// Waits until nobody is left, and ends as the program did.
+        /// Waits until no process is left, and exits as the program did.
         fn keep(mut self) -> u8 {
             while self.reap() {
                 if self.ended.is_some() {
-                    self.ask(LEFT_BEHIND.min(self.grace));
+                    self.terminate(LEFT_BEHIND.min(self.grace));
+                } else if self.parent.has_ended() {
+                    self.terminate(self.grace);
                 }
                 if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                     self.signal(Signal::SIGKILL);
@@ -187,9 +211,9 @@ mod linux {
                 while let Ok(Some(signal)) = self.signals.read_signal() {
                     match Signal::try_from(signal.ssi_signo.cast_signed()) {
                         Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) => {
-                            self.ask(self.grace);
+                            self.terminate(self.grace);
                         }
-                        Ok(Signal::SIGQUIT) => self.ask(Duration::ZERO),
+                        Ok(Signal::SIGQUIT) => self.terminate(Duration::ZERO),
                         _ => {}
                     }
                 }
@@ -201,7 +225,7 @@ mod linux {
             }
         }
 
-        /// Takes note of who has ended; tells whether anybody is left.
+        /// Collects exited children. Returns whether any process is left.
         fn reap(&mut self) -> bool {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -213,8 +237,8 @@ mod linux {
             }
         }
 
-        /// Asks everybody to end, once, and says until when. A later, shorter patience counts.
-        fn ask(&mut self, patience: Duration) {
+        /// Sends TERM to all processes, once, and KILL after `patience`. A later, shorter patience counts.
+        fn terminate(&mut self, patience: Duration) {
             let until = Instant::now() + patience;
             match self.kill_at {
                 None => {
@@ -236,16 +260,18 @@ mod linux {
             }
         }
 
-        /// Sleeps until a signal comes or patience ends.
+        /// Sleeps until a signal arrives, the bridge ends, or the grace period is over.
         fn wait(&self) {
-            let timeout = match self.kill_at {
-                None => PollTimeout::NONE,
-                Some(at) => {
-                    let left = at.saturating_duration_since(Instant::now()).max(AGAIN);
-                    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            let mut descriptors = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let timeout = match (self.kill_at, &self.parent.descriptor) {
+                (Some(at), _) => at.saturating_duration_since(Instant::now()).max(AGAIN).try_into(),
+                (None, Some(parent)) => {
+                    descriptors.push(PollFd::new(parent.as_fd(), PollFlags::POLLIN));
+                    Ok(PollTimeout::NONE)
                 }
+                (None, None) => PARENT_CHECK.try_into(),
             };
-            let _ = poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], timeout);
+            let _ = poll(&mut descriptors, timeout.unwrap_or(PollTimeout::MAX));
         }
     }
 

@@ -1,163 +1,112 @@
-//! What a keeper is to do, as bytes on its standard input: it is started while the rest of a run is being
-//! prepared, and what follows its order there is the program's.
+//! The order of a keeper: a length and JSON on its standard input. The bytes behind it are the program's own
+//! input.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
 
-use super::rules::{self, Access, Rules};
+use serde::{Deserialize, Serialize};
 
-/// The longest order that is believed, bytes: arguments and environment together hold less.
+use super::rules::Access;
+
+/// The longest order that is read, bytes; the kernel allows far less for arguments and environment.
 const LONGEST: u64 = 1 << 30;
 
-/// What to start, and what it may open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A program to start, and the paths that it may open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// What may be opened; everything without.
-    pub rules: Option<Vec<(Access, PathBuf)>>,
-    /// The folder that the program starts in.
-    pub work_dir: PathBuf,
-    /// The program.
-    pub program: PathBuf,
+    /// Rights and their paths; without them nothing is restricted.
+    pub rules: Option<Vec<(Access, OsString)>>,
+    /// The folder to start in.
+    pub work_dir: OsString,
+    /// The program's path.
+    pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// All of its environment.
+    /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// The bytes that [`read`] makes an order of.
-#[must_use]
-pub fn to_bytes<'a>(
-    rules: Option<&Rules>,
-    work_dir: &Path,
-    program: &Path,
-    args: &[OsString],
-    env: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Vec<u8> {
-    let mut order = vec![0; size_of::<u64>()];
-    let mut add = |part: &[u8]| {
-        order.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        order.extend_from_slice(part);
-    };
-    add(&rules.map(Rules::to_bytes).unwrap_or_default());
-    add(work_dir.as_os_str().as_bytes());
-    add(program.as_os_str().as_bytes());
-    add(&(args.len() as u64).to_le_bytes());
-    for arg in args {
-        add(arg.as_bytes());
+impl Order {
+    /// The bytes that [`Order::read`] expects: a length of eight bytes, little-endian, and JSON.
+    ///
+    /// # Errors
+    /// None that a value of this type can bring about.
+    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let json = serde_json::to_vec(self)?;
+        Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
     }
-    for (name, value) in env {
-        add(name.as_bytes());
-        add(value.as_bytes());
-    }
-    let length = (order.len() - size_of::<u64>()) as u64;
-    order[..size_of::<u64>()].copy_from_slice(&length.to_le_bytes());
-    order
-}
 
-/// Reads an order, and nothing beyond it; `None` when the input ends before one begins.
-///
-/// # Errors
-/// What the system says, and [`io::ErrorKind::InvalidData`] for what is no order.
-pub fn read(mut input: impl Read) -> io::Result<Option<Order>> {
-    let mut length = [0; size_of::<u64>()];
-    match input.read(&mut length)? {
-        0 => return Ok(None),
-        some => input.read_exact(&mut length[some..])?,
+    /// Reads an order, and nothing beyond it. `None` when the input ends before one begins.
+    ///
+    /// # Errors
+    /// A read that failed, and [`io::ErrorKind::InvalidData`] for bytes that are no order.
+    pub fn read(mut input: impl Read) -> io::Result<Option<Order>> {
+        let mut length = [0; size_of::<u64>()];
+        match input.read(&mut length)? {
+            0 => return Ok(None),
+            some => input.read_exact(&mut length[some..])?,
+        }
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut json = Vec::new();
+        if input.take(length).read_to_end(&mut json)? as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Some(serde_json::from_slice(&json)?))
     }
-    let length = u64::from_le_bytes(length);
-    if length > LONGEST {
-        return Err(foreign());
-    }
-    let mut bytes = Vec::new();
-    if input.take(length).read_to_end(&mut bytes)? as u64 != length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    parse(&bytes).map(Some)
-}
-
-fn parse(mut bytes: &[u8]) -> io::Result<Order> {
-    let rules = part(&mut bytes)?;
-    let rules = if rules.is_empty() { None } else { Some(rules::from_bytes(rules)?) };
-    let mut path = || part(&mut bytes).map(|path| PathBuf::from(OsStr::from_bytes(path)));
-    let (work_dir, program) = (path()?, path()?);
-    let count = part(&mut bytes)?.try_into().map(u64::from_le_bytes).map_err(|_| foreign())?;
-    let text = |part: &[u8]| OsString::from_vec(part.to_owned());
-    let mut args = Vec::new();
-    for _ in 0..count {
-        args.push(text(part(&mut bytes)?));
-    }
-    let mut env = Vec::new();
-    while !bytes.is_empty() {
-        env.push((text(part(&mut bytes)?), text(part(&mut bytes)?)));
-    }
-    Ok(Order { rules, work_dir, program, args, env })
-}
-
-/// Takes the next part.
-fn part<'a>(bytes: &mut &'a [u8]) -> io::Result<&'a [u8]> {
-    let (length, rest) = bytes.split_first_chunk().ok_or_else(foreign)?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| foreign())?;
-    let (part, rest) = rest.split_at_checked(length).ok_or_else(foreign)?;
-    *bytes = rest;
-    Ok(part)
-}
-
-fn foreign() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no order stands in it")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::os::unix::ffi::OsStringExt as _;
 
     use proptest::prelude::*;
 
     use super::*;
 
+    /// Any bytes that a path, an argument or a variable can hold.
+    fn words() -> impl Strategy<Value = Vec<OsString>> {
+        let word = proptest::collection::vec(1_u8.., 0..9).prop_map(OsString::from_vec);
+        proptest::collection::vec(word, 3..6)
+    }
+
     proptest! {
         #[test]
         fn an_order_arrives_as_it_was_given_and_the_rest_stays(
-            opened in proptest::option::of(proptest::collection::vec("/[a-z]{1,9}", 1..4)),
-            args in proptest::collection::vec(any::<String>(), 0..4),
-            env in proptest::collection::btree_map("[A-Z]{1,4}", any::<String>(), 0..4),
+            words in words(),
+            restricted: bool,
             rest in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
-            let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
-            let list = |paths: Vec<String>| paths.into_iter().map(|path| (Access::Read, path.into())).collect();
-            let rules = opened.map(|paths| Rules { list: list(paths), ..Rules::default() });
-            let env: BTreeMap<String, String> = env;
-            let mut bytes =
-                to_bytes(rules.as_ref(), Path::new("/p"), Path::new("/bin/kimi"), &args, env.iter());
+            let order = Order {
+                rules: restricted.then(|| words.iter().map(|word| (Access::Read, word.clone())).collect()),
+                work_dir: words[0].clone(),
+                program: words[1].clone(),
+                args: words.clone(),
+                env: words.iter().cloned().zip(words.clone()).collect(),
+            };
+            let mut bytes = order.to_bytes().unwrap();
             let whole = bytes.len();
             bytes.extend(&rest);
             let mut input = &bytes[..];
-            let expected = Order {
-                rules: rules.map(|rules| rules.list),
-                work_dir: "/p".into(),
-                program: "/bin/kimi".into(),
-                args,
-                env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
-            };
-            prop_assert_eq!(read(&mut input).unwrap(), Some(expected));
+            prop_assert_eq!(Order::read(&mut input).unwrap(), Some(order));
             prop_assert_eq!(input, &rest[..]);
-            // Half an order is none.
             for end in [1, whole / 2, whole - 1] {
-                prop_assert!(read(&bytes[..end]).is_err());
+                prop_assert!(Order::read(&bytes[..end]).is_err(), "half an order is none");
             }
         }
 
         #[test]
         fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 1..60)) {
-            let _ = read(&bytes[..]);
+            let _ = Order::read(&bytes[..]);
             let framed = [&(bytes.len() as u64).to_le_bytes()[..], &bytes[..]].concat();
-            let _ = read(&framed[..]);
+            prop_assert!(Order::read(&framed[..]).is_err());
         }
     }
 
     #[test]
     fn an_input_that_ends_holds_no_order() {
-        assert_eq!(read(&[][..]).unwrap(), None);
+        assert_eq!(Order::read(&[][..]).unwrap(), None);
     }
 }

@@ -5,11 +5,11 @@
 //! whole. The price is that a file which appears in such a folder later stays closed as well.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::secret_files::{Found, SecretFiles};
 
@@ -17,7 +17,8 @@ use super::secret_files::{Found, SecretFiles};
 const ENTRIES: usize = 32_768;
 
 /// A right, which covers everything below a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Listing folders.
     List,
@@ -31,22 +32,6 @@ pub enum Access {
     Device,
     /// Talking to a socket, where the kernel minds.
     Socket,
-}
-
-impl Access {
-    const ALL: [Access; 6] =
-        [Access::List, Access::Read, Access::Run, Access::Write, Access::Device, Access::Socket];
-
-    fn letter(self) -> u8 {
-        match self {
-            Access::List => b'l',
-            Access::Read => b'r',
-            Access::Run => b'x',
-            Access::Write => b'w',
-            Access::Device => b'd',
-            Access::Socket => b's',
-        }
-    }
 }
 
 /// What one run needs.
@@ -191,32 +176,11 @@ impl Rules {
         Appeared { open, closed: closed.collect() }
     }
 
-    /// The rules as bytes for the helper: a letter, the path, a NUL, for each. Paths need not be UTF-8.
+    /// The rights and paths as an order holds them.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (access, path) in &self.list {
-            bytes.push(access.letter());
-            bytes.extend_from_slice(path.as_os_str().as_bytes());
-            bytes.push(0);
-        }
-        bytes
+    pub fn for_order(&self) -> Vec<(Access, OsString)> {
+        self.list.iter().map(|(access, path)| (*access, path.into())).collect()
     }
-}
-
-/// Reads what [`Rules::to_bytes`] wrote.
-///
-/// # Errors
-/// When it is something else.
-pub fn from_bytes(bytes: &[u8]) -> io::Result<Vec<(Access, PathBuf)>> {
-    let foreign = || io::Error::new(io::ErrorKind::InvalidData, "no rules stand in it");
-    let Some((&0, records)) = bytes.split_last() else { return Err(foreign()) };
-    let read = records.split(|&byte| byte == 0).map(|record| {
-        let (&letter, path) = record.split_first()?;
-        let access = Access::ALL.into_iter().find(|access| access.letter() == letter)?;
-        Some((access, PathBuf::from(OsStr::from_bytes(path))))
-    });
-    read.collect::<Option<_>>().ok_or_else(foreign)
 }
 
 /// The path without links, as far as it exists.
@@ -312,7 +276,6 @@ mod tests {
             assert!(!rules.allow_reading(&root.join(path)), "{path} is open: {rules:#?}");
         }
         assert!(rules.allow_reading(Path::new("/usr/bin/env")));
-        assert_eq!(from_bytes(&rules.to_bytes()).unwrap(), rules.list);
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -426,12 +389,5 @@ mod tests {
             Appeared { open: vec![project.join("b/.env")], closed: vec![project.join("a/late")] };
         assert_eq!(rules.appeared(&project, &secret), expected);
         fs::remove_dir_all(root).unwrap();
-    }
-
-    #[test]
-    fn foreign_bytes_are_no_rules() {
-        for bytes in [&b""[..], b"r/a", b"?/a\0", b"r/a\0\0"] {
-            assert!(from_bytes(bytes).is_err(), "{bytes:?}");
-        }
     }
 }

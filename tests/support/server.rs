@@ -92,7 +92,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Its keepers, also the one that rests.
+    /// The keepers that this server started.
     pub(crate) fn keepers(&self) -> Vec<(Pid, String)> {
         running_with(&format!(" confine {} ", self.pid()))
     }

@@ -1,4 +1,4 @@
-//! Several consultations at once: so many run, the others wait in turn, and say so.
+//! The queue of runs: `max_parallel` run at once, the others wait their turn and report that they wait.
 
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -9,18 +9,17 @@ use super::run::{Progress, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
 
-/// Waits for a place, first come, first served. The run may begin, and lasts as long as what is
-/// returned.
+/// Waits for a slot, first come, first served. The slot is held until the permit is dropped.
 ///
 /// # Errors
-/// [`Kind::Cancelled`] when nobody waits for it any more.
+/// [`Kind::Cancelled`] when the caller cancels meanwhile.
 pub(super) async fn wait<'a>(
     settings: &Settings,
     watch: Watch<'a>,
 ) -> Result<Option<SemaphorePermit<'a>>> {
     expect_wanted(watch)?;
-    if let Ok(place) = watch.places.try_acquire() {
-        return Ok(Some(place));
+    if let Ok(slot) = watch.places.try_acquire() {
+        return Ok(Some(slot));
     }
     let started = Instant::now();
     let mut heartbeat = interval(settings.heartbeat());
@@ -29,8 +28,8 @@ pub(super) async fn wait<'a>(
     tokio::pin!(waiting);
     loop {
         tokio::select! {
-            // Closed it is never; and if it were, nobody should wait for ever.
-            place = &mut waiting => return Ok(place.ok()),
+            // The semaphore is never closed.
+            slot = &mut waiting => return Ok(slot.ok()),
             () = watch.cancel.cancelled() => expect_wanted(watch)?,
             _ = heartbeat.tick() => (watch.progress)(&Progress {
                 activity: Activity::Waiting(settings.max_parallel),
@@ -41,7 +40,7 @@ pub(super) async fn wait<'a>(
     }
 }
 
-/// Refuses to go on with what nobody waits for any more.
+/// Fails if the caller has cancelled.
 ///
 /// # Errors
 /// [`Kind::Cancelled`].

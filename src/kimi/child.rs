@@ -1,0 +1,142 @@
+//! The child process of a run, started under the keeper or alone, and ended together with everything that
+//! it started.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::time::timeout;
+
+use super::failure;
+use super::invocation::{Invocation, Under};
+use crate::error::{Error, Kind, Result};
+use crate::sandbox::{Order, keeper};
+
+/// How long a keeper may take to read its order, or to exit once it has killed everything.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running child. Dropping it kills the child and everything that it started.
+#[derive(Debug)]
+pub(super) struct Child {
+    process: tokio::process::Child,
+    pub(super) stdin: Option<ChildStdin>,
+    pub(super) stdout: Option<ChildStdout>,
+    pub(super) stderr: Option<ChildStderr>,
+    id: Option<Pid>,
+    /// Whether the process is the keeper, which ends all others itself.
+    pub(super) kept: bool,
+    ended: bool,
+}
+
+impl Child {
+    /// Starts an invocation: under the keeper where it asks for one and the system has one, else alone.
+    ///
+    /// # Errors
+    /// [`Kind::Spawn`] with the program.
+    pub(super) async fn start(invocation: &Invocation, grace: Duration) -> Result<Child> {
+        let Invocation { program, args, env, work_dir, stdin: _, under } = invocation;
+        let rules = match under {
+            Under::Nothing => None,
+            Under::Keeper => Some(None),
+            Under::Sandbox(rules) => Some(Some(rules.for_order())),
+        };
+        let kept = rules.and_then(|rules| Some((rules, keeper::command(program, grace)?)));
+        let Some((rules, command)) = kept else {
+            let mut command = Command::new(program);
+            command.args(args).env_clear().envs(env).current_dir(work_dir);
+            return spawn(command, invocation, false);
+        };
+        let order = Order {
+            rules,
+            work_dir: work_dir.into(),
+            program: program.into(),
+            args: args.clone(),
+            env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        };
+        let mut keeper = spawn(command, invocation, true)?;
+        if let Some(stdin) = &mut keeper.stdin {
+            let order = order.to_bytes().map_err(|error| cannot_start(program, &error))?;
+            // A keeper that failed before it read its order says why on standard error.
+            let _ = timeout(KEEPER_PATIENCE, stdin.write_all(&order)).await;
+        }
+        Ok(keeper)
+    }
+
+    /// Waits for the process itself to exit.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.process.wait().await
+    }
+
+    /// Sends TERM to the child and everything that it started. The keeper counts the grace period itself.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::TERM, Signal::TERM);
+    }
+
+    /// Kills the child and everything that it started.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::QUIT, Signal::KILL);
+    }
+
+    fn signal(&self, to_keeper: Signal, to_group: Signal) {
+        // An error means that no process is left to receive it.
+        let _ = match self.id {
+            Some(id) if self.kept => kill_process(id, to_keeper),
+            Some(id) => kill_process_group(id, to_group),
+            None => Ok(()),
+        };
+    }
+
+    /// Ends everything that is left once the program has exited or its time is over.
+    pub(super) async fn end(&mut self) {
+        if !self.kept {
+            self.kill();
+        }
+        if timeout(KEEPER_PATIENCE, self.process.wait()).await.is_err() {
+            let _ = self.process.start_kill();
+            let _ = self.process.wait().await;
+        }
+        self.ended = true;
+    }
+}
+
+impl Drop for Child {
+    /// Covers a future that is dropped half-way.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+        }
+    }
+}
+
+fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Child> {
+    let pipe = Stdio::piped;
+    command.stdin(pipe()).stdout(pipe()).stderr(pipe());
+    // The child leads a process group of its own.
+    command.process_group(0);
+    let program = &invocation.program;
+    let mut process = tokio::process::Command::from(command)
+        // A keeper that is killed outright could not end the others.
+        .kill_on_drop(!kept)
+        .spawn()
+        .map_err(|error| cannot_start(program, &error))?;
+    tracing::debug!(program = %program.display(), pid = process.id(), kept, "started");
+    Ok(Child {
+        stdin: process.stdin.take(),
+        stdout: process.stdout.take(),
+        stderr: process.stderr.take(),
+        id: process.id().and_then(|id| Pid::from_raw(id.cast_signed())),
+        process,
+        kept,
+        ended: false,
+    })
+}
+
+fn cannot_start(program: &Path, error: &io::Error) -> Error {
+    let message = format!("could not start {}: {error}", program.display());
+    Error::new(Kind::Spawn, message, failure::hint(Kind::Spawn))
+}
