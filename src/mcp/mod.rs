@@ -1,13 +1,12 @@
 //! The MCP server over stdio, and the only room that knows rmcp. It decides nothing: what a request
 //! means, who may ask and what an answer is are settled in [`crate::consult`].
 
-mod aside;
-mod input;
+mod blocking;
+mod eof;
 mod prompts;
 mod resources;
 mod schemas;
 mod server;
-mod stdio;
 mod words;
 
 use std::time::Duration;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use rmcp::ServiceExt as _;
 use tokio_util::sync::CancellationToken;
 
-use self::input::Watched;
+use self::eof::Watched;
 use self::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
@@ -33,7 +32,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
     // Whatever waits for Kimi is told at once, not when rmcp gives up on its handlers.
-    let transport = (Watched::new(stdio::input(), closing.clone()), stdio::output());
+    let transport = (Watched::new(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {
             Ok(running) => running,

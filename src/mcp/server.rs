@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::aside::aside;
+use super::blocking::on_own_thread;
 use super::{prompts, resources, schemas, words};
 use crate::consult::{self, Request};
 use crate::error::{Error, Kind};
@@ -68,7 +68,7 @@ impl Server {
         // Who does not want to know is not woken for it.
         let told = token.is_some().then(|| teller.clone());
         let server = self.clone();
-        let consulting = aside(move || async move {
+        let consulting = on_own_thread(move || async move {
             let progress = |progress: &Progress| {
                 if let Some(told) = &told {
                     told.send_replace(Some(progress.clone()));
@@ -212,7 +212,7 @@ impl ServerHandler for Server {
         let result = match (request.name.as_ref(), mode) {
             ("kimi_status", _) => {
                 let (server, cancel) = (self.clone(), context.ct.child_token());
-                let looking = aside(move || async move {
+                let looking = on_own_thread(move || async move {
                     let watch = server.watch(&cancel);
                     answered(Ok(status::status(&server.loaded, watch).await))
                 });
@@ -224,7 +224,7 @@ impl ServerHandler for Server {
             ("record_decision", Mode::Manual | Mode::Auto) => {
                 let request = Request(request.arguments.unwrap_or_default());
                 let loaded = Arc::clone(&self.loaded);
-                let deciding = aside(move || async move {
+                let deciding = on_own_thread(move || async move {
                     let standing = consult::record_decision(&request, &loaded);
                     answered(standing.map(|standing| json!({"thread": standing})))
                 });
@@ -274,7 +274,7 @@ impl ServerHandler for Server {
             return Err(switched_off());
         }
         let loaded = Arc::clone(&self.loaded);
-        let reading = aside(move || async move { resources::read(&request.uri, &loaded) });
+        let reading = on_own_thread(move || async move { resources::read(&request.uri, &loaded) });
         let read = reading.await.map_err(|error| {
             ErrorData::internal_error(format!("the resource could not be read: {error}"), None)
         })?;
