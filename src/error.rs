@@ -6,190 +6,110 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// What every fallible function of the crate returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, by who has to do something about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// The caller's request does not fit.
-    Request,
-    /// No `kimi` program was found.
-    KimiMissing,
-    /// The only `kimi` found is the retired release.
-    KimiRetired,
-    /// Kimi has no model or login.
-    NotLoggedIn,
-    /// The service refused the key or login.
-    BadKey,
-    /// The account's quota is spent.
-    Quota,
-    /// The bridge's or Kimi's own settings cannot be used.
-    Settings,
-    /// The service asked to slow down, and Kimi gave up.
-    RateLimited,
-    /// The service failed or could not be reached.
-    Unavailable,
-    /// The service answered with nothing.
-    EmptyAnswer,
-    /// The whole run took longer than `timeout_seconds`.
-    TimedOut,
-    /// Kimi wrote nothing for longer than `first_line_seconds` or `silence_seconds`.
-    Stalled,
-    /// Kimi wrote more than `max_run_bytes`.
-    TooMuchOutput,
-    /// Kimi ended without an answer, for a reason it did not name.
-    Crashed,
-    /// The caller, the host or a signal ended the call.
-    Cancelled,
-    /// Kimi could not be started, or a private folder not be made.
-    Spawn,
-    /// The sandbox is required and there is none, or Kimi could not start inside it.
-    Sandbox,
-    /// Kimi used up its own limit of steps.
-    StepLimit,
-    /// The ledger could not be read or written.
-    Ledger,
-    /// The call does not fit where its thread stands.
-    Round,
+/// How to install a Kimi that works.
+const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
+     run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.";
+
+/// Builds [`Kind`] from a table. Columns: variant, name on the wire, exit code, retryable, meaning, hint.
+macro_rules! kinds {
+    ($($kind:ident: $name:literal, $code:literal, $retryable:literal, $meaning:literal, $hint:expr;)*) => {
+        /// The kind of a failure, by who must act. The rows stand in the order in which `--help` lists them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind { $(#[doc = $meaning] $kind,)* }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+
+            /// The name on the wire, such as `rate_limited`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$kind => $name,)* }
+            }
+
+            /// The exit code of the shell commands. 2 is also the code of a bad command line; 1 and 4 are left
+            /// for endings that are no [`Error`].
+            #[must_use]
+            pub fn exit_code(self) -> u8 {
+                match self { $(Kind::$kind => $code,)* }
+            }
+
+            /// Whether the same call may succeed later without any change.
+            #[must_use]
+            pub fn retryable(self) -> bool {
+                match self { $(Kind::$kind => $retryable,)* }
+            }
+
+            /// The meaning, for the list of exit codes.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Kind::$kind => $meaning,)* }
+            }
+
+            /// The usual next step.
+            #[must_use]
+            pub fn hint(self) -> &'static str {
+                match self { $(Kind::$kind => $hint,)* }
+            }
+        }
+    };
 }
 
-impl Kind {
-    /// Every kind, in the order in which `--help` lists them.
-    pub const ALL: [Kind; 20] = [
-        Kind::Request,
-        Kind::Round,
-        Kind::KimiMissing,
-        Kind::KimiRetired,
-        Kind::NotLoggedIn,
-        Kind::BadKey,
-        Kind::Quota,
-        Kind::Settings,
-        Kind::RateLimited,
-        Kind::Unavailable,
-        Kind::EmptyAnswer,
-        Kind::TimedOut,
-        Kind::Stalled,
-        Kind::TooMuchOutput,
-        Kind::StepLimit,
-        Kind::Crashed,
-        Kind::Cancelled,
-        Kind::Spawn,
-        Kind::Ledger,
-        Kind::Sandbox,
-    ];
+kinds! {
+    Request: "request", 2, false, "the request does not fit its role",
+        "Fix the problems listed and call again.";
+    Round: "round", 3, false, "the call does not fit the state of its thread",
+        "Look the thread up and answer what is open.";
+    KimiMissing: "kimi_missing", 10, false, "no kimi program found",
+        INSTALL_HINT;
+    KimiRetired: "kimi_retired", 11, false, "only the retired kimi-cli release found",
+        INSTALL_HINT;
+    NotLoggedIn: "not_logged_in", 12, false, "Kimi has no model or login",
+        "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask \
+         again.";
+    BadKey: "bad_key", 13, false, "the service refused the key or login",
+        "Log in again (run `kimi`, then /login), or replace the API key; then ask again.";
+    Quota: "quota", 14, false, "the account's quota is spent",
+        "Wait until the quota renews, or raise it in the account's console.";
+    Settings: "settings", 15, false, "a setting cannot be used",
+        "Fix the problems listed; README.md describes every setting.";
+    RateLimited: "rate_limited", 20, true, "the service asked to slow down",
+        "Wait a minute and ask again; Kimi had tried several times already.";
+    Unavailable: "unavailable", 21, true, "the service failed or could not be reached",
+        "Check the network and the service's status, then ask again.";
+    EmptyAnswer: "empty_answer", 22, true, "the service answered with nothing",
+        "Ask again; if it happens every time, ask in smaller parts.";
+    TimedOut: "timed_out", 30, true, "the run took longer than timeout_seconds",
+        "Raise `timeout_seconds`, or ask about a smaller part.";
+    Stalled: "stalled", 31, true, "Kimi was silent for too long",
+        "Ask again. If Kimi does work in a terminal, raise `silence_seconds` or `first_line_seconds`.";
+    TooMuchOutput: "too_much_output", 32, false, "Kimi wrote more than max_run_bytes",
+        "Ask about a smaller part, or raise `max_run_bytes`.";
+    StepLimit: "step_limit", 35, false, "Kimi used up its steps before it answered",
+        "Raise or remove `max_steps_per_turn` in Kimi's config.toml, or ask about a smaller part.";
+    Crashed: "crashed", 33, true, "Kimi ended without an answer",
+        "Ask again; if it happens every time, run `kimi` by hand to see why.";
+    Cancelled: "cancelled", 34, false, "the call was cancelled",
+        "Nothing is left running; ask again when you want the answer.";
+    Spawn: "spawn", 40, false, "Kimi could not be started",
+        "Check that the program can be started by hand; `kimi-bridge doctor` tries it inside and \
+         outside the sandbox.";
+    Ledger: "ledger", 41, false, "the ledger could not be read or written",
+        "Free disk space or fix the file's permissions; `state_dir` moves the ledger elsewhere.";
+    Sandbox: "sandbox", 42, false, "there is no sandbox, or Kimi could not start inside it",
+        "Add the folder that Kimi needs to `readable` in settings.yaml (KIMI_BRIDGE_READABLE in the \
+         environment); `kimi-bridge doctor` tries whether it starts, and `sandbox: off` goes without.";
+}
 
-    /// The name on the wire, such as `rate_limited`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Request => "request",
-            Kind::KimiMissing => "kimi_missing",
-            Kind::KimiRetired => "kimi_retired",
-            Kind::NotLoggedIn => "not_logged_in",
-            Kind::BadKey => "bad_key",
-            Kind::Quota => "quota",
-            Kind::Settings => "settings",
-            Kind::RateLimited => "rate_limited",
-            Kind::Unavailable => "unavailable",
-            Kind::EmptyAnswer => "empty_answer",
-            Kind::TimedOut => "timed_out",
-            Kind::Stalled => "stalled",
-            Kind::TooMuchOutput => "too_much_output",
-            Kind::Crashed => "crashed",
-            Kind::Cancelled => "cancelled",
-            Kind::Spawn => "spawn",
-            Kind::Sandbox => "sandbox",
-            Kind::Ledger => "ledger",
-            Kind::StepLimit => "step_limit",
-            Kind::Round => "round",
-        }
-    }
-
-    /// The exit code of the shell commands. 2 is also what a bad command line gives; 1 and 4 are
-    /// left for what is not an [`Error`].
-    #[must_use]
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Kind::Request => 2,
-            Kind::KimiMissing => 10,
-            Kind::KimiRetired => 11,
-            Kind::NotLoggedIn => 12,
-            Kind::BadKey => 13,
-            Kind::Quota => 14,
-            Kind::Settings => 15,
-            Kind::RateLimited => 20,
-            Kind::Unavailable => 21,
-            Kind::EmptyAnswer => 22,
-            Kind::TimedOut => 30,
-            Kind::Stalled => 31,
-            Kind::TooMuchOutput => 32,
-            Kind::Crashed => 33,
-            Kind::Cancelled => 34,
-            Kind::Spawn => 40,
-            Kind::Sandbox => 42,
-            Kind::Ledger => 41,
-            Kind::StepLimit => 35,
-            Kind::Round => 3,
-        }
-    }
-
-    /// Whether the same call may succeed later without anybody changing anything.
-    #[must_use]
-    pub fn retryable(self) -> bool {
-        match self {
-            Kind::RateLimited
-            | Kind::Unavailable
-            | Kind::EmptyAnswer
-            | Kind::TimedOut
-            | Kind::Stalled
-            | Kind::Crashed => true,
-            Kind::Request
-            | Kind::KimiMissing
-            | Kind::KimiRetired
-            | Kind::NotLoggedIn
-            | Kind::BadKey
-            | Kind::Quota
-            | Kind::Settings
-            | Kind::TooMuchOutput
-            | Kind::StepLimit
-            | Kind::Cancelled
-            | Kind::Spawn
-            | Kind::Sandbox
-            | Kind::Ledger
-            | Kind::Round => false,
-        }
-    }
-
-    /// What it means, for the list of exit codes.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Kind::Request => "the request does not fit its role",
-            Kind::KimiMissing => "no kimi program found",
-            Kind::KimiRetired => "only the retired kimi-cli release found",
-            Kind::NotLoggedIn => "Kimi has no model or login",
-            Kind::BadKey => "the service refused the key or login",
-            Kind::Quota => "the account's quota is spent",
-            Kind::Settings => "a setting cannot be used",
-            Kind::RateLimited => "the service asked to slow down",
-            Kind::Unavailable => "the service failed or could not be reached",
-            Kind::EmptyAnswer => "the service answered with nothing",
-            Kind::TimedOut => "the run took longer than timeout_seconds",
-            Kind::Stalled => "Kimi was silent for too long",
-            Kind::TooMuchOutput => "Kimi wrote more than max_run_bytes",
-            Kind::Crashed => "Kimi ended without an answer",
-            Kind::Cancelled => "the call was cancelled",
-            Kind::Spawn => "Kimi could not be started",
-            Kind::Sandbox => "there is no sandbox, or Kimi could not start inside it",
-            Kind::Ledger => "the ledger could not be read or written",
-            Kind::StepLimit => "Kimi used up its steps before it answered",
-            Kind::Round => "the call does not fit where its thread stands",
-        }
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -242,6 +162,11 @@ pub struct Error {
 }
 
 impl Error {
+    /// An error with the usual hint of its kind.
+    pub fn of(kind: Kind, message: impl Into<String>) -> Error {
+        Error::new(kind, message, kind.hint())
+    }
+
     /// An error without violations, example or partial result.
     pub fn new(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error {
@@ -313,9 +238,6 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!((names.len(), codes.len()), (Kind::ALL.len(), Kind::ALL.len()));
-        for kind in Kind::ALL {
-            assert_eq!(serde_json::json!(kind), serde_json::json!(kind.name()));
-        }
     }
 
     #[test]
@@ -328,12 +250,12 @@ mod tests {
             }],
             example: Some(serde_json::json!({"role": "skeptic"})),
             partial: Some(serde_json::json!({"response": "so far"})),
-            ..Error::new(Kind::Request, "the request does not fit", "Mend it.")
+            ..Error::new(Kind::Request, "the request does not fit", "Fix it.")
         };
         insta::assert_snapshot!(error.text(), @r#"
         request: the request does not fit
         - /context/goal: no such field (did you mean /context/goals?)
-        hint: Mend it.
+        hint: Fix it.
         retryable: false
         example of a request that fits:
         {

@@ -6,7 +6,7 @@ use crate::kimi::examination::{Examination, Examined, Start};
 use crate::kimi::login::{self, Key, Login, TokenState};
 use crate::kimi::ripgrep::{self, Ripgrep};
 use crate::kimi::version::{Age, age};
-use crate::kimi::{Dialect, Identity, Program, consultant, failure};
+use crate::kimi::{Dialect, Identity, Program, consultant};
 use crate::settings::Loaded;
 
 pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
@@ -161,7 +161,7 @@ fn logins(login: &Login) -> Vec<Check> {
             TokenState::Expired => checks.push(Check::warning(
                 "login",
                 format!("the token in {file} has expired, and there is nothing to renew it with"),
-                failure::hint(Kind::BadKey),
+                Kind::BadKey.hint(),
             )),
             TokenState::Unclear => checks.push(Check::note(
                 "login",
@@ -206,7 +206,7 @@ fn seen(login: &Login) -> Check {
         let says = format!("{}; only a consultation shows that it works (--live)", seen.join(", "));
         return Check::ok("login", says);
     }
-    let remedy = failure::hint(Kind::NotLoggedIn);
+    let remedy = Kind::NotLoggedIn.hint();
     if login.is_seen() || !login.providers.is_empty() {
         // A service that asks for no key is one of them.
         Check::warning("login", "there is no token or key that could be used", remedy)

@@ -4,7 +4,6 @@ use super::{Check, kimi};
 use crate::error::Kind;
 use crate::kimi::confinement::decide;
 use crate::kimi::examination::{Examination, Start};
-use crate::kimi::failure;
 use crate::sandbox::{Kernel, Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
 
@@ -34,7 +33,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
                 "start",
                 Kind::Spawn,
                 format!("{what} does not start, not even outside the sandbox: {said}"),
-                failure::hint(Kind::Spawn),
+                Kind::Spawn.hint(),
             ),
         });
     }

@@ -12,7 +12,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::timeout;
 
-use super::failure;
 use super::invocation::{Invocation, Under};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Order, keeper};
@@ -137,6 +136,5 @@ fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Ch
 }
 
 fn cannot_start(program: &Path, error: &io::Error) -> Error {
-    let message = format!("could not start {}: {error}", program.display());
-    Error::new(Kind::Spawn, message, failure::hint(Kind::Spawn))
+    Error::of(Kind::Spawn, format!("could not start {}: {error}", program.display()))
 }

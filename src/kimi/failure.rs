@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::dialect::is_retirement_notice;
 use super::event::Retry;
-use super::program::{INSTALL_HINT, retired};
+use super::program::retired;
 use super::text::clean;
 use crate::error::{Error, Kind};
 use crate::redact::Secrets;
@@ -61,7 +61,7 @@ pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error
     if let Some(why) =
         error_line.strip_prefix(START_FAILED).or(last_line.strip_prefix(START_FAILED))
     {
-        return Error::new(Kind::Spawn, format!("could not start {why}"), hint(Kind::Spawn));
+        return Error::of(Kind::Spawn, format!("could not start {why}"));
     }
     let kind = kind_of(&all.join("\n"), ending);
     let shown = secrets.redact_start(clean(words.trim()).trim(), WORDS).into_text();
@@ -79,7 +79,7 @@ pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error
         (Kind::EmptyAnswer, true) => "Kimi ended without an answer".to_owned(),
         (kind, _) => format!("{}: {shown}", kind.meaning()),
     };
-    Error::new(kind, message, hint(kind))
+    Error::of(kind, message)
 }
 
 /// Why a program did not start inside the sandbox.
@@ -156,7 +156,7 @@ pub fn shut_out(words: &str) -> Error {
     Error::new(
         Kind::Sandbox,
         format!("Kimi could not start inside the sandbox: {words}"),
-        hint(Kind::Sandbox),
+        Kind::Sandbox.hint(),
     )
 }
 
@@ -246,47 +246,6 @@ fn status(words: &str) -> Option<u16> {
         LazyLock::new(|| Regex::new(r"(?:Error code: |provider\.\w+: )(\d{3})\b").ok());
     let found = STATUS.as_ref()?.captures(words)?;
     found.get(1)?.as_str().parse().ok()
-}
-
-/// The next step for a kind that a run can end with.
-#[must_use]
-pub fn hint(kind: Kind) -> &'static str {
-    match kind {
-        Kind::NotLoggedIn => {
-            "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask again."
-        }
-        Kind::BadKey => {
-            "Log in again (run `kimi`, then /login), or replace the API key; then ask again."
-        }
-        Kind::Quota => "Wait until the quota renews, or raise it in the account's console.",
-        Kind::RateLimited => "Wait a minute and ask again; Kimi had tried several times already.",
-        Kind::Unavailable => "Check the network and the service's status, then ask again.",
-        Kind::EmptyAnswer => "Ask again; if it happens every time, ask in smaller parts.",
-        Kind::Crashed => "Ask again; if it happens every time, run `kimi` by hand to see why.",
-        Kind::TimedOut => "Raise `timeout_seconds`, or ask about a smaller part.",
-        Kind::Stalled => {
-            "Ask again. If Kimi does work in a terminal, raise `silence_seconds` or `first_line_seconds`."
-        }
-        Kind::StepLimit => {
-            "Raise or remove `max_steps_per_turn` in Kimi's config.toml, or ask about a smaller part."
-        }
-        Kind::TooMuchOutput => "Ask about a smaller part, or raise `max_run_bytes`.",
-        Kind::Cancelled => "Nothing is left running; ask again when you want the answer.",
-        Kind::Spawn => {
-            "Check that the program can be started by hand; `kimi-bridge doctor` tries it inside and outside the sandbox."
-        }
-        Kind::Sandbox => {
-            "Add the folder that Kimi needs to `readable` in settings.yaml (KIMI_BRIDGE_READABLE in the environment); \
-             `kimi-bridge doctor` tries whether it starts, and `sandbox: off` goes without."
-        }
-        Kind::KimiMissing | Kind::KimiRetired => INSTALL_HINT,
-        Kind::Ledger => {
-            "Free disk space or mend the file's rights; `state_dir` moves the ledger elsewhere."
-        }
-        Kind::Round => "Look the thread up and answer what is open.",
-        Kind::Request => "Mend what is listed and call again.",
-        Kind::Settings => "Mend what is listed; README.md describes every setting.",
-    }
 }
 
 #[cfg(test)]

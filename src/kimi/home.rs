@@ -237,7 +237,7 @@ pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
     Err(Error::new(
         Kind::NotLoggedIn,
         format!("{dialect} has no login, no key and no provider"),
-        super::failure::hint(Kind::NotLoggedIn),
+        Kind::NotLoggedIn.hint(),
     ))
 }
 

@@ -26,10 +26,6 @@ const VERSION_BYTES: usize = 64 * 1024;
 /// How much of that an error repeats, characters.
 const SAID_CHARS: usize = 300;
 
-/// How to install a Kimi that works.
-pub const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
-     run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.";
-
 /// A Kimi that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -108,13 +104,10 @@ pub async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
 /// The error for a retired program, wherever it is noticed.
 #[must_use]
 pub fn retired(path: &Path) -> Error {
-    Error::new(
+    let path = path.display();
+    Error::of(
         Kind::KimiRetired,
-        format!(
-            "{} is the retired release of kimi-cli, which answers nothing any more",
-            path.display()
-        ),
-        INSTALL_HINT,
+        format!("{path} is the retired release of kimi-cli, which answers nothing any more"),
     )
 }
 
@@ -144,7 +137,7 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
             said.join("; ")
         }
     };
-    Error::new(Kind::KimiMissing, message, INSTALL_HINT)
+    Error::of(Kind::KimiMissing, message)
 }
 
 /// The files to ask, without repetition. A program that a setting names is the only one.

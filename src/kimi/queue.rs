@@ -4,7 +4,6 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::evidence::Activity;
-use super::failure;
 use super::run::{Progress, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
@@ -48,6 +47,5 @@ pub(super) fn expect_wanted(watch: Watch<'_>) -> Result<()> {
     if !watch.cancel.is_cancelled() {
         return Ok(());
     }
-    let kind = Kind::Cancelled;
-    Err(Error::new(kind, "the call was cancelled", failure::hint(kind)))
+    Err(Error::of(Kind::Cancelled, "the call was cancelled"))
 }

@@ -346,7 +346,7 @@ impl Record {
         let how = match end {
             End::Exited(status) => Ok(status.code().map_or(How::Signal, How::Code)),
             End::Closed => Ok(How::Closed),
-            End::Limit(kind, message) => Err(Error::new(kind, message, failure::hint(kind))),
+            End::Limit(kind, message) => Err(Error::of(kind, message)),
         };
         let mut error = match how {
             Ok(how) => {

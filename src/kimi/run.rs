@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::child::Child;
 use super::dialect::Dialect;
 use super::evidence::{Activity, Seen};
-use super::failure;
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
@@ -167,7 +166,7 @@ pub struct Kept<'a> {
 /// Runs an invocation to its end, and reads its stream into a reply.
 ///
 /// # Errors
-/// The program's failure as [`failure::classify`] reads it; [`Kind::Spawn`], [`Kind::TimedOut`],
+/// The program's failure as [`super::failure::classify`] reads it; [`Kind::Spawn`], [`Kind::TimedOut`],
 /// [`Kind::Stalled`], [`Kind::TooMuchOutput`] or [`Kind::Cancelled`] otherwise.
 pub(super) async fn run(
     invocation: &Invocation,
@@ -212,6 +211,6 @@ pub(super) async fn text(
     child.end().await;
     match end {
         End::Exited(_) | End::Closed => Ok(record.into_text()),
-        End::Limit(kind, why) => Err(Error::new(kind, why, failure::hint(kind))),
+        End::Limit(kind, why) => Err(Error::of(kind, why)),
     }
 }
