@@ -21,7 +21,7 @@ macro_rules! kinds {
     ($($kind:ident: $name:literal, $code:literal, $retryable:literal, $meaning:literal, $hint:expr;)*) => {
         /// The kind of a failure, by who must act. The rows stand in the order in which `--help` lists them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Kind { $(#[doc = $meaning] $kind,)* }
+        pub enum Kind { $(#[doc = concat!("Named `", $name, "` on the wire.")] $kind,)* }
 
         impl Kind {
             /// Every kind.
