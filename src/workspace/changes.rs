@@ -94,14 +94,6 @@ pub enum Gap {
         /// How many others.
         more: usize,
     },
-    /// An index of git could not be read, and with it the names of files that are tracked although
-    /// they are ignored.
-    Index {
-        /// The working tree.
-        first: PathBuf,
-        /// How many others.
-        more: usize,
-    },
     /// A repository has more branches than are read, or they could not be read.
     Branches {
         /// Its working tree.
@@ -130,10 +122,6 @@ impl fmt::Display for Gap {
             }
             Gap::Unreadable { first, why, more } => {
                 write!(f, "{} could not be read: {why}{}", shown(first), and_more(*more))
-            }
-            Gap::Index { first, more } => {
-                let (first, more) = (shown(first), and_more(*more));
-                write!(f, "what git tracks and ignores in {first} could not be listed{more}")
             }
             Gap::Branches { first, more } => {
                 write!(f, "not all branches of {} could be read{}", shown(first), and_more(*more))
@@ -193,7 +181,6 @@ pub(super) struct Gaps {
     pub(super) limits: Vec<Gap>,
     pub(super) mounted: BTreeSet<PathBuf>,
     pub(super) unreadable: BTreeMap<PathBuf, String>,
-    pub(super) indexes: BTreeSet<PathBuf>,
     pub(super) branches: BTreeSet<PathBuf>,
 }
 
@@ -209,7 +196,6 @@ impl Gaps {
             let more = self.unreadable.len();
             gaps.push(Gap::Unreadable { first: within(root, &path), why, more });
         }
-        gaps.extend(first(&self.indexes).map(|(first, more)| Gap::Index { first, more }));
         gaps.extend(first(&self.branches).map(|(first, more)| Gap::Branches { first, more }));
         gaps
     }
@@ -316,10 +302,6 @@ mod tests {
         check(
             Gap::Unreadable { first: first.clone(), why: "no".into(), more: 1 },
             "a could not be read: no and 1 more",
-        );
-        check(
-            Gap::Index { first: first.clone(), more: 2 },
-            "what git tracks and ignores in a could not be listed and 2 more",
         );
         check(Gap::Branches { first, more: 0 }, "not all branches of a could be read");
     }

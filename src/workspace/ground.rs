@@ -120,12 +120,6 @@ impl Ground {
         (entries, extent)
     }
 
-    /// Whether a path is compared, if nothing ignores it.
-    pub(super) fn holds(&self, path: &Path) -> bool {
-        let is_own = self.own.iter().any(|own| path.starts_with(own));
-        path.starts_with(&self.root) && !is_own && !self.is_mounted(path)
-    }
-
     /// Whether a path is a mount point or lies below one.
     pub(super) fn is_mounted(&self, path: &Path) -> bool {
         !self.mounts.is_empty() && path.ancestors().any(|above| self.mounts.contains(above))

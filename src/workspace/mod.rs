@@ -21,9 +21,9 @@
 //!
 //! # What is compared
 //!
-//! In a repository, what git would know: tracked files, and those that are not ignored by its
-//! `.gitignore` files and `info/exclude`. The person's global ignore file is not read, as that would
-//! need their environment; more is compared without it. Of `.git`, what changes how git behaves or where
+//! In a repository, all that its `.gitignore` files and `info/exclude` do not ignore. A file that they
+//! ignore is not compared, even if git tracks it. The user's global ignore file is not read, as that
+//! would need their environment; more is compared without it. Of `.git`, what changes how git behaves or where
 //! branches stand, and not what a background fetch or an editor's `git status` rewrites. Elsewhere
 //! everything, but for folders that mark themselves as caches (`CACHEDIR.TAG`).
 //!
@@ -39,7 +39,6 @@ mod entry;
 #[cfg(test)]
 mod fixture;
 mod ground;
-mod index;
 mod mounts;
 mod repository;
 mod rules;

@@ -15,9 +15,8 @@ use super::entry::{Folder, Names};
 /// Loose branches that are read, and as many packed ones; working trees that are asked for theirs.
 const BRANCHES: usize = 20_000;
 const TREES: usize = 1_000;
-/// Bytes of packed references and of an index.
+/// Bytes of packed references.
 const PACKED: u64 = 32 << 20;
-const INDEX: u64 = 64 << 20;
 
 /// A repository that was met in the walk.
 #[derive(Debug)]
@@ -66,11 +65,6 @@ impl Repository {
     /// The file of rules that is the repository's own.
     pub(super) fn exclude(&self) -> PathBuf {
         self.common.join("info/exclude")
-    }
-
-    /// The index.
-    pub(super) fn index(&self) -> std::io::Result<Vec<u8>> {
-        contents::read(&self.git.join("index"), INDEX)
     }
 
     /// The folders of the repository's own that are compared. The names that they need not have are
@@ -208,7 +202,7 @@ mod tests {
                 ),
             ),
             (".git/FETCH_HEAD", "x"),
-            (".git/index", "DIRC\0\0\0\x02\0\0\0\0"),
+            (".git/index", "x"),
             ("a", "x"),
         ]);
         project.repository("");
@@ -251,7 +245,7 @@ mod tests {
         };
         check(pack, &[]);
         let meanwhile = |project: &Project| {
-            project.write(".git/index", "DIRC\0\0\0\x02\0\0\0\0more");
+            project.write(".git/index", "more");
             project.write(".git/index.lock", "x");
             project.write(".git/refs/heads/main.lock", "x");
             project.write(".git/FETCH_HEAD", "other");

@@ -1,21 +1,20 @@
 //! The first look: from the project's folder downwards, the nearest first, so that a limit cuts off what
 //! is deepest.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ffi::OsStr;
+use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use rustix::fs::Access;
 
 use super::changes::{Gap, Gaps};
 use super::contents;
-use super::entry::{Entry, Extent, Facts, Folder, Kind, Names};
+use super::entry::{Extent, Facts, Folder, Kind, Names};
 use super::ground::{Budget, Ground, is_gone};
 use super::repository::Repository;
 use super::rules::{Allowance, Rules};
-use super::{Limits, Snapshot, index};
+use super::{Limits, Snapshot};
 
 /// How a folder marks itself as a cache, by the file's name and its first bytes.
 const CACHE_TAG: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
@@ -61,7 +60,6 @@ impl Walk {
                 break;
             }
         }
-        cut = cut || !self.add_tracked();
         if cut {
             let compared = limits.entries - self.budget.entries;
             self.gaps.limits.push(match self.budget.entries {
@@ -175,41 +173,6 @@ impl Walk {
             && folder.entries.iter().any(|entry| &*entry.name == tag)
             && contents::starts_with(&folder.path.join(tag), signature)
     }
-
-    /// Adds what is tracked although it is ignored; tells whether the budget allowed it.
-    fn add_tracked(&mut self) -> bool {
-        let seen: HashMap<&Path, &[Entry]> =
-            self.folders.iter().map(|folder| (&*folder.path, &*folder.entries)).collect();
-        let mut ignored: BTreeMap<PathBuf, Vec<Box<OsStr>>> = BTreeMap::new();
-        for repository in &self.repositories {
-            let bytes = match repository.index() {
-                Ok(bytes) => bytes,
-                Err(error) if is_gone(&error) => continue,
-                Err(_) => Vec::new(),
-            };
-            let read = index::tracked(&bytes, |path| {
-                let path = repository.root.join(path);
-                let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
-                let entries = seen.get(folder).copied().unwrap_or_default();
-                let is_seen = entries.binary_search_by(|entry| (*entry.name).cmp(name)).is_ok();
-                if !is_seen && self.ground.holds(&path) {
-                    ignored.entry(folder.to_owned()).or_default().push(name.into());
-                }
-            });
-            if read.is_none() {
-                self.gaps.indexes.insert(repository.root.clone());
-            }
-        }
-        for (path, names) in ignored {
-            let names = names.iter().map(|name| &**name);
-            let (entries, extent) = self.ground.at(&path, names, &mut self.budget);
-            self.folders.push(Folder { entries, ..Folder::new(path, Names::Only(&[])) });
-            if extent == Extent::Partly {
-                return false;
-            }
-        }
-        true
-    }
 }
 
 /// Whether a folder is one that this user may neither list nor enter.
@@ -221,6 +184,7 @@ fn closed(path: &Path, error: &io::Error) -> Option<Extent> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
     use std::time::Duration;
@@ -257,7 +221,7 @@ mod tests {
             ("target/debug/a", "x"),
             ("target2/a", "x"),
             ("mine.local", "x"),
-            (".git/index", "DIRC\0\0\0\x02\0\0\0\0"),
+            (".git/index", "x"),
             (".git/FETCH_HEAD", "x"),
             (".git/refs/remotes/origin/main", COMMIT),
         ]);
@@ -338,7 +302,6 @@ mod tests {
             ("sub/code", "x"),
             (".git/modules/sub/HEAD", COMMIT),
             (".git/modules/sub/config", "x"),
-            (".git/modules/sub/index", "DIRC\0\0\0\x02\0\0\0\0"),
             ("tree/.git", "gitdir: ../.git/worktrees/tree\n"),
             ("tree/code", "x"),
             (".git/worktrees/tree/HEAD", "ref: refs/heads/other\n"),
@@ -401,35 +364,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tracked_is_compared_even_if_it_is_ignored() {
-        let project = Project::with(&[
-            (".gitignore", "build/\n*.log\n"),
-            ("build/kept", "x"),
-            ("build/other", "x"),
-            ("kept.log", "x"),
-            ("other.log", "x"),
-            ("code", "x"),
-        ]);
+    fn what_is_ignored_is_not_compared_even_if_git_tracks_it() {
+        let project = Project::with(&[(".gitignore", "build/\n"), ("build/kept", "x")]);
         project.repository("");
-        let names = ["build/kept", "code", "gone.log", "kept.log"];
-        fs::write(project.at(".git/index"), index::tests::index(2, 20, &names)).unwrap();
-        check(&project, &with_git(&[".gitignore", "build/kept", "code", "kept.log"]));
-
-        project.write(".git/index", "DIRC broken");
-        let gap = format!(
-            "what git tracks and ignores in {} could not be listed",
-            project.root.display()
-        );
-        assert_eq!(words(&project.look().changes()), [gap]);
+        project.write(".git/index", "an index that names build/kept");
+        check(&project, &with_git(&[".gitignore"]));
     }
 
     #[test]
     fn nothing_that_lies_about_is_opened_waited_for_or_followed() {
         let project = Project::with(&[("a/file", "x"), ("deep/.gitignore/x", "x")]);
         project.repository("");
-        for pipe in
-            ["pipe", "a/.gitignore", "a/.git", "a/CACHEDIR.TAG", ".git/packed-refs", ".git/index"]
-        {
+        for pipe in ["pipe", "a/.gitignore", "a/.git", "a/CACHEDIR.TAG", ".git/packed-refs"] {
             project.pipe(pipe);
         }
         mknodat(CWD, project.at("socket"), FileType::Socket, Mode::RWXU, 0).unwrap();
@@ -463,13 +409,9 @@ mod tests {
         let mut expected = with_git(&known);
         expected.sort_unstable();
         assert_eq!(project.compared(&snapshot), expected);
-        // The pipes stand where the index and the packed branches belong.
-        let root = project.root.display();
-        let gaps = [
-            format!("what git tracks and ignores in {root} could not be listed"),
-            format!("not all branches of {root} could be read"),
-        ];
-        assert_eq!(words(&snapshot.changes()), gaps);
+        // A pipe stands where the packed branches belong.
+        let gap = format!("not all branches of {} could be read", project.root.display());
+        assert_eq!(words(&snapshot.changes()), [gap]);
     }
 
     #[test]
