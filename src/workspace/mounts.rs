@@ -1,66 +1,16 @@
-//! What is mounted inside a project. It is not entered: it is another file system, and one whose server
-//! is gone makes whoever looks at it wait for ever.
+//! The file systems that are mounted inside a project. They are not entered: looking at one whose server
+//! does not answer never ends.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-/// The most that is read of the list of mounts, bytes.
-const LIST: u64 = 4 << 20;
-/// What it usually takes, bytes.
-const USUAL: usize = 16 << 10;
-
-/// The list of mounts, as it was when it was read.
-#[derive(Debug)]
-struct Mounts {
-    points: Vec<PathBuf>,
-    /// Stays open, since it tells when something was mounted or unmounted since.
-    list: File,
-}
-
-/// Kept from one look to the next: the system makes the list anew for whoever reads it.
-static KNOWN: Mutex<Option<Mounts>> = Mutex::new(None);
-
-impl Mounts {
-    /// The list, and whether it was read to its end: what was read before an error is still true.
-    fn read() -> io::Result<(Mounts, bool)> {
-        let list = File::open("/proc/self/mountinfo")?;
-        // It is made anew for each piece that is asked for, too.
-        let mut text = Vec::with_capacity(USUAL);
-        let read = (&list).take(LIST).read_to_end(&mut text);
-        Ok((Mounts { points: points(&text).collect(), list }, read.is_ok()))
-    }
-
-    /// The mount points below a folder.
-    fn below(&self, root: &Path) -> BTreeSet<PathBuf> {
-        let points = self.points.iter();
-        points.filter(|point| point.starts_with(root) && *point != root).cloned().collect()
-    }
-
-    /// Whether it may be another one by now.
-    fn is_old(&self) -> bool {
-        let mut asked = [PollFd::new(&self.list, PollFlags::PRI)];
-        let answered = poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        answered.is_err() || asked[0].revents().intersects(PollFlags::PRI | PollFlags::ERR)
-    }
-}
-
-/// The mount points below a folder; none where the system does not tell.
+/// The mount points below a folder; none on a system that does not list them.
 pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(mounts) = known.take_if(|mounts| !mounts.is_old()) {
-        return known.insert(mounts).below(root);
-    }
-    let Ok((mounts, whole)) = Mounts::read() else { return BTreeSet::new() };
-    let below = mounts.below(root);
-    *known = whole.then_some(mounts);
-    below
+    let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }
 
 /// The fifth field of each line.
@@ -70,7 +20,7 @@ fn points(list: &[u8]) -> impl Iterator<Item = PathBuf> {
         .map(|field| OsString::from_vec(unescape(field)).into())
 }
 
-/// White space and backslashes stand as `\` and three octal digits.
+/// Decodes white space and backslashes, which are written as `\` and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -109,7 +59,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_is_mounted_later_is_found_and_what_is_not_any_more_is_not() {
+    fn each_look_finds_what_is_mounted_then() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let point = root.join("inside");
@@ -122,7 +72,7 @@ mod tests {
                 .output()
                 .is_ok_and(|output| output.status.success())
         };
-        // Not everybody may mount, and nobody who may not sees the list change.
+        // Mounting needs rights that few users have.
         if run("mount", &["-t", "tmpfs", "none"]) {
             assert_eq!(below(&root), BTreeSet::from([point.clone()]));
             assert!(run("umount", &[]));
