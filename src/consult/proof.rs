@@ -15,21 +15,20 @@ use tokio_util::sync::CancellationToken;
 use super::result::ConsultResult;
 use crate::error::Error;
 use crate::settings::Loaded;
-use crate::workspace::{Changes, Limits, Snapshot};
+use crate::workspace::{Changes, Snapshot};
 
 /// How long a look may take before the consultation goes on without it: a project on a network that
 /// does not answer keeps a system call waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Somebody who looks at the project, on a thread of its own: before Kimi starts, at the contents while
-/// Kimi runs, and again afterwards.
+/// Somebody who looks at the project, on a thread of its own: before Kimi starts, and again afterwards.
 #[derive(Debug)]
 pub struct Proof {
     /// Comes when the first look is over; nothing once it was waited for.
     looked: Mutex<Option<oneshot::Receiver<()>>>,
     /// Tells that the first look was not over in time, so that a second one says nothing.
     missed: AtomicBool,
-    /// Tells that remembering contents is to end.
+    /// Tells that a look is to end.
     stop: Arc<AtomicBool>,
     /// Asks for the second look; closed, it tells that none is wanted.
     again: mpsc::Sender<()>,
@@ -54,15 +53,11 @@ impl Proof {
         let (tell, changes) = oneshot::channel();
         let until = Arc::clone(&stop);
         let looking = move || {
-            let mut snapshot = Snapshot::take(&project, &own, &Limits::default());
+            let stopped = || until.load(Ordering::Relaxed);
+            let snapshot = Snapshot::take(&project, &own, &stopped);
             // Whoever stopped waiting for the first look wants no second one.
-            if have_looked.send(()).is_ok() {
-                // Who waits for it may have to wait for this processor.
-                thread::yield_now();
-                snapshot.remember_contents(|| until.load(Ordering::Relaxed));
-                if wanted.recv().is_ok() {
-                    let _ = tell.send(snapshot.changes());
-                }
+            if have_looked.send(()).is_ok() && wanted.recv().is_ok() {
+                let _ = tell.send(snapshot.changes(&stopped));
             }
         };
         // Without a thread nothing is looked at, which the result says.
@@ -85,7 +80,6 @@ impl Proof {
 
     /// Begins to look again: Kimi has ended.
     pub fn look_again(&self) {
-        self.stop.store(true, Ordering::Relaxed);
         let _ = self.again.send(());
     }
 

@@ -1,152 +1,115 @@
-//! One file or folder as the system describes it without its being opened, and a folder's worth of them.
+//! One file or folder as the system describes it without its being opened, and a folder of them.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, FileType, Metadata};
-use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::changes::What;
 use super::rules::Rules;
 
-/// The bits of a mode that say who may do what.
-const PERMISSIONS: u32 = 0o7777;
-
-/// What an entry is, as far as it matters how to compare it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A folder.
-    Folder,
-    /// A regular file.
-    File,
-    /// A symbolic link; it is never followed.
-    Link,
-    /// A pipe, a socket or a device; it is never opened.
-    Other,
-}
-
-impl From<FileType> for Kind {
-    fn from(kind: FileType) -> Kind {
-        match (kind.is_dir(), kind.is_file(), kind.is_symlink()) {
-            (true, _, _) => Kind::Folder,
-            (_, true, _) => Kind::File,
-            (_, _, true) => Kind::Link,
-            (false, false, false) => Kind::Other,
-        }
-    }
-}
-
-/// What the system says of an entry. Times are nanoseconds since 1970, and may wrap: they are compared
-/// for equality.
+/// One entry at one time. Times are seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
-    pub(super) kind: Kind,
+    pub(super) kind: FileType,
+    inode: u64,
     /// Bytes.
-    pub(super) size: u64,
-    /// When the contents were last written, or whatever a program set it to.
-    pub(super) modified: i64,
-    /// When anything about it was last changed; no program can set it.
-    pub(super) touched: i64,
-    pub(super) inode: u64,
+    size: u64,
+    /// The time of the last write, or whatever a program set it to.
+    modified: (i64, i64),
+    /// The time of the last change of anything about the entry; no program can set it.
+    touched: (i64, i64),
     /// Permissions, owner and group.
-    pub(super) access: (u32, u32, u32),
+    access: (u32, u32, u32),
 }
 
 impl Facts {
     pub(super) fn of(metadata: &Metadata) -> Facts {
-        let facts = Facts {
-            kind: Kind::from(metadata.file_type()),
-            size: metadata.size(),
-            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            touched: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        Facts {
+            kind: metadata.file_type(),
             inode: metadata.ino(),
-            access: (metadata.mode() & PERMISSIONS, metadata.uid(), metadata.gid()),
-        };
-        match facts.kind {
-            Kind::File | Kind::Link => facts,
-            // Its times move with whatever is made in it, be that ignored or not.
-            Kind::Folder => Facts { access: facts.access, ..Facts::unknown(Kind::Folder) },
-            // The times of a pipe or a terminal move when it is used.
-            Kind::Other => {
-                Facts { access: facts.access, inode: facts.inode, ..Facts::unknown(Kind::Other) }
-            }
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            touched: (metadata.ctime(), metadata.ctime_nsec()),
+            access: (metadata.mode(), metadata.uid(), metadata.gid()),
         }
     }
 
-    /// When a path was last touched; 0 when the system does not tell.
-    pub(super) fn last_touched(path: &Path) -> i64 {
-        fs::symlink_metadata(path)
-            .map_or(0, |metadata| nanoseconds(metadata.ctime(), metadata.ctime_nsec()))
-    }
-
-    /// For an entry whose folder tells names and nothing else.
-    pub(super) fn unknown(kind: Kind) -> Facts {
-        Facts { kind, size: 0, modified: 0, touched: 0, inode: 0, access: (0, 0, 0) }
-    }
-}
-
-fn nanoseconds(seconds: i64, rest: i64) -> i64 {
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
-}
-
-/// One name in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: Box<OsStr>,
-    pub(super) facts: Facts,
-    /// The hash of a file's contents or of a link's target, once known.
-    pub(super) contents: Option<NonZeroU64>,
-}
-
-impl Entry {
-    pub(super) fn new(name: OsString, facts: Facts) -> Entry {
-        Entry { name: name.into_boxed_os_str(), facts, contents: None }
+    /// The difference from an earlier look. A folder's entries are compared one by one, and a pipe, a
+    /// socket or a device changes whenever it is used.
+    pub(super) fn since(&self, before: &Facts) -> Option<What> {
+        let is_data = self.kind.is_file() || self.kind.is_symlink();
+        let is_special = !is_data && !self.kind.is_dir();
+        let written = |facts: &Facts| (facts.inode, facts.size, facts.modified);
+        if self.kind != before.kind || (is_special && self.inode != before.inode) {
+            Some(What::Replaced)
+        } else if is_data && written(self) != written(before) {
+            Some(What::Modified)
+        } else if self.access != before.access {
+            Some(What::Permissions)
+        } else {
+            (is_data && self.touched != before.touched).then_some(What::Modified)
+        }
     }
 }
 
-/// Which names of a folder are looked at.
+/// The entries of a folder by name.
+pub(super) type Entries = BTreeMap<OsString, Facts>;
+
+/// The names of a folder that are compared.
 #[derive(Debug, Clone)]
 pub(super) enum Names {
-    /// Those that git would know, by the rules that hold there.
+    /// All that the rules of a repository do not ignore.
     Known {
-        rules: Arc<Rules>,
-        /// The place of the repository in the walk's list.
-        repository: usize,
+        rules: Rules,
+        /// The folder that the repository shares with its other working trees.
+        common: Arc<Path>,
     },
-    /// All but folders that mark themselves as caches.
+    /// All, but not in folders that mark themselves as caches.
     NoCaches,
-    /// All.
-    Every,
-    /// These, and those that were found at the first look.
+    /// These.
     Only(&'static [&'static str]),
+    /// All but these paths and the locks of git.
+    Except(Arc<[PathBuf]>),
 }
 
-/// How much of a folder was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
-    /// Every name that matters: another one is new.
-    Whole,
-    /// Some: nothing can be said of other names.
-    Partly,
-    /// Nothing, as this user may neither list nor enter it, and what runs as this user cannot change it
-    /// either. Holds when it was last touched, nanoseconds.
-    Closed(i64),
+impl Names {
+    /// Whether an entry is not compared.
+    pub(super) fn leave_out(&self, path: &Path, is_folder: bool) -> bool {
+        match self {
+            Names::Known { rules, .. } => rules.ignores(path, is_folder),
+            Names::NoCaches => false,
+            Names::Only(names) => !names.iter().any(|name| path.ends_with(name)),
+            Names::Except(paths) => {
+                path.extension().is_some_and(|extension| extension == "lock")
+                    || paths.iter().any(|except| except == path)
+            }
+        }
+    }
 }
 
-/// A folder and what was found in it.
+/// A folder and the entries that were found in it.
 #[derive(Debug)]
 pub(super) struct Folder {
     /// Absolute.
-    pub(super) path: Box<Path>,
+    pub(super) path: PathBuf,
     pub(super) names: Names,
-    pub(super) extent: Extent,
-    /// In the order of their names.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
+    /// The time of the last change of a folder that this user may not enter. Nothing that runs as this
+    /// user can change its contents without changing the folder.
+    pub(super) closed: Option<(i64, i64)>,
 }
 
 impl Folder {
     /// A folder that is yet to be looked at.
     pub(super) fn new(path: PathBuf, names: Names) -> Folder {
-        Folder { path: path.into(), names, extent: Extent::Partly, entries: Vec::new() }
+        Folder { path, names, entries: Entries::new(), closed: None }
+    }
+
+    /// The time of the last change of anything about the folder, even of one that cannot be listed.
+    pub(super) fn last_touched(&self) -> Option<(i64, i64)> {
+        Some(Facts::of(&fs::symlink_metadata(&self.path).ok()?).touched)
     }
 }

@@ -3,12 +3,16 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::entry::Folder;
-use super::{Changes, Limits, Snapshot};
+use super::look::Ground;
+use super::walk::first_look;
+use super::{Changes, LIMITS, Limits, Snapshot};
 
 /// A commit's name.
 pub(super) const COMMIT: &str = "8a4d1c0e7f2b3a5968778695a4b3c2d1e0f9a8b7";
@@ -80,22 +84,28 @@ impl Project {
     }
 
     pub(super) fn look(&self) -> Snapshot {
-        Snapshot::take(&self.root, &[], &Limits::default())
+        self.look_within(LIMITS)
     }
 
-    /// What two looks tell of an edit between them, in words.
+    /// A look that ends after the tick of the kernel's clock in which a file was last written.
+    pub(super) fn look_within(&self, limits: Limits) -> Snapshot {
+        let snapshot = first_look(Ground::new(&self.root, &[]), limits, &|| false);
+        thread::sleep(Duration::from_millis(20));
+        snapshot
+    }
+
+    /// The differences between two looks with an edit between them, in words.
     pub(super) fn changes(&self, edit: impl FnOnce(&Project)) -> Vec<String> {
-        let mut snapshot = self.look();
-        snapshot.remember_contents(|| false);
+        let snapshot = self.look();
         edit(self);
-        words(&snapshot.changes())
+        words(&snapshot)
     }
 
     /// What a look compares, in the order of names.
     pub(super) fn compared(&self, snapshot: &Snapshot) -> Vec<String> {
         let paths = |folder: &Folder| -> Vec<String> {
             let path = |name| folder.path.join(name);
-            let names = folder.entries.iter().map(|entry| path(&*entry.name));
+            let names = folder.entries.keys().map(path);
             names
                 .map(|path| path.strip_prefix(&self.root).unwrap_or(&path).display().to_string())
                 .collect()
@@ -106,9 +116,9 @@ impl Project {
     }
 }
 
-/// Each change, each file that is unsure, each gap.
-pub(super) fn words(changes: &Changes) -> Vec<String> {
-    let sure = changes.changed.iter().map(ToString::to_string);
-    let unsure = changes.unsure.iter().map(|path| format!("{} ?", path.display()));
-    sure.chain(unsure).chain(changes.incomplete.iter().map(ToString::to_string)).collect()
+/// Each change and each gap that a second look finds.
+pub(super) fn words(snapshot: &Snapshot) -> Vec<String> {
+    let Changes { changed, incomplete } = snapshot.changes(&|| false);
+    let gaps = incomplete.iter().map(ToString::to_string);
+    changed.iter().map(ToString::to_string).chain(gaps).collect()
 }

@@ -63,7 +63,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let point = root.join("inside");
-        std::fs::create_dir(&point).unwrap();
+        fs::create_dir(&point).unwrap();
         assert_eq!(below(&root), BTreeSet::new());
         let run = |program: &str, args: &[&str]| {
             std::process::Command::new(program)

@@ -1,10 +1,9 @@
-//! What git ignores, by the files that hold its rules. Precedence is git's: the deepest folder's file
-//! first, `info/exclude` last, and of one file the last line that fits.
+//! The rules by which git ignores files. Precedence is git's: the deepest folder's file first,
+//! `info/exclude` last, and of one file the last line that fits.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::contents;
@@ -13,52 +12,25 @@ use super::contents;
 /// of its lines: a hostile file of 32 KiB makes one set of a gigabyte, or many sets of 50 MB.
 const LINES: usize = 64;
 
-/// The rules that hold in one folder.
-#[derive(Debug)]
-pub(super) struct Rules {
-    /// The first lines first.
-    here: Vec<Gitignore>,
-    outer: Option<Arc<Rules>>,
-}
+/// The rules that hold in one folder, the weakest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rules(Vec<Arc<Gitignore>>);
 
 impl Rules {
-    /// The outermost rules of the repository at `root`.
-    pub(super) fn of_repository(
-        root: &Path,
-        exclude: &Path,
-        allowance: &mut Allowance,
-    ) -> Arc<Rules> {
-        let here = allowance.read(root, exclude).unwrap_or_default();
-        Arc::new(Rules { here, outer: None })
+    /// Adds the rules of a file, which are relative to `folder` and stronger than those before.
+    pub(super) fn add(&mut self, folder: &Path, file: &Path, allowance: &mut Allowance) {
+        self.0.extend(allowance.read(folder, file).unwrap_or_default());
     }
 
-    /// The rules that hold in a folder below.
-    pub(super) fn within(
-        outer: &Arc<Rules>,
-        folder: &Path,
-        allowance: &mut Allowance,
-    ) -> Arc<Rules> {
-        match allowance.read(folder, &folder.join(".gitignore")) {
-            Some(here) => Arc::new(Rules { here, outer: Some(Arc::clone(outer)) }),
-            None => Arc::clone(outer),
-        }
-    }
-
-    /// Whether git would pass over this path, whose folder it does not pass over.
+    /// Whether git ignores this path, if it does not ignore its folder.
     pub(super) fn ignores(&self, path: &Path, is_folder: bool) -> bool {
-        for lines in self.here.iter().rev() {
-            match lines.matched(path, is_folder) {
-                Match::Ignore(_) => return true,
-                Match::Whitelist(_) => return false,
-                Match::None => {}
-            }
-        }
-        self.outer.as_ref().is_some_and(|outer| outer.ignores(path, is_folder))
+        let mut matches = self.0.iter().rev().map(|rules| rules.matched(path, is_folder));
+        matches.find(|found| !found.is_none()).is_some_and(|found| found.is_ignore())
     }
 }
 
-/// What may still be read of rules in one look. A file that does not fit is not obeyed, which makes the
-/// look compare more, never less.
+/// The size of rules that may still be read in one look. A file that does not fit is not obeyed, which
+/// makes the look compare more, never less.
 #[derive(Debug)]
 pub(super) struct Allowance {
     /// Bytes.
@@ -72,24 +44,23 @@ impl Allowance {
         Allowance { all: 1 << 20, wild: 32 << 10 }
     }
 
-    fn read(&mut self, root: &Path, file: &Path) -> Option<Vec<Gitignore>> {
+    fn read(&mut self, root: &Path, file: &Path) -> Option<Vec<Arc<Gitignore>>> {
         let bytes = contents::read(file, self.all as u64).ok()?;
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.trim_start_matches('\u{feff}').lines().collect();
         let wild = lines.iter().filter(|line| is_wild(line)).map(|line| line.len()).sum();
         self.wild = self.wild.checked_sub(wild)?;
         self.all -= bytes.len();
-        lines.chunks(LINES).map(|lines| compile(root, lines)).collect()
+        let compile = |lines: &[&str]| {
+            let mut rules = GitignoreBuilder::new(root);
+            for line in lines {
+                // Git skips a pattern that it cannot read, too.
+                let _ = rules.add_line(None, line);
+            }
+            rules.build().ok().map(Arc::new)
+        };
+        lines.chunks(LINES).map(compile).collect()
     }
-}
-
-fn compile(root: &Path, lines: &[&str]) -> Option<Gitignore> {
-    let mut rules = GitignoreBuilder::new(root);
-    for line in lines {
-        // Git, too, passes over a pattern that it cannot read.
-        let _ = rules.add_line(None, line);
-    }
-    rules.build().ok()
 }
 
 /// Whether a line is more than a name, a path or an extension.
@@ -120,9 +91,11 @@ mod tests {
         fs::write(root.join("a/.gitignore"), "!*.local\n*.tmp\n").unwrap();
 
         let mut allowance = Allowance::new();
-        let rules = Rules::of_repository(root, &root.join("exclude"), &mut allowance);
-        let rules = Rules::within(&rules, root, &mut allowance);
-        let deep = Rules::within(&rules, &root.join("a"), &mut allowance);
+        let mut rules = Rules::default();
+        rules.add(root, &root.join("exclude"), &mut allowance);
+        rules.add(root, &root.join(".gitignore"), &mut allowance);
+        let mut deep = rules.clone();
+        deep.add(&root.join("a"), &root.join("a/.gitignore"), &mut allowance);
         let check = |rules: &Rules, path: &str, is_folder, expected: bool| {
             assert_eq!(rules.ignores(&root.join(path), is_folder), expected, "{path}");
         };
@@ -144,10 +117,10 @@ mod tests {
     fn a_file_of_rules_that_costs_too_much_is_not_obeyed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".gitignore");
-        let outer = Arc::new(Rules { here: Vec::new(), outer: None });
         let check = |text: &str, expected: bool| {
             fs::write(&file, text).unwrap();
-            let rules = Rules::within(&outer, dir.path(), &mut Allowance::new());
+            let mut rules = Rules::default();
+            rules.add(dir.path(), &file, &mut Allowance::new());
             assert_eq!(rules.ignores(&dir.path().join("x.log"), false), expected);
         };
         check(&("some/plain/name\n".repeat(20_000) + "*.log\n"), true);

@@ -1,0 +1,104 @@
+//! One look at a project: where it may go, how far, and how a folder is listed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use super::changes::{Gap, within};
+use super::entry::{Entries, Facts, Names};
+use super::{Limits, mounts};
+
+/// The place of a look, the same for both looks at a project.
+#[derive(Debug, Clone)]
+pub(super) struct Ground {
+    /// The project, without links.
+    pub(super) root: PathBuf,
+    /// The mount points inside, which are not entered.
+    pub(super) mounts: BTreeSet<PathBuf>,
+    /// Folders that the bridge writes to.
+    own: Vec<PathBuf>,
+}
+
+impl Ground {
+    /// The ground of a project. One that does not exist is a gap when it is listed.
+    pub(super) fn new(project: &Path, own: &[PathBuf]) -> Ground {
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let root = real(project);
+        Ground {
+            mounts: mounts::below(&root),
+            own: own.iter().map(|own| real(own)).collect(),
+            root,
+        }
+    }
+}
+
+/// A look under way.
+pub(super) struct Look<'a> {
+    pub(super) ground: Ground,
+    /// Files and folders that may be looked at.
+    entries: usize,
+    /// Those in the folders that were listed.
+    listed: usize,
+    until: Instant,
+    /// Whether the look is no longer wanted.
+    stopped: &'a dyn Fn() -> bool,
+    pub(super) gaps: BTreeSet<Gap>,
+}
+
+impl Look<'_> {
+    pub(super) fn new(ground: Ground, limits: Limits, stopped: &dyn Fn() -> bool) -> Look<'_> {
+        let Limits { entries, look } = limits;
+        let until = Instant::now() + look;
+        Look { ground, entries, listed: 0, until, stopped, gaps: BTreeSet::new() }
+    }
+
+    /// The entries of a folder that are compared, or nothing when the look met a limit.
+    pub(super) fn list(&mut self, folder: &Path, names: &Names) -> io::Result<Option<Entries>> {
+        let mut entries = Entries::new();
+        for found in fs::read_dir(folder)? {
+            let is_full = self.listed + entries.len() == self.entries;
+            if is_full || Instant::now() >= self.until || (self.stopped)() {
+                // A second look may end before the first one did.
+                self.gaps.retain(|gap| !matches!(gap, Gap::After(_)));
+                self.gaps.insert(Gap::After(self.listed));
+                return Ok(None);
+            }
+            let found = found?;
+            let path = found.path();
+            // Asking for the type of a mount point may wait for its server.
+            if self.ground.mounts.contains(&path) {
+                if !names.leave_out(&path, true) {
+                    self.gaps.insert(Gap::Mounted(within(&self.ground.root, &path)));
+                }
+                continue;
+            }
+            let facts = match found.metadata() {
+                Ok(metadata) => Facts::of(&metadata),
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if self.ground.own.contains(&path) || names.leave_out(&path, facts.kind.is_dir()) {
+                continue;
+            }
+            entries.insert(found.file_name(), facts);
+        }
+        self.listed += entries.len();
+        Ok(Some(entries))
+    }
+
+    /// Notes that a folder could not be read.
+    pub(super) fn unreadable(&mut self, folder: &Path, error: &io::Error) {
+        let folder = within(&self.ground.root, folder);
+        self.gaps.insert(Gap::Unreadable(folder, error.to_string()));
+    }
+}
+
+/// Whether an entry was removed or replaced since its folder was listed.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    Errno::from_io_error(error).is_some_and(|error| gone.contains(&error))
+}
