@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::closing::{broken_off, standing};
 use super::injection::{self, Flags};
 use super::prompt::{Asked, Disputed};
-use super::proof::Proof;
 use super::record::Record;
 use super::request::Context;
 use super::result::{ConsultResult, is_session, shorten_error};
@@ -31,8 +30,8 @@ pub fn transcripts(state_dir: &Path) -> PathBuf {
 /// What follows from a request.
 #[derive(Debug)]
 pub enum Opening {
-    /// Kimi is asked, and somebody looks at the project meanwhile.
-    Ask(Box<Argument>, Proof),
+    /// Kimi is asked.
+    Ask(Box<Argument>),
     /// The adjudications close the thread, or leave it to the caller: Kimi is not asked again.
     Done(Box<ConsultResult>),
 }

@@ -25,12 +25,13 @@ pub use self::request::{Context, Request};
 pub use self::result::ConsultResult;
 pub use self::role::Role;
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use self::answer::Reading;
 use self::argument::{Argument, Opening};
 use self::prompt::Asked;
-use self::proof::Proof;
+use self::proof::Before;
 use self::result::{Origin, Standing};
 use self::role::RoleContext;
 use crate::error::{Kind, Result};
@@ -52,19 +53,30 @@ pub async fn consult(
 ) -> Result<ConsultResult> {
     let secrets = secrets::in_force(loaded)?;
     let opening = opening::begin(request, loaded, &secrets);
-    let (mut argument, mut proof) = match opening.map_err(|error| secrets.redact_error(error))? {
-        Opening::Ask(argument, proof) => (argument, proof),
+    let mut argument = match opening.map_err(|error| secrets.redact_error(error))? {
+        Opening::Ask(argument) => argument,
         Opening::Done(result) => return Ok(*result),
     };
     // Not awaited: old transcripts are removed beside the run.
     let (transcripts, days) =
         (argument::transcripts(loaded.state_dir()), loaded.settings.transcript_days);
     drop(tokio::task::spawn_blocking(move || transcript::sweep(&transcripts, days)));
-    match ask(&mut argument, loaded, program, watch, &proof).await {
-        Ok(result) => Ok(argument.close(proof.told(result, watch.closing).await)),
-        Err(error) => {
-            let error = secrets.redact_error(proof.told_in_error(error, watch.closing).await);
-            Err(argument.fail(error))
+    let project = argument.context.work_dir.clone();
+    let before = Before::take(project, loaded.state_dir(), watch.cancel).await;
+    let answered = ask(&mut argument, loaded, program, watch).await;
+    let changes = before.compare(watch.closing).await;
+    match answered {
+        Ok(mut result) => {
+            result.provenance.workspace_changed = changes.workspace_changed();
+            result.warnings.extend(changes.warnings());
+            Ok(argument.close(result))
+        }
+        Err(mut error) => {
+            // A run that failed may have changed the project as well.
+            if changes.workspace_changed() == Some(true) {
+                let _ = write!(error.hint, " Note: {}.", changes.warnings().join("; "));
+            }
+            Err(argument.fail(secrets.redact_error(error)))
         }
     }
 }
@@ -108,7 +120,6 @@ async fn ask(
     loaded: &Loaded,
     program: Option<Program>,
     watch: Watch<'_>,
-    proof: &Proof,
 ) -> Result<ConsultResult> {
     let program = if let Some(program) = program {
         program
@@ -144,7 +155,6 @@ async fn ask(
         context: &context,
         secrets: &secrets,
         transcript: transcript.as_deref(),
-        proof,
     };
     let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(asked, loaded)? };
     let first = turns.answer(question, session.as_deref());
@@ -210,8 +220,6 @@ struct Turns<'a> {
     secrets: &'a Secrets,
     /// Where what Kimi writes is kept.
     transcript: Option<&'a Path>,
-    /// Who must have looked before Kimi starts.
-    proof: &'a Proof,
 }
 
 /// A turn that is over.
@@ -253,7 +261,6 @@ impl Turns<'_> {
             timeout_seconds: self.context.timeout_seconds,
             transcript: self.transcript,
         };
-        self.proof.looked(self.watch.cancel).await;
         let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
         let reading = answer::read(&reply.text, self.context.about.role());
         Ok(Turn { reply, reading })

@@ -6,7 +6,6 @@ use super::argument::{Argument, Opening};
 use super::assurance::assurances_in;
 use super::closing::{round_error, standing, unreadable};
 use super::prompt::Disputed;
-use super::proof::Proof;
 use super::record::Record;
 use super::request::{Context, Continuation, PriorExchange, Request};
 use super::result::ConsultResult;
@@ -48,8 +47,6 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
             }
         }
     }
-    // The disk of the project and that of the ledger are waited for at the same time.
-    let proof = Proof::begin(&context.work_dir, loaded);
     let mut warnings = assured(&context);
     let ledger = Ledger::open(loaded.state_dir())
         .map_err(|error| warnings.push(format!("this thread is not remembered: {}", error.message)))
@@ -86,7 +83,7 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
         argument.ledger = None;
         argument.warn(format!("this thread is not remembered: {}", error.message));
     }
-    Ok(Opening::Ask(Box::new(argument), proof))
+    Ok(Opening::Ask(Box::new(argument)))
 }
 
 /// What the caller is told of the assurances in its own words.
@@ -176,10 +173,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
         argument.warn(format!("this step is not remembered: {}", error.message));
     }
     Ok(match step {
-        Step::Ask(_) => {
-            let proof = Proof::begin(&argument.context.work_dir, loaded);
-            Opening::Ask(Box::new(argument), proof)
-        }
+        Step::Ask(_) => Opening::Ask(Box::new(argument)),
         Step::Settled | Step::Contested(_) => Opening::Done(Box::new(without_kimi(argument))),
     })
 }

@@ -1,132 +1,87 @@
-//! Whether the project changed while Kimi ran: a look before, a look after, and the words for it.
+//! Whether the project changed while Kimi ran: a snapshot before the run, compared after it.
 
-use std::fmt::Write as _;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::result::ConsultResult;
-use crate::error::Error;
-use crate::settings::Loaded;
-use crate::workspace::{Changes, Snapshot};
+use crate::workspace::{Changes, Gap, Snapshot};
 
-/// How long a look may take before the consultation goes on without it: a project on a network that
-/// does not answer keeps a system call waiting for ever.
+/// How long a consultation waits for a look at the project. A network disk that does not answer blocks
+/// a system call for ever; the consultation then goes on without the look.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Somebody who looks at the project, on a thread of its own: before Kimi starts, and again afterwards.
+/// The project before Kimi starts.
 #[derive(Debug)]
-pub struct Proof {
-    /// Comes when the first look is over; nothing once it was waited for.
-    looked: Mutex<Option<oneshot::Receiver<()>>>,
-    /// Tells that the first look was not over in time, so that a second one says nothing.
-    missed: AtomicBool,
-    /// Tells that a look is to end.
-    stop: Arc<AtomicBool>,
-    /// Asks for the second look; closed, it tells that none is wanted.
-    again: mpsc::Sender<()>,
-    changes: oneshot::Receiver<Changes>,
+pub struct Before {
+    /// Absent when the look was not over in time.
+    snapshot: Option<Snapshot>,
 }
 
-impl Drop for Proof {
-    /// Nobody wants to know any more what the project holds.
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+impl Before {
+    /// Looks at the project, except at the state folder, where the bridge itself writes.
+    #[must_use]
+    pub async fn take(project: PathBuf, state_dir: &Path, cancel: &CancellationToken) -> Before {
+        let own = [state_dir.to_owned()];
+        let look = move |stopped: &dyn Fn() -> bool| Snapshot::take(&project, &own, stopped);
+        Before { snapshot: in_time(look, cancel).await }
+    }
+
+    /// Looks again, and returns the differences. A bridge that is about to end does not wait for them.
+    #[must_use]
+    pub async fn compare(self, closing: &CancellationToken) -> Changes {
+        let changes = match self.snapshot {
+            Some(before) => in_time(move |stopped| before.changes(stopped), closing).await,
+            None => None,
+        };
+        changes.unwrap_or_else(|| Changes { incomplete: [Gap::Late].into(), ..Changes::default() })
     }
 }
 
-impl Proof {
-    /// Begins to look at the project.
-    #[must_use]
-    pub fn begin(project: &Path, loaded: &Loaded) -> Proof {
-        let (project, own) = (project.to_owned(), vec![loaded.state_dir().to_owned()]);
-        let stop = Arc::new(AtomicBool::new(false));
-        let (have_looked, looked) = oneshot::channel();
-        let (again, wanted) = mpsc::channel();
-        let (tell, changes) = oneshot::channel();
-        let until = Arc::clone(&stop);
-        let looking = move || {
-            let stopped = || until.load(Ordering::Relaxed);
-            let snapshot = Snapshot::take(&project, &own, &stopped);
-            // Whoever stopped waiting for the first look wants no second one.
-            if have_looked.send(()).is_ok() && wanted.recv().is_ok() {
-                let _ = tell.send(snapshot.changes(&stopped));
+/// Runs a look on a thread that may wait for a disk. A look that is no longer waited for stops at the
+/// next entry; one that a system call blocks is left behind.
+async fn in_time<T: Send + 'static>(
+    look: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    end: &CancellationToken,
+) -> Option<T> {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let _stop_when_dropped = stop.drop_guard();
+    let looking = spawn_blocking(move || look(&|| stopped.is_cancelled()));
+    tokio::select! {
+        looked = timeout(PATIENCE, looking) => looked.ok()?.ok(),
+        () = end.cancelled() => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_is_cancelled_does_not_wait_for_a_look_and_the_look_stops() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let (ends, end) = mpsc::channel();
+        let endless = move |stopped: &dyn Fn() -> bool| {
+            while !stopped() {
+                thread::sleep(Duration::from_millis(1));
             }
+            ends.send(()).unwrap();
         };
-        // Without a thread nothing is looked at, which the result says.
-        let _ = thread::Builder::new().spawn(looking);
-        let (looked, missed) = (Mutex::new(Some(looked)), AtomicBool::new(false));
-        Proof { looked, missed, stop, again, changes }
+        assert_eq!(in_time(endless, &cancel).await, None);
+        end.recv().unwrap();
     }
 
-    /// Waits until the first look is over: Kimi must not start before. Nobody waits for a call that was
-    /// cancelled.
-    pub async fn looked(&self, cancel: &CancellationToken) {
-        let mut looked = self.looked.lock().await;
-        let Some(looked) = looked.take() else { return };
-        let in_time = tokio::select! {
-            looked = timeout(PATIENCE, looked) => matches!(looked, Ok(Ok(()))),
-            () = cancel.cancelled() => false,
-        };
-        self.missed.store(!in_time, Ordering::Relaxed);
-    }
-
-    /// Begins to look again: Kimi has ended.
-    pub fn look_again(&self) {
-        let _ = self.again.send(());
-    }
-
-    /// What changed in between. A bridge that is about to end does not wait for it.
-    async fn changes(&mut self, closing: &CancellationToken) -> Option<Changes> {
-        self.look_again();
-        if self.missed.load(Ordering::Relaxed) {
-            return None;
-        }
-        tokio::select! {
-            changes = timeout(PATIENCE, &mut self.changes) => changes.ok()?.ok(),
-            () = closing.cancelled() => None,
-        }
-    }
-
-    /// Says in a result what was seen.
-    #[must_use]
-    pub async fn told(
-        &mut self,
-        mut result: ConsultResult,
-        closing: &CancellationToken,
-    ) -> ConsultResult {
-        match self.changes(closing).await {
-            Some(changes) => {
-                result.provenance.workspace_changed = changes.workspace_changed();
-                result.warnings.extend(changes.warnings());
-            }
-            None => result.warnings.push(
-                "whether the project changed is not known: it could not be looked at in time"
-                    .to_owned(),
-            ),
-        }
-        result
-    }
-
-    /// Says it in an error, where something did change: a run that failed may have done harm as well. One
-    /// that never began has not.
-    #[must_use]
-    pub async fn told_in_error(&mut self, mut error: Error, closing: &CancellationToken) -> Error {
-        if self.looked.get_mut().is_some() {
-            return error;
-        }
-        if let Some(changes) = self.changes(closing).await
-            && changes.workspace_changed() == Some(true)
-        {
-            let _ = write!(error.hint, " Note: {}.", changes.warnings().join("; "));
-        }
-        error
+    #[tokio::test]
+    async fn a_project_that_was_not_looked_at_is_not_called_unchanged() {
+        let changes = Before { snapshot: None }.compare(&CancellationToken::new()).await;
+        let gap = "not all of the project was compared: it could not be looked at in time";
+        assert_eq!((changes.workspace_changed(), changes.warnings()), (None, vec![gap.to_owned()]));
     }
 }
