@@ -484,7 +484,17 @@ fn the_state_folder() {
     );
     fs::remove_file(state.join("ledger.sqlite")).unwrap();
     world.run(&["threads"]);
-    report(&world).check("state", "ledger", &[("ok", "opens; version 4, 0 threads", "")]);
+    let older = state.join("ledger-4.db");
+    fs::write(&older, "").unwrap();
+    let says = format!(
+        "{} has the threads of an older version, which this one does not read",
+        older.display()
+    );
+    report(&world).check(
+        "state",
+        "ledger",
+        &[("ok", "opens; version 5, 0 threads", ""), ("note", &says, "")],
+    );
     let elsewhere = world.with(&[("KIMI_BRIDGE_STATE_DIR", "/dev/null/state")]);
     let seen = report(&elsewhere);
     assert!(seen.code != 0, "{}", seen.json);

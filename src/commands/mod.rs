@@ -32,7 +32,6 @@ use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
-use crate::ledger;
 use crate::sandbox::keeper;
 use crate::settings::{self, Environment, Loaded, Settings};
 
@@ -103,7 +102,6 @@ fn run(cli: Cli) -> Result<u8> {
     });
     // A thread may still be reading a standard input that does not end; nobody waits for it.
     runtime.shutdown_background();
-    ledger::close();
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 

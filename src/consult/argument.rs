@@ -4,6 +4,7 @@
 //! never fails a consultation: its error becomes a warning, and the thread is forgotten.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use super::thread::Thread;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::first_chars;
 use crate::kimi::{Evidence, Program};
-use crate::ledger::{Ledger, RoundRow, ThreadLock, ThreadRow, now};
+use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
 
 /// The folder of the transcripts in the state folder.
@@ -55,7 +56,7 @@ pub struct Argument {
     pub(super) warnings: Vec<String>,
     pub(super) state_dir: PathBuf,
     #[expect(dead_code, reason = "held until the call is over, not read")]
-    pub(super) lock: Option<ThreadLock>,
+    pub(super) lock: Option<File>,
 }
 
 impl Argument {
@@ -90,8 +91,7 @@ impl Argument {
 
     /// What had arrived of an earlier attempt at this round.
     fn earlier_attempt(&self) -> Option<Value> {
-        let mut report: Value = serde_json::from_str(self.round.error.as_deref()?).ok()?;
-        Some(report["error"]["partial"].take())
+        Some(self.round.error.as_ref()?["error"]["partial"].clone())
     }
 
     /// Where what Kimi writes in this round is kept; nowhere for a thread that is not remembered.
@@ -217,7 +217,7 @@ impl Argument {
             shorten_error(&mut error, limit);
             return error;
         }
-        self.round.error = Some(error.report().to_string());
+        self.round.error = Some(error.report());
         if self.ledger.is_some() && self.save(None).is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
             let session =
@@ -235,20 +235,19 @@ impl Argument {
         error
     }
 
-    /// Remembers the round as it is: open, so that it can be asked again whatever happens, or with what
-    /// came of it. A result that it has stays until there is another.
+    /// Saves the round as it is: open, so that it can be asked again after a crash, or with its result or
+    /// error. Without a new result it keeps the one it has.
     pub(super) fn save(&mut self, result: Option<&ConsultResult>) -> Result<()> {
         let has_words = |path: &PathBuf| path.metadata().is_ok_and(|there| there.len() > 0);
         let transcript = self.transcript().filter(has_words);
         self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
-        self.row.challenge = serde_json::to_string(&self.thread).unwrap_or_default();
+        self.row.challenge = json!(self.thread);
         self.row.updated_at = now();
-        match (&self.ledger, result) {
-            (Some(ledger), Some(result)) => ledger.save_answered(&self.row, &self.round, result),
-            (Some(ledger), None) => ledger.save(&self.row, Some(&self.round)),
-            (None, _) => Ok(()),
+        if let Some(json) = result.and_then(|result| serde_json::to_string(result).ok()) {
+            self.round.result = Some(json);
         }
+        self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.save(&self.row, Some(&self.round)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where a thread stands in words, and how its caller closes it.
 
+use serde_json::json;
+
 use super::record::unknown;
 use super::result::Standing;
 use super::thread::{State, Thread};
@@ -68,7 +70,7 @@ pub fn decide(
         return Err(unknown(id));
     };
     let mut thread: Thread =
-        serde_json::from_str(&row.challenge).map_err(|error| unreadable(id, &error))?;
+        serde_json::from_value(row.challenge.clone()).map_err(|error| unreadable(id, &error))?;
     thread.decide().map_err(|violations| {
         let why =
             violations.first().map(|violation| violation.expected.clone()).unwrap_or_default();
@@ -77,7 +79,7 @@ pub fn decide(
     let text = |text: &str| secrets.redact(text).into_text();
     row.decision = Some((text(decision), text(rationale), now()));
     thread.state().name().clone_into(&mut row.state);
-    row.challenge = serde_json::to_string(&thread).unwrap_or_default();
+    row.challenge = json!(thread);
     row.updated_at = now();
     ledger.save(&row, None)?;
     Ok(standing(id, &thread))

@@ -56,7 +56,7 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
         id: random_id()?,
         role: context.about.role().name().to_owned(),
         project: context.work_dir.display().to_string(),
-        request: serde_json::to_string(&request_of(&context)).unwrap_or_default(),
+        request: request_of(&context),
         opened_at: at,
         ..ThreadRow::default()
     };
@@ -113,7 +113,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
         ));
     };
     let mut thread: Thread =
-        serde_json::from_str(&row.challenge).map_err(|error| unreadable(id, &error))?;
+        serde_json::from_value(row.challenge.clone()).map_err(|error| unreadable(id, &error))?;
     let record = Record::of(&row, &rounds)?;
     let mut context = context_of(&row)?;
     if let Some(role) = continuation.role.filter(|&role| role != context.about.role()) {
@@ -141,7 +141,7 @@ fn go_on(continuation: Continuation, loaded: &Loaded, secrets: &Secrets) -> Resu
     }
     let number = u8::try_from(thread.rounds.len()).unwrap_or(1);
     let disputed = thread.disputed().iter().map(|one| dispute(one, Some(&record))).collect();
-    let again = rounds.into_iter().map(|(round, _)| round).find(|round| round.number == number);
+    let again = rounds.into_iter().find(|round| round.number == number);
     let opened = RoundRow { number, opened_at: now(), ..RoundRow::default() };
     let mut argument = Argument {
         context,
@@ -294,8 +294,7 @@ fn request_of(context: &Context) -> Value {
 }
 
 fn context_of(row: &ThreadRow) -> Result<Context> {
-    let request: Value =
-        serde_json::from_str(&row.request).map_err(|error| unreadable(&row.id, &error))?;
+    let request = &row.request;
     let role: super::role::Role = serde_json::from_value(request["role"].clone())
         .map_err(|error| unreadable(&row.id, &error))?;
     let about = role

@@ -13,7 +13,7 @@ use super::result::ConsultResult;
 use super::role::Role;
 use super::thread::{Adjudication, State, Thread};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Filter, Ledger, RoundAndResult, ThreadRow};
+use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
 use crate::settings::Loaded;
 
 /// How much of a transcript is shown, bytes.
@@ -77,7 +77,7 @@ impl Record {
     ///
     /// # Errors
     /// [`Kind::Ledger`] when it cannot be read.
-    pub fn of(row: &ThreadRow, rounds: &[RoundAndResult]) -> Result<Record> {
+    pub fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
         let at = |error: serde_json::Error| {
             Error::new(
                 Kind::Ledger,
@@ -85,16 +85,21 @@ impl Record {
                 "Delete it with `kimi-bridge threads delete`.",
             )
         };
-        let request: Value = serde_json::from_str(&row.request).map_err(at)?;
-        let thread: Thread = serde_json::from_str(&row.challenge).map_err(at)?;
+        let request = &row.request;
+        let thread: Thread = serde_json::from_value(row.challenge.clone()).map_err(at)?;
         let mut told = Vec::new();
-        for (round, result) in rounds {
+        for round in rounds {
             let of_thread = thread.rounds.get(usize::from(round.number).saturating_sub(1));
             told.push(RoundRecord {
                 number: round.number,
                 opened_at: round.opened_at,
-                result: result.as_deref().map(serde_json::from_str).transpose().map_err(at)?,
-                error: round.error.as_deref().map(serde_json::from_str).transpose().map_err(at)?,
+                result: round
+                    .result
+                    .as_deref()
+                    .map(serde_json::from_str)
+                    .transpose()
+                    .map_err(at)?,
+                error: round.error.clone(),
                 adjudications: of_thread
                     .map(|round| round.adjudications.clone())
                     .unwrap_or_default(),
@@ -128,18 +133,14 @@ impl Record {
 pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let rows = ledger.threads(filter)?;
-    let summaries = rows.into_iter().map(|row| {
-        // A request that cannot be read must not hide the other threads.
-        let request: Value = serde_json::from_str(&row.request).unwrap_or_default();
-        Summary {
-            id: row.id,
-            role: row.role,
-            project: row.project,
-            state: row.state,
-            message: request["message"].as_str().unwrap_or_default().to_owned(),
-            opened_at: row.opened_at,
-            updated_at: row.updated_at,
-        }
+    let summaries = rows.into_iter().map(|row| Summary {
+        id: row.id,
+        role: row.role,
+        project: row.project,
+        state: row.state,
+        message: row.request["message"].as_str().unwrap_or_default().to_owned(),
+        opened_at: row.opened_at,
+        updated_at: row.updated_at,
     });
     Ok(summaries.collect())
 }

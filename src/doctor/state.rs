@@ -14,15 +14,24 @@ const MEGABYTE: u64 = 1_000_000;
 pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
     let mut checks = vec![folder(loaded)];
     checks.extend(room(&StateFolder::of(loaded.state_dir())));
-    checks.push(match Health::of(loaded.state_dir()) {
-        Ok(Some(Health { version, threads, file: _ })) => {
+    match Health::of(loaded.state_dir()) {
+        Ok(Some(Health { version, threads, older })) => {
             let threads =
                 if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-            Check::ok("ledger", format!("opens; version {version}, {threads}"))
+            checks.push(Check::ok("ledger", format!("opens; version {version}, {threads}")));
+            checks.extend(older.into_iter().map(|file| {
+                let file = file.display();
+                let says = format!(
+                    "{file} has the threads of an older version, which this one does not read"
+                );
+                Check::note("ledger", says)
+            }));
         }
-        Ok(None) => Check::ok("ledger", "there is none yet; the first consultation makes it"),
-        Err(error) => Check::error("ledger", &error),
-    });
+        Ok(None) => {
+            checks.push(Check::ok("ledger", "there is none yet; the first consultation makes it"));
+        }
+        Err(error) => checks.push(Check::error("ledger", &error)),
+    }
     if left_behind > 0 {
         let says = format!(
             "{left_behind} left behind by a bridge that was killed; a later run clears such folders away"

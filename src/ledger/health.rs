@@ -12,12 +12,12 @@ use crate::error::Result;
 /// What a ledger holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The file.
-    pub file: PathBuf,
     /// The version of its schema.
     pub version: i64,
     /// How many threads it remembers.
     pub threads: i64,
+    /// Files of older versions beside it, which this version does not read.
+    pub older: Vec<PathBuf>,
 }
 
 impl Health {
@@ -26,17 +26,13 @@ impl Health {
     /// # Errors
     /// As [`Ledger::open`].
     pub fn of(state_dir: &Path) -> Result<Option<Health>> {
-        let file = file(state_dir);
-        if !file.exists() {
+        if !file::path(state_dir).exists() {
             return Ok(None);
         }
         let ledger = Ledger::open(state_dir)?;
-        let number = |sql: &str| {
-            ledger.read(|connection| connection.query_row(sql, [], |row| row.get::<_, i64>(0)))
-        };
-        let version = number("PRAGMA user_version")?;
-        let threads = number("SELECT count(*) FROM threads")?;
-        Ok(Some(Health { file, version, threads }))
+        let count = "SELECT count(*) FROM threads";
+        let threads = ledger.read(|all| all.query_row(count, [], |row| row.get(0)))?;
+        Ok(Some(Health { version: file::VERSION, threads, older: file::older(state_dir) }))
     }
 }
 
@@ -78,13 +74,12 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         drop(Ledger::open(dir.path()).unwrap());
         let file = dir.path().join("ledger.sqlite");
-        let version = 4;
+        let older = dir.path().join("ledger-4.db");
+        fs::write(&older, "").unwrap();
         assert_eq!(
             Health::of(dir.path()).unwrap(),
-            Some(Health { file: file.clone(), version, threads: 0 })
+            Some(Health { version: 5, threads: 0, older: vec![older] })
         );
-        // What is open would not be read again.
-        super::super::close();
         fs::write(file, "x".repeat(5000)).unwrap();
         assert_eq!(Health::of(dir.path()).unwrap_err().kind, Kind::Ledger);
     }

@@ -1,23 +1,13 @@
--- Version 1 of the ledger. Text in it is redacted before it gets here.
+-- The ledger. Text in it is redacted before it gets here.
 
 CREATE TABLE threads (
-    id          TEXT PRIMARY KEY,
-    role        TEXT NOT NULL,
-    project     TEXT NOT NULL,
-    -- The request of the first round, a JSON object.
-    request     TEXT NOT NULL,
-    state       TEXT NOT NULL,
-    -- The challenge loop, a JSON object that the consult room reads and writes.
-    loop        TEXT NOT NULL,
-    -- Which Kimi remembers the conversation, and under which session.
-    dialect     TEXT,
-    session_id  TEXT,
-    decision    TEXT,
-    rationale   TEXT,
-    -- Seconds since 1970, UTC, like all times here.
-    decided_at  INTEGER,
-    opened_at   INTEGER NOT NULL,
-    updated_at  INTEGER NOT NULL
+    number      INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    -- The JSON of a `ThreadRow`.
+    row         TEXT NOT NULL,
+    project     TEXT AS (row ->> 'project'),
+    state       TEXT AS (row ->> 'state'),
+    updated_at  INTEGER AS (row ->> 'updated_at')
 ) STRICT;
 
 CREATE INDEX threads_by_time ON threads (updated_at DESC);
@@ -25,17 +15,11 @@ CREATE INDEX threads_by_time ON threads (updated_at DESC);
 CREATE TABLE rounds (
     thread_id   TEXT NOT NULL REFERENCES threads (id) ON DELETE CASCADE,
     number      INTEGER NOT NULL,
-    opened_at   INTEGER NOT NULL,
-    -- Absent while Kimi has not answered: the round is unfinished.
-    closed_at   INTEGER,
-    -- What Kimi answered, checked, a JSON object.
+    -- The JSON of a `RoundRow`, and its result beside it.
+    row         TEXT NOT NULL,
     result      TEXT,
-    -- Why it did not, a JSON object.
-    error       TEXT,
-    -- The compressed file with everything that Kimi wrote.
-    transcript  TEXT,
     PRIMARY KEY (thread_id, number)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
--- All that a thread says, for the search.
-CREATE VIRTUAL TABLE words USING fts5 (thread_id UNINDEXED, text, tokenize = 'unicode61');
+-- The text of each thread, for the search. A row has the number of its thread.
+CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'unicode61');

@@ -1,0 +1,196 @@
+//! The ledger's file: made, opened, and renamed where an older version of the bridge wrote it.
+
+use std::fmt::Display;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::{failed, lock};
+use crate::error::{Error, Kind, Result};
+
+/// The version of the schema. A change of `schema.sql` raises it.
+pub(super) const VERSION: i64 = 5;
+
+/// How long another process may hold the file before a statement gives up.
+const BUSY: Duration = Duration::from_secs(10);
+
+const NAME: &str = "ledger.sqlite";
+
+/// The file of a state folder's ledger.
+pub(super) fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join(NAME)
+}
+
+/// Opens the file; makes it where there is none, and first renames one of an older version.
+pub(super) fn open(state_dir: &Path) -> Result<Connection> {
+    let file = path(state_dir);
+    let unusable =
+        |error: &dyn Display| failed(&format!("{} cannot be used", file.display()), error);
+    // No other process opens the file while this one renames it.
+    let _alone = lock::opening(state_dir).map_err(|error| unusable(&error))?;
+    create(&file).map_err(|error| unusable(&error))?;
+    let (mut connection, mut version) = connect(&file).map_err(|error| unusable(&error))?;
+    if (1..VERSION).contains(&version) {
+        drop(connection);
+        set_aside(state_dir, version)
+            .and_then(|()| create(&file))
+            .map_err(|error| unusable(&error))?;
+        (connection, version) = connect(&file).map_err(|error| unusable(&error))?;
+    }
+    if version == 0 {
+        let schema = include_str!("schema.sql");
+        let create = format!("BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;");
+        connection.execute_batch(&create).map_err(|error| unusable(&error))?;
+    } else if version != VERSION {
+        return Err(Error::new(
+            Kind::Ledger,
+            format!("{} is of version {version}, newer than this bridge", file.display()),
+            "Update kimi-bridge, or set `state_dir` to another folder.",
+        ));
+    }
+    Ok(connection)
+}
+
+/// Makes an empty file that only the user can read; SQLite gives its other files the same rights.
+fn create(file: &Path) -> io::Result<()> {
+    if !file.exists() {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    }
+    Ok(())
+}
+
+/// A connection to the file, and the version of its schema; 0 where the file is new.
+fn connect(file: &Path) -> rusqlite::Result<(Connection, i64)> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY)?;
+    // The log is copied into the file when it is long, not at the end of each call, which would wait for
+    // the disk three times.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A crash of the bridge loses nothing that was saved. A power cut may lose the last rows, but leaves
+    // the file sound.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+    )?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok((connection, version))
+}
+
+/// Renames a file of an older version together with its log. The log comes first: after a crash in
+/// between, the next opening finds the file and renames it to the same name.
+fn set_aside(state_dir: &Path, version: i64) -> io::Result<()> {
+    let mut aside = format!("ledger-{version}.db");
+    for n in 2.. {
+        if !state_dir.join(&aside).exists() {
+            break;
+        }
+        aside = format!("ledger-{version}-{n}.db");
+    }
+    for suffix in ["-wal", "-shm", ""] {
+        let from = state_dir.join(format!("{NAME}{suffix}"));
+        match fs::rename(from, state_dir.join(format!("{aside}{suffix}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    tracing::warn!(
+        "the ledger was of the older version {version}: it is now {aside}, and a new one begins"
+    );
+    Ok(())
+}
+
+/// The files that [`set_aside`] has renamed.
+pub(super) fn older(state_dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(state_dir).into_iter().flatten().flatten();
+    let older = entries.filter(|entry| {
+        let name = entry.file_name();
+        let version =
+            name.to_str().and_then(|name| name.strip_prefix("ledger-")?.strip_suffix(".db"));
+        version.is_some()
+    });
+    let mut older: Vec<PathBuf> = older.map(|entry| entry.path()).collect();
+    older.sort();
+    older
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::{Ledger, RoundRow, ThreadRow};
+    use super::*;
+
+    fn of_version(state_dir: &Path, version: i64, thread: &str) -> Connection {
+        let connection = Connection::open(path(state_dir)).unwrap();
+        let rows = format!(
+            "PRAGMA journal_mode = WAL; CREATE TABLE threads (id TEXT);
+             INSERT INTO threads VALUES ('{thread}'); PRAGMA user_version = {version};"
+        );
+        connection.execute_batch(&rows).unwrap();
+        connection
+    }
+
+    fn thread_in(file: &Path) -> String {
+        let connection = Connection::open(file).unwrap();
+        connection.query_row("SELECT id FROM threads", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_an_older_version_is_kept_beside_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(of_version(dir.path(), 4, "closed"));
+        let ledger = Ledger::open(dir.path()).unwrap();
+        let thread = ThreadRow { id: "a".into(), ..ThreadRow::default() };
+        ledger.save(&thread, Some(&RoundRow { number: 1, ..RoundRow::default() })).unwrap();
+        drop(ledger);
+        assert!(Ledger::open(dir.path()).unwrap().thread("a").unwrap().is_some());
+        assert_eq!(older(dir.path()), [dir.path().join("ledger-4.db")]);
+
+        // A bridge of the older version still runs, and its rows stand in the log.
+        for file in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+            let _ = fs::remove_file(dir.path().join(file));
+        }
+        let running = of_version(dir.path(), 4, "running");
+        drop(Ledger::open(dir.path()).unwrap());
+        running.execute("UPDATE threads SET id = 'written later'", []).unwrap();
+        let [second, first] = older(dir.path()).try_into().unwrap();
+        assert_eq!(second, dir.path().join("ledger-4-2.db"));
+        assert_eq!(
+            (thread_in(&first), thread_in(&second)),
+            ("closed".into(), "written later".into())
+        );
+    }
+
+    #[test]
+    fn only_the_user_can_read_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let _ledger = Ledger::open(dir.path()).unwrap();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{entry:?}");
+            names.push(entry.file_name());
+        }
+        names.sort();
+        assert_eq!(names, ["ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal", "locks"]);
+    }
+
+    #[test]
+    fn a_newer_or_broken_file_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(of_version(dir.path(), 99, "newer"));
+        let error = Ledger::open(dir.path()).unwrap_err();
+        let expected = "is of version 99, newer than this bridge";
+        assert!(error.message.ends_with(expected), "{}", error.message);
+
+        let other = tempfile::tempdir().unwrap();
+        fs::write(path(other.path()), "x".repeat(5000)).unwrap();
+        let error = Ledger::open(other.path()).unwrap_err();
+        assert_eq!(error.kind, Kind::Ledger);
+        assert!(error.message.contains("file is not a database"), "{}", error.message);
+    }
+}
