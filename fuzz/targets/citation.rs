@@ -32,7 +32,8 @@ const UNREAD: &str = "unread.rs";
 const TEXT: &str = "first line\n\n  caf\u{e9} = 10;\n}\nlast line\n";
 const CHINESE: &str =
     "\u{7b2c}\u{4e00}\u{884c}\r\n\u{8bfb}\u{53d6}\u{914d}\u{7f6e} = 1\r\n}\r\nend";
-const JAPANESE: &str = "\u{8a2d}\u{5b9a}\n\u{8aad}\u{3080} = 2\n";
+const JAPANESE: &str =
+    "\u{8a2d}\u{5b9a}\u{30d5}\u{30a1}\u{30a4}\u{30eb}\n\u{8aad}\u{307f}\u{8fbc}\u{3080} = 2\n";
 
 /// The encodings in which a file may be read that does not say its own.
 const READINGS: [&Encoding; 11] = [

@@ -1,26 +1,23 @@
 //! A citation against the disk and the trace. The status is the bridge's own finding, never Kimi's
 //! word.
 
-mod decode;
-mod folded;
+mod text;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use encoding_rs::UTF_8;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::decode::{Extent, Source};
-use self::folded::{Folded, Lines, Place, Search, without_numbers};
+use self::text::{Folded, Lines, Place, without_numbers};
 use super::answer::Quote;
 use crate::kimi::text::clean;
 
-/// Bytes that are read for the citations of one answer: what a few very large files take, and no more.
+/// The longest file that is searched, bytes.
+const LARGEST: u64 = 16 * 1024 * 1024;
+/// Bytes that are read for all citations of one answer.
 const MAX_READ: u64 = 512 * 1024 * 1024;
-/// Bytes that are read for any one citation even so: a huge file must not cost the others.
-const LEAST_READ: u64 = 16 * 1024 * 1024;
 
 /// Whether a citation holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,7 +31,8 @@ pub enum Status {
     NotInTrace,
     /// It is nowhere in the file.
     Mismatch,
-    /// There is no such file, or none that could be read: nothing is known of the quote.
+    /// There is no such file, or it could not be read, or is larger than 16 MB: nothing is known of the
+    /// quote.
     Missing,
     /// The file is not in the project.
     Outside,
@@ -73,10 +71,8 @@ pub struct Citation {
 pub struct Citations<'a> {
     work_dir: &'a Path,
     shown: BTreeSet<PathBuf>,
-    /// Bytes that may still be read for all citations.
-    budget: u64,
-    /// Bytes that may be read for each in any case.
-    least: u64,
+    /// Bytes that may still be read.
+    left: u64,
 }
 
 impl<'a> Citations<'a> {
@@ -86,7 +82,7 @@ impl<'a> Citations<'a> {
     pub fn new(work_dir: &'a Path, shown: &BTreeSet<String>) -> Citations<'a> {
         let shown =
             shown.iter().filter_map(|path| work_dir.join(path).canonicalize().ok()).collect();
-        Citations { work_dir, shown, budget: MAX_READ, least: LEAST_READ }
+        Citations { work_dir, shown, left: MAX_READ }
     }
 
     /// Checks one. Lines that are the wrong way round are turned; those that the path carries
@@ -149,55 +145,36 @@ impl<'a> Citations<'a> {
         if real.is_file() { Ok((real, relative)) } else { Err(Status::Missing) }
     }
 
-    /// Where the quote stands: as it is, else without line numbers that were copied with it, if it
-    /// stands on just those lines.
+    /// The place of the quote: as it is, else without line numbers that were copied with it, if it stands
+    /// on just those lines. An error says that it is not known: the file cannot be read, or is too large.
     fn find(
         &mut self,
         file: &Path,
         quote: &str,
         cited: Option<Lines>,
     ) -> io::Result<Option<Place>> {
-        let allowed = self.budget.max(self.least);
-        let mut left = allowed;
-        let found = search(file, quote, cited, &mut left).and_then(|found| {
-            let numbered = without_numbers(quote).filter(|_| found.is_none());
-            let Some((text, lines)) = numbered else { return Ok(found) };
-            let found = search(file, &text, Some(lines), &mut left)?;
-            let found = found.filter(|place| place.as_cited);
-            Ok(found.map(|place| Place { as_cited: cited == Some(lines), ..place }))
-        });
-        self.budget = self.budget.saturating_sub(allowed - left);
-        found
+        let bytes = text::read(file, LARGEST.min(self.left))?;
+        self.left -= bytes.len() as u64;
+        let found = search(&bytes, quote, cited);
+        let numbered = without_numbers(quote).filter(|_| found.is_none());
+        let Some((quote, lines)) = numbered else { return Ok(found) };
+        let found = search(&bytes, &quote, Some(lines)).filter(|place| place.as_cited);
+        Ok(found.map(|place| Place { as_cited: cited == Some(lines), ..place }))
     }
 }
 
-/// Where the quote stands in any reading of the file. An error says that it cannot be known: the file
-/// cannot be read, or not to its end.
-fn search(
-    file: &Path,
-    quote: &str,
-    cited: Option<Lines>,
-    left: &mut u64,
-) -> io::Result<Option<Place>> {
-    let mut source = Source::open(file)?;
-    let Some(quote) = Folded::of(quote) else { return Ok(None) };
+/// The place of the quote in any reading of the file.
+fn search(bytes: &[u8], quote: &str, cited: Option<Lines>) -> Option<Place> {
+    let quote = Folded::new(quote);
     let mut moved = None;
-    for encoding in source.encodings(quote.is_ascii()) {
-        let mut search = Search::new(&quote, cited);
-        let extent = source.read(encoding, left, |text| search.feed(text))?;
-        let found = search.found();
-        if found.is_some_and(|place| place.as_cited) {
-            return Ok(found);
-        }
-        moved = moved.or(found);
-        match extent {
-            Extent::CutShort if moved.is_none() => return Err(io::ErrorKind::FileTooLarge.into()),
-            Extent::CutShort => break,
-            Extent::Whole | Extent::Stopped if encoding == UTF_8 => break,
-            Extent::Whole | Extent::Stopped | Extent::Garbled => {}
+    for encoding in text::encodings(bytes) {
+        let text = Folded::new(&encoding.decode_without_bom_handling(bytes).0);
+        match text.find(&quote, cited) {
+            Some(place) if place.as_cited => return Some(place),
+            found => moved = moved.or(found),
         }
     }
-    Ok(moved)
+    moved
 }
 
 /// `src/a.rs:24` or `src/a.rs:24-30` without its lines.
@@ -258,12 +235,11 @@ mod tests {
         }
 
         /// What a checker says that Kimi read every file but `unread.rs` for.
-        fn citation(&self, path: &str, lines: Cited, quote: &str, budget: u64) -> Citation {
+        fn citation(&self, path: &str, lines: Cited, quote: &str) -> Citation {
             let shown = fs::read_dir(&self.dir).unwrap().map(|entry| entry.unwrap().file_name());
             let shown = shown.map(|name| format!("./{}", name.display()));
             let shown = shown.filter(|name| name != "./unread.rs").chain(["src/deep.rs".into()]);
             let mut citations = Citations::new(&self.dir, &shown.collect());
-            (citations.budget, citations.least) = (budget, budget.min(LEAST_READ));
             citations.check(Quote {
                 path: path.replace("ROOT", &self.dir.display().to_string()),
                 line_start: lines.0,
@@ -274,7 +250,7 @@ mod tests {
 
         #[track_caller]
         fn check(&self, path: &str, lines: Cited, quote: &str, expected: (Status, Cited)) {
-            let citation = self.citation(path, lines, quote, MAX_READ);
+            let citation = self.citation(path, lines, quote);
             let found = (citation.status, (citation.line_start, citation.line_end));
             assert_eq!(found, expected, "{path} {lines:?} {quote:?}");
         }
@@ -425,7 +401,8 @@ mod tests {
             (Verified, at(1, 1)),
         );
         check(&encoded("讀取設定檔", BIG5), at(1, 1), "讀取設定檔", (Verified, at(1, 1)));
-        check(&encoded("設定を読む", SHIFT_JIS), at(1, 1), "設定を読む", (Verified, at(1, 1)));
+        let text = "// 設定ファイルを読み込む\nint x;\n";
+        check(&encoded(text, SHIFT_JIS), at(1, 1), "設定ファイル", (Verified, at(1, 1)));
         check(b"caf\xe9 = total", at(1, 1), "caf\u{fffd} = total", (Verified, at(1, 1)));
         // No text at all.
         check(b"", at(1, 1), "anything", (Mismatch, at(1, 1)));
@@ -453,7 +430,7 @@ mod tests {
         project.link("nowhere.rs", "dangling.rs");
         project.link("loop.rs", "loop.rs");
         let check = |path: &str, status, real: &str| {
-            let citation = project.citation(path, at(1, 1), quote, MAX_READ);
+            let citation = project.citation(path, at(1, 1), quote);
             assert_eq!((citation.status, citation.path.as_str()), (status, real), "{path}");
         };
         check("a.rs", Verified, "a.rs");
@@ -521,8 +498,8 @@ mod tests {
         project.check("pipe", at(1, 1), "quote", (Missing, at(1, 1)));
         project.check("socket", at(1, 1), "quote", (Missing, at(1, 1)));
         project.check("zero", at(1, 1), "quote", (Outside, at(1, 1)));
-        assert!(Source::open(&project.dir.join("pipe")).is_err());
-        assert!(Source::open(Path::new("/dev/zero")).is_err());
+        assert!(text::read(&project.dir.join("pipe"), LARGEST).is_err());
+        assert!(text::read(Path::new("/dev/zero"), LARGEST).is_err());
         project.write("locked", "a secret line");
         let locked = project.dir.join("locked");
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
@@ -553,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_file_is_searched_as_far_as_the_budget_goes_and_never_called_a_mismatch() {
+    fn a_large_file_is_searched_and_a_huge_one_is_never_called_a_mismatch() {
         let project = Project::new();
         let line = "a line of a file that goes on and on without an end\n";
         project.write("huge.txt", line.repeat(160_000) + "the needle\n");
@@ -565,36 +542,25 @@ mod tests {
         );
         project.check("huge.txt", at(1, 1), "the needle", (Moved, at(160_001, 160_001)));
         project.check("huge.txt", at(1, 1), "no needle", (Mismatch, at(1, 1)));
-        let status =
-            |lines, quote, budget| project.citation("huge.txt", lines, quote, budget).status;
-        assert_eq!(status(at(2, 2), "a line of a file", 100_000), Verified);
-        assert_eq!(status(at(9_999, 9_999), "the needle", 100_000), Missing);
-        assert_eq!(status(at(9_999, 9_999), "a line of a file", 100_000), Moved);
-        assert_eq!(status(at(1, 1), "no needle", 0), Missing);
         let mut sparse = File::create(project.dir.join("sparse")).unwrap();
         sparse.write_all(b"first line\n").unwrap();
         sparse.set_len(1 << 40).unwrap();
-        project.check("sparse", at(1, 1), "first line", (Verified, at(1, 1)));
-        assert_eq!(project.citation("sparse", at(1, 1), "nowhere", 1 << 20).status, Missing);
-        let read = BTreeSet::from(["huge.txt".to_owned(), "a.rs".to_owned()]);
-        let mut citations = Citations::new(&project.dir, &read);
-        (citations.budget, citations.least) = (9_000_000, 0);
-        for status in [Mismatch, Missing] {
-            let (path, quote) = ("huge.txt".to_owned(), "no needle".to_owned());
-            let quote = Quote { path, line_start: None, line_end: None, quote };
-            assert_eq!(citations.check(quote).status, status);
-        }
-        // What a huge file takes is not taken from the others.
+        project.check("sparse", at(1, 1), "first line", (Missing, at(1, 1)));
+        project.check("sparse", at(1, 1), "nowhere", (Missing, at(1, 1)));
         project.write("a.rs", CODE);
-        let shown = BTreeSet::from(["a.rs".to_owned()]);
-        let mut citations = Citations::new(&project.dir, &shown);
-        citations.budget = 1 << 20;
-        let mut check = |path: &str, quote: &str| {
+        let read = BTreeSet::from(["huge.txt", "a.rs", "sparse"].map(str::to_owned));
+        let mut citations = Citations::new(&project.dir, &read);
+        citations.left = 9_000_000;
+        let mut check = |path: &str, quote: &str, status| {
             let (path, quote) = (path.to_owned(), quote.to_owned());
-            citations.check(Quote { path, line_start: Some(3), line_end: Some(3), quote }).status
+            let quote = Quote { path, line_start: Some(3), line_end: Some(3), quote };
+            assert_eq!(citations.check(quote).status, status);
         };
-        assert_eq!(check("sparse", "nowhere"), Missing);
-        assert_eq!(check("a.rs", "fn main() {"), Verified);
+        check("huge.txt", "no needle", Mismatch);
+        check("huge.txt", "no needle", Missing);
+        // A huge file takes nothing from the others.
+        check("sparse", "nowhere", Missing);
+        check("a.rs", "fn main() {", Verified);
         // One line without an end, and quotes that begin to match everywhere.
         project.write("flat", "a".repeat(1_000_000) + "b");
         project.check("flat", at(1, 1), &("a".repeat(5_000) + "b"), (Verified, at(1, 1)));
@@ -665,7 +631,7 @@ two
         ) {
             let project = Project::new();
             project.write("f", bytes);
-            let citation = project.citation(&path, lines, &quote, MAX_READ);
+            let citation = project.citation(&path, lines, &quote);
             prop_assert_eq!(citation.quote, quote);
             prop_assert!(citation.line_start <= citation.line_end);
         }
@@ -679,7 +645,7 @@ two
         ) {
             let (project, cited) = (Project::new(), (start, start + height));
             project.write("f", &text);
-            let citation = project.citation("f", at(cited.0, cited.1), &quote, MAX_READ);
+            let citation = project.citation("f", at(cited.0, cited.1), &quote);
             let places = stands_at(&text, &quote);
             let inside = |place: &&Lines| start <= place.0 && place.1 <= cited.1;
             let last = u32::try_from(text.split('\n').count()).unwrap();

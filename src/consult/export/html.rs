@@ -144,7 +144,7 @@ fn one_citation(citation: &Citation) -> Value {
             ("?", "not in trace", "It stands there, but Kimi did not read the file.")
         }
         Status::Mismatch => ("≠", "mismatch", "The quote is nowhere in the file."),
-        Status::Missing => ("✗", "missing", "There is no such file."),
+        Status::Missing => ("✗", "missing", "There is no such file, or it could not be read."),
         Status::Outside => ("⊘", "outside", "The file is not in the project."),
     };
     json!({"path": citation.path, "lines": lines(citation), "quote": citation.quote.trim_end(),

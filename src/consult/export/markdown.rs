@@ -147,7 +147,7 @@ fn one_citation(citation: &Citation) -> String {
         Status::Moved => "✓ moved: the lines are corrected",
         Status::NotInTrace => "? not in trace: it stands there, but Kimi did not read the file",
         Status::Mismatch => "✗ mismatch: the quote is not in the file",
-        Status::Missing => "✗ missing: there is no such file",
+        Status::Missing => "✗ missing: there is no such file, or it could not be read",
         Status::Outside => "✗ outside the project",
     };
     let place = code(&format!("{}{}", citation.path, lines(citation)));
