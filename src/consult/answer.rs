@@ -5,8 +5,6 @@
 //! after prose or after other objects. A few slips that models make are mended and named; anything
 //! else is left alone.
 
-use std::borrow::Cow;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -313,9 +311,7 @@ fn clean_all(fields: &mut Map<String, Value>) -> usize {
         match value {
             Value::String(text) => {
                 let Cleaned { text: cleaned, hidden } = Cleaned::of(text);
-                if let Cow::Owned(cleaned) = cleaned {
-                    *text = cleaned;
-                }
+                *text = cleaned.into_owned();
                 hidden
             }
             Value::Array(values) => values.iter_mut().map(clean_value).sum(),

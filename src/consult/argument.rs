@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::closing::{broken_off, standing};
-use super::injection::{self, Flags};
+use super::injection;
 use super::prompt::{Asked, Disputed};
 use super::record::Record;
 use super::request::Context;
@@ -181,8 +181,7 @@ impl Argument {
         }
         self.round.closed_at = result.parse_ok.then(now);
         result.warnings.append(&mut self.warnings);
-        let flags = flags(&mut result);
-        result.warnings.extend(flags);
+        result.warnings.extend(injection::warnings(&json!(result)));
         if self.ledger.is_some() {
             result.thread = Some(standing(&self.row.id, &self.thread));
         }
@@ -249,26 +248,6 @@ impl Argument {
         }
         self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.save(&self.row, Some(&self.round)))
     }
-}
-
-/// What the caller is told of texts in a result that speak to it. The evidence, which may be longer than
-/// all the rest, is looked at call by call, so that no second copy of all of it is made.
-fn flags(result: &mut ConsultResult) -> Vec<String> {
-    let evidence = std::mem::take(&mut result.evidence);
-    let mut flags = Flags::default();
-    let mut fields = serde_json::to_value(&*result).unwrap_or_default();
-    // Each in its turn, since what comes first is told first.
-    for (name, field) in fields.as_object_mut().map(std::mem::take).into_iter().flatten() {
-        if name != "evidence" {
-            flags.look(&Value::from_iter([(name, field)]), "");
-            continue;
-        }
-        for (at, call) in evidence.iter().enumerate() {
-            flags.look(&serde_json::to_value(call).unwrap_or_default(), &format!("{name}[{at}]"));
-        }
-    }
-    result.evidence = evidence;
-    flags.warnings()
 }
 
 /// The first of some names that Kimi gave, none longer than a name is.

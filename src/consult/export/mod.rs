@@ -54,9 +54,7 @@ pub fn cleaned(record: &Record) -> Record {
 }
 
 fn clean_text(text: &mut String) {
-    if let std::borrow::Cow::Owned(cleaned) = clean(text) {
-        *text = cleaned;
-    }
+    *text = clean(text).into_owned();
 }
 
 fn clean_value(value: &mut Value) {
