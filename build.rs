@@ -1,13 +1,10 @@
 //! Turns `config/*.yaml`, which people edit, into JSON, which the program reads faster and with less code:
 //! a server that has nothing to read in YAML never touches that parser. What is a pattern there becomes a
 //! table of the program's, with the words that it needs, so that a server takes no pattern apart either. A
-//! file that cannot be read stops the build. And it lays out the program's functions, so that a server
-//! stays small.
+//! file that cannot be read stops the build.
 
 #[path = "src/redact/form.rs"]
 mod form;
-#[path = "release/order.rs"]
-mod order;
 #[path = "build/tables.rs"]
 mod tables;
 #[path = "build/words.rs"]
@@ -18,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for read in ["build.rs", "build", "config", "release/order.rs", "src/redact/form.rs"] {
+    for read in ["build.rs", "build", "config", "src/redact/form.rs"] {
         println!("cargo:rerun-if-changed={read}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
@@ -28,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             convert(&file, &out).map_err(|error| format!("{}: {error}", file.display()))?;
         }
     }
-    order::lay_functions(&out)
+    Ok(())
 }
 
 fn convert(file: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
