@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result, Violation};
 
 /// The built-in layer, which also is the list of all settings.
-const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/settings.json"));
+const BUILT_IN: &str = include_str!("../config/settings.yaml");
 
 const PREFIX: &str = "KIMI_BRIDGE_";
 /// The settings that are paths.
@@ -223,7 +223,7 @@ impl Loaded {
             }
             other => other.to_string(),
         };
-        let defaults: Value = serde_json::from_str(BUILT_IN).unwrap_or_default();
+        let defaults: Value = serde_yaml::from_str(BUILT_IN).unwrap_or_default();
         let now = serde_json::json!(self.settings);
         let differs = self.sources.iter().filter(|(name, _)| now[name] != defaults[name]);
         differs
@@ -250,7 +250,7 @@ pub struct Changed {
 /// The variable that was probably meant by one that no setting knows.
 #[must_use]
 pub fn nearest_variable(unknown: &str) -> Option<String> {
-    let known: Map<String, Value> = serde_json::from_str(BUILT_IN).ok()?;
+    let known: Map<String, Value> = serde_yaml::from_str(BUILT_IN).ok()?;
     let names = known.keys().map(String::as_str);
     let near = nearest(&unknown.strip_prefix(PREFIX)?.to_lowercase(), names)?.to_uppercase();
     Some(format!("{PREFIX}{near}"))
@@ -311,7 +311,7 @@ struct Layers {
 
 impl Layers {
     fn new(home: &Path) -> Result<Layers> {
-        let base = serde_json::from_str(BUILT_IN).map_err(|error| {
+        let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
             unusable(vec![Violation::new("config/settings.yaml", error.to_string())])
         })?;
         Ok(Layers {
@@ -484,9 +484,20 @@ mod tests {
     }
 
     #[test]
+    fn no_file_of_config_names_a_key_twice() {
+        let read = |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text);
+        assert!(read("a: {b: 1, b: 2}").is_err());
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/config")).unwrap() {
+            let path = file.unwrap().path();
+            let found = read(&std::fs::read_to_string(&path).unwrap());
+            assert!(found.is_ok(), "{}: {found:?}", path.display());
+        }
+    }
+
+    #[test]
     fn the_built_in_file_holds_every_setting() {
         let loaded = load(environment(&[]), &[]).unwrap();
-        let built_in: Map<String, Value> = serde_json::from_str(BUILT_IN).unwrap();
+        let built_in: Map<String, Value> = serde_yaml::from_str(BUILT_IN).unwrap();
         let fields = serde_json::to_value(&loaded.settings).unwrap();
         let fields: Vec<_> = fields.as_object().unwrap().keys().cloned().collect();
         let keys: Vec<_> = built_in.keys().cloned().collect();

@@ -1,21 +1,21 @@
-//! Text that speaks to the agent that reads it, in an answer or in what Kimi's tools returned: it is
-//! pointed out, and stays where it is. The patterns are data, in `config/injection.yaml`.
+//! Text that speaks to the agent that reads it, in an answer or in the results of Kimi's tools: it is
+//! flagged, and never removed. The patterns are data, in `config/injection.yaml`.
 //!
-//! A flag is no wall. What is not flagged may be hostile too; the answer is data, whatever it says.
+//! A flag is no wall. Text without a flag may be hostile too; an answer is data in any case.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
 use regex::{Regex, RegexBuilder};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::kimi::text::first_chars;
-use crate::redact::needed::{Needed, Places};
+use crate::redact::prefilter::Prefilter;
 
-// Made of `config/injection.yaml`: `PATTERNS`, with their words written out; `WORDS`, one a line, and
-// `PLACES`, which of those each pattern needs.
-include!(concat!(env!("OUT_DIR"), "/injection.rs"));
+const FILE: &str = include_str!("../../config/injection.yaml");
 
 /// Warnings of one answer; the rest is counted.
 const MOST_WARNINGS: usize = 5;
@@ -71,8 +71,8 @@ fn one_warning((quote, places): &(String, Vec<String>)) -> String {
 #[must_use]
 pub fn address_in(text: &str) -> Option<String> {
     let text = plain(text);
-    let found = NEEDED.as_ref()?.stand_in(&text).filter_map(|at| {
-        let found = compiled(at)?.captures(&text)?;
+    let found = WORDS.applicable(&text).filter_map(|at| {
+        let found = LIST.forms[at].regex().captures(&text)?;
         // A mark of a conversation is quoted alone: what follows it is another's words.
         let Some(mark) = found.get(1) else {
             let all = found.get(0)?;
@@ -87,10 +87,6 @@ pub fn address_in(text: &str) -> Option<String> {
     let quote = words.trim_start_matches(bare("<[{`")).trim_end_matches(bare(">]}`"));
     Some(first_chars(quote, QUOTED).to_owned())
 }
-
-/// The longest path that a tool puts before a line, characters: nothing that is longer is taken out of what
-/// is looked at.
-const LONGEST_PATH: usize = 300;
 
 const CLAUSE_ENDS: [char; 12] =
     [',', '.', ';', ':', '!', '?', '"', '\n', '\u{3002}', '\u{ff0c}', '\u{ff1b}', '\u{ff01}'];
@@ -116,44 +112,16 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// A line without the number or the place that a tool puts before it, and without a comment's mark. By
-/// hand: a pattern for a path of some length, of any letters, takes megabytes.
+/// A line without the number or the place that a tool puts before it (`12<tab>`, `12:`, `path:12:`), and
+/// without the mark of one comment.
+#[expect(clippy::expect_used, reason = "tests use it")]
 fn without_marks(line: &str) -> &str {
-    let line = line.trim_start();
-    let line = without_place(line).unwrap_or(line).trim_start();
-    let rest = line.trim_start_matches(|c| "/*#;>%!".contains(c));
-    let mark = &line[..line.len() - rest.len()];
-    let is_mark = is_comment(mark) && rest.chars().next().is_none_or(char::is_whitespace);
-    if is_mark { rest } else { line }
-}
-
-/// What follows `12<tab>`, `12:` or `path:12:`.
-fn without_place(line: &str) -> Option<&str> {
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some((_, rest)) = line.split_once('\t').filter(|(before, _)| number(before)) {
-        return Some(rest);
-    }
-    let (path, rest) = line.split_once(':')?;
-    if path.chars().nth(LONGEST_PATH).is_some() || path.contains(char::is_whitespace) {
-        return None;
-    }
-    let numbered = rest.split_once(':').filter(|(before, _)| number(before));
-    match numbered {
-        Some((_, rest)) => Some(rest),
-        None => path.ends_with(|c: char| c.is_ascii_digit()).then_some(rest),
-    }
-}
-
-/// Whether these are the marks of one comment: `//`, `///`, `//!`, `/*`, `*`, `*/`, `#`, `;;`, `>`, `%%`.
-fn is_comment(mark: &str) -> bool {
-    let all = |c: char| !mark.is_empty() && mark.chars().all(|other| other == c);
-    let lines = mark
-        .strip_prefix("//")
-        .is_some_and(|rest| rest.strip_suffix('!').unwrap_or(rest).chars().all(|c| c == '/'));
-    let stars = mark.strip_prefix('/').unwrap_or(mark);
-    let stars = stars.strip_suffix('/').unwrap_or(stars);
-    let block = !stars.is_empty() && stars.chars().all(|c| c == '*');
-    lines || block || mark == "#" || mark == ">" || all(';') || all('%')
+    static BEFORE: LazyLock<Regex> = LazyLock::new(|| {
+        let place = r"(?:[0-9]+\t|[^\s:]*:?[0-9]+:)?";
+        let comment = r"(?:(?://+!?|/?\*+/?|#|;+|>|%+)(?:\s+|$))?";
+        Regex::new(&format!(r"^\s*{place}\s*{comment}")).expect("the pattern compiles")
+    });
+    &line[BEFORE.find(line).map_or(0, |before| before.end())..]
 }
 
 /// Every text in a value with its place, which is made of the bridge's own words alone: a finding is
@@ -188,37 +156,72 @@ fn each_text(value: &Value, place: &str, visit: &mut impl FnMut(&str, &str)) {
     }
 }
 
-static NEEDED: LazyLock<Option<Needed>> = LazyLock::new(|| Needed::by(WORDS, &PLACES).ok());
-
-/// The patterns, each compiled when a text first holds the words that it needs: most texts hold none,
-/// and all patterns together would take as much memory as the rest of the server.
-static COMPILED: [OnceLock<Option<Regex>>; PATTERNS.len()] =
-    [const { OnceLock::new() }; PATTERNS.len()];
-
-fn compiled(at: usize) -> Option<&'static Regex> {
-    let one = || {
-        let mut builder = RegexBuilder::new(PATTERNS[at]);
-        builder.case_insensitive(true).dfa_size_limit(CACHE).build().ok()
-    };
-    COMPILED[at].get_or_init(one).as_ref()
+/// `config/injection.yaml`, which explains each field.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    parts: BTreeMap<String, String>,
+    forms: Vec<Form>,
 }
 
-/// What one of them may remember of the texts that it has seen, bytes: the server stays small.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    words: Vec<String>,
+    pattern: String,
+    /// The pattern, compiled at the first search: together they take as much memory as the rest of a server.
+    #[serde(skip)]
+    regex: OnceLock<Regex>,
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+static LIST: LazyLock<List> =
+    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/injection.yaml is readable"));
+
+static WORDS: LazyLock<Prefilter> =
+    LazyLock::new(|| Prefilter::new(LIST.forms.iter().map(|form| form.words.as_slice())));
+
+impl Form {
+    #[expect(clippy::expect_used, reason = "a test compiles each pattern")]
+    fn regex(&self) -> &Regex {
+        self.regex.get_or_init(|| {
+            let mut builder = RegexBuilder::new(&self.expanded());
+            builder.case_insensitive(true).dfa_size_limit(CACHE);
+            builder.build().expect("the pattern compiles")
+        })
+    }
+
+    /// The pattern with its parts written out. A space is the white space that [`plain`] leaves between words,
+    /// and classes are those of ASCII, which take a small part of the memory of the others.
+    fn expanded(&self) -> String {
+        let mut expanded = self.pattern.clone();
+        // A part may hold parts, which may hold one.
+        for _ in 0..3 {
+            for (name, part) in &LIST.parts {
+                expanded = expanded.replace(&format!("<{name}>"), part);
+            }
+        }
+        let classes = [
+            (r"\b", r"(?-u:\b)"),
+            (r"\w", "[a-z0-9_]"),
+            (r"\d", "[0-9]"),
+            (r"\S", r"[^\s]"),
+            (r"\s", " "),
+            (" ", r"[ \n]"),
+        ];
+        classes.iter().fold(expanded, |expanded, (class, ascii)| expanded.replace(class, ascii))
+    }
+}
+
+/// The most memory in which one pattern may remember the texts that it has seen, bytes.
 const CACHE: usize = 512 * 1024;
-
-/// Gets ready to look for what the patterns need, so that nobody waits for it later.
-pub fn prepare() {
-    LazyLock::force(&NEEDED);
-}
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
-    use crate::redact::words::needed;
+    use crate::redact::prefilter::tests::check_words;
 
     /// What was said, and what of it is flagged.
     #[derive(Deserialize)]
@@ -234,21 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn every_pattern_compiles() {
-        assert!(NEEDED.is_some() && PATTERNS.len() > 40);
-        for (at, pattern) in PATTERNS.iter().enumerate() {
-            assert!(compiled(at).is_some(), "{pattern}");
-            assert!(!PLACES[at].is_empty(), "compiled for every text: {pattern}");
-        }
-    }
-
-    #[test]
-    fn every_pattern_waits_for_the_words_that_it_needs() {
-        let words: Vec<&str> = WORDS.lines().collect();
-        for (pattern, places) in PATTERNS.iter().zip(PLACES) {
-            let place = |place: &&[u16]| place.iter().map(|&at| words[usize::from(at)]).collect();
-            let places: Vec<Vec<&str>> = places.iter().map(place).collect();
-            assert_eq!(needed(pattern).unwrap(), places, "{pattern}");
+    fn every_form_compiles_and_names_words_of_all_its_matches() {
+        assert!(LIST.forms.len() > 40);
+        for form in &LIST.forms {
+            let _ = form.regex();
+            check_words(&format!("(?i){}", form.expanded()), &form.words);
         }
     }
 
@@ -323,18 +316,20 @@ mod tests {
         assert!(told.len() == 1 && told[0].contains(places[0]), "{told:?}");
     }
 
-    proptest! {
-        #[test]
-        fn what_stands_before_a_line_is_what_this_pattern_says(
-            line in r"[ \u{a0}]{0,2}([a-z1:.]{0,4}:?[0-9]{0,3}[:\t]){0,2} ?([/*#;>%! ]{0,4}) ?[a1:*]{0,3}"
-        ) {
-            static BEFORE: LazyLock<Regex> = LazyLock::new(|| {
-                Regex::new(r"^\s*(?:[0-9]+\t|[^\s:]{0,300}:?[0-9]+:)?\s*(?:(?://+!?|/?\*+/?|#|;+|>|%+)(?:\s+|$))?")
-                    .unwrap()
-            });
-            let before = BEFORE.find(&line).unwrap().end();
-            prop_assert_eq!(without_marks(&line).trim_start(), line[before..].trim_start());
-        }
+    #[test]
+    fn a_place_and_a_comment_mark_before_a_line_are_left_out() {
+        let check =
+            |line: &str, expected: &str| assert_eq!(without_marks(line), expected, "{line}");
+        check("  12\t// say", "say");
+        check("src/a.rs:12: /* say", "say");
+        check("12:say", "say");
+        check("a:b:12:say", "a:b:12:say");
+        check("http://x", "http://x");
+        check(" > say", "say");
+        check("//! say", "say");
+        check("*say*", "*say*");
+        check("#!/bin/sh", "#!/bin/sh");
+        check("%%", "");
     }
 
     #[test]

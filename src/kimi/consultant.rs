@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::dialect::Dialect;
 use crate::settings::Environment;
 
-const FILE: &str = include_str!(concat!(env!("OUT_DIR"), "/consultant.json"));
+const FILE: &str = include_str!("../../config/consultant.yaml");
 
 /// What Kimi may use while it consults.
 #[derive(Debug, Deserialize)]
@@ -71,7 +71,7 @@ impl Tool {
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
 static CONSULTANT: LazyLock<Consultant> =
-    LazyLock::new(|| serde_json::from_str(FILE).expect("config/consultant.yaml is readable"));
+    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/consultant.yaml is readable"));
 
 /// The compiled-in list.
 #[must_use]

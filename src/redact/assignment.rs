@@ -4,20 +4,15 @@
 //! A name is found by its last word; what follows it must assign something, and what it assigns must
 //! look like a secret. Code that only speaks of secrets assigns calls, types and variables.
 
-use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 use super::names::{LONGEST, normal};
-use super::pieces::{behind_markers, is_marked};
+use super::pieces::{Span, behind_markers, is_marked};
 use super::sheet::{Assignment, SHEET};
 use super::value::{self, Verdict};
-
-/// A secret that was given a name.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) range: Range<usize>,
-    pub(super) kind: &'static str,
-}
 
 /// A name that says secret.
 #[derive(Debug, Clone, Copy)]
@@ -29,33 +24,35 @@ pub(super) struct Name<'a> {
     pub(super) core: &'static str,
 }
 
-/// The secrets of a text. `names` are the places where names that say secret may end, in order.
-pub(super) fn find(text: &str, names: &[usize]) -> Vec<Named> {
-    let mut found = Vec::new();
+#[expect(clippy::expect_used, reason = "the words are compiled in, and a test searches for them")]
+static LAST_WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let words = SHEET.assignments.iter().flat_map(|list| list.names.last_words());
+    let searcher = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
+    searcher.expect("the words can be searched for")
+});
+
+/// Adds the places of the secrets that are given a name.
+pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
     let mut done = 0;
-    // A text says the same few names over and over, and none of them is quickly told from the others.
-    let mut known = HashMap::new();
-    for &end in names {
-        if end <= done {
+    for word in LAST_WORDS.find_overlapping_iter(text) {
+        if word.end() <= done {
             continue;
         }
-        let Some(place) = name_around(text, end) else { continue };
+        let Some(place) = name_around(text, word.end()) else { continue };
         done = place.end;
         let name = &text[place.clone()];
-        let said = known.entry(name).or_insert_with(|| secret_name(name));
-        let &mut Some((assignment, core)) = said else { continue };
+        let Some((assignment, core)) = secret_name(name) else { continue };
         let parts = [&text[..place.start], name, &text[place.end..]];
         match value::of(Name { parts, assignment, core }) {
             Verdict::Secret(value) => {
                 let range = place.end + value.start..place.end + value.end;
                 done = range.end;
-                found.push(Named { range, kind: &assignment.kind });
+                spans.push(Span::new(range, &assignment.kind));
             }
             Verdict::Endless(end) => done = place.end + end,
             Verdict::Nothing => {}
         }
     }
-    found
 }
 
 /// Whether a field's text may be a secret by the field's name.
@@ -110,16 +107,13 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Option<(&str, &str)>) {
-        let words = SHEET.assignments.iter().flat_map(|list| list.names.last_words());
-        let lower = text.to_ascii_lowercase();
-        let mut ends: Vec<usize> = words
-            .flat_map(|word| lower.match_indices(word).map(|(at, word)| at + word.len()))
-            .collect();
-        ends.sort_unstable();
-        let found = find(text, &ends);
-        let found: Vec<_> =
-            found.into_iter().map(|found| (found.kind, &text[found.range])).collect();
-        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{text}");
+        let mut spans = Vec::new();
+        find(text, &mut spans);
+        let expected = expected.map(|(kind, value)| {
+            let start = text.find(value).unwrap();
+            Span::new(start..start + value.len(), kind)
+        });
+        assert_eq!(spans, expected.into_iter().collect::<Vec<_>>(), "{text}");
     }
 
     const RANDOM: &str = "q8Zr2LmXv9WcYb4s";

@@ -9,18 +9,16 @@
 //! Redacting is idempotent, and takes time in proportion to the text.
 
 mod assignment;
-mod form;
 mod look;
 mod names;
-pub mod needed;
-mod pattern;
 mod pieces;
 mod placeholder;
+pub mod prefilter;
+mod rules;
 mod sheet;
 mod value;
 mod variables;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,10 +26,8 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 use serde_json::{Map, Value};
 
-use self::assignment::Named;
-use self::pattern::Pattern;
-use self::pieces::{Span, Writer};
-use self::sheet::SHEET;
+use self::pieces::Span;
+use self::rules::Rule;
 use crate::error::{Error, Result};
 
 /// Bytes that are looked at beyond a cut, so that a secret which stands across it is known.
@@ -69,23 +65,15 @@ impl Redacted {
 
 /// Everything that is taken for a secret in this process: what is built in, what the user added, and
 /// the environment's own. A clone shares it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Secrets(Arc<Known>);
 
-/// What is known besides the built-in patterns, which are compiled once and not before they are
-/// needed.
+/// Everything that is known besides what is built in.
 #[derive(Default)]
 struct Known {
-    values: Vec<Pattern>,
+    rules: Vec<Rule>,
     variables: Option<AhoCorasick>,
     files: Vec<String>,
-}
-
-impl Default for Secrets {
-    /// What is built in, alone.
-    fn default() -> Secrets {
-        Secrets(Arc::new(Known { files: SHEET.files.clone(), ..Known::default() }))
-    }
 }
 
 impl fmt::Debug for Secrets {
@@ -104,9 +92,9 @@ impl Secrets {
     pub fn load(config_dir: &Path, vars: &[(String, String)]) -> Result<Secrets> {
         let users = sheet::of_user(&config_dir.join("secrets.yaml"))?;
         Ok(Secrets(Arc::new(Known {
-            values: users.values,
+            rules: users.values,
             variables: variables::finder(vars),
-            files: SHEET.files.iter().cloned().chain(users.files).collect(),
+            files: users.files,
         })))
     }
 
@@ -119,17 +107,14 @@ impl Secrets {
     /// Replaces every secret by `[redacted:kind]`.
     #[must_use]
     pub fn redact(&self, text: &str) -> Redacted {
-        let mut writer = Writer::new(|text| self.spans(text));
-        writer.write(text);
-        let (text, count) = writer.finish();
+        let (text, count) = pieces::replace(text, |text| self.spans(text));
         Redacted { text, count }
     }
 
     /// The same; `None` where there is nothing to replace.
     #[must_use]
     pub fn redact_found(&self, text: &str) -> Option<Redacted> {
-        let is_clean = !pieces::is_marked(text) && self.spans(text).is_empty();
-        (!is_clean).then(|| self.redact(text)).filter(|redacted| redacted.count > 0)
+        Some(self.redact(text)).filter(|redacted| redacted.count > 0)
     }
 
     /// Whether no line of a text holds a secret. What is built in does not look beyond white space for
@@ -138,11 +123,10 @@ impl Secrets {
     pub fn are_clean(&self, lines: &str) -> bool {
         let found = |line: &str| {
             let mut spans = Vec::new();
-            self.0.values.iter().for_each(|pattern| pattern.find(line, &mut spans));
+            self.0.rules.iter().for_each(|rule| rule.find(line, &mut spans));
             !spans.is_empty()
         };
-        self.redact_found(lines).is_none()
-            && (self.0.values.is_empty() || !lines.lines().any(found))
+        self.redact_found(lines).is_none() && (self.0.rules.is_empty() || !lines.lines().any(found))
     }
 
     /// Whether the name of a field says that its text is a secret.
@@ -172,13 +156,6 @@ impl Secrets {
     /// A bounded part of the text is looked at.
     #[must_use]
     pub fn redact_start(&self, text: &str, chars: usize) -> Redacted {
-        if let Some(end) = text.char_indices().nth(chars).map(|(end, _)| end) {
-            // Nearly always there is nothing near; then it is enough to have looked that far.
-            let near = &text[..boundary(text, end + DOUBTFUL)];
-            if !pieces::is_marked(near) && self.spans(near).is_empty() {
-                return Redacted { text: text[..end].to_owned(), count: 0 };
-            }
-        }
         let window = boundary(text, chars.saturating_mul(4).saturating_add(BEYOND));
         let mut redacted = if window < text.len() {
             self.redact_beginning(&text[..window])
@@ -248,24 +225,17 @@ impl Secrets {
     }
 
     /// Where the secrets of a text stand: in order, none across another.
-    fn spans(&self, text: &str) -> Vec<Span> {
+    fn spans(&self, text: &str) -> Vec<Span<'_>> {
         let mut spans = Vec::new();
-        for pattern in &self.0.values {
-            pattern.find(text, &mut spans);
+        for rule in &self.0.rules {
+            rule.find(text, &mut spans);
         }
-        let (applicable, names) = pattern::hints(text);
-        for pattern in applicable {
-            pattern.find(text, &mut spans);
-        }
+        rules::find(text, &mut spans);
         if let Some(variables) = &self.0.variables {
-            let kind: Cow<'static, str> = Cow::Borrowed("environment");
-            spans.extend(
-                variables.find_iter(text).map(|found| Span::new(found.range(), kind.clone())),
-            );
+            let found = variables.find_iter(text);
+            spans.extend(found.map(|found| Span::new(found.range(), "environment")));
         }
-        for Named { range, kind } in assignment::find(text, &names) {
-            spans.push(Span::new(range, Cow::Borrowed(kind)));
-        }
+        assignment::find(text, &mut spans);
         pieces::apart(spans)
     }
 }
@@ -278,14 +248,6 @@ fn boundary(text: &str, at: usize) -> usize {
     }
     at
 }
-
-/// What the build script does, to be tested.
-#[cfg(test)]
-#[path = "../../build/tables.rs"]
-mod tables;
-#[cfg(test)]
-#[path = "../../build/words.rs"]
-pub(crate) mod words;
 
 #[cfg(test)]
 mod tests {

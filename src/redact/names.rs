@@ -14,9 +14,8 @@ impl Names {
     /// What the first that matches a name, in its [`normal`] form, says without its stars.
     pub(super) fn core_in(&self, name: &str) -> Option<&str> {
         self.0.iter().find_map(|pattern| {
-            let (open_start, rest) = open(pattern.strip_prefix('*'), pattern);
-            let (open_end, core) = open(rest.strip_suffix('*'), rest);
-            let matches = match (open_start, open_end) {
+            let core = pattern.trim_matches('*');
+            let matches = match (pattern.starts_with('*'), pattern.ends_with('*')) {
                 (false, false) => name == core,
                 (true, false) => name.ends_with(core),
                 (false, true) => name.starts_with(core),
@@ -34,10 +33,6 @@ impl Names {
             core.rsplit('_').next().unwrap_or(core)
         })
     }
-}
-
-fn open<'a>(stripped: Option<&'a str>, whole: &'a str) -> (bool, &'a str) {
-    stripped.map_or((false, whole), |rest| (true, rest))
 }
 
 /// A name in lower case with its words joined by `_`: `clientSecret`, `CLIENT-SECRET` and `client.secret`

@@ -4,7 +4,6 @@
 //! Markers split a text, and each piece is searched by itself, the pieces that a search leaves too,
 //! until nothing is found in any. What a second redaction would look at are those very pieces.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -16,19 +15,19 @@ const OPENS: &str = "[redacted:";
 
 /// Where a secret stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct Span<'a> {
     range: Range<usize>,
-    kind: Cow<'static, str>,
+    kind: &'a str,
 }
 
-impl Span {
-    pub(super) fn new(range: Range<usize>, kind: Cow<'static, str>) -> Span {
+impl<'a> Span<'a> {
+    pub(super) fn new(range: Range<usize>, kind: &'a str) -> Span<'a> {
         Span { range, kind }
     }
 }
 
 /// Spans in order, with those that touch the same text made one: the first that was found names it.
-pub(super) fn apart(spans: Vec<Span>) -> Vec<Span> {
+pub(super) fn apart(spans: Vec<Span<'_>>) -> Vec<Span<'_>> {
     let mut found: Vec<(usize, Span)> =
         spans.into_iter().filter(|span| !span.range.is_empty()).enumerate().collect();
     found.sort_by_key(|(rank, span)| (span.range.start, *rank));
@@ -90,42 +89,38 @@ pub(super) fn outside_of_markers(text: &str, end: usize) -> usize {
     marker.filter(|found| found.start == start && found.end > end).map_or(end, |_| start)
 }
 
-/// Writes a text without the secrets that `search` finds.
-pub(super) struct Writer<S> {
+/// The text without the secrets that `search` finds, and how many were replaced.
+pub(super) fn replace<'a>(
+    mut text: &str,
+    search: impl Fn(&str) -> Vec<Span<'a>>,
+) -> (String, usize) {
+    let mut writer = Writer { search, text: String::new(), count: 0 };
+    while let Some(marker) = first_marker(text) {
+        writer.piece(&text[..marker.start], SEARCHES);
+        writer.text.push_str(&text[marker.clone()]);
+        text = &text[marker.end..];
+    }
+    writer.piece(text, SEARCHES);
+    (writer.text, writer.count)
+}
+
+struct Writer<S> {
     search: S,
     text: String,
     count: usize,
 }
 
-impl<S: Fn(&str) -> Vec<Span>> Writer<S> {
-    pub(super) fn new(search: S) -> Writer<S> {
-        Writer { search, text: String::new(), count: 0 }
-    }
-
-    /// The text, and how many markers were put into it.
-    pub(super) fn finish(self) -> (String, usize) {
-        (self.text, self.count)
-    }
-
-    pub(super) fn write(&mut self, mut text: &str) {
-        while let Some(marker) = first_marker(text) {
-            self.piece(&text[..marker.start], SEARCHES);
-            self.text.push_str(&text[marker.clone()]);
-            text = &text[marker.end..];
-        }
-        self.piece(text, SEARCHES);
-    }
-
+impl<'a, S: Fn(&str) -> Vec<Span<'a>>> Writer<S> {
     fn piece(&mut self, text: &str, searches: usize) {
         let spans = if text.is_empty() { Vec::new() } else { (self.search)(text) };
         let Some(first) = spans.first() else { return self.text.push_str(text) };
         if searches == 0 {
-            return self.mark(&first.kind);
+            return self.mark(first.kind);
         }
         let mut from = 0;
         for span in &spans {
             self.piece(&text[from..span.range.start], searches - 1);
-            self.mark(&span.kind);
+            self.mark(span.kind);
             from = span.range.end;
         }
         self.piece(&text[from..], searches - 1);
@@ -141,17 +136,16 @@ impl<S: Fn(&str) -> Vec<Span>> Writer<S> {
 mod tests {
     use super::*;
 
-    fn span(range: Range<usize>, kind: &'static str) -> Span {
-        Span::new(range, Cow::Borrowed(kind))
-    }
-
     #[test]
     fn spans_over_the_same_text_become_one_and_the_first_found_names_it() {
         let check = |spans: &[Span], expected: &[Span]| assert_eq!(apart(spans.to_vec()), expected);
-        check(&[span(5..9, "b"), span(0..5, "a")], &[span(0..5, "a"), span(5..9, "b")]);
-        check(&[span(4..9, "first"), span(0..5, "second")], &[span(0..9, "first")]);
-        check(&[span(0..9, "first"), span(4..5, "second")], &[span(0..9, "first")]);
-        check(&[span(3..3, "nothing")], &[]);
+        check(
+            &[Span::new(5..9, "b"), Span::new(0..5, "a")],
+            &[Span::new(0..5, "a"), Span::new(5..9, "b")],
+        );
+        check(&[Span::new(4..9, "first"), Span::new(0..5, "second")], &[Span::new(0..9, "first")]);
+        check(&[Span::new(0..9, "first"), Span::new(4..5, "second")], &[Span::new(0..9, "first")]);
+        check(&[Span::new(3..3, "nothing")], &[]);
     }
 
     #[test]
@@ -171,14 +165,12 @@ mod tests {
     fn what_one_search_reveals_the_next_one_finds() {
         // A `b` is seen only at the end of a piece, where the marker before it has put it.
         let search = |text: &str| match (text.find('a'), text.ends_with('b')) {
-            (Some(at), _) => vec![span(at..at + 1, "a")],
-            (None, true) => vec![span(text.len() - 1..text.len(), "b")],
+            (Some(at), _) => vec![Span::new(at..at + 1, "a")],
+            (None, true) => vec![Span::new(text.len() - 1..text.len(), "b")],
             (None, false) => vec![],
         };
         let check = |text: &str, expected: (&str, usize)| {
-            let mut writer = Writer::new(search);
-            writer.write(text);
-            assert_eq!(writer.finish(), (expected.0.to_owned(), expected.1), "{text}");
+            assert_eq!(replace(text, search), (expected.0.to_owned(), expected.1), "{text}");
         };
         check("xbay", ("x[redacted:b][redacted:a]y", 2));
         check("b[redacted:a]y", ("[redacted:b][redacted:a]y", 1));

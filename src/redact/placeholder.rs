@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::RegexSet;
 
+use super::names::normal;
 use super::sheet::SHEET;
 
 /// The longest value in which a placeholder's words are looked for: in a longer one they come by
@@ -55,27 +56,14 @@ fn is_template(value: &str) -> bool {
 }
 
 fn consists_of_placeholder_words(value: &str) -> bool {
-    let mut any = false;
-    words(value).all(|word| {
-        any = true;
-        let word = word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
-        word.is_empty() || SHEET.placeholder_words.contains(&word)
-    }) && any
+    let words = normal(value);
+    let is_placeholder = |word: &str| {
+        let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        word.is_empty() || SHEET.placeholder_words.iter().any(|known| known == word)
+    };
+    !words.is_empty()
+        && words.split('_').all(is_placeholder)
         && value.bytes().filter(u8::is_ascii_digit).count() <= 4
-}
-
-/// The words of an identifier: `my-secretKey2` has `my`, `secret`, `Key2`.
-fn words(value: &str) -> impl Iterator<Item = &str> {
-    let parts = value.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
-    parts.flat_map(|part| {
-        let bytes = part.as_bytes();
-        let begins =
-            |at: usize| bytes[at].is_ascii_uppercase() && !bytes[at - 1].is_ascii_uppercase();
-        let mut starts = vec![0];
-        starts.extend((1..part.len()).filter(|&at| begins(at)));
-        let ends: Vec<usize> = starts.iter().skip(1).copied().chain([part.len()]).collect();
-        starts.into_iter().zip(ends).map(|(start, end)| &part[start..end]).collect::<Vec<_>>()
-    })
 }
 
 fn longest_run(value: &str) -> usize {

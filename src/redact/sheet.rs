@@ -8,20 +8,20 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
-use super::form::{Form, Only};
 use super::names::Names;
-use super::pattern::Pattern;
+use super::rules::Rule;
 use crate::error::{Error, Kind, Result, Violation};
 
-const FILE: &str = include_str!(concat!(env!("OUT_DIR"), "/secrets.json"));
+const FILE: &str = include_str!("../../config/secrets.yaml");
 
 /// The keys that a user's own file may hold.
 const USERS: [&str; 2] = ["values", "files"];
 
-/// The compiled-in file, without its `values`, which `pattern` holds; it says what each key is for.
+/// The compiled-in file, which explains each key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sheet {
+    pub(super) values: Vec<Rule>,
     pub(super) assignments: Vec<Assignment>,
     pub(super) harmless_names: Names,
     pub(super) name_tails: Vec<String>,
@@ -30,8 +30,6 @@ pub(super) struct Sheet {
     pub(super) placeholder_words: Vec<String>,
     pub(super) ordinary: Vec<String>,
     pub(super) published: Vec<String>,
-    #[serde(default)]
-    pub(super) files: Vec<String>,
 }
 
 /// Names whose values are secrets of one kind.
@@ -47,12 +45,12 @@ pub(super) struct Assignment {
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
 pub(super) static SHEET: LazyLock<Sheet> =
-    LazyLock::new(|| serde_json::from_str(FILE).expect("config/secrets.yaml is readable"));
+    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/secrets.yaml is readable"));
 
 /// What a user's own file adds.
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    pub(super) values: Vec<Pattern>,
+    pub(super) values: Vec<Rule>,
     pub(super) files: Vec<String>,
 }
 
@@ -84,8 +82,8 @@ fn users(text: &str) -> std::result::Result<Users, Vec<Violation>> {
         match key.as_str() {
             "values" => {
                 for (pointer, value) in items(&key, value, &mut problems) {
-                    match form(value) {
-                        Ok(pattern) => users.values.push(pattern),
+                    match Rule::of_user(value) {
+                        Ok(rule) => users.values.push(rule),
                         Err(expected) => problems.push(Violation::new(pointer, expected)),
                     }
                 }
@@ -121,11 +119,6 @@ fn items(key: &str, value: Value, problems: &mut Vec<Violation>) -> Vec<(String,
             Vec::new()
         }
     }
-}
-
-fn form(value: Value) -> std::result::Result<Pattern, String> {
-    let form: Form = serde_yaml::from_value(value).map_err(|error| error.to_string())?;
-    Pattern::new(&form, Only::Any).map_err(|why| format!("{}: {why}", form.kind))
 }
 
 #[cfg(test)]
@@ -168,7 +161,7 @@ mod tests {
                 "/values/1: missing field `pattern`",
                 "/values/2: K k: a kind is made of lower-case letters, digits and hyphens",
                 "/values/3: e: the pattern matches the empty text",
-                "/values/4: unknown field `kin`, expected one of `kind`, `pattern`, `only`",
+                "/values/4: unknown field `kin`, expected one of `kind`, `pattern`, `words`, `only`",
             ],
         );
     }

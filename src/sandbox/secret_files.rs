@@ -14,7 +14,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use regex::bytes::Regex;
 use serde::Deserialize;
 
-const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/secret_files.json"));
+const BUILT_IN: &str = include_str!("../../config/secret_files.yaml");
 
 /// How much of a file is looked at, bytes.
 const LOOKED_AT: u64 = 16 * 1024;
@@ -97,7 +97,7 @@ struct Lists {
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
 static LISTS: LazyLock<SecretFiles> = LazyLock::new(|| {
     let lists: Lists =
-        serde_json::from_str(BUILT_IN).expect("config/secret_files.yaml is readable");
+        serde_yaml::from_str(BUILT_IN).expect("config/secret_files.yaml is readable");
     let names = lists.files.iter().map(String::as_str);
     SecretFiles::new(names, &lists.holding).expect("config/secret_files.yaml can be used")
 });
@@ -118,7 +118,7 @@ impl SecretFiles {
             return Ok(Cow::Borrowed(SecretFiles::built_in()));
         }
         let lists: Lists =
-            serde_json::from_str(BUILT_IN).map_err(|error| vec![error.to_string()])?;
+            serde_yaml::from_str(BUILT_IN).map_err(|error| vec![error.to_string()])?;
         let names = lists.files.iter().chain(more).map(String::as_str);
         SecretFiles::new(names, &lists.holding).map(Cow::Owned)
     }

@@ -1,0 +1,109 @@
+//! Which of many patterns to try on a text: those of which a word stands in it.
+//!
+//! Most texts hold no word of any pattern. One search for all words spares them the patterns, which are
+//! then not even compiled.
+
+use aho_corasick::AhoCorasick;
+
+/// The words of many patterns, in either case of ASCII.
+#[derive(Debug)]
+pub struct Prefilter {
+    words: AhoCorasick,
+    /// The pattern to which each word belongs.
+    owners: Vec<usize>,
+    /// For each pattern, whether it is tried on every text, since it has no words.
+    always: Vec<bool>,
+}
+
+impl Prefilter {
+    /// The prefilter of patterns with these words each.
+    ///
+    /// # Panics
+    /// When the words are too many to be searched for, some gigabytes.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "no list in a file that is compiled in is as long")]
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a [String]>) -> Prefilter {
+        let (mut words, mut owners, mut always) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, of_pattern) in patterns.into_iter().enumerate() {
+            words.extend(of_pattern);
+            owners.extend(of_pattern.iter().map(|_| at));
+            always.push(of_pattern.is_empty());
+        }
+        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
+        Prefilter { words: words.expect("the words can be searched for"), owners, always }
+    }
+
+    /// The numbers of the patterns to try on a text, in order.
+    pub fn applicable(&self, text: &str) -> impl Iterator<Item = usize> {
+        let mut applicable = self.always.clone();
+        for word in self.words.find_overlapping_iter(text) {
+            applicable[self.owners[word.pattern().as_usize()]] = true;
+        }
+        applicable.into_iter().enumerate().filter_map(|(at, applies)| applies.then_some(at))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    use proptest::string::string_regex_parsed;
+    use proptest::test_runner::TestRunner;
+    use regex_syntax::hir::{Hir, HirKind};
+
+    use super::*;
+
+    /// How many texts that it matches are made of one pattern.
+    const SAMPLES: usize = 100;
+    /// The most repetitions in one of them.
+    const REPEATED: u32 = 20;
+
+    /// Panics unless each of many texts that a pattern matches holds one of its words.
+    #[track_caller]
+    pub(crate) fn check_words(pattern: &str, words: &[String]) {
+        assert!(!words.is_empty(), "no words: {pattern}");
+        let parsed = shortened(regex_syntax::parse(pattern).unwrap());
+        let samples = string_regex_parsed(&parsed).unwrap();
+        let prefilter = Prefilter::new([words]);
+        let mut runner = TestRunner::deterministic();
+        for _ in 0..SAMPLES {
+            let sample = samples.new_tree(&mut runner).unwrap().current();
+            // In patterns without case, two letters beyond ASCII count as s and k.
+            let sample = sample.replace('\u{17f}', "s").replace('\u{212a}', "k");
+            assert!(prefilter.applicable(&sample).next().is_some(), "{words:?} not in {sample:?}");
+        }
+    }
+
+    /// A pattern with short repetitions, and without anchors and word boundaries, which no sample is made of.
+    fn shortened(hir: Hir) -> Hir {
+        match hir.into_kind() {
+            HirKind::Empty | HirKind::Look(_) => Hir::empty(),
+            HirKind::Literal(literal) => Hir::literal(literal.0),
+            HirKind::Class(class) => Hir::class(class),
+            HirKind::Repetition(mut repetition) => {
+                *repetition.sub = shortened(*repetition.sub);
+                repetition.min = repetition.min.min(REPEATED);
+                repetition.max = Some(repetition.max.unwrap_or(REPEATED).min(REPEATED));
+                Hir::repetition(repetition)
+            }
+            HirKind::Capture(capture) => shortened(*capture.sub),
+            HirKind::Concat(parts) => Hir::concat(parts.into_iter().map(shortened).collect()),
+            HirKind::Alternation(ways) => {
+                Hir::alternation(ways.into_iter().map(shortened).collect())
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_tried_by_the_patterns_of_its_words_and_by_those_without_words() {
+        let words = [vec!["ignore".to_owned(), "忽略".to_owned()], vec![], vec!["nor".to_owned()]];
+        let words = words.each_ref().map(Vec::as_slice);
+        let check = |text: &str, expected: &[usize]| {
+            let found: Vec<usize> = Prefilter::new(words).applicable(text).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("", &[1]);
+        check("neither NOR either", &[1, 2]);
+        check("IGNORE", &[0, 1, 2]);
+        check("忽略", &[0, 1]);
+    }
+}

@@ -1,0 +1,128 @@
+//! Secrets that are known by their form: the rules of `config/secrets.yaml`, and the user's.
+
+use std::sync::{LazyLock, OnceLock};
+
+use regex::{Captures, Regex};
+use serde::Deserialize;
+
+use super::look;
+use super::pieces::{Span, is_kind};
+use super::placeholder::{is_dummy, is_placeholder};
+use super::prefilter::Prefilter;
+use super::sheet::SHEET;
+
+/// The name of the group that alone is the secret, in a pattern that has it.
+const SECRET: &str = "secret";
+
+/// The form of one kind of secret, as a file has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    /// The part of the marker that replaces it: `[redacted:kind]`.
+    kind: String,
+    pattern: String,
+    /// Words of which one stands in every match. A user's rule needs none: it is tried on every text.
+    #[serde(default)]
+    words: Vec<String>,
+    only: Option<Only>,
+    /// The pattern, compiled at the first search.
+    #[serde(skip)]
+    regex: OnceLock<Regex>,
+}
+
+/// The matches that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Only {
+    /// Every one.
+    Any,
+    /// One that is no placeholder.
+    Meant,
+    /// One that is no word either.
+    NoWord,
+    /// One that looks random, and is not part of something longer.
+    Random,
+}
+
+impl Rule {
+    /// A rule of the user's file, which counts every match unless it says otherwise.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used.
+    pub(super) fn of_user(value: serde_yaml::Value) -> Result<Rule, String> {
+        let rule: Rule = serde_yaml::from_value(value).map_err(|error| error.to_string())?;
+        let Rule { kind, pattern, .. } = &rule;
+        if !is_kind(kind) {
+            return Err(format!(
+                "{kind}: a kind is made of lower-case letters, digits and hyphens"
+            ));
+        }
+        let regex = Regex::new(pattern).map_err(|error| format!("{kind}: {error}"))?;
+        if regex.is_match("") {
+            return Err(format!("{kind}: the pattern matches the empty text"));
+        }
+        Ok(Rule { only: rule.only.or(Some(Only::Any)), regex: regex.into(), ..rule })
+    }
+
+    /// The compiled pattern. In a built-in one a boundary is that of an ASCII word, so that a key is found
+    /// beside a letter of another script; a user's is compiled as it is written, when its file is read.
+    #[expect(clippy::expect_used, reason = "a test compiles each built-in pattern")]
+    fn regex(&self) -> &Regex {
+        let ascii = || self.pattern.replace(r"\b", r"(?-u:\b)");
+        self.regex.get_or_init(|| Regex::new(&ascii()).expect("the pattern compiles"))
+    }
+
+    /// Adds the places of the secrets of this form.
+    pub(super) fn find<'a>(&'a self, text: &str, spans: &mut Vec<Span<'a>>) {
+        let regex = self.regex();
+        if regex.capture_names().flatten().any(|name| name == SECRET) {
+            let secret = |found: Captures<'_>| Some(found.name(SECRET)?.range());
+            let found = regex.captures_iter(text).filter_map(secret);
+            let found = found.filter(|range| self.counts(&text[range.clone()], is_placeholder));
+            spans.extend(found.map(|range| Span::new(range, &self.kind)));
+        } else {
+            let found = regex.find_iter(text).filter(|found| {
+                let alone = self.only != Some(Only::Random)
+                    || !look::ends_in_a_blob(&text[..found.start()]);
+                alone && self.counts(found.as_str(), is_dummy)
+            });
+            spans.extend(found.map(|found| Span::new(found.range(), &self.kind)));
+        }
+    }
+
+    /// Whether a match is a secret. A group holds any text, a whole match has a form of its own, so that
+    /// other placeholders are possible.
+    fn counts(&self, secret: &str, stands_in: fn(&str) -> bool) -> bool {
+        match self.only.unwrap_or(Only::Meant) {
+            Only::Any => true,
+            Only::Meant => !stands_in(secret),
+            Only::NoWord => !stands_in(secret) && !look::is_word(secret),
+            Only::Random => !stands_in(secret) && look::is_random(secret),
+        }
+    }
+}
+
+static WORDS: LazyLock<Prefilter> =
+    LazyLock::new(|| Prefilter::new(SHEET.values.iter().map(|rule| rule.words.as_slice())));
+
+/// Adds the places of the secrets whose form is built in.
+pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
+    for at in WORDS.applicable(text) {
+        SHEET.values[at].find(text, spans);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::prefilter::tests::check_words;
+    use super::*;
+
+    #[test]
+    fn every_built_in_rule_can_be_used_and_names_words_of_all_its_matches() {
+        assert!(SHEET.values.len() > 90);
+        for rule in &SHEET.values {
+            assert!(is_kind(&rule.kind) && !rule.regex().is_match(""), "{}", rule.kind);
+            check_words(&rule.pattern, &rule.words);
+        }
+    }
+}
