@@ -5,14 +5,17 @@
 //! after prose or after other objects. A few slips that models make are mended and named; anything
 //! else is left alone.
 
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::objects::objects_in;
 use super::role::Role;
-use super::schema::Checker;
+use super::schema;
 use super::thread::Rejoinder;
+use super::violations::Checker;
 use crate::error::Violation;
 use crate::kimi::hidden::Cleaned;
 use crate::kimi::text::{clean, first_chars, last_bytes};
@@ -162,6 +165,8 @@ const MOST_CITATIONS: usize = 20;
 /// What is said of the slips of one answer, and of what does not fit in it.
 const MOST_TOLD: usize = 20;
 
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
+
 /// Reads the answer of this role in a text.
 #[must_use]
 pub fn read(text: &str, role: Role) -> Reading {
@@ -183,7 +188,7 @@ pub fn read(text: &str, role: Role) -> Reading {
         }
         let hidden = clean_all(&mut fields);
         let value = Value::Object(fields);
-        let mut violations = Checker::of_answer().violations(&value);
+        let mut violations = CHECKER.violations(&value);
         if role == Role::Judge && value.get("verdict").is_none() {
             violations
                 .push(Violation { pointer: "/verdict".to_owned(), ..none("required and missing") });

@@ -7,7 +7,6 @@ pub mod assurance;
 pub mod citation;
 pub mod closing;
 pub mod export;
-mod fits;
 pub mod injection;
 pub mod objects;
 pub mod opening;
@@ -20,6 +19,7 @@ pub mod role;
 pub mod schema;
 pub mod secrets;
 pub mod thread;
+mod violations;
 
 pub use self::request::{Context, Request};
 pub use self::result::ConsultResult;

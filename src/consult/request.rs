@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::role::{Role, RoleContext};
-use super::schema::Checker;
 use super::thread::Adjudication;
+use super::violations::Checker;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::settings::{Loaded, Mode, nearest};
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocking::on_own_thread;
 use super::{prompts, resources, schemas, words};
-use crate::consult::{self, Request};
+use crate::consult::{self, Request, schema};
 use crate::error::{Error, Kind};
 use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
@@ -149,9 +149,9 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
     let consult = || {
         let mut meta = JsonObject::new();
         meta.insert("anthropic/maxResultSizeChars".to_owned(), json!(200_000));
-        Tool::new("consult_kimi", words::consult_kimi(mode), schemas::input())
+        Tool::new("consult_kimi", words::consult_kimi(mode), object(schema::of_tool_input()))
             .with_title("Ask Kimi for a second opinion")
-            .with_raw_output_schema(Arc::new(schemas::output()))
+            .with_raw_output_schema(object(schemas::output()))
             .with_annotations(ToolAnnotations::new().read_only(true))
             .with_meta(MetaObject(meta))
     };
