@@ -46,7 +46,7 @@ pub fn warnings(value: &Value) -> Vec<String> {
     warnings
 }
 
-/// Adds the flags for what an error kept of a run to it.
+/// Adds the flags for the partial result of an error to its warnings.
 pub fn flag(error: &mut Error) {
     let Some(partial) = &mut error.partial else { return };
     let flags = warnings(partial);
@@ -73,7 +73,7 @@ pub fn address_in(text: &str) -> Option<String> {
     let text = plain(text);
     let found = WORDS.applicable(&text).filter_map(|at| {
         let found = LIST.forms[at].regex().captures(&text)?;
-        // A mark of a conversation is quoted alone: what follows it is another's words.
+        // A mark of a conversation is quoted alone, without the words that follow it.
         let Some(mark) = found.get(1) else {
             let all = found.get(0)?;
             let rest = &text[all.end()..];
@@ -92,7 +92,7 @@ const CLAUSE_ENDS: [char; 12] =
     [',', '.', ';', ':', '!', '?', '"', '\n', '\u{3002}', '\u{ff0c}', '\u{ff1b}', '\u{ff01}'];
 
 /// The text as the patterns want it: one space or one line break between words, plain quotes and letters,
-/// and lines without what a tool or a comment puts before them.
+/// and lines without the marks before them.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for line in text.lines() {
@@ -101,7 +101,7 @@ fn plain(text: &str) -> String {
             plain.extend(word.chars().map(|c| match c {
                 '\u{2018}' | '\u{2019}' => '\'',
                 '\u{201c}' | '\u{201d}' => '"',
-                // Those that count as letters of ASCII where case does not matter.
+                // Two letters that count as ASCII in a search without case.
                 '\u{17f}' => 's',
                 '\u{212a}' => 'k',
                 c => c,
@@ -124,8 +124,8 @@ fn without_marks(line: &str) -> &str {
     &line[BEFORE.find(line).map_or(0, |before| before.end())..]
 }
 
-/// Every text in a value with its place, which is made of the bridge's own words alone: a finding is
-/// named by its id, and what the arguments of a call are called is itself a text of Kimi's.
+/// Visits every text in a value with its place. A place is made of the bridge's own words alone: a finding is
+/// named by its id, and a name among the arguments of a call is a text of Kimi's itself.
 fn each_text(value: &Value, place: &str, visit: &mut impl FnMut(&str, &str)) {
     match value {
         Value::String(text) => visit(place, text),
@@ -138,7 +138,7 @@ fn each_text(value: &Value, place: &str, visit: &mut impl FnMut(&str, &str)) {
         }
         Value::Object(fields) => {
             for (name, item) in fields {
-                // Where the argument stands and what ran is told by the bridge.
+                // Words of the bridge itself.
                 if place.is_empty() && (name == "thread" || name == "provenance") {
                     continue;
                 }

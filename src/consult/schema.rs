@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::role::{Architect, Debugger, Judge, Role, Skeptic};
 
-/// The schema of a type: inline, with nothing that some client is known to stumble over.
+/// The schema of a type: inline, and without anything that some client is known to refuse.
 #[must_use]
 pub fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -19,8 +19,8 @@ pub fn of<T: JsonSchema>() -> Value {
     schema
 }
 
-/// Integer formats make ajv clients print warnings, `null` in a type is a portability warning, and
-/// titles and defaults of nothing only cost tokens.
+/// Removes integer formats and `null` in a type, for which clients print warnings, and titles and empty
+/// defaults, which only cost tokens.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -44,7 +44,7 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// An enum whose variants are documented comes as one constant a variant.
+/// Makes one `enum` of the constants that schemars writes for an enum with documented variants.
 fn one_enum(schema: &mut Map<String, Value>) {
     let Some(Value::Array(variants)) = schema.get("oneOf") else { return };
     let names: Vec<Value> =
@@ -78,13 +78,13 @@ pub fn of_request(role: Role) -> Value {
     schema
 }
 
-/// A finding is named `F` and a number; new ones are numbered on from there.
+/// Requires names of findings, `F` and a number.
 fn strict_findings(schema: &mut Value) {
     let items = &mut schema["properties"]["prior_exchange"]["properties"]["adjudications"]["items"];
     items["properties"]["finding"]["pattern"] = json!("^F[1-9][0-9]{0,5}$");
 }
 
-/// The schema of a request that continues a thread: what the thread knows is not said again.
+/// The schema of a request that continues a thread, without the fields that the thread knows.
 #[must_use]
 pub fn of_continuation() -> Value {
     let mut schema = request_frame();
@@ -96,9 +96,9 @@ pub fn of_continuation() -> Value {
     schema
 }
 
-/// The input schema of the tool: flat at the top, and one `context` for all roles. Every conversation
-/// pays for it, so the tool's description says what a role needs, the fields say only what they are, and
-/// what is wrong with a request is for the refusal to say.
+/// The input schema of the tool: flat at the top, and one `context` for all roles. Every conversation pays
+/// for it, so the tool's description names the needs of a role, a field has only its description, and the
+/// limits are left to the refusal.
 #[must_use]
 pub fn of_tool_input() -> Value {
     let mut fields: Map<String, Value> = Map::new();
@@ -128,7 +128,7 @@ pub fn of_tool_input() -> Value {
     schema
 }
 
-/// Removes keywords from a schema and all that it is made of, but no field of such a name.
+/// Removes keywords from a schema and its parts, but no field of such a name.
 pub fn without(schema: &mut Value, keywords: &[&str]) {
     let Some(object) = schema.as_object_mut() else { return };
     object.retain(|name, _| !keywords.contains(&name.as_str()));

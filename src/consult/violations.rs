@@ -1,4 +1,5 @@
-//! A value held against a schema, and everything that does not fit, in words that a caller can act on.
+//! The check of a value against a schema, which names everything that does not fit in words that a caller
+//! can act on.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! `config/consultant.yaml`: the one list of what Kimi may use.
+//! `config/consultant.yaml`: the one list of the tools, variables and files that Kimi may use.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,13 +10,13 @@ use crate::settings::Environment;
 
 const FILE: &str = include_str!("../../config/consultant.yaml");
 
-/// What Kimi may use while it consults.
+/// The tools, variables and files that Kimi may use in a consultation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consultant {
     /// The agent's name, kebab-case.
     pub name: String,
-    /// What the agent is, one sentence.
+    /// The agent's description, one sentence.
     pub description: String,
     tested: Tested,
     /// The reading tools.
@@ -29,7 +29,7 @@ pub struct Consultant {
     pub linked: Vec<String>,
     /// The files that it gets a copy of.
     pub copied: Vec<String>,
-    /// What must not lie in it when a run starts.
+    /// The files that are removed from it before a run.
     pub removed: Vec<String>,
 }
 
@@ -52,14 +52,14 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// How this dialect's stream names the tool.
+    /// The tool's name in this dialect's stream.
     #[must_use]
     pub fn when_called(&self, dialect: Dialect) -> &str {
         let name = self.in_agent_file(dialect);
         name.rsplit(':').next().unwrap_or(name)
     }
 
-    /// How this dialect's agent file names the tool.
+    /// The tool's name in this dialect's agent file.
     #[must_use]
     pub fn in_agent_file(&self, dialect: Dialect) -> &str {
         match dialect {
@@ -89,8 +89,8 @@ impl Consultant {
         }
     }
 
-    /// The child's environment: what the list lets through, the variables that hold the `keys` of
-    /// the user's providers, and what is set for every run.
+    /// The child's environment: the listed variables, the variables that hold the `keys` of the user's
+    /// providers, and the variables that are set for every run.
     #[must_use]
     pub fn environment(&self, of: &Environment, keys: &[String]) -> BTreeMap<String, String> {
         let allowed = |name: &str| {

@@ -1,8 +1,8 @@
 //! Values that are secrets because of the name that they are given: `api_key = "…"`, `--token …`,
 //! `"password": "…"`, `?secret=…`, `<password>…</password>`.
 //!
-//! A name is found by its last word; what follows it must assign something, and what it assigns must
-//! look like a secret. Code that only speaks of secrets assigns calls, types and variables.
+//! A name is found by its last word; an assignment must follow it, and its value must look like a secret.
+//! Code about secrets assigns calls, types and variables.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -12,15 +12,15 @@ use aho_corasick::AhoCorasick;
 use super::names::{LONGEST, normal};
 use super::pieces::{Span, behind_markers, is_marked};
 use super::sheet::{Assignment, SHEET};
-use super::value::{self, Verdict};
+use super::value;
 
 /// A name that says secret.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Name<'a> {
-    /// Before it, it, and behind it.
+    /// The text before the name, the name, and the text behind it.
     pub(super) parts: [&'a str; 3],
     pub(super) assignment: &'static Assignment,
-    /// The words for which it is taken for such a name.
+    /// The words that make it such a name.
     pub(super) core: &'static str,
 }
 
@@ -43,19 +43,16 @@ pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
         let name = &text[place.clone()];
         let Some((assignment, core)) = secret_name(name) else { continue };
         let parts = [&text[..place.start], name, &text[place.end..]];
-        match value::of(Name { parts, assignment, core }) {
-            Verdict::Secret(value) => {
-                let range = place.end + value.start..place.end + value.end;
-                done = range.end;
-                spans.push(Span::new(range, &assignment.kind));
-            }
-            Verdict::Endless(end) => done = place.end + end,
-            Verdict::Nothing => {}
+        let behind = value::look_behind(Name { parts, assignment, core });
+        done += behind.done;
+        if let Some(secret) = behind.secret {
+            let range = place.end + secret.start..place.end + secret.end;
+            spans.push(Span::new(range, &assignment.kind));
         }
     }
 }
 
-/// Whether a field's text may be a secret by the field's name.
+/// Returns whether a field's text may be a secret by the field's name.
 pub(super) fn is_of_secret(name: &str) -> bool {
     let name = &name[behind_markers(name)..];
     name.len() <= LONGEST && secret_name(name).is_some()
@@ -63,7 +60,7 @@ pub(super) fn is_of_secret(name: &str) -> bool {
 
 /// The kind of secret that a field's text is by the field's name, if it is one.
 pub(super) fn in_field(name: &str, text: &str) -> Option<&'static str> {
-    // A marker names the secret that stood there, not the field.
+    // A marker names the secret that it replaced, not the field.
     let name = &name[behind_markers(name)..];
     if name.len() > LONGEST || is_marked(text) {
         return None;
@@ -72,7 +69,7 @@ pub(super) fn in_field(name: &str, text: &str) -> Option<&'static str> {
     value::is_secret(text, assignment).then_some(&assignment.kind)
 }
 
-/// Whether a person may have made up the value of such a name.
+/// Returns whether a person may have made up the value of such a name.
 pub(super) fn may_be_made_up(name: &str) -> bool {
     secret_name(name).is_some_and(|(assignment, _)| assignment.made_up)
 }
@@ -86,7 +83,7 @@ fn name_around(text: &str, end: usize) -> Option<Range<usize>> {
     (before + after < LONGEST).then_some(end - before..end + after)
 }
 
-/// The assignment that a name belongs to, and by which words; what may stand behind them is left aside.
+/// The assignment that a name belongs to, and the words for which it does; a tail of the name is ignored.
 fn secret_name(name: &str) -> Option<(&'static Assignment, &'static str)> {
     let normal = normal(name);
     let mut bare = normal.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');

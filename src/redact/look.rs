@@ -1,16 +1,16 @@
-//! What a value looks like: random, made up by a person, a word, a path.
+//! The look of a value: random, made up by a person, a word, a path.
 //!
-//! What tells a key from an identifier is which characters follow each other: in words, few pairs of
-//! letters make up nearly all; in `x7Kq9Zp2`, letters, digits and cases follow each other as they come.
+//! A key differs from an identifier in its pairs of characters: in words, a few pairs of letters make up
+//! nearly all; in `x7Kq9Zp2`, letters, digits and cases follow each other in any order.
 
 /// The score from which a value is random. Of the identifiers in the sources of some thousand libraries
 /// it takes one in a hundred and fifty for random, and of keys of 16 characters misses one in forty.
 const LEAST_RANDOM: i32 = 9;
-/// Letters and digits below which nothing can be told.
+/// The fewest letters and digits of a value that is taken for random.
 const LEAST_LENGTH: usize = 10;
-/// Signs that stand in passwords.
+/// Signs that occur in passwords.
 const SIGNS: &[u8] = b"!@#$%^&";
-/// Digits of a hexadecimal number that is taken for a key.
+/// The fewest digits of a hexadecimal number that is taken for a key.
 const LEAST_HEX: usize = 12;
 /// Bits a character below which a value repeats itself too much to be random.
 const LEAST_ENTROPY: f64 = 2.3;
@@ -45,15 +45,15 @@ const FOLLOWS: [&[u8]; 26] = [
 ];
 /// The longest value that a person makes up, bytes.
 const LONGEST_MADE_UP: usize = 128;
-/// Bytes of base64 that are no key or address any more.
+/// Bytes of base64 in a row that are too many for a key or an address.
 const BLOB: usize = 64;
 
-/// Whether a value may be a word or several: no digit in it, and nothing random.
+/// Returns whether a value may be a word or several: no digit in it, and nothing random.
 pub(super) fn is_word(value: &str) -> bool {
     !value.bytes().any(|byte| byte.is_ascii_digit()) && !is_random(value)
 }
 
-/// Whether a value looks as a machine would make it.
+/// Returns whether a value looks as a machine would make it.
 pub(super) fn is_random(value: &str) -> bool {
     value.bytes().filter(u8::is_ascii_alphanumeric).count() >= LEAST_LENGTH
         && (randomness(value) >= LEAST_RANDOM
@@ -65,8 +65,8 @@ pub(super) fn is_random(value: &str) -> bool {
         && !begins_as_path(value)
 }
 
-/// How random the most random stretch of a value looks. Each pair of characters speaks for it or
-/// against it, about as much as it is more frequent in random text than in identifiers.
+/// The score of the most random part of a value. The weight of a pair of characters is about how much more
+/// frequent it is in random text than in identifiers.
 fn randomness(value: &str) -> i32 {
     let mut most = 0;
     let mut here = 0;
@@ -94,7 +94,7 @@ fn weight(a: u8, b: u8) -> i32 {
     }
 }
 
-/// Whether a value holds a hexadecimal number that is no word and no decimal.
+/// Returns whether a value holds a hexadecimal number that is no word and no decimal.
 fn holds_hex(value: &str) -> bool {
     value.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| {
         let digits = part.bytes().filter(u8::is_ascii_digit).count();
@@ -104,7 +104,7 @@ fn holds_hex(value: &str) -> bool {
     })
 }
 
-/// Whether a person may have made a value up as a password: no plain word, no identifier, no path.
+/// Returns whether a person may have made a value up as a password: no plain word, no identifier, no path.
 pub(super) fn is_made_up(value: &str) -> bool {
     let letters = value.chars().filter(|c| c.is_alphabetic()).count();
     let count = |is: fn(&u8) -> bool| value.bytes().filter(is).count();
@@ -119,14 +119,14 @@ pub(super) fn is_made_up(value: &str) -> bool {
         && !is_sequence(value)
 }
 
-/// Whether a value names a place: a path, or an address.
+/// Returns whether a value names a place: a path, or an address.
 pub(super) fn is_path(value: &str) -> bool {
     let parted = value.contains(['/', '\\']) && randomness(value) < LEAST_RANDOM;
     parted || begins_as_path(value) || value.contains("://")
 }
 
-/// Whether a value begins as a path does, and goes on with a name. What a machine made may begin with
-/// a slash too.
+/// Returns whether a value begins as a path does, and goes on with a name. A random value may begin with a
+/// slash too.
 fn begins_as_path(value: &str) -> bool {
     let bytes = value.as_bytes();
     let drive = matches!(bytes, [letter, b':', b'/' | b'\\', ..] if letter.is_ascii_alphabetic());
@@ -140,7 +140,7 @@ fn is_uuid(value: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12]) && value.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
-/// Whether a value is base64 that shows it.
+/// Returns whether a value is base64 with padding.
 fn is_padded(value: &str) -> bool {
     let bare = value.trim_end_matches('=');
     bare.len() < value.len()
@@ -151,13 +151,13 @@ fn is_padded(value: &str) -> bool {
         && bare.bytes().any(|b| b.is_ascii_lowercase())
 }
 
-/// Whether a text ends in a long run of base64: what follows is a part of it then, and means nothing.
+/// Returns whether a text ends in a long run of base64, of which a match that follows is only a part.
 pub(super) fn ends_in_a_blob(text: &str) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     text.bytes().rev().take(BLOB).take_while(is_base64).count() == BLOB
 }
 
-/// Whether most characters follow the one before them, as in 123456 or abcdef.
+/// Returns whether most characters follow the one before them, as in 123456 or abcdef.
 fn is_sequence(value: &str) -> bool {
     let bytes = value.as_bytes();
     let pairs = bytes.len().saturating_sub(1);

@@ -1,10 +1,9 @@
-//! Secrets stay home: what leaves the machine is a [`Redacted`], and only [`Secrets`] makes one. What
-//! comes back goes the same way, so that nothing which Kimi read is handed on or kept.
+//! Secrets stay home: a text that leaves the machine is a [`Redacted`], and only [`Secrets`] makes one.
+//! Texts that come back are redacted too, so that no secret that Kimi read is returned or kept.
 //!
-//! Three things are looked for: what has the form of a secret, what is given a name that says secret,
-//! and the values of the environment's own secrets. Forms, names and words are data, in
-//! `config/secrets.yaml`, to which the user may add; what a value must look like is code, here. This
-//! room does not know what a text is for.
+//! Three things are looked for: values with the form of a secret, values of a name that says secret, and
+//! the values of the environment's own secrets. Forms, names and words are data, in `config/secrets.yaml`, to
+//! which the user may add; the look of a value is code, here. This room does not know the purpose of a text.
 //!
 //! Redacting is idempotent, and takes time in proportion to the text.
 
@@ -30,13 +29,13 @@ use self::pieces::Span;
 use self::rules::Rule;
 use crate::error::{Error, Result};
 
-/// Bytes that are looked at beyond a cut, so that a secret which stands across it is known.
+/// Bytes that are looked at beyond a cut, so that a secret across it is found.
 const BEYOND: usize = 24 * 1024;
-/// Bytes at the end of a text that was cut in which half a secret may stand unknown, if there is none
-/// that is known: no secret is longer that is not known by its beginning.
+/// Bytes at the end of a text that was cut in which half a secret may be missed: a longer one is known by its
+/// beginning.
 const DOUBTFUL: usize = 8 * 1024;
 
-/// Text in which every secret that is known has been replaced.
+/// Text in which every known secret has been replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redacted {
     text: String,
@@ -63,12 +62,12 @@ impl Redacted {
     }
 }
 
-/// Everything that is taken for a secret in this process: what is built in, what the user added, and
-/// the environment's own. A clone shares it.
+/// Everything that is taken for a secret in this process: the built-in rules, the user's, and the
+/// environment's own secrets; by default, the built-in rules alone. A clone shares it.
 #[derive(Clone, Default)]
 pub struct Secrets(Arc<Known>);
 
-/// Everything that is known besides what is built in.
+/// The additions to the built-in rules.
 #[derive(Default)]
 struct Known {
     rules: Vec<Rule>,
@@ -84,8 +83,8 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// What is in force: the user's `secrets.yaml` in `config_dir`, if there is one, added to what is
-    /// built in, and the secrets among the environment's `vars`.
+    /// The built-in rules with those of the user's `secrets.yaml` in `config_dir`, if there is one, and the
+    /// secrets among the environment's `vars`.
     ///
     /// # Errors
     /// [`crate::error::Kind::Settings`] with every problem of the user's file.
@@ -98,7 +97,7 @@ impl Secrets {
         })))
     }
 
-    /// The files that hold secrets, as gitignore-style patterns.
+    /// The user's lines about secret files, as in a `.gitignore`.
     #[must_use]
     pub fn files(&self) -> &[String] {
         &self.0.files
@@ -117,8 +116,8 @@ impl Secrets {
         Some(self.redact(text)).filter(|redacted| redacted.count > 0)
     }
 
-    /// Whether no line of a text holds a secret. What is built in does not look beyond white space for
-    /// what it finds in one line; a pattern of the user's may ask for the beginning or the end of one.
+    /// Returns whether no line of a text holds a secret. Only a user's pattern may ask for the beginning or the
+    /// end of a line.
     #[must_use]
     pub fn are_clean(&self, lines: &str) -> bool {
         let found = |line: &str| {
@@ -129,20 +128,20 @@ impl Secrets {
         self.redact_found(lines).is_none() && (self.0.rules.is_empty() || !lines.lines().any(found))
     }
 
-    /// Whether the name of a field says that its text is a secret.
+    /// Returns whether the name of a field says that its text is a secret.
     #[must_use]
     pub fn is_of_secret(&self, name: &str) -> bool {
         assignment::is_of_secret(name)
     }
 
-    /// What replaces the text of a field, if it is a secret by the field's name.
+    /// The marker that replaces the text of a field, if it is a secret by the field's name.
     #[must_use]
     pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
         assignment::in_field(name, text).map(pieces::marker)
     }
 
-    /// Of the beginning of a text that was cut, what is certain to hold no half of a secret, without
-    /// those that it holds.
+    /// The beginning of a text that was cut, without its secrets and without the end in which half a secret
+    /// may be.
     #[must_use]
     pub fn redact_beginning(&self, text: &str) -> Redacted {
         let mut redacted = self.redact(text);
@@ -169,9 +168,8 @@ impl Secrets {
         redacted
     }
 
-    /// Replaces the secrets in every text of a JSON value, and tells how many there were. A secret is
-    /// looked for in one text at a time, so that none reaches across two; the name of a field counts
-    /// for its text.
+    /// Replaces the secrets in every text of a JSON value, and returns their number. Each text is searched by
+    /// itself; the name of a field counts for its text.
     pub fn redact_all(&self, value: &mut Value) -> usize {
         match value {
             Value::String(text) => {
@@ -188,7 +186,7 @@ impl Secrets {
     /// The same for the fields of a JSON object, and their names.
     pub fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
         let mut count = 0;
-        // First, so that the names that decide about the texts are those that a second look will see.
+        // First, so that the names decide about the texts as they would in a second redaction.
         if fields.keys().any(|name| self.redact(name).count > 0) {
             let clean = |(name, value): (String, Value)| (self.redact(&name).text, value);
             *fields = std::mem::take(fields).into_iter().map(clean).collect();
@@ -206,7 +204,7 @@ impl Secrets {
         count
     }
 
-    /// The error without the secrets in its words and in what it kept.
+    /// The error without the secrets in its words, its example and its partial result.
     #[must_use]
     pub fn redact_error(&self, mut error: Error) -> Error {
         let texts = [&mut error.message, &mut error.hint].into_iter();
@@ -224,7 +222,7 @@ impl Secrets {
         error
     }
 
-    /// Where the secrets of a text stand: in order, none across another.
+    /// The places of the secrets of a text: in order, none across another.
     fn spans(&self, text: &str) -> Vec<Span<'_>> {
         let mut spans = Vec::new();
         for rule in &self.0.rules {
@@ -240,7 +238,7 @@ impl Secrets {
     }
 }
 
-/// The last place between two characters that is not behind `at`.
+/// The last boundary of a character that is not behind `at`.
 fn boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -359,7 +357,7 @@ mod tests {
             1,
         );
         check(json!({aws_key(): 1, "other": 2}), json!({"[redacted:aws-key]": 1, "other": 2}), 1);
-        // What stands for a secret is no name that says secret, and what stands behind it is one.
+        // A marker is no name that says secret, and the text behind it is one.
         let token = format!("ghp_{}", "q8Zr2LmXv9WcYb4sTdK7hN3pQf6gJx0eVuAi");
         let (named, becomes) =
             (format!("{token} {} password", "x".repeat(60)), "[redacted:github-token]");
@@ -408,7 +406,7 @@ mod tests {
                 "{start:?}"
             );
         }
-        // What shrinks when it is redacted brings nearer what stands at the end of the window.
+        // A block that shrinks when it is redacted brings the end of the window nearer.
         let block = format!(
             "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
             "q8Zr".repeat(6_000)
@@ -419,7 +417,7 @@ mod tests {
         assert_eq!(start, "[redacted:private-key]");
     }
 
-    /// Texts in which secrets, halves of them, markers and anything else stand side by side.
+    /// Texts of secrets, halves of them, markers and anything else, side by side.
     fn text() -> impl Strategy<Value = String> {
         let Table { redacted, untouched } = table();
         let texts: Vec<String> =

@@ -11,7 +11,7 @@ pub(super) const LONGEST: usize = 100;
 pub(super) struct Names(Vec<String>);
 
 impl Names {
-    /// What the first that matches a name, in its [`normal`] form, says without its stars.
+    /// The first pattern that matches a name in its [`normal`] form, without its stars.
     pub(super) fn core_in(&self, name: &str) -> Option<&str> {
         self.0.iter().find_map(|pattern| {
             let core = pattern.trim_matches('*');
@@ -25,8 +25,7 @@ impl Names {
         })
     }
 
-    /// The last word of each pattern: what stands in a text wherever such a name does, since no
-    /// spelling puts anything into a word.
+    /// The last word of each pattern, which is in every spelling of such a name.
     pub(super) fn last_words(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|pattern| {
             let core = pattern.trim_matches('*');

@@ -1,19 +1,18 @@
-//! A text as pieces: what stays, and the markers that stand for secrets. This file is why redacting
-//! twice is redacting once.
+//! A text as pieces between the markers that replace secrets, so that redacting twice is redacting once.
 //!
 //! Markers split a text, and each piece is searched by itself, the pieces that a search leaves too,
-//! until nothing is found in any. What a second redaction would look at are those very pieces.
+//! until nothing is found in any. A second redaction would search the same pieces.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
-/// How often what a search left is searched again. Ordinary text takes two; one that was made to take
-/// more loses the whole piece, so that the time stays in proportion.
+/// How often a piece that a search left is searched again. Ordinary text takes two searches. A piece that
+/// takes more is replaced as a whole, so that the time stays in proportion to the text.
 const SEARCHES: usize = 8;
 
 const OPENS: &str = "[redacted:";
 
-/// Where a secret stands.
+/// The place and kind of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Span<'a> {
     range: Range<usize>,
@@ -46,17 +45,17 @@ pub(super) fn apart(spans: Vec<Span<'_>>) -> Vec<Span<'_>> {
     apart.into_iter().map(|(_, span)| span).collect()
 }
 
-/// What stands for a secret of this kind.
+/// The marker of a secret of this kind.
 pub(super) fn marker(kind: &str) -> String {
     format!("{OPENS}{kind}]")
 }
 
-/// Whether a text holds a marker.
+/// Returns whether a text holds a marker.
 pub(super) fn is_marked(text: &str) -> bool {
     first_marker(text).is_some()
 }
 
-/// Whether a text may stand in a marker: then no other text can be taken for one.
+/// Returns whether a text is fit for a marker: no other text is taken for one.
 pub(super) fn is_kind(kind: &str) -> bool {
     !kind.is_empty() && kind.bytes().all(in_kind)
 }
@@ -75,14 +74,14 @@ fn first_marker(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Where the last marker of a text ends; its beginning, where there is none.
+/// The end of the last marker of a text, or 0.
 pub(super) fn behind_markers(text: &str) -> usize {
     let starts = text.rmatch_indices(OPENS).map(|(start, _)| start);
     let mut ends = starts.filter_map(|start| Some(start + first_marker(&text[start..])?.end));
     ends.next().unwrap_or_default()
 }
 
-/// The place to cut a text at: `end`, or before the marker that it stands in.
+/// The place to cut a text at: `end`, or the start of the marker around it.
 pub(super) fn outside_of_markers(text: &str, end: usize) -> usize {
     let start = text[..end].rfind('[').unwrap_or(end);
     let marker = first_marker(&text[start..]).map(|found| start + found.start..start + found.end);
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_one_search_reveals_the_next_one_finds() {
-        // A `b` is seen only at the end of a piece, where the marker before it has put it.
+        // A `b` is found only at the end of a piece, before a marker.
         let search = |text: &str| match (text.find('a'), text.ends_with('b')) {
             (Some(at), _) => vec![Span::new(at..at + 1, "a")],
             (None, true) => vec![Span::new(text.len() - 1..text.len(), "b")],

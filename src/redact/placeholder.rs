@@ -1,4 +1,4 @@
-//! What merely stands where a secret would: a template, a word in its place, an example, a type.
+//! Values in the place of a secret that are none: a template, a word, an example, a type.
 
 use std::sync::LazyLock;
 
@@ -7,17 +7,16 @@ use regex::RegexSet;
 use super::names::normal;
 use super::sheet::SHEET;
 
-/// The longest value in which a placeholder's words are looked for: in a longer one they come by
-/// chance.
+/// The longest value in which a placeholder's words are looked for: a longer one may hold them by chance.
 const LONGEST_PLACEHOLDER: usize = 128;
-/// How many times a character may follow itself; a mask repeats it.
+/// A run of one character from which a value is a mask.
 const LONGEST_RUN: usize = 8;
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test compiles its patterns")]
 static ORDINARY: LazyLock<RegexSet> =
     LazyLock::new(|| RegexSet::new(&SHEET.ordinary).expect("the ordinary values compile"));
 
-/// Whether a value, whatever its form, is published or a mask.
+/// Returns whether a value of any form is published or a mask.
 pub(super) fn is_dummy(value: &str) -> bool {
     let lower = || value.to_ascii_lowercase();
     SHEET.published.iter().any(|part| value.contains(part.as_str()))
@@ -26,7 +25,7 @@ pub(super) fn is_dummy(value: &str) -> bool {
                 || SHEET.placeholders.iter().any(|part| lower().contains(part.as_str())))
 }
 
-/// Whether a value only stands for a secret: a template, a word in its place, an ordinary value.
+/// Returns whether a value is a template, a placeholder or an ordinary value.
 pub(super) fn is_placeholder(value: &str) -> bool {
     is_template(value)
         || is_dummy(value)
@@ -34,7 +33,7 @@ pub(super) fn is_placeholder(value: &str) -> bool {
             && (consists_of_placeholder_words(value) || ORDINARY.is_match(value)))
 }
 
-/// Whether a value is filled in elsewhere: `${NAME}`, `{{ name }}`, `<name>`, `%NAME%`, `$name`.
+/// Returns whether a value is filled in elsewhere: `${NAME}`, `{{ name }}`, `<name>`, `%NAME%`, `$name`.
 fn is_template(value: &str) -> bool {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -1,7 +1,7 @@
-//! Which of many patterns to try on a text: those of which a word stands in it.
+//! The choice of the patterns to try on a text: those of which it holds a word.
 //!
-//! Most texts hold no word of any pattern. One search for all words spares them the patterns, which are
-//! then not even compiled.
+//! Most texts hold no word of any pattern. One search for all words replaces the search for each pattern, and
+//! a pattern is not compiled before a text holds a word of it.
 
 use aho_corasick::AhoCorasick;
 
@@ -11,7 +11,7 @@ pub struct Prefilter {
     words: AhoCorasick,
     /// The pattern to which each word belongs.
     owners: Vec<usize>,
-    /// For each pattern, whether it is tried on every text, since it has no words.
+    /// `true` for each pattern without words, which is tried on every text.
     always: Vec<bool>,
 }
 

@@ -90,14 +90,14 @@ impl Rule {
         }
     }
 
-    /// Whether a match is a secret. A group holds any text, a whole match has a form of its own, so that
-    /// other placeholders are possible.
-    fn counts(&self, secret: &str, stands_in: fn(&str) -> bool) -> bool {
+    /// Returns whether a match is a secret. `is_none` knows the placeholders, which are others for a group than
+    /// for a whole match, which has a form of its own.
+    fn counts(&self, secret: &str, is_none: fn(&str) -> bool) -> bool {
         match self.only.unwrap_or(Only::Meant) {
             Only::Any => true,
-            Only::Meant => !stands_in(secret),
-            Only::NoWord => !stands_in(secret) && !look::is_word(secret),
-            Only::Random => !stands_in(secret) && look::is_random(secret),
+            Only::Meant => !is_none(secret),
+            Only::NoWord => !is_none(secret) && !look::is_word(secret),
+            Only::Random => !is_none(secret) && look::is_random(secret),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `config/secrets.yaml`, and what the user adds to it.
+//! `config/secrets.yaml`, and the user's additions to it.
 
 use std::fs;
 use std::io;
@@ -37,7 +37,7 @@ pub(super) struct Sheet {
 #[serde(deny_unknown_fields)]
 pub(super) struct Assignment {
     pub(super) kind: String,
-    /// Whether a person may have made such a value up.
+    /// `true` where a person may have made up such a value.
     #[serde(default)]
     pub(super) made_up: bool,
     pub(super) names: Names,
@@ -47,14 +47,14 @@ pub(super) struct Assignment {
 pub(super) static SHEET: LazyLock<Sheet> =
     LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/secrets.yaml is readable"));
 
-/// What a user's own file adds.
+/// The additions of a user's own file.
 #[derive(Debug, Default)]
 pub(super) struct Users {
     pub(super) values: Vec<Rule>,
     pub(super) files: Vec<String>,
 }
 
-/// Reads the user's file; there need not be one.
+/// Reads the user's file, if there is one.
 pub(super) fn of_user(file: &Path) -> Result<Users> {
     let read = match fs::read_to_string(file) {
         Ok(text) => users(&text),

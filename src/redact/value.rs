@@ -1,4 +1,4 @@
-//! The value behind a name that says secret: where it begins, where it ends, and whether it is one.
+//! The value behind a name that says secret: its beginning, its end, and the judgement of it.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use super::names::normal;
 use super::placeholder::is_placeholder;
 use super::sheet::Assignment;
 
-/// How far behind a name its value may begin, bytes.
+/// The furthest place behind a name at which its value may begin, bytes.
 const REACH: usize = 160;
 /// How much of a value is judged, bytes; all of it is replaced.
 const JUDGED: usize = 512;
@@ -55,51 +55,34 @@ static BARE: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern compiles")
 });
 
-/// What stands behind a name; places are counted from the end of the name.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// A secret.
-    Secret(Range<usize>),
-    /// No secret, and without an end up to here: names within it are not looked at, since the time
-    /// that a text takes must not grow with what it repeats.
-    Endless(usize),
-    /// No secret, or no value.
-    Nothing,
+/// The result of a look behind a name; places are counted from the end of the name.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// The secret, if there is one.
+    pub(super) secret: Option<Range<usize>>,
+    /// The place before which no other name is looked for. Part of a value that does not end is skipped, so
+    /// that a text which repeats a name takes no longer than another.
+    pub(super) done: usize,
 }
 
-/// What the value of a name is.
-pub(super) fn of(name: Name<'_>) -> Verdict {
-    let [before, _, rest] = name.parts;
-    let near = &rest[..boundary(rest, REACH)];
-    if let Some(found) = QUOTED.captures(near) {
-        // `password, "…"` names no value, `"password", "…"` does.
-        if found.name("comma").is_some() && found.name("closed").is_none() {
-            return Verdict::Nothing;
-        }
-        let quote = found.name("quote").map_or("", |quote| quote.as_str());
-        let start = found.get(0).map_or(0, |found| found.end());
-        let value = Open::new(rest, start, |rest| end_of_quoted(rest, quote));
-        return value.secret(name.assignment).map_or(Verdict::Nothing, Verdict::Secret);
+/// Looks for a secret behind a name.
+pub(super) fn look_behind(name: Name<'_>) -> Behind {
+    let rest = name.parts[2];
+    let Some((start, ending)) = opening(name) else { return Behind::default() };
+    let window = &rest[start..boundary(rest, start + JUDGED)];
+    let end = ending.find(window);
+    let value = &window[..end.unwrap_or(window.len())];
+    let is_bare = matches!(ending, Ending::Bare { .. });
+    let follows = &rest[start + value.len()..];
+    if !(is_bare && is_code(value, follows, name.core)) && is_secret(value, name.assignment) {
+        let end = ending.find(&rest[start..]).map_or(rest.len(), |length| start + length);
+        return Behind { secret: Some(start..end), done: end };
     }
-    let Some(found) = BARE.captures(near) else { return Verdict::Nothing };
-    let misplaced = (found.name("flag").is_some() && !name.parts[1].starts_with("--"))
-        || (found.name("tag").is_some() && !before.ends_with('<'));
-    if misplaced {
-        return Verdict::Nothing;
-    }
-    let in_query = before.ends_with(['?', '&', '#']);
-    let start = found.get(0).map_or(0, |found| found.end());
-    let value = Open::new(rest, start, |rest| end_of_bare(rest, in_query));
-    let end = start + value.judged.len();
-    let is_code = is_code(value.judged, &rest[end..], name.core);
-    match if is_code { None } else { value.secret(name.assignment) } {
-        Some(secret) => Verdict::Secret(secret),
-        None if value.is_endless => Verdict::Endless(end),
-        None => Verdict::Nothing,
-    }
+    let is_endless = is_bare && end.is_none() && start + window.len() < rest.len();
+    Behind { secret: None, done: if is_endless { start + value.len() } else { 0 } }
 }
 
-/// Whether a value is a secret of such a name.
+/// Returns whether a value is a secret of such a name.
 pub(super) fn is_secret(value: &str, assignment: &Assignment) -> bool {
     let value = &value[..boundary(value, JUDGED)];
     !value.contains(char::is_whitespace)
@@ -108,59 +91,60 @@ pub(super) fn is_secret(value: &str, assignment: &Assignment) -> bool {
         && (look::is_random(value) || (assignment.made_up && look::is_made_up(value)))
 }
 
-/// A value that begins somewhere in a text.
-struct Open<'a, E> {
-    text: &'a str,
-    start: usize,
-    /// Where it ends in what follows, if it does.
-    ends: E,
-    /// As much of it as is judged.
-    judged: &'a str,
-    is_endless: bool,
+/// The place at which the value behind a name begins, and the way in which it ends.
+fn opening(name: Name<'_>) -> Option<(usize, Ending<'_>)> {
+    let [before, name, rest] = name.parts;
+    let near = &rest[..boundary(rest, REACH)];
+    if let Some(found) = QUOTED.captures(near) {
+        // `password, "…"` names no value, `"password", "…"` does.
+        let is_named = found.name("comma").is_none() || found.name("closed").is_some();
+        let quote = found.name("quote").filter(|_| is_named)?;
+        return Some((found[0].len(), Ending::Quote(quote.as_str())));
+    }
+    let found = BARE.captures(near)?;
+    let is_placed = (found.name("flag").is_none() || name.starts_with("--"))
+        && (found.name("tag").is_none() || before.ends_with('<'));
+    let in_query = before.ends_with(['?', '&', '#']);
+    is_placed.then(|| (found[0].len(), Ending::Bare { in_query }))
 }
 
-impl<'a, E: Fn(&str) -> Option<usize>> Open<'a, E> {
-    fn new(text: &'a str, start: usize, ends: E) -> Open<'a, E> {
-        let rest = &text[start..boundary(text, start + JUDGED)];
-        let end = ends(rest);
-        let judged = &rest[..end.unwrap_or(rest.len())];
-        let is_endless = end.is_none() && start + rest.len() < text.len();
-        Open { text, start, ends, judged, is_endless }
-    }
+/// The way in which a value ends.
+#[derive(Clone, Copy)]
+enum Ending<'a> {
+    /// With the quote that opened it, or with the line.
+    Quote(&'a str),
+    /// Before a character that cannot be part of a value without quotes.
+    Bare { in_query: bool },
+}
 
-    /// All of it, if it is a secret.
-    fn secret(&self, assignment: &Assignment) -> Option<Range<usize>> {
-        if !is_secret(self.judged, assignment) {
-            return None;
+impl Ending<'_> {
+    /// The end of a value in a text that begins with it, if it ends there.
+    fn find(self, rest: &str) -> Option<usize> {
+        match self {
+            Ending::Quote(quote) => {
+                let line = rest.find('\n');
+                rest[..line.unwrap_or(rest.len())].find(quote).or(line)
+            }
+            Ending::Bare { in_query } => {
+                let end = rest.find(|c| ends_bare(c, in_query)).unwrap_or(rest.len());
+                let sentence = rest[..end].trim_end_matches(['.', ':', '?']).len();
+                (sentence < rest.len()).then_some(sentence)
+            }
         }
-        let rest = &self.text[self.start..];
-        Some(self.start..self.start + (self.ends)(rest).unwrap_or(rest.len()))
     }
 }
 
-/// The quote that closes, or the end of the line where none does.
-fn end_of_quoted(rest: &str, quote: &str) -> Option<usize> {
-    let line = rest.find('\n');
-    rest[..line.unwrap_or(rest.len())].find(quote).or(line)
+fn ends_bare(c: char, in_query: bool) -> bool {
+    c.is_whitespace()
+        || "\"'`,;|()[]{}<>\\".contains(c)
+        // Punctuation of languages that put no space behind it.
+        || ('\u{2000}'..='\u{303f}').contains(&c)
+        || ('\u{ff00}'..='\u{ffef}').contains(&c)
+        || (in_query && (c == '&' || c == '#'))
 }
 
-/// What cannot be part of a value without quotes.
-fn end_of_bare(rest: &str, in_query: bool) -> Option<usize> {
-    let ends = |c: char| {
-        c.is_whitespace()
-            || "\"'`,;|()[]{}<>\\".contains(c)
-            // Punctuation of languages that put no space behind it.
-            || ('\u{2000}'..='\u{303f}').contains(&c)
-            || ('\u{ff00}'..='\u{ffef}').contains(&c)
-            || (in_query && (c == '&' || c == '#'))
-    };
-    let end = rest.find(ends).unwrap_or(rest.len());
-    let sentence = rest[..end].trim_end_matches(['.', ':', '?']).len();
-    (sentence < rest.len()).then_some(sentence)
-}
-
-/// Whether a value without quotes is a call, an index, a path of a module, a field, or a type that is
-/// named for what it holds.
+/// Returns whether a value without quotes is a call, an index, a path of a module, a field, or a type with the
+/// words of the name.
 fn is_code(value: &str, follows: &str, core: &str) -> bool {
     let is_name = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -1,4 +1,4 @@
-//! The secrets of the environment: their values, wherever they stand.
+//! The secrets of the environment: their values, anywhere in a text.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -10,10 +10,10 @@ use super::sheet::SHEET;
 
 /// The shortest value that is looked for, bytes.
 const SHORTEST: usize = 8;
-/// From this length on words that are joined are no phrase that turns up by chance, bytes.
+/// The length from which joined words are no phrase that occurs by chance, bytes.
 const LONG: usize = 16;
 
-/// What finds the values of those variables whose names say secret; nothing when there are none.
+/// The search for the values of those variables whose names say secret, if there are any.
 pub(super) fn finder(vars: &[(String, String)]) -> Option<AhoCorasick> {
     let values: Vec<&str> = vars
         .iter()
@@ -28,7 +28,7 @@ pub(super) fn finder(vars: &[(String, String)]) -> Option<AhoCorasick> {
     AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values).ok()
 }
 
-/// Whether a value may be replaced wherever it stands.
+/// Returns whether a value may be replaced anywhere in a text.
 fn is_secret(value: &str, may_be_made_up: bool) -> bool {
     value.len() >= SHORTEST
         && !look::is_path(value)
