@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::ChildStdin;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::child::Child;
 use super::invocation::Invocation;
@@ -23,9 +23,6 @@ const DRAIN: Duration = Duration::from_millis(500);
 const HURRIED_GRACE: Duration = Duration::from_millis(250);
 /// What the keeper gets beyond the grace period that it counts itself.
 const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
-
-/// How long reading pauses for a transcript that has fallen behind.
-const CATCHING_UP: Duration = Duration::from_millis(1);
 
 /// A run that is to end: why, and when patience does.
 struct Ending {
@@ -104,15 +101,21 @@ pub(super) async fn observe(
                 let why = format!("the run took longer than timeout_seconds ({limit} s)");
                 Some(End::Limit(Kind::TimedOut, why))
             }
-            () = sleep_until(now.quiet), if now.is_running() => {
+            () = sleep_until(now.quiet), if now.is_running() && !record.is_behind() => {
                 Some(if now.open.0 {
                     End::Limit(Kind::Stalled, record.silence(limits))
                 } else {
                     End::Closed
                 })
             }
-            // Kimi waits at a full pipe rather than the server's memory growing.
-            () = sleep(CATCHING_UP), if now.is_running() && record.is_behind() => None,
+            // Kimi waits at a full pipe while the transcript is behind, so that memory stays bounded.
+            () = record.catch_up(), if record.is_behind() => {
+                // Kimi is not silent while it is not read.
+                if now.open.0 {
+                    now.quiet = Instant::now() + limits.silence;
+                }
+                None
+            }
             read = stdout.read(&mut out), if now.open.0 && !(now.is_running() && record.is_behind()) => {
                 let length = read.unwrap_or_default();
                 take(&out[..length], &mut now, limits, watch, record)

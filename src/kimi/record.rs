@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
@@ -17,7 +18,7 @@ use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
 use super::run::{End, Limits, Progress, Reply};
 use super::text::{clean, last_words};
-use super::transcript::{self, Failure, Transcript};
+use super::transcript::Transcript;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::sandbox::Sandbox;
@@ -32,7 +33,6 @@ const WARNINGS_KEPT: usize = 10;
 const UNKNOWN_CHARS: usize = 80;
 
 /// What has arrived so far.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact about the stream of its own")]
 pub(super) struct Record {
     dialect: Dialect,
     secrets: Secrets,
@@ -61,11 +61,8 @@ pub(super) struct Record {
     /// Warnings that were not kept.
     more_warnings: usize,
     transcript: Option<Transcript>,
-    transcript_failure: Failure,
     /// What was said of the latest line that was too long: it may have been the answer.
     too_long: Option<String>,
-    /// Whether the transcript keeps what is read now.
-    keeps: bool,
 }
 
 impl Record {
@@ -91,17 +88,13 @@ impl Record {
             unknown: Vec::new(),
             more_warnings: 0,
             transcript: None,
-            transcript_failure: Failure::default(),
             too_long: None,
-            keeps: true,
         }
     }
 
     /// Keeps every line in this file too.
     pub(super) fn keep_in(&mut self, path: &Path, limit: u64) {
-        let transcript = Transcript::new(path, limit, &self.secrets);
-        self.transcript_failure = transcript.failure();
-        self.transcript = Some(transcript);
+        self.transcript = Some(Transcript::start(path, limit, &self.secrets));
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -133,9 +126,6 @@ impl Record {
     /// Takes bytes of standard output; tells whether a line came of them.
     pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> bool {
         self.bytes += bytes.len() as u64;
-        // Only of a run that is being ended is anything read while the transcript is behind, and nobody
-        // waits for what it still says.
-        self.keeps = !self.is_behind();
         let mut any = false;
         let mut lines = std::mem::take(&mut self.lines);
         lines.push(bytes, |line| {
@@ -152,14 +142,26 @@ impl Record {
         self.lines = lines;
     }
 
-    /// Whether the transcript cannot keep up with what is read.
+    /// Whether the transcript waits for its writer.
     pub(super) fn is_behind(&self) -> bool {
         self.transcript.as_ref().is_some_and(Transcript::is_behind)
     }
 
-    /// The transcript, which is yet to be written to its end.
-    pub(super) fn transcript(&mut self) -> Option<Transcript> {
-        self.transcript.take()
+    /// Waits for the writer of the transcript. Dropping the future loses nothing.
+    pub(super) async fn catch_up(&mut self) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.catch_up().await;
+        }
+    }
+
+    /// Takes the last line, and waits for the end of the transcript, for a bounded time.
+    pub(super) async fn finish(&mut self, cancel: &CancellationToken) {
+        self.take_rest();
+        if let Some(transcript) = self.transcript.take()
+            && let Some(warning) = transcript.finish(cancel).await
+        {
+            self.warn(warning);
+        }
     }
 
     fn take_line(&mut self, line: Line<'_>) {
@@ -172,7 +174,7 @@ impl Record {
                 return self.warn(skipped);
             }
         };
-        if let Some(transcript) = self.transcript.as_mut().filter(|_| self.keeps) {
+        if let Some(transcript) = &mut self.transcript {
             transcript.add(&text);
         }
         let Some(event) = Event::read(&text) else { return };
@@ -262,9 +264,6 @@ impl Record {
     /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
     pub(super) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
         self.take_rest();
-        if let Some(warning) = transcript::warning(&self.transcript_failure) {
-            self.warn(warning);
-        }
         let stderr = self.stderr();
         if self.session.is_none() && self.dialect == Dialect::KimiCli {
             self.session = session_in(&stderr);

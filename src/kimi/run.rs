@@ -100,9 +100,6 @@ pub struct Watch<'a> {
     pub places: &'a Semaphore,
 }
 
-/// How long to wait for the end of a transcript to be written.
-const TRANSCRIPT_PATIENCE: Duration = Duration::from_secs(10);
-
 /// What a run ended with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
@@ -183,15 +180,7 @@ pub(super) async fn run(
     let mut child = Child::start(invocation, limits.grace).await?;
     let end = observe(&mut child, invocation, limits, watch, &mut record).await;
     child.end().await;
-    record.take_rest();
-    if let Some(transcript) = record.transcript() {
-        tokio::select! {
-            _ = tokio::task::spawn_blocking(move || drop(transcript)) => {}
-            // A transcript without its end can be read; a disk may never answer.
-            () = watch.cancel.cancelled() => {}
-            () = tokio::time::sleep(TRANSCRIPT_PATIENCE) => {}
-        }
-    }
+    record.finish(watch.cancel).await;
     record.conclude(invocation, end)
 }
 

@@ -1,379 +1,217 @@
-//! Everything that Kimi wrote in a run, kept beside the ledger: one compressed line a line, without
-//! secrets, bounded in size and age.
+//! The transcript of a run: everything that Kimi wrote, without secrets, compressed, beside the ledger.
+//!
+//! A thread redacts, compresses and writes. A disk that fails or hangs costs the transcript, never the
+//! run.
 
-mod packed;
 mod redacting;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::mem;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use self::packed::Packed;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
 use crate::redact::{Redacted, Secrets};
 
-/// Bytes of plain text that are held back until they are known to be over.
+/// The time that the writer gets to take more lines, and to write the last ones.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The time that the writer gets after the call was cancelled.
+const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
+/// Bytes of unsent lines after which further lines are dropped. The stream of a running Kimi is not read
+/// on while there are unsent lines; the stream of one that is being ended is.
+const UNSENT: usize = 1024 * 1024;
+/// Bytes of plain text that are held back until the next line of JSON.
 const PLAIN_HELD: usize = 64 * 1024;
-/// How far the writer may fall behind, bytes, before nothing more is read: whatever Kimi writes, the
-/// server stays small.
-const BEHIND: usize = 384 * 1024;
-/// Bytes that go to the writer at once: a flood of short lines is not to be a flood of messages.
-const BATCH: usize = 32 * 1024;
 
-/// A transcript under way. Looking for secrets and compressing are slower than Kimi may write, so a
-/// thread does both; a short one needs none.
+const HANGS: &str = "the disk does not answer";
+
+/// A transcript in progress.
 #[derive(Debug)]
 pub struct Transcript {
-    file: Ahead,
-    limit: u64,
-    secrets: Secrets,
-    /// Lines that are yet to be sent, each with its ending.
-    batch: String,
-    writing: Option<Writing>,
-    /// Bytes that are on their way to the thread.
-    ahead: Arc<AtomicUsize>,
-    /// Bytes that may still be sent to it.
+    /// Lines that the writer has not taken yet, each with its line ending.
+    unsent: String,
+    /// Bytes that Kimi may still write before the transcript is over its limit.
     left: u64,
-    failure: Failure,
-}
-
-/// Why nothing is kept, once that is known.
-pub type Failure = Arc<OnceLock<String>>;
-
-/// What the caller is told of a transcript that could not be kept.
-#[must_use]
-pub fn warning(failure: &Failure) -> Option<String> {
-    failure.get().map(|why| format!("the transcript could not be kept: {why}"))
-}
-
-#[derive(Debug)]
-struct Writing {
-    lines: Sender<String>,
-    thread: JoinHandle<()>,
+    /// The channel to the writer.
+    writer: mpsc::Sender<String>,
+    /// The time until which the writer must take the unsent lines.
+    overdue: Option<Instant>,
+    /// The end of the writer.
+    outcome: oneshot::Receiver<io::Result<()>>,
+    /// Why the writer was given up.
+    failure: Option<String>,
 }
 
 impl Transcript {
-    /// A transcript that keeps everything but these secrets; one that is there already is gone on with.
+    /// Starts the transcript of a run. A file that exists is continued.
     #[must_use]
-    pub fn new(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
+    pub fn start(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
+        // One message at a time keeps the memory small that a fast Kimi can take.
+        let (writer, lines) = mpsc::channel(1);
+        let (end, outcome) = oneshot::channel();
+        let (path, secrets) = (path.to_owned(), secrets.clone());
+        let write = move || {
+            let _ = end.send(write(&path, secrets, lines));
+        };
+        let thread = thread::Builder::new().name("transcript".to_owned()).spawn(write);
         Transcript {
-            file: Ahead::of(path),
-            limit,
-            secrets: secrets.clone(),
-            batch: String::new(),
-            writing: None,
-            ahead: Arc::default(),
+            unsent: String::new(),
             left: limit,
-            failure: Failure::default(),
+            writer,
+            overdue: None,
+            outcome,
+            failure: thread.err().map(|error| error.to_string()),
         }
     }
 
-    /// Why nothing is kept, if so; that is known when the transcript is gone.
-    #[must_use]
-    pub fn failure(&self) -> Failure {
-        Arc::clone(&self.failure)
-    }
-
-    /// What may be done beside the run, and need not: opens the file, which may take as long as all
-    /// else that is done for a short transcript.
-    pub fn opener(&self) -> impl FnOnce() + Send + 'static + use<> {
-        let file = self.file.clone();
-        move || file.open_now()
-    }
-
-    /// Adds a line, as long as there is room. A disk that is full costs the transcript, not the run.
+    /// Adds a line that Kimi wrote, as long as there is room.
     pub fn add(&mut self, line: &str) {
-        if self.left == 0 {
+        if self.left == 0 || self.unsent.len() > UNSENT {
             return;
         }
-        // One line more than there is room for, which tells the writer to say so.
-        self.left = self.left.saturating_sub(line.len() as u64 + 1);
-        self.batch.reserve_exact((line.len() + 1).max(BATCH.saturating_sub(self.batch.len())));
-        self.batch.push_str(line);
-        self.batch.push('\n');
-        if self.batch.len() >= BATCH || self.left == 0 {
-            self.send();
-        }
+        let bytes = line.len() as u64 + 1;
+        let (line, left) = match self.left.checked_sub(bytes) {
+            Some(left) => (line, left),
+            None => ("… the rest is not kept: it is over max_transcript_bytes", 0),
+        };
+        self.left = left;
+        self.unsent.push_str(line);
+        self.unsent.push('\n');
     }
 
-    /// Whether it is so short that no thread writes it: then it is written where it is dropped.
-    #[must_use]
-    pub fn is_short(&self) -> bool {
-        self.writing.is_none()
-    }
-
-    /// Whether the writer has fallen behind.
+    /// Whether [`Transcript::catch_up`] has something to do.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        let is_writing = |writing: &Writing| !writing.thread.is_finished();
-        self.ahead.load(Ordering::Relaxed) > BEHIND && self.writing.as_ref().is_some_and(is_writing)
+        !self.unsent.is_empty()
     }
 
-    fn send(&mut self) {
-        let lines = std::mem::take(&mut self.batch);
-        if lines.is_empty() {
-            return;
-        }
-        if self.writing.is_none() {
-            match self.begin() {
-                Ok(writing) => self.writing = Some(writing),
-                Err(error) => {
-                    let _ = self.failure.set(error.to_string());
-                    self.left = 0;
-                }
-            }
-        }
-        if let Some(writing) = &self.writing {
-            self.ahead.fetch_add(lines.len(), Ordering::Relaxed);
-            if writing.lines.send(lines).is_err() {
-                let _ = self.failure.set("its writer has ended".to_owned());
+    /// Waits until the writer takes the unsent lines, or gives the writer up. Dropping the future loses
+    /// nothing.
+    pub async fn catch_up(&mut self) {
+        let overdue = *self.overdue.get_or_insert_with(|| Instant::now() + PATIENCE);
+        match timeout_at(overdue, self.writer.reserve()).await {
+            Ok(Ok(permit)) => permit.send(mem::take(&mut self.unsent)),
+            Ok(Err(_)) => self.left = 0,
+            Err(_) => {
+                self.failure = Some(HANGS.to_owned());
                 self.left = 0;
             }
         }
+        self.unsent.clear();
+        self.overdue = None;
     }
 
-    fn begin(&self) -> io::Result<Writing> {
-        let (lines, arriving) = mpsc::channel::<String>();
-        let mut writer = self.writer();
-        let ahead = Arc::clone(&self.ahead);
-        let write = move || {
-            for lines in arriving {
-                writer.add_all(&lines);
-                ahead.fetch_sub(lines.len(), Ordering::Relaxed);
+    /// Waits until everything is written, for a bounded time. Returns a warning if that failed.
+    #[must_use]
+    pub async fn finish(mut self, cancel: &CancellationToken) -> Option<String> {
+        let hurry = async {
+            cancel.cancelled().await;
+            sleep(HURRIED_PATIENCE).await;
+        };
+        let written = async {
+            while self.is_behind() {
+                self.catch_up().await;
+            }
+            if self.failure.is_some() {
+                return self.failure;
+            }
+            drop(self.writer);
+            match self.outcome.await {
+                Ok(written) => written.err().map(|error| error.to_string()),
+                Err(_) => Some("its writer failed".to_owned()),
             }
         };
-        let thread = thread::Builder::new().name("transcript".to_owned()).spawn(write)?;
-        Ok(Writing { lines, thread })
+        let failure = tokio::select! {
+            failure = written => failure,
+            () = hurry => Some("the call was cancelled before that".to_owned()),
+            () = sleep(PATIENCE) => Some(HANGS.to_owned()),
+        };
+        failure.map(|why| format!("the transcript could not be kept: {why}"))
     }
+}
 
-    fn writer(&self) -> Unopened {
-        Unopened {
-            file: self.file.clone(),
-            limit: self.limit,
-            secrets: self.secrets.clone(),
-            failure: Arc::clone(&self.failure),
-            opened: None,
+/// Writes the lines until the channel is closed.
+fn write(path: &Path, secrets: Secrets, mut lines: mpsc::Receiver<String>) -> io::Result<()> {
+    let Some(mut batch) = lines.blocking_recv() else { return Ok(()) };
+    let mut writer = Writer {
+        out: BufWriter::new(GzEncoder::new(open(path)?, Compression::fast())),
+        known: redacting::Known::new(secrets.clone()),
+        secrets,
+        plain: String::new(),
+    };
+    loop {
+        for line in batch.split_terminator('\n') {
+            writer.add(line)?;
+        }
+        match lines.blocking_recv() {
+            Some(more) => batch = more,
+            None => return writer.finish(),
         }
     }
 }
 
-impl Drop for Transcript {
-    /// Waits until all is written.
-    fn drop(&mut self) {
-        if self.is_short() {
-            let lines = std::mem::take(&mut self.batch);
-            self.writer().add_all(&lines);
-            return self.file.forget();
-        }
-        self.send();
-        if let Some(Writing { lines, thread }) = self.writing.take() {
-            drop(lines);
-            let _ = thread.join();
-        }
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// The file of a transcript, which is opened with the first lines at the latest.
-#[derive(Debug, Clone)]
-struct Ahead {
-    path: PathBuf,
-    opened: Arc<Mutex<Opened>>,
-}
-
-/// How far that has come.
-#[derive(Debug, Default)]
-enum Opened {
-    #[default]
-    NotYet,
-    /// Before there was a line to write.
-    Ahead(File),
-    /// Whoever writes has one.
-    Taken,
-    /// Nobody will write.
-    Unwanted,
-}
-
-impl Ahead {
-    fn of(path: &Path) -> Ahead {
-        Ahead { path: path.to_owned(), opened: Arc::default() }
-    }
-
-    /// Held for a moment only, never while a disk is waited for.
-    fn opened(&self) -> MutexGuard<'_, Opened> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open_now(&self) {
-        if !matches!(*self.opened(), Opened::NotYet) {
-            return;
-        }
-        // Whoever has lines to write will meet what is in the way, and say so.
-        let Ok(file) = self.open() else { return };
-        let mut opened = self.opened();
-        match *opened {
-            Opened::NotYet => *opened = Opened::Ahead(file),
-            Opened::Ahead(_) | Opened::Taken => {}
-            Opened::Unwanted => {
-                drop(opened);
-                self.remove_if_empty(&file);
-            }
-        }
-    }
-
-    fn open(&self) -> io::Result<File> {
-        if let Some(folder) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)
-    }
-
-    /// The file, for whoever writes; made anew where somebody has removed it meanwhile.
-    fn take(&self) -> io::Result<File> {
-        let ahead = std::mem::replace(&mut *self.opened(), Opened::Taken);
-        let is_there = |file: &File| file.metadata().is_ok_and(|there| there.nlink() > 0);
-        match ahead {
-            Opened::Ahead(file) if is_there(&file) => Ok(file),
-            Opened::Ahead(_) | Opened::NotYet | Opened::Taken | Opened::Unwanted => self.open(),
-        }
-    }
-
-    /// A file that was opened for nothing is none. It goes when the disk lets it; nobody waits for that.
-    fn forget(&self) {
-        let mut opened = self.opened();
-        if matches!(*opened, Opened::Taken) {
-            return;
-        }
-        if let Opened::Ahead(file) = std::mem::replace(&mut *opened, Opened::Unwanted) {
-            let this = self.clone();
-            // Without a thread an empty file stays until it is old.
-            let _ = thread::Builder::new().spawn(move || this.remove_if_empty(&file));
-        }
-    }
-
-    fn remove_if_empty(&self, file: &File) {
-        if file.metadata().is_ok_and(|there| there.len() == 0) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// What is opened with its first lines, since making a compressor takes a while.
-struct Unopened {
-    file: Ahead,
-    limit: u64,
-    secrets: Secrets,
-    failure: Failure,
-    opened: Option<Writer>,
-}
-
-impl Unopened {
-    /// Writes lines, or lets them go: reading does not wait for a transcript that there is not.
-    fn add_all(&mut self, lines: &str) {
-        if lines.is_empty() || self.failure.get().is_some() {
-            return;
-        }
-        if self.opened.is_none() {
-            match Writer::open(&self.file, self.limit, self.secrets.clone()) {
-                Ok(writer) => self.opened = Some(writer),
-                Err(error) => {
-                    let _ = self.failure.set(error.to_string());
-                }
-            }
-        }
-        if let Some(writer) = &mut self.opened {
-            lines.split_terminator('\n').for_each(|line| writer.add(line));
-        }
-    }
-}
-
-/// The open file.
-#[derive(Debug)]
+/// The open file of a transcript.
 struct Writer {
-    /// Buffered, since a compressor takes as long for one byte as for many.
-    out: BufWriter<Packed>,
-    /// Bytes that may still be written, before compression.
-    left: u64,
+    out: BufWriter<GzEncoder<File>>,
     known: redacting::Known,
     secrets: Secrets,
-    /// Lines that are no JSON and follow each other, each with its ending: kimi-cli wraps its errors in
-    /// the middle of words, so that a secret may reach from one into the next.
+    /// The latest lines that are no JSON, each with its line ending. kimi-cli wraps its errors in the
+    /// middle of words, so that a secret may continue on the next line.
     plain: String,
 }
 
 impl Writer {
-    fn open(file: &Ahead, limit: u64, secrets: Secrets) -> io::Result<Writer> {
-        let file = file.take()?;
-        Ok(Writer {
-            out: BufWriter::new(Packed::into(file)),
-            left: limit,
-            known: redacting::Known::new(secrets.clone()),
-            secrets,
-            plain: String::new(),
-        })
-    }
-
-    fn add(&mut self, line: &str) {
-        if self.left == 0 {
-            return;
-        }
+    fn add(&mut self, line: &str) -> io::Result<()> {
         if redacting::is_json(line) {
-            self.write_plain();
+            self.write_plain()?;
             let redacted = redacting::json(&mut self.known, line);
-            self.write(&redacted);
-        } else {
-            if !self.plain.is_empty() && self.plain.len() + line.len() > PLAIN_HELD {
-                self.write_plain();
-            }
-            self.plain.push_str(line);
-            self.plain.push('\n');
+            return writeln!(self.out, "{redacted}");
         }
+        if self.plain.len() + line.len() > PLAIN_HELD {
+            self.write_plain()?;
+        }
+        self.plain.push_str(line);
+        self.plain.push('\n');
+        Ok(())
     }
 
-    /// Writes the plain lines that were held back: joined where a secret reaches across two of them.
-    fn write_plain(&mut self) {
-        let plain = std::mem::take(&mut self.plain);
+    /// Writes the plain lines that were held back: as one line if a secret continues from one line to
+    /// the next.
+    fn write_plain(&mut self) -> io::Result<()> {
+        let plain = mem::take(&mut self.plain);
         if plain.is_empty() {
-            return;
+            return Ok(());
         }
-        let lines = || plain.split_terminator('\n');
-        let whole = self.secrets.redact_found(&plain.replace('\n', ""));
-        // A flood of short lines is looked through at once.
-        if whole.is_none() && self.secrets.are_clean(&plain) {
-            return lines().for_each(|line| self.write(line));
+        let joined = self.secrets.redact(&plain.replace('\n', ""));
+        if joined.count() == 0 && self.secrets.are_clean(&plain) {
+            return self.out.write_all(plain.as_bytes());
         }
-        let each: Vec<_> = lines().map(|line| self.secrets.redact(line)).collect();
-        let in_each: usize = each.iter().map(Redacted::count).sum();
-        match whole.filter(|whole| whole.count() > in_each) {
-            Some(whole) => self.write(whole.as_str()),
-            None => each.iter().for_each(|line| self.write(line.as_str())),
+        let lines: Vec<_> = plain.lines().map(|line| self.secrets.redact(line)).collect();
+        if joined.count() > lines.iter().map(Redacted::count).sum() {
+            return writeln!(self.out, "{}", joined.as_str());
         }
+        lines.iter().try_for_each(|line| writeln!(self.out, "{}", line.as_str()))
     }
 
-    fn write(&mut self, line: &str) {
-        let bytes = line.len() as u64 + 1;
-        let written = if self.left == 0 {
-            return;
-        } else if bytes > self.left {
-            self.left = 0;
-            writeln!(self.out, "… the rest is not kept: it is over max_transcript_bytes")
-        } else {
-            self.left -= bytes;
-            self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n"))
-        };
-        if written.is_err() {
-            self.left = 0;
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.write_plain();
+    fn finish(mut self) -> io::Result<()> {
+        self.write_plain()?;
+        self.out.into_inner()?.finish()?;
+        Ok(())
     }
 }
 
@@ -407,15 +245,20 @@ mod tests {
         text
     }
 
+    #[tokio::main(flavor = "current_thread")]
+    async fn write_run(path: &Path, lines: &[&str], limit: u64) -> Option<String> {
+        let mut transcript = Transcript::start(path, limit, &Secrets::default());
+        for line in lines {
+            transcript.add(line);
+        }
+        transcript.finish(&CancellationToken::new()).await
+    }
+
     #[track_caller]
     fn check(lines: &[&str], limit: u64, expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/t.jsonl.gz");
-        let mut transcript = Transcript::new(&path, limit, &Secrets::default());
-        for line in lines {
-            transcript.add(line);
-        }
-        drop(transcript);
+        assert_eq!(write_run(&path, lines, limit), None);
         assert_eq!(kept(&path), expected);
     }
 
@@ -430,87 +273,14 @@ mod tests {
         );
     }
 
-    fn gone(path: &Path) {
-        while path.exists() {
-            thread::yield_now();
-        }
-    }
-
     #[test]
-    fn a_file_is_opened_ahead_and_one_that_was_opened_for_nothing_goes() {
+    fn a_second_turn_is_added_and_a_run_without_a_line_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/t.gz");
-        let transcript = || Transcript::new(&path, 60, &Secrets::default());
-        let unused = transcript();
-        (unused.opener())();
-        assert!(path.is_file());
-        let late = unused.opener();
-        drop(unused);
-        gone(&path);
-        late();
+        let path = dir.path().join("t.gz");
+        assert_eq!(write_run(&path, &[], 60), None);
         assert!(!path.exists());
         for turn in ["one", "two"] {
-            let mut used = transcript();
-            (used.opener())();
-            used.add(turn);
-        }
-        // What another turn wrote stays, and what is opened too late is left alone.
-        let mut used = transcript();
-        let late = used.opener();
-        used.add("three");
-        drop(used);
-        late();
-        drop(transcript());
-        let unused = transcript();
-        (unused.opener())();
-        drop(unused);
-        assert_eq!(kept(&path), "one\ntwo\nthree\n");
-    }
-
-    #[test]
-    fn a_file_that_somebody_removed_meanwhile_is_made_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.gz");
-        let mut transcript = Transcript::new(&path, 60, &Secrets::default());
-        (transcript.opener())();
-        fs::remove_file(&path).unwrap();
-        transcript.add("one");
-        drop(transcript);
-        assert_eq!(kept(&path), "one\n");
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn nobody_waits_for_a_disk_that_does_not_open_the_file_and_has_nothing_to_write() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.gz");
-        // It opens when somebody reads it.
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let transcript = Transcript::new(&path, 60, &Secrets::default());
-        let opener = transcript.opener();
-        let (tell, told) = mpsc::channel();
-        let opening = thread::spawn(move || {
-            tell.send(nix::unistd::gettid()).unwrap();
-            opener();
-        });
-        let state = format!("/proc/self/task/{}/stat", told.recv().unwrap());
-        while !fs::read_to_string(&state).unwrap().contains(") S ") {
-            thread::yield_now();
-        }
-        drop(transcript);
-        let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-        let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
-        opening.join().unwrap();
-        drop(reader);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_second_turn_is_added() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.gz");
-        for turn in ["one", "two"] {
-            Transcript::new(&path, 60, &Secrets::default()).add(turn);
+            assert_eq!(write_run(&path, &[turn], 60), None);
         }
         assert_eq!(kept(&path), "one\ntwo\n");
     }
@@ -542,20 +312,51 @@ mod tests {
     }
 
     #[test]
-    fn where_none_can_be_kept_it_says_why_and_nobody_waits() {
+    fn a_folder_that_cannot_be_made_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "x").unwrap();
-        let mut transcript = Transcript::new(&file.join("t.gz"), 1 << 30, &Secrets::default());
-        let failure = transcript.failure();
+        let warning = write_run(&file.join("t.gz"), &["one"], 60).unwrap();
+        assert_eq!(warning, "the transcript could not be kept: File exists (os error 17)");
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_read_on_after_the_writer_has_failed() {
+        let mut transcript =
+            Transcript::start(Path::new("/dev/null/t.gz"), 1 << 30, &Secrets::default());
         for _ in 0..10 {
-            transcript.add(&"x".repeat(BEHIND));
+            transcript.add(&"x".repeat(UNSENT));
+            while transcript.is_behind() {
+                transcript.catch_up().await;
+            }
         }
-        while transcript.is_behind() {
-            thread::yield_now();
-        }
-        drop(transcript);
-        assert!(failure.get().unwrap().contains("os error"), "{failure:?}");
+        assert!(transcript.finish(&CancellationToken::new()).await.is_some());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_a_warning() {
+        let lines = vec!["some text"; 10_000];
+        let warning = write_run(Path::new("/dev/full"), &lines, 1 << 20).unwrap();
+        let expected = "the transcript could not be kept: No space left on device (os error 28)";
+        assert_eq!(warning, expected);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_cancelled_call_does_not_wait_for_a_disk_that_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.gz");
+        // Opening it to write waits until something opens it to read.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut transcript = Transcript::start(&path, 1 << 20, &Secrets::default());
+        transcript.add("one");
+        let cancelled = CancellationToken::new();
+        cancelled.cancel();
+        let warning = transcript.finish(&cancelled).await.unwrap();
+        let expected = "the transcript could not be kept: the call was cancelled before that";
+        assert_eq!(warning, expected);
+        assert_eq!(kept(&path), "one\n");
     }
 
     #[test]
