@@ -1,19 +1,12 @@
 //! One line of Kimi's stream as an [`Event`]. Both dialects speak the same format, so there is one
-//! reader; it never fails, and a line that it does not know is an event too.
-//!
-//! A line is looked through once, and only what is used of it is copied: what it says that nobody
-//! knows, however much that is, takes no memory.
+//! reader; it never fails, and a line of an unknown kind is an event too.
 
-mod arguments;
 pub(super) mod json;
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use serde_json::{Map, Value};
-
-use self::arguments::Room;
-use self::json::Raw;
-use super::lines::TEXT_BYTES;
+use self::json::{Lenient, Text};
 use super::text::{clean, first_bytes};
 
 /// One step of Kimi's stream.
@@ -23,16 +16,16 @@ pub enum Event<'a> {
     Started,
     /// The model spoke, called tools, or both.
     Assistant {
-        /// What it said; thinking is not part of it. `None` when it only called tools.
+        /// Its words, without its thinking. `None` when it only called tools.
         text: Option<String>,
         /// The calls, in order.
         calls: Vec<Call>,
-        /// Calls beyond those, of which nothing is kept.
+        /// The number of further calls, which are not kept.
         more_calls: usize,
     },
     /// A tool answered.
     ToolResult {
-        /// The call that it answers.
+        /// The id of the call.
         id: String,
         /// The beginning of the text.
         text: String,
@@ -43,7 +36,7 @@ pub enum Event<'a> {
     Session(String),
     /// A line that is no JSON object, such as an error in prose.
     Plain(&'a str),
-    /// A JSON object of a kind that this reader does not know; the text says which.
+    /// A JSON object of an unknown kind, by its role or type.
     Unknown(String),
 }
 
@@ -54,16 +47,15 @@ pub struct Call {
     pub id: String,
     /// The tool, as the dialect names it.
     pub name: String,
-    /// Its arguments, as far as they are kept; what is no JSON object stands under `unreadable`.
-    pub args: Map<String, Value>,
+    /// Its arguments, as JSON; empty when there are none.
+    pub args: String,
 }
 
 /// Calls that are read of one line, and kept of a run.
 pub const MAX_CALLS: usize = 1_000;
-/// How much of an id is compared, bytes: beyond that, two that begin alike are one.
-const ID_COMPARED: usize = TEXT_BYTES / 2;
-/// The longest id that is kept as it is, bytes; of a longer one, the beginning and a number that
-/// stands for the rest. Both programs' ids stay below a hundred.
+/// Bytes that are read of a tool's result and of a short text: more than any use of them looks at.
+const TEXT_BYTES: usize = 32 * 1024;
+/// Bytes that are read of an id. Both programs' ids stay below a hundred.
 const ID_BYTES: usize = 256;
 
 /// Why and when a request to the model is tried again.
@@ -81,6 +73,53 @@ pub struct Retry {
     pub delay_ms: u64,
 }
 
+/// The fields of a line that any of its kinds has.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields<'a> {
+    role: Lenient<Text>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+    tool_call_id: Lenient<Text>,
+    #[serde(rename = "type")]
+    kind: Lenient<Text>,
+    session_id: Lenient<Text>,
+    status_code: Lenient<u64>,
+    error_message: Lenient<Text>,
+    next_attempt: Lenient<u64>,
+    max_attempts: Lenient<u64>,
+    delay_ms: Lenient<f64>,
+}
+
+/// One item of `tool_calls`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CallFields<'a> {
+    id: Lenient<Text>,
+    #[serde(borrow)]
+    function: Option<&'a RawValue>,
+}
+
+/// The function of a call.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Function<'a> {
+    name: Lenient<Text>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+}
+
+/// One item of a `content` that is a list.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: Lenient<Text>,
+    text: Lenient<Text>,
+}
+
 impl Event<'_> {
     /// Reads one line; `None` for a blank one.
     #[must_use]
@@ -88,61 +127,60 @@ impl Event<'_> {
         if line.trim_start().is_empty() {
             return None;
         }
-        let fields = ["role", "content", "tool_calls", "tool_call_id"];
-        let Some([role, content, tool_calls, id]) = json::fields(line, fields) else {
+        let Some(fields) = json::object::<Fields<'_>>(line) else {
             return Some(Event::Plain(line));
         };
-        Some(match text_in(role).as_str() {
-            "assistant" => assistant(content, tool_calls),
+        Some(match short(&fields.role, TEXT_BYTES).as_str() {
+            "assistant" => assistant(fields.content, fields.tool_calls),
             "tool" => Event::ToolResult {
-                id: id_in(id),
-                text: content.and_then(|content| said(content, TEXT_BYTES)).unwrap_or_default(),
+                id: short(&fields.tool_call_id, ID_BYTES),
+                text: fields
+                    .content
+                    .and_then(said)
+                    .map(|text| first_bytes(&text, TEXT_BYTES).to_owned())
+                    .unwrap_or_default(),
             },
-            "meta" => meta(line),
+            "meta" => meta(&fields),
             other => Event::Unknown(format!("role `{}`", clean(other))),
         })
     }
 }
 
-fn assistant<'a>(content: Option<Raw<'a>>, tool_calls: Option<Raw<'a>>) -> Event<'a> {
+fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event<'static> {
     let mut calls = Vec::new();
     let mut more_calls = 0;
-    let mut room = Room::default();
-    json::items(tool_calls, |item| {
-        let Some([id, Some(function)]) = json::fields(item.get(), ["id", "function"]) else {
+    let take = |item: &RawValue| {
+        let Some(CallFields { id, function: Some(function) }) = json::object(item.get()) else {
             return;
         };
-        let Some([name, args]) = json::fields(function.get(), ["name", "arguments"]) else {
-            return;
-        };
+        let Some(Function { name, arguments }) = json::object(function.get()) else { return };
         if calls.len() == MAX_CALLS {
             more_calls += 1;
-        } else {
-            let args = arguments::of(args, &mut room);
-            calls.push(Call { id: id_in(id), name: text_in(name), args });
+            return;
         }
-    });
-    let text = content.and_then(|content| said(content, usize::MAX));
-    Event::Assistant { text, calls, more_calls }
+        // Arguments are a text that holds JSON; JSON itself is taken too.
+        let args = arguments
+            .map(|args| json::text(args.get()).unwrap_or_else(|| args.get().to_owned()))
+            .unwrap_or_default();
+        calls.push(Call { id: short(&id, ID_BYTES), name: short(&name, TEXT_BYTES), args });
+    };
+    if let Some(tool_calls) = tool_calls {
+        json::items(tool_calls, take);
+    }
+    Event::Assistant { text: content.and_then(said), calls, more_calls }
 }
 
-fn meta(line: &str) -> Event<'_> {
-    let fields = ["type", "session_id", "status_code", "error_message"];
-    let [kind, session, status, message] = json::fields(line, fields).unwrap_or_default();
-    match text_in(kind).as_str() {
+fn meta(fields: &Fields<'_>) -> Event<'static> {
+    match short(&fields.kind, TEXT_BYTES).as_str() {
         "system.version" => Event::Started,
-        "session.resume_hint" => Event::Session(text_in(session)),
-        "turn.step.retrying" => {
-            let fields = ["next_attempt", "max_attempts", "delay_ms"];
-            let [next, max, delay] = json::fields(line, fields).unwrap_or_default();
-            Event::Retrying(Retry {
-                status: number(status),
-                message: clean(&text_in(message)).into_owned(),
-                next_attempt: number(next).unwrap_or_default(),
-                max_attempts: number(max).unwrap_or_default(),
-                delay_ms: number(delay).map_or(0, whole_ms),
-            })
-        }
+        "session.resume_hint" => Event::Session(short(&fields.session_id, TEXT_BYTES)),
+        "turn.step.retrying" => Event::Retrying(Retry {
+            status: fields.status_code.0,
+            message: clean(&short(&fields.error_message, TEXT_BYTES)).into_owned(),
+            next_attempt: fields.next_attempt.0.unwrap_or_default(),
+            max_attempts: fields.max_attempts.0.unwrap_or_default(),
+            delay_ms: fields.delay_ms.0.map_or(0, whole_ms),
+        }),
         other => Event::Unknown(format!("meta `{}`", clean(other))),
     }
 }
@@ -156,47 +194,32 @@ fn whole_ms(delay: f64) -> u64 {
     delay as u64
 }
 
-fn number<'a, N: serde::Deserialize<'a>>(value: Option<Raw<'a>>) -> Option<N> {
-    serde_json::from_str(value?.get()).ok()
+/// The beginning of a text, of up to so many bytes; empty where there is none.
+fn short(text: &Lenient<Text>, limit: usize) -> String {
+    text.0.as_ref().map(|Text(text)| first_bytes(text, limit).to_owned()).unwrap_or_default()
 }
 
-/// A short text; empty where there is none.
-fn text_in(value: Option<Raw<'_>>) -> String {
-    value.and_then(|value| json::text(value, TEXT_BYTES)).unwrap_or_default()
-}
-
-/// An id, which two calls only share when they are one.
-fn id_in(value: Option<Raw<'_>>) -> String {
-    let id = value.and_then(|value| json::text(value, ID_COMPARED)).unwrap_or_default();
-    if id.len() <= ID_BYTES {
-        return id;
-    }
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    format!("{}…{:016x}", first_bytes(&id, ID_BYTES - 32), hasher.finish())
-}
-
-/// The text of a `content`, or its beginning of about so many bytes: a string, or the `text` parts of a
-/// list. `None` when there is no text in it, which is not the same as an empty string from a tool.
-fn said(content: Raw<'_>, limit: usize) -> Option<String> {
-    if let Some(text) = json::text(content, limit) {
+/// The text of a `content`: a string, or the `text` parts of a list. `None` when there is no text in it,
+/// which is not the same as an empty string from a tool.
+fn said(content: &RawValue) -> Option<String> {
+    if let Some(text) = json::text(content.get()) {
         return Some(text);
     }
     let mut said: Option<String> = None;
-    json::items(Some(content), |part| {
-        let Some([Some(kind), Some(text)]) = json::fields(part.get(), ["type", "text"]) else {
+    json::items(content, |part| {
+        let Some(Part { kind: Lenient(Some(kind)), text: Lenient(Some(text)) }) =
+            json::object(part.get())
+        else {
             return;
         };
-        let length = said.as_ref().map_or(0, String::len);
-        if length >= limit || json::text(kind, TEXT_BYTES).as_deref() != Some("text") {
+        if kind.0 != "text" {
             return;
         }
-        let Some(text) = json::text(text, limit - length) else { return };
         match &mut said {
-            None => said = Some(text),
+            None => said = Some(text.0),
             Some(said) => {
                 said.push('\n');
-                said.push_str(&text);
+                said.push_str(&text.0);
             }
         }
     });
@@ -206,12 +229,12 @@ fn said(content: Raw<'_>, limit: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn called(id: &str, name: &str, args: &Value) -> Call {
-        Call { id: id.into(), name: name.into(), args: args.as_object().unwrap().clone() }
+    fn called(id: &str, name: &str, args: &str) -> Call {
+        Call { id: id.into(), name: name.into(), args: args.into() }
     }
 
     fn check(line: &Value, expected: &Event) {
@@ -233,8 +256,8 @@ mod tests {
             &Event::Assistant {
                 text: None,
                 calls: vec![
-                    called("1", "Read", &json!({"path": "x"})),
-                    called("2", "Grep", &json!({"unreadable": "{broken"})),
+                    called("1", "Read", "{\"path\":\"x\"}"),
+                    called("2", "Grep", "{broken"),
                 ],
                 more_calls: 0,
             },
@@ -270,32 +293,30 @@ mod tests {
         let line = r#" {"tool_call_id":"a", "content":[{"text":"b","type":"text"}],"x":{"role":1},"role":"tool"}"#;
         let expected = Event::ToolResult { id: "a".into(), text: "b".into() };
         assert_eq!(Event::read(line), Some(expected));
-        // The last of two counts, as for any reader of JSON; half of a character is replaced.
-        let line = r#"{"role":"tool","content":"a","role":"assistant","content":"b \ud83d c"}"#;
+        // Half of a character is replaced.
+        let line = r#"{"role":"assistant","content":"b \ud83d c"}"#;
         let Some(Event::Assistant { text: Some(text), .. }) = Event::read(line) else { panic!() };
         assert!(text.starts_with("b \u{fffd}") && text.ends_with(" c"), "{text}");
     }
 
     #[test]
-    fn a_long_id_stays_one_and_calls_beyond_what_is_kept_are_counted() {
-        let ids = ["a", "b"].map(|end| "x".repeat(5_000) + end);
-        let [Some(Event::ToolResult { id: first, .. }), Some(Event::ToolResult { id: second, .. })] =
-            ids.each_ref()
-                .map(|id| json!({"role": "tool", "tool_call_id": id}).to_string())
-                .each_ref()
-                .map(|line| Event::read(line))
-        else {
-            panic!()
-        };
-        assert!(first != second && first.len() <= ID_BYTES && first.starts_with("xxx"));
-        let call = json!({"id": ids[0], "function": {"name": "Read"}});
+    fn calls_beyond_what_is_kept_are_counted() {
+        let call = json!({"id": "x".repeat(ID_BYTES + 9), "function": {"name": "Read"}});
         let line =
             json!({"role": "assistant", "tool_calls": vec![call; MAX_CALLS + 7]}).to_string();
         let Some(Event::Assistant { calls, more_calls, .. }) = Event::read(&line) else { panic!() };
-        assert_eq!((calls.len(), more_calls, &calls[0].id), (MAX_CALLS, 7, &first));
+        assert_eq!((calls.len(), more_calls), (MAX_CALLS, 7));
+        assert_eq!(calls[0], called(&"x".repeat(ID_BYTES), "Read", ""));
     }
 
-    /// How a line is read that fits into memory as often as one likes.
+    #[test]
+    fn of_a_tools_result_the_beginning_is_kept() {
+        let line = json!({"role": "tool", "content": "中".repeat(TEXT_BYTES)}).to_string();
+        let text = "中".repeat(TEXT_BYTES / 3);
+        assert_eq!(Event::read(&line), Some(Event::ToolResult { id: String::new(), text }));
+    }
+
+    /// The same by way of a value that holds all of the line.
     fn reference(line: &str) -> Option<Event<'_>> {
         if line.trim_start().is_empty() {
             return None;
@@ -316,17 +337,11 @@ mod tests {
         let line = Value::Object(object);
         let call = |call: &Value| {
             let function = call.get("function").filter(|function| function.is_object())?;
-            let whole = |value: &Value| json!({"unreadable": value});
             let args = match &function["arguments"] {
-                Value::String(text) => match serde_json::from_str(text) {
-                    Ok(args @ Value::Object(_)) => args,
-                    Ok(_) | Err(_) => whole(&function["arguments"]),
-                },
-                Value::Null => json!({}),
-                Value::Object(args) => Value::Object(args.clone()),
-                other => whole(other),
+                Value::String(text) => text.clone(),
+                Value::Null => String::new(),
+                other => other.to_string(),
             };
-            let args = args.as_object().cloned().unwrap_or_default();
             Some(Call { id: text(call, "id"), name: text(function, "name"), args })
         };
         Some(match &*text(&line, "role") {

@@ -4,32 +4,28 @@
 //! run.
 
 mod redacting;
+mod writer;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
+use std::fs;
+use std::io;
 use std::mem;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::redact::{Redacted, Secrets};
+use crate::redact::Secrets;
 
 /// The time that the writer gets to take more lines, and to write the last ones.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The time that the writer gets after the call was cancelled.
 const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes of unsent lines after which further lines are dropped. The stream of a running Kimi is not read
-/// on while there are unsent lines; the stream of one that is being ended is.
-const UNSENT: usize = 1024 * 1024;
-/// Bytes of plain text that are held back until the next line of JSON.
-const PLAIN_HELD: usize = 64 * 1024;
+/// Bytes of unsent lines after which further lines are dropped: more than one read brings. Only the stream
+/// of a Kimi that is being ended is read on while there are unsent lines.
+const UNSENT: usize = 4 * 1024 * 1024;
 
 const HANGS: &str = "the disk does not answer";
 
@@ -59,7 +55,7 @@ impl Transcript {
         let (end, outcome) = oneshot::channel();
         let (path, secrets) = (path.to_owned(), secrets.clone());
         let write = move || {
-            let _ = end.send(write(&path, secrets, lines));
+            let _ = end.send(writer::write(&path, secrets, lines));
         };
         let thread = thread::Builder::new().name("transcript".to_owned()).spawn(write);
         Transcript {
@@ -138,83 +134,6 @@ impl Transcript {
     }
 }
 
-/// Writes the lines until the channel is closed.
-fn write(path: &Path, secrets: Secrets, mut lines: mpsc::Receiver<String>) -> io::Result<()> {
-    let Some(mut batch) = lines.blocking_recv() else { return Ok(()) };
-    let mut writer = Writer {
-        out: BufWriter::new(GzEncoder::new(open(path)?, Compression::fast())),
-        known: redacting::Known::new(secrets.clone()),
-        secrets,
-        plain: String::new(),
-    };
-    loop {
-        for line in batch.split_terminator('\n') {
-            writer.add(line)?;
-        }
-        match lines.blocking_recv() {
-            Some(more) => batch = more,
-            None => return writer.finish(),
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
-/// The open file of a transcript.
-struct Writer {
-    out: BufWriter<GzEncoder<File>>,
-    known: redacting::Known,
-    secrets: Secrets,
-    /// The latest lines that are no JSON, each with its line ending. kimi-cli wraps its errors in the
-    /// middle of words, so that a secret may continue on the next line.
-    plain: String,
-}
-
-impl Writer {
-    fn add(&mut self, line: &str) -> io::Result<()> {
-        if redacting::is_json(line) {
-            self.write_plain()?;
-            let redacted = redacting::json(&mut self.known, line);
-            return writeln!(self.out, "{redacted}");
-        }
-        if self.plain.len() + line.len() > PLAIN_HELD {
-            self.write_plain()?;
-        }
-        self.plain.push_str(line);
-        self.plain.push('\n');
-        Ok(())
-    }
-
-    /// Writes the plain lines that were held back: as one line if a secret continues from one line to
-    /// the next.
-    fn write_plain(&mut self) -> io::Result<()> {
-        let plain = mem::take(&mut self.plain);
-        if plain.is_empty() {
-            return Ok(());
-        }
-        let joined = self.secrets.redact(&plain.replace('\n', ""));
-        if joined.count() == 0 && self.secrets.are_clean(&plain) {
-            return self.out.write_all(plain.as_bytes());
-        }
-        let lines: Vec<_> = plain.lines().map(|line| self.secrets.redact(line)).collect();
-        if joined.count() > lines.iter().map(Redacted::count).sum() {
-            return writeln!(self.out, "{}", joined.as_str());
-        }
-        lines.iter().try_for_each(|line| writeln!(self.out, "{}", line.as_str()))
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.write_plain()?;
-        self.out.into_inner()?.finish()?;
-        Ok(())
-    }
-}
-
 /// Removes the transcripts that have not changed for so many days.
 pub fn sweep(folder: &Path, days: u64) {
     let oldest = SystemTime::now().checked_sub(Duration::from_secs(days.saturating_mul(86_400)));
@@ -228,6 +147,7 @@ pub fn sweep(folder: &Path, days: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Read as _;
 
     use flate2::read::MultiGzDecoder;

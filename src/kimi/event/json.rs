@@ -1,132 +1,78 @@
-//! JSON of which only parts are wanted: a value is looked up where it stands in its text, and nothing
-//! is made of the rest.
+//! JSON that is read as far as it has the expected form: a value of the wrong kind counts as none, and
+//! does not lose the line.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::kimi::lines::{lossy, whole_characters};
+/// A value, or none where there is one of another kind.
+#[derive(Default)]
+pub(super) struct Lenient<T>(pub(super) Option<T>);
 
-/// A value as it is written.
-pub(super) type Raw<'a> = &'a RawValue;
-
-/// These fields of a JSON object, as far as there are such; the last counts where there are several.
-/// `None` for what is no object.
-pub(super) fn fields<'a, const N: usize>(
-    object: &'a str,
-    names: [&str; N],
-) -> Option<[Option<Raw<'a>>; N]> {
-    if !object.trim_ascii_start().starts_with('{') {
-        return None;
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(object);
-    let fields = deserializer.deserialize_map(Fields(names)).ok()?;
-    deserializer.end().ok()?;
-    Some(fields)
-}
-
-/// Gives each item of a JSON array to `take`; what is none has none.
-pub(super) fn items<'a>(array: Option<Raw<'a>>, take: impl FnMut(Raw<'a>)) {
-    if let Some(array) = array.map(RawValue::get).filter(|array| array.starts_with('[')) {
-        // It was found to be JSON when it was found.
-        let _ = serde_json::Deserializer::from_str(array).deserialize_seq(Items(take));
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<T>, D::Error> {
+        let value = <&RawValue>::deserialize(deserializer)?;
+        Ok(Lenient(serde_json::from_str(value.get()).ok()))
     }
 }
 
-/// A text, or its beginning that is written in so many bytes; `None` for what is no text. Halves of
-/// characters, which JSON can hold, are replaced.
-pub(super) fn text(value: Raw<'_>, limit: usize) -> Option<String> {
-    let written = value.get();
-    let inner = written.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.len() <= limit {
-        return decoded(written);
-    }
-    let kept = whole_characters(&inner.as_bytes()[..limit]);
-    decoded(&format!("\"{}\"", &inner[..kept]))
-}
+/// A JSON string. Half of a surrogate pair, which JSON can hold and a `String` cannot, is replaced.
+#[derive(Default)]
+pub(super) struct Text(pub(super) String);
 
-/// A JSON text as it is read.
-pub(in crate::kimi) fn decoded(written: &str) -> Option<String> {
-    serde_json::Deserializer::from_str(written).deserialize_bytes(Text).ok()
-}
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        struct Bytes;
 
-struct Text;
+        impl Visitor<'_> for Bytes {
+            type Value = Text;
 
-impl Visitor<'_> for Text {
-    type Value = String;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-        Ok(lossy(bytes).into_owned())
-    }
-}
-
-struct Fields<'n, const N: usize>([&'n str; N]);
-
-impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Option<Raw<'de>>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [None; N];
-        while let Some(wanted) = map.next_key_seed(Position(&self.0))? {
-            match wanted {
-                Some(at) => values[at] = Some(map.next_value()?),
-                None => _ = map.next_value::<IgnoredAny>()?,
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
             }
         }
-        Ok(values)
+
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
-/// The place of a name in a list of them.
-struct Position<'n>(&'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        // As bytes, since a name may hold half of a character too.
-        deserializer.deserialize_bytes(self)
-    }
+/// The text of a JSON string; `None` for any other value.
+pub(in crate::kimi) fn text(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok().map(|Text(text)| text)
 }
 
-impl Visitor<'_> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|known| known.as_bytes() == name))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|known| *known == name))
-    }
+/// The fields of a JSON object that `T` names; `None` for any other value.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    // A derived reader takes the items of an array for the fields.
+    let is_object = json.trim_ascii_start().starts_with('{');
+    is_object.then(|| serde_json::from_str(json).ok())?
 }
 
-struct Items<F>(F);
+/// Gives each item of a JSON array to `take`. A list of a million items takes no memory that way.
+pub(super) fn items<'a>(array: &'a RawValue, take: impl FnMut(&'a RawValue)) {
+    struct Items<F>(F);
 
-impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for Items<F> {
-    type Value = ();
+    impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Items<F> {
+        type Value = ();
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        while let Some(item) = items.next_element()? {
-            (self.0)(item);
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
         }
-        Ok(())
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+            while let Some(item) = items.next_element()? {
+                (self.0)(item);
+            }
+            Ok(())
+        }
     }
+
+    // Any other value has no items.
+    let _ = serde_json::Deserializer::from_str(array.get()).deserialize_seq(Items(take));
 }

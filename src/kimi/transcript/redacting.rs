@@ -1,66 +1,19 @@
-//! A line of JSON without its secrets. They are looked for in the texts that it holds, not in their
-//! escaped form, in which a pattern does not know them; where there are none, which is nearly always,
-//! the line is not written anew.
+//! A line of JSON without its secrets. They are searched for in its texts, since a pattern does not know
+//! a secret with escapes in it; the rest of the line stays as it is written.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
-use crate::kimi::event::json::decoded;
-use crate::kimi::lines::{TEXT_BYTES, mark, without_mark};
-use crate::kimi::text::first_bytes;
-use crate::redact::{Redacted, Secrets};
+use crate::kimi::event::json;
+use crate::redact::Secrets;
 
-/// The longest text that is remembered, bytes.
-const SHORT: usize = 64;
-/// How many are.
-const REMEMBERED: usize = 2_048;
-
-/// The secrets, and what was found to hold none: a stream says the same short names and words in every
-/// line, and to look into one costs far more than to know it again.
-#[derive(Debug)]
-pub(super) struct Known {
-    secrets: Secrets,
-    clean: HashSet<String>,
-    harmless_names: HashSet<String>,
-}
-
-impl Known {
-    pub(super) fn new(secrets: Secrets) -> Known {
-        Known { secrets, clean: HashSet::new(), harmless_names: HashSet::new() }
-    }
-
-    /// The text without its secrets; `None` where it holds none.
-    fn redact(&mut self, text: &str) -> Option<String> {
-        if text.is_empty() || self.clean.contains(text) {
-            return None;
-        }
-        let redacted = self.secrets.redact_found(text).map(Redacted::into_text);
-        if redacted.is_none() {
-            remember(&mut self.clean, text);
-        }
-        redacted
-    }
-
-    /// What replaces the text of a field, if it is a secret by the field's name.
-    fn redact_field(&mut self, name: &str, text: &str) -> Option<String> {
-        if self.harmless_names.contains(name) {
-            return None;
-        }
-        if !self.secrets.is_of_secret(name) {
-            remember(&mut self.harmless_names, name);
-            return None;
-        }
-        self.secrets.redact_field(name, text)
-    }
-}
-
-fn remember(texts: &mut HashSet<String>, text: &str) {
-    if text.len() <= SHORT && texts.len() < REMEMBERED {
-        texts.insert(text.to_owned());
-    }
-}
+/// A string in a text that is JSON.
+#[expect(clippy::expect_used, reason = "tests use it")]
+static STRING: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"(?s)"(?:[^"\\]|\\.)*""#).expect("a valid pattern"));
 
 /// Whether a text is a JSON object or array.
 pub(super) fn is_json(text: &str) -> bool {
@@ -68,94 +21,41 @@ pub(super) fn is_json(text: &str) -> bool {
         && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// The line without secrets; it is one of which [`is_json`] is true. Its texts are passed through from
-/// the first to the last, with no more in mind than the name that stands before one.
-pub(super) fn json<'a>(known: &mut Known, line: &'a str) -> Cow<'a, str> {
-    let mut redacted = String::new();
-    let mut copied = 0;
-    let mut at = 0;
-    let mut name: Option<Cow<'_, str>> = None;
-    while let Some(start) = memchr::memchr(b'"', &line.as_bytes()[at..]).map(|found| at + found) {
-        let written = literal(&line[start..]);
-        // A name stands directly before its text.
-        let name_before = name.take().filter(|_| line[at..start].trim_ascii() == ":");
-        at = start + written.len();
-        let text = decoded_text(written);
-        let is_name = line[at..].trim_ascii_start().starts_with(':');
-        let changed = if is_name {
-            known.redact(&text)
+/// The line without secrets; [`is_json`] is true of it.
+pub(super) fn redact(secrets: &Secrets, line: &str) -> String {
+    let mut redacted = String::with_capacity(line.len());
+    let mut end = 0;
+    let mut previous = None;
+    for string in STRING.find_iter(line) {
+        let between = &line[end..string.start()];
+        end = string.end();
+        let name = previous.filter(|_| between.trim_ascii() == ":");
+        let text = json::text(string.as_str()).unwrap_or_default();
+        let kept = redact_text(secrets, name.as_deref(), &text);
+        redacted.push_str(between);
+        if kept == text {
+            redacted.push_str(string.as_str());
         } else {
-            self::text(known, name_before.as_deref(), &text)
-        };
-        let mut told = text;
-        if let Some(changed) = changed {
-            redacted.push_str(&line[copied..start]);
-            redacted.push_str(&serde_json::Value::from(changed.as_str()).to_string());
-            copied = at;
-            told = Cow::Owned(changed);
+            redacted.push_str(&Value::from(kept.as_str()).to_string());
         }
-        // A field is judged by its name as it is told, as everywhere.
-        name = is_name.then_some(told);
+        previous = Some(kept);
     }
-    if copied == 0 {
-        return Cow::Borrowed(line);
-    }
-    redacted.push_str(&line[copied..]);
-    Cow::Owned(redacted)
-}
-
-/// A text of a line without its secrets; `None` where it holds none. The arguments of a tool call are
-/// JSON in a text.
-fn text(known: &mut Known, name: Option<&str>, text: &str) -> Option<String> {
-    if let (beginning, Some(left_out)) = without_mark(text)
-        && !name.is_some_and(|name| known.secrets.is_of_secret(name))
-    {
-        // A run that has results enough to have them cut short is to be read on as fast as it comes.
-        let looked_at = match beginning.len() {
-            ..=TEXT_BYTES => first_bytes(beginning, TEXT_BYTES / 2),
-            _ => beginning,
-        };
-        // Half a secret may stand where it was cut.
-        let kept = known.secrets.redact_beginning(looked_at).into_text();
-        let less = beginning.len().saturating_sub(kept.len()) as u64;
-        return Some(kept + &mark(left_out + less));
-    }
-    let nested = Some(text).filter(|text| text.starts_with(['{', '[']) && is_json(text));
-    let inside = nested.map(|text| json(known, text));
-    let text = inside.as_deref().unwrap_or(text);
-    if let Some(marker) = name.and_then(|name| known.redact_field(name, text)) {
-        return Some(marker);
-    }
-    let redacted = known.redact(text);
+    redacted.push_str(&line[end..]);
     redacted
-        .or_else(|| inside.filter(|inside| matches!(inside, Cow::Owned(_))).map(Cow::into_owned))
 }
 
-/// The JSON text with which this begins, as it is written.
-fn literal(json: &str) -> &str {
-    let bytes = json.as_bytes();
-    let mut end = 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[end..]) {
-        if bytes[end + found] == b'"' {
-            return &json[..=end + found];
-        }
-        end += found + 2;
-    }
-    json
-}
-
-fn decoded_text(written: &str) -> Cow<'_, str> {
-    let inner = &written[1..written.len() - 1];
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Cow::Borrowed(inner);
-    }
-    Cow::Owned(decoded(written).unwrap_or_default())
+/// A text without secrets. The name of its field counts, and the arguments of a tool call are JSON in a
+/// text.
+fn redact_text(secrets: &Secrets, name: Option<&str>, text: &str) -> String {
+    let nested = is_json(text).then(|| redact(secrets, text));
+    let text = nested.as_deref().unwrap_or(text);
+    let of_name = name.and_then(|name| secrets.redact_field(name, text));
+    of_name.unwrap_or_else(|| secrets.redact(text).into_text())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
 
     use super::*;
 
@@ -223,7 +123,7 @@ mod tests {
             let line = value.to_string();
             prop_assert_eq!(is_json(&line), value.is_object() || value.is_array());
             if is_json(&line) {
-                let redacted: Value = serde_json::from_str(&json(&mut Known::new(secrets.clone()), &line)).unwrap();
+                let redacted: Value = serde_json::from_str(&redact(&secrets, &line)).unwrap();
                 let expected: Value = serde_json::from_str(&reference(&secrets, &line).unwrap()).unwrap();
                 prop_assert_eq!(redacted, expected);
             }
@@ -231,23 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_was_cut_holds_no_half_of_a_secret() {
-        let secrets = Secrets::default();
-        let long = "x ".repeat(10_000);
-        let line =
-            json!({"role": "tool", "content": format!("{long}AKIAABCDEF{}", mark(5))}).to_string();
-        let value: Value =
-            serde_json::from_str(&json(&mut Known::new(secrets.clone()), &line)).unwrap();
-        let (kept, left_out) = without_mark(value["content"].as_str().unwrap());
-        let left_out = usize::try_from(left_out.unwrap()).unwrap();
-        assert!(long.starts_with(kept) && kept.len() > 7_000);
-        assert_eq!(kept.len() + left_out, long.len() + 10 + 5);
-    }
-
-    #[test]
     fn what_is_redacted_keeps_the_rest_as_it_is_written() {
         let check = |line: &str, expected: &str| {
-            assert_eq!(json(&mut Known::new(Secrets::default()), line), expected);
+            assert_eq!(redact(&Secrets::default(), line), expected);
         };
         check(
             r#"{ "a" : 1.50, "b\u00e4":[ "\u0041" ] }"#,
