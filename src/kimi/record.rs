@@ -1,38 +1,30 @@
-//! What has arrived of a run so far, and what comes of it when the run is over: a reply, or an error
-//! that keeps all of it.
+//! The record of a run: everything that has arrived of its stream so far.
 
-use std::collections::VecDeque;
-use std::fmt::Write as _;
+mod conclusion;
+mod plain;
+mod warnings;
+
+use std::mem;
 use std::path::Path;
 
-use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::plain::Plain;
+use self::warnings::Warnings;
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::{Activity, Trace};
-use super::failure::{self, Ending, How, MAY_PASS};
-use super::hidden::{self, Cleaned};
-use super::invocation::{Invocation, Under};
 use super::lines::{Line, Lines};
-use super::run::{End, Limits, Progress, Reply};
+use super::run::{Limits, Progress};
 use super::text::{clean, last_words};
 use super::transcript::Transcript;
-use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
-use crate::sandbox::Sandbox;
 
-/// The end of standard error that is kept, bytes.
+/// Bytes of standard error that are kept, of the end.
 const STDERR_KEPT: usize = 16 * 1024;
-/// The end of the plain text that is kept, for the error that it may be, bytes.
-const PLAIN_KEPT: usize = 16 * 1024;
-/// Warnings about lines that could not be used.
-const WARNINGS_KEPT: usize = 10;
-/// Characters of what a line of an unknown kind calls itself.
-const UNKNOWN_CHARS: usize = 80;
 
-/// What has arrived so far.
+/// The record of a run in progress.
 pub(super) struct Record {
     dialect: Dialect,
     secrets: Secrets,
@@ -41,28 +33,25 @@ pub(super) struct Record {
     /// Bytes of standard output so far.
     pub(super) bytes: u64,
     trace: Trace,
-    /// The last words of the model, and whether it called no tool with them: then its turn is over.
-    words: Option<(String, bool)>,
+    words: Option<Words>,
     session: Option<String>,
-    /// The latest lines that were no JSON, and how many there were in all.
-    plain: VecDeque<String>,
-    plain_bytes: usize,
-    plain_lines: usize,
-    /// Whether the beginning of the plain text was not kept.
-    plain_is_cut: bool,
-    /// Whether one of them came after the last words: an error that the run ended with.
-    plain_is_last: bool,
+    plain: Plain,
+    /// The latest retry.
     retry: Option<Retry>,
+    /// Whether the latest line was a retry.
     retrying: bool,
     stderr: Vec<u8>,
-    warnings: Vec<String>,
-    /// What the lines of unknown kinds called themselves, of which a warning tells.
-    unknown: Vec<String>,
-    /// Warnings that were not kept.
-    more_warnings: usize,
+    warnings: Warnings,
     transcript: Option<Transcript>,
-    /// What was said of the latest line that was too long: it may have been the answer.
+    /// The warning about the latest line that was too long: it may have been the answer.
     too_long: Option<String>,
+}
+
+/// The last words of the model.
+struct Words {
+    text: String,
+    /// Whether no tool was called with them or after them. Then the model's turn is over.
+    end_turn: bool,
 }
 
 impl Record {
@@ -76,23 +65,17 @@ impl Record {
             trace: Trace::new(dialect, secrets),
             words: None,
             session: None,
-            plain: VecDeque::new(),
-            plain_bytes: 0,
-            plain_lines: 0,
-            plain_is_cut: false,
-            plain_is_last: false,
+            plain: Plain::default(),
             retry: None,
             retrying: false,
             stderr: Vec::new(),
-            warnings: Vec::new(),
-            unknown: Vec::new(),
-            more_warnings: 0,
+            warnings: Warnings::default(),
             transcript: None,
             too_long: None,
         }
     }
 
-    /// Keeps every line in this file too.
+    /// Keeps every line in a transcript as well.
     pub(super) fn keep_in(&mut self, path: &Path, limit: u64) {
         self.transcript = Some(Transcript::start(path, limit, &self.secrets));
     }
@@ -123,11 +106,11 @@ impl Record {
         }
     }
 
-    /// Takes bytes of standard output; tells whether a line came of them.
+    /// Takes bytes of standard output. Returns whether they completed a line.
     pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> bool {
         self.bytes += bytes.len() as u64;
         let mut any = false;
-        let mut lines = std::mem::take(&mut self.lines);
+        let mut lines = mem::take(&mut self.lines);
         lines.push(bytes, |line| {
             any = true;
             self.take_line(line);
@@ -137,7 +120,7 @@ impl Record {
     }
 
     pub(super) fn take_rest(&mut self) {
-        let mut lines = std::mem::take(&mut self.lines);
+        let mut lines = mem::take(&mut self.lines);
         lines.finish(|line| self.take_line(line));
         self.lines = lines;
     }
@@ -160,7 +143,7 @@ impl Record {
         if let Some(transcript) = self.transcript.take()
             && let Some(warning) = transcript.finish(cancel).await
         {
-            self.warn(warning);
+            self.warnings.add(warning);
         }
     }
 
@@ -171,7 +154,7 @@ impl Record {
                 let skipped =
                     format!("a line of {bytes} bytes was skipped: it is over max_line_bytes");
                 self.too_long = Some(skipped.clone());
-                return self.warn(skipped);
+                return self.warnings.add(skipped);
             }
         };
         if let Some(transcript) = &mut self.transcript {
@@ -182,13 +165,12 @@ impl Record {
         match event {
             Event::Started => {}
             Event::Assistant { text, calls, more_calls } => {
-                self.plain_is_last = false;
+                self.plain.is_last = false;
+                let end_turn = calls.is_empty();
                 if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
-                    self.words = Some((text, calls.is_empty()));
-                } else if let Some((_, last)) = &mut self.words
-                    && !calls.is_empty()
-                {
-                    *last = false;
+                    self.words = Some(Words { text, end_turn });
+                } else if let Some(words) = &mut self.words {
+                    words.end_turn &= end_turn;
                 }
                 for call in calls {
                     self.trace.call(call);
@@ -198,51 +180,14 @@ impl Record {
             Event::ToolResult { id, text } => self.trace.result(&id, &text),
             Event::Retrying(retry) => self.retry = Some(retry),
             Event::Session(id) => self.session = Some(clean(&id).into_owned()),
-            Event::Plain(text) => self.take_plain(last_words(text, PLAIN_KEPT)),
-            Event::Unknown(what) => self.take_unknown(what),
-        }
-    }
-
-    fn take_plain(&mut self, text: &str) {
-        self.plain_lines += 1;
-        self.plain_is_last = true;
-        self.plain_bytes += text.len();
-        self.plain.push_back(text.to_owned());
-        while self.plain_bytes > PLAIN_KEPT {
-            self.plain_is_cut = true;
-            self.plain_bytes -= self.plain.pop_front().map_or(0, |line| line.len());
-        }
-    }
-
-    /// Tells of a line of a kind that is not known, once of each; what many lines call themselves is not
-    /// looked at any more when there are warnings enough.
-    fn take_unknown(&mut self, what: String) {
-        if self.unknown.contains(&what) {
-            return;
-        }
-        if self.warnings.len() >= WARNINGS_KEPT {
-            self.more_warnings += 1;
-            return;
-        }
-        let told = self.secrets.redact_start(&what, UNKNOWN_CHARS).into_text();
-        self.unknown.push(what);
-        self.warn(format!("a line of Kimi's stream was skipped: unknown {told}"));
-    }
-
-    fn warn(&mut self, warning: String) {
-        if self.warnings.contains(&warning) {
-            return;
-        }
-        if self.warnings.len() < WARNINGS_KEPT {
-            self.warnings.push(warning);
-        } else {
-            self.more_warnings += 1;
+            Event::Plain(text) => self.plain.add(text),
+            Event::Unknown(kind) => self.warnings.add_unknown(kind, &self.secrets),
         }
     }
 
     pub(super) fn take_stderr(&mut self, bytes: &[u8]) {
         self.stderr.extend_from_slice(bytes);
-        // One byte more than is kept says that there was more.
+        // One byte more than is kept shows that there was more.
         let over = self.stderr.len().saturating_sub(STDERR_KEPT + 1);
         self.stderr.drain(..over);
     }
@@ -251,157 +196,26 @@ impl Record {
         last_words(&String::from_utf8_lossy(&self.stderr), STDERR_KEPT).to_owned()
     }
 
-    /// The plain text that is kept. Where it was cut, a word may be, and half a secret is not known
-    /// for one.
-    fn plain(&self) -> Vec<String> {
-        let mut plain = Vec::from(self.plain.clone());
-        if let Some(first) = plain.first_mut().filter(|_| self.plain_is_cut) {
-            *first = first.split_once(char::is_whitespace).unwrap_or_default().1.to_owned();
-        }
-        plain
-    }
-
-    /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
-    pub(super) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
-        self.take_rest();
-        let stderr = self.stderr();
-        if self.session.is_none() && self.dialect == Dialect::KimiCli {
-            self.session = session_in(&stderr);
-        }
-        let answered = match (&self.words, &end) {
-            // Nobody waits for it any more.
-            (_, End::Limit(Kind::Cancelled, _)) | (None, _) => false,
-            // Words may be half of an answer that a failure broke off; only the end tells.
-            (Some((_, turn_is_over)), End::Exited(status)) => {
-                let failed = || self.says_why_it_failed(status.code(), &stderr);
-                status.success() || (*turn_is_over && !failed())
-            }
-            (Some((_, turn_is_over)), End::Closed) => {
-                *turn_is_over && !self.says_why_it_failed(None, &stderr)
-            }
-            (Some((_, turn_is_over)), End::Limit(..)) => *turn_is_over,
-        };
-        if !answered {
-            return Err(self.error(invocation, &stderr, end));
-        }
-        match end {
-            End::Exited(status) if !status.success() => {
-                self.warnings.push(format!("Kimi ended abnormally after its answer ({status})"));
-            }
-            End::Exited(_) => {}
-            End::Limit(_, why) => self.warn_of_no_end(&why),
-            End::Closed => self.warn_of_no_end("it had closed its standard output"),
-        }
-        // kimi-code goes on without a section of its settings that it cannot read; a wall may be one.
-        let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
-        self.warnings.extend(ignored.map(|line| clean(line.trim()).into_owned()));
-        if self.more_warnings > 0 {
-            self.warnings.push(format!("{} more warnings about Kimi's stream", self.more_warnings));
-        }
-        match self.plain_lines {
-            0 => {}
-            1 => {
-                self.warnings.push("a line of Kimi's stream was skipped: it is no JSON".to_owned());
-            }
-            count => {
-                self.warnings
-                    .push(format!("{count} lines of Kimi's stream were skipped: they are no JSON"));
-            }
-        }
-        let (text, _) = self.words.unwrap_or_default();
-        let Cleaned { text, hidden } = Cleaned::of(&text);
-        Ok(Reply {
-            text: text.into_owned(),
-            hidden,
-            seen: self.trace.finish(),
-            session_id: self.session,
-            warnings: self.warnings,
-            sandbox: Sandbox::None,
-            elapsed: self.started.elapsed(),
-        })
-    }
-
-    fn warn_of_no_end(&mut self, why: &str) {
-        self.warnings.push(format!("Kimi had answered but did not end by itself: {why}"));
-    }
-
-    /// Whether a run that ended badly named a failure: then its last words are no answer.
-    fn says_why_it_failed(&self, code: Option<i32>, stderr: &str) -> bool {
-        let says_error = stderr.lines().any(|line| line.trim_start().starts_with("error:"));
-        says_error || self.plain_is_last || code == Some(MAY_PASS)
-    }
-
-    /// All plain text: what a program prints that speaks no JSON, such as its version.
+    /// The output of a program that writes no JSON, such as its version.
     pub(super) fn into_text(mut self) -> String {
         self.take_rest();
-        let mut text = Vec::from(self.plain).join("\n");
+        let mut text = self.plain.lines().join("\n");
         text.push('\n');
         text.push_str(&String::from_utf8_lossy(&self.stderr));
         text
     }
-
-    fn error(self, invocation: &Invocation, stderr: &str, end: End) -> Error {
-        let has_started = self.words.is_some() || self.session.is_some();
-        let how = match end {
-            End::Exited(status) => Ok(status.code().map_or(How::Signal, How::Code)),
-            End::Closed => Ok(How::Closed),
-            End::Limit(kind, message) => Err(Error::of(kind, message)),
-        };
-        let mut error = match how {
-            Ok(how) => {
-                let plain = self.plain();
-                let ending = Ending { how, stderr, plain: &plain, retry: self.retry.as_ref() };
-                let error = failure::classify(&invocation.program, &ending, &self.secrets);
-                match &invocation.under {
-                    Under::Sandbox(rules)
-                        if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
-                    {
-                        let words = format!("{stderr}\n{}", plain.join("\n"));
-                        let shut_out = failure::in_sandbox(&words, rules, &self.secrets);
-                        shut_out.map_or(error, |shut_out| shut_out.error)
-                    }
-                    Under::Sandbox(_) | Under::Keeper | Under::Nothing => error,
-                }
-            }
-            Err(limit) => limit,
-        };
-        if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
-            let _ = write!(error.message, "; {skipped}");
-        }
-        if self.retrying && matches!(error.kind, Kind::TimedOut | Kind::Stalled) {
-            let why = self.retry.map(|retry| retry.message).unwrap_or_default();
-            let _ =
-                write!(error.message, "; it was waiting to ask the service again: {}", clean(&why));
-        }
-        let seen = self.trace.finish();
-        if self.words.is_some() || !seen.evidence.is_empty() {
-            let words = self.words.as_ref().map(|(text, _)| Cleaned::of(text));
-            let in_words = words.as_ref().map_or(0, |words| words.hidden);
-            error.partial = Some(json!({
-                "response": words.map(|words| words.text.into_owned()),
-                "evidence": seen.evidence,
-                "session_id": self.session,
-                "warnings": Vec::from_iter(hidden::warning(in_words, seen.hidden)),
-            }));
-        }
-        self.secrets.redact_error(error)
-    }
-}
-
-/// The session that kimi-cli names on standard error.
-fn session_in(stderr: &str) -> Option<String> {
-    let line = stderr
-        .lines()
-        .rev()
-        .find_map(|line| line.strip_prefix("To resume this session: kimi -r "))?;
-    Some(clean(line.trim()).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
+    use super::plain::PLAIN_KEPT;
     use super::*;
+    use crate::error::{Kind, Result};
+    use crate::kimi::invocation::{Invocation, Under};
+    use crate::kimi::run::{End, Reply};
 
     fn invocation() -> Invocation {
         Invocation {
@@ -479,7 +293,7 @@ mod tests {
         for n in 0..1_000 {
             record.take_bytes(format!("junk {n} {}\n", "x".repeat(500)).as_bytes());
         }
-        assert!(record.plain.iter().map(String::len).sum::<usize>() <= PLAIN_KEPT);
+        assert!(record.plain.lines().iter().map(String::len).sum::<usize>() <= PLAIN_KEPT);
         record.take_bytes(HALF.as_bytes());
         let reply = record.conclude(&invocation(), exited(0)).unwrap();
         assert_eq!(reply.warnings, ["1000 lines of Kimi's stream were skipped: they are no JSON"]);

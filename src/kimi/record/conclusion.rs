@@ -1,0 +1,140 @@
+//! The end of a run: its record becomes a reply, or an error that keeps what had arrived.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::Record;
+use crate::error::{Error, Kind, Result};
+use crate::kimi::dialect::Dialect;
+use crate::kimi::failure::{self, Ending, How, MAY_PASS};
+use crate::kimi::hidden::{self, Cleaned};
+use crate::kimi::invocation::{Invocation, Under};
+use crate::kimi::run::{End, Reply};
+use crate::kimi::text::clean;
+use crate::sandbox::Sandbox;
+
+impl Record {
+    /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
+    pub(in crate::kimi) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
+        self.take_rest();
+        let stderr = self.stderr();
+        if self.session.is_none() && self.dialect == Dialect::KimiCli {
+            self.session = session_in(&stderr);
+        }
+        if !self.is_answered(&end, &stderr) {
+            return Err(self.error(invocation, &stderr, end));
+        }
+        let mut warnings = self.warnings.kept;
+        warnings.extend(warning_of(end));
+        // kimi-code continues without a section of its settings that it cannot read, such as a wall.
+        let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
+        warnings.extend(ignored.map(|line| clean(line.trim()).into_owned()));
+        if self.warnings.more > 0 {
+            warnings.push(format!("{} more warnings about Kimi's stream", self.warnings.more));
+        }
+        warnings.extend(self.plain.warning());
+        let words = self.words.map(|words| words.text).unwrap_or_default();
+        let Cleaned { text, hidden } = Cleaned::of(&words);
+        Ok(Reply {
+            text: text.into_owned(),
+            hidden,
+            seen: self.trace.finish(),
+            session_id: self.session,
+            warnings,
+            sandbox: Sandbox::None,
+            elapsed: self.started.elapsed(),
+        })
+    }
+
+    /// Whether the last words are an answer. They may also be half of one that a failure broke off.
+    fn is_answered(&self, end: &End, stderr: &str) -> bool {
+        let Some(words) = &self.words else { return false };
+        match end {
+            End::Limit(Kind::Cancelled, _) => false,
+            End::Limit(..) => words.end_turn,
+            End::Closed => words.end_turn && !self.names_failure(None, stderr),
+            End::Exited(status) => {
+                let failed = || self.names_failure(status.code(), stderr);
+                status.success() || (words.end_turn && !failed())
+            }
+        }
+    }
+
+    /// Whether a run that ended badly named a failure.
+    fn names_failure(&self, code: Option<i32>, stderr: &str) -> bool {
+        let says_error = stderr.lines().any(|line| line.trim_start().starts_with("error:"));
+        says_error || self.plain.is_last || code == Some(MAY_PASS)
+    }
+
+    fn error(self, invocation: &Invocation, stderr: &str, end: End) -> Error {
+        let mut error = match end {
+            End::Exited(status) => {
+                let how = status.code().map_or(How::Signal, How::Code);
+                self.failure(invocation, stderr, how)
+            }
+            End::Closed => self.failure(invocation, stderr, How::Closed),
+            End::Limit(kind, message) => Error::new(kind, message, failure::hint(kind)),
+        };
+        if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
+            let _ = write!(error.message, "; {skipped}");
+        }
+        if self.retrying && matches!(error.kind, Kind::TimedOut | Kind::Stalled) {
+            let why = self.retry.map(|retry| retry.message).unwrap_or_default();
+            let _ =
+                write!(error.message, "; it was waiting to ask the service again: {}", clean(&why));
+        }
+        let seen = self.trace.finish();
+        if self.words.is_some() || !seen.evidence.is_empty() {
+            let words = self.words.as_ref().map(|words| Cleaned::of(&words.text));
+            let in_words = words.as_ref().map_or(0, |words| words.hidden);
+            error.partial = Some(json!({
+                "response": words.map(|words| words.text.into_owned()),
+                "evidence": seen.evidence,
+                "session_id": self.session,
+                "warnings": Vec::from_iter(hidden::warning(in_words, seen.hidden)),
+            }));
+        }
+        self.secrets.redact_error(error)
+    }
+
+    /// The error of a program that ended by itself.
+    fn failure(&self, invocation: &Invocation, stderr: &str, how: How) -> Error {
+        let plain = self.plain.lines();
+        let ending = Ending { how, stderr, plain: &plain, retry: self.retry.as_ref() };
+        let error = failure::classify(&invocation.program, &ending, &self.secrets);
+        let has_started = self.words.is_some() || self.session.is_some();
+        match &invocation.under {
+            Under::Sandbox(rules)
+                if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
+            {
+                let words = format!("{stderr}\n{}", plain.join("\n"));
+                let shut_out = failure::in_sandbox(&words, rules, &self.secrets);
+                shut_out.map_or(error, |shut_out| shut_out.error)
+            }
+            Under::Sandbox(_) | Under::Keeper | Under::Nothing => error,
+        }
+    }
+}
+
+/// The warning about a run that answered, but did not end as it should.
+fn warning_of(end: End) -> Option<String> {
+    let why = match end {
+        End::Exited(status) if status.success() => return None,
+        End::Exited(status) => {
+            return Some(format!("Kimi ended abnormally after its answer ({status})"));
+        }
+        End::Limit(_, why) => why,
+        End::Closed => "it had closed its standard output".to_owned(),
+    };
+    Some(format!("Kimi had answered but did not end by itself: {why}"))
+}
+
+/// The session that kimi-cli names on standard error.
+fn session_in(stderr: &str) -> Option<String> {
+    let line = stderr
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("To resume this session: kimi -r "))?;
+    Some(clean(line.trim()).into_owned())
+}
