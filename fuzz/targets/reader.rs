@@ -164,7 +164,7 @@ fn traced(dialect: Dialect, events: &[Event<'_>], turns: usize) -> Seen {
                 | Event::Unknown(_) => {}
             }
             if turns == 1 {
-                let activity = trace.activity().to_string();
+                let activity = trace.activity();
                 assert!(is_kept(&activity) && !activity.contains('\n'), "{activity:?}");
                 assert!(activity.chars().count() <= ACTIVITY_CHARS, "{activity:?}");
             }

@@ -70,7 +70,7 @@ pub struct Retry {
     /// The attempts that there will be at most.
     pub max_attempts: u64,
     /// The wait before the next attempt, milliseconds.
-    pub delay_ms: u64,
+    pub delay_ms: f64,
 }
 
 /// The fields of a line that any of its kinds has.
@@ -179,19 +179,10 @@ fn meta(fields: &Fields<'_>) -> Event<'static> {
             message: clean(&short(&fields.error_message, TEXT_BYTES)).into_owned(),
             next_attempt: fields.next_attempt.0.unwrap_or_default(),
             max_attempts: fields.max_attempts.0.unwrap_or_default(),
-            delay_ms: fields.delay_ms.0.map_or(0, whole_ms),
+            delay_ms: fields.delay_ms.0.unwrap_or_default(),
         }),
         other => Event::Unknown(format!("meta `{}`", clean(other))),
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the cast saturates, and a wait is shown in seconds"
-)]
-fn whole_ms(delay: f64) -> u64 {
-    delay as u64
 }
 
 /// The beginning of a text, of up to so many bytes; empty where there is none.
@@ -275,7 +266,7 @@ mod tests {
                 message: "429 slow down".into(),
                 next_attempt: 2,
                 max_attempts: 3,
-                delay_ms: 512,
+                delay_ms: 512.9,
             }),
         );
         check(
@@ -365,7 +356,7 @@ mod tests {
                     message: clean(&text(&line, "error_message")).into_owned(),
                     next_attempt: line["next_attempt"].as_u64().unwrap_or_default(),
                     max_attempts: line["max_attempts"].as_u64().unwrap_or_default(),
-                    delay_ms: line["delay_ms"].as_f64().map_or(0, whole_ms),
+                    delay_ms: line["delay_ms"].as_f64().unwrap_or_default(),
                 }),
                 other => Event::Unknown(format!("meta `{}`", clean(other))),
             },

@@ -1,6 +1,5 @@
 //! The evidence of a run: the record of Kimi's own tool calls, which shows what it read and looked up.
 
-mod activity;
 mod bounds;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -10,14 +9,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use self::activity::Activity;
 use self::bounds::Bounds;
 use super::dialect::Dialect;
 use super::event::{Call, MAX_CALLS};
+use super::text::{clean, first_chars};
 use crate::redact::Secrets;
 
 /// Characters of a tool's result that are kept.
 const SUMMARY_CHARS: usize = 800;
+/// Characters of an argument that the activity names.
+const ACTIVITY_CHARS: usize = 80;
 /// Results that are kept until their call arrives: more than a model asks for at once.
 const MAX_ORPHANS: usize = 64;
 /// Ids of calls that are known, of those included that are not kept.
@@ -177,13 +178,22 @@ impl Trace {
         }
     }
 
-    /// The current activity.
+    /// The current activity, in words for a person.
     #[must_use]
-    pub fn activity(&self) -> Activity {
-        match self.calls.last() {
-            Some(call) if !call.answered => Activity::of(&call.evidence),
-            Some(_) | None => Activity::Thinking,
-        }
+    pub fn activity(&self) -> String {
+        let running = self.calls.last().filter(|call| !call.answered);
+        let Some(Entry { evidence: call, .. }) = running else { return "thinking".to_owned() };
+        let (doing, argument) = match call.tool.as_str() {
+            "ReadFile" => ("reading", "path"),
+            "Glob" => ("listing", "pattern"),
+            "Grep" => ("searching for", "pattern"),
+            "SearchWeb" => ("searching the web for", "query"),
+            "FetchURL" => ("fetching", "url"),
+            _ => return "thinking".to_owned(),
+        };
+        let argument = call.args.get(argument).and_then(Value::as_str).unwrap_or_default();
+        let argument = first_chars(&clean(argument), ACTIVITY_CHARS).replace('\n', " ");
+        format!("{doing} {argument}")
     }
 
     /// The number of files that were read.
@@ -282,7 +292,7 @@ mod tests {
         trace.call(call("a", "Read", json!({"path": "x"})));
         trace.call(call("a", "Read", json!({"path": "x"})));
         trace.call(call("b", "Read", json!({"path": "y"})));
-        assert_eq!(trace.activity(), Activity::Thinking);
+        assert_eq!(trace.activity(), "thinking");
         trace.call(call("c", "Bash", json!({"command": "rm"})));
         trace.result("c", "Tool \"Bash\" not found");
         trace.result("a", "1\tfirst");
@@ -315,7 +325,7 @@ mod tests {
     fn a_call_or_a_result_without_a_partner_makes_the_trace_incomplete() {
         let mut trace = empty(Dialect::KimiCli);
         trace.call(call("a", "ReadFile", json!({"path": "src/store.rs"})));
-        assert_eq!(trace.activity().to_string(), "reading src/store.rs");
+        assert_eq!(trace.activity(), "reading src/store.rs");
         assert!(trace.finish().incomplete);
 
         let mut trace = empty(Dialect::KimiCli);
@@ -376,7 +386,7 @@ mod tests {
         let long = format!("{} {key}", "x".repeat(ARG_CHARS - 10));
         let mut trace = empty(Dialect::KimiCli);
         trace.call(call("a", "Grep", json!({"pattern": key})));
-        assert_eq!(trace.activity().to_string(), "searching for [redacted:aws-key]");
+        assert_eq!(trace.activity(), "searching for [redacted:aws-key]");
         trace.result("a", "No matches found");
         trace.call(call(
             "b",

@@ -31,7 +31,7 @@ pub mod transcript;
 pub mod version;
 
 pub use self::dialect::{Dialect, Identity};
-pub use self::evidence::{Activity, Evidence, Seen};
+pub use self::evidence::{Evidence, Seen};
 pub use self::program::Program;
 pub use self::run::{Progress, Reply, Watch};
 

@@ -3,7 +3,6 @@
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::evidence::Activity;
 use super::run::{Progress, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
@@ -23,6 +22,10 @@ pub(super) async fn wait<'a>(
     let started = Instant::now();
     let mut heartbeat = interval(settings.heartbeat());
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let activity = match settings.max_parallel {
+        1 => "waiting in turn: another consultation is under way".to_owned(),
+        running => format!("waiting in turn: {running} consultations are under way"),
+    };
     let waiting = watch.places.acquire();
     tokio::pin!(waiting);
     loop {
@@ -31,7 +34,7 @@ pub(super) async fn wait<'a>(
             slot = &mut waiting => return Ok(slot.ok()),
             () = watch.cancel.cancelled() => expect_wanted(watch)?,
             _ = heartbeat.tick() => (watch.progress)(&Progress {
-                activity: Activity::Waiting(settings.max_parallel),
+                activity: activity.clone(),
                 files: 0,
                 elapsed: started.elapsed(),
             }),

@@ -14,7 +14,7 @@ use self::plain::Plain;
 use self::warnings::Warnings;
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
-use super::evidence::{Activity, Trace};
+use super::evidence::Trace;
 use super::lines::{Line, Lines};
 use super::run::{Limits, Progress};
 use super::text::{clean, last_words};
@@ -82,15 +82,16 @@ impl Record {
 
     pub(super) fn progress(&self) -> Progress {
         let activity = match &self.retry {
-            Some(retry) if self.retrying => {
-                let why = match retry.status {
+            Some(Retry { status, next_attempt, max_attempts, delay_ms, .. }) if self.retrying => {
+                let why = match status {
                     Some(429) => "rate limited".to_owned(),
                     Some(status) => format!("the service answered {status}"),
                     None => "the service did not answer".to_owned(),
                 };
-                Activity::Retrying(why, retry.next_attempt, retry.max_attempts, retry.delay_ms)
+                let seconds = (delay_ms / 1000.0).ceil();
+                format!("{why}, attempt {next_attempt} of {max_attempts}, next in {seconds} s")
             }
-            _ if self.bytes == 0 => Activity::Starting,
+            _ if self.bytes == 0 => "starting Kimi".to_owned(),
             _ => self.trace.activity(),
         };
         Progress { activity, files: self.trace.files_read(), elapsed: self.started.elapsed() }

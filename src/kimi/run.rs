@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::Child;
 use super::dialect::Dialect;
-use super::evidence::{Activity, Seen};
+use super::evidence::Seen;
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
@@ -64,11 +64,11 @@ impl Limits {
     }
 }
 
-/// What Kimi does, for whoever waits.
+/// The progress of a run, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// What it does now.
-    pub activity: Activity,
+    /// Kimi's current activity.
+    pub activity: String,
     /// Files read so far.
     pub files: usize,
     /// Since the start.

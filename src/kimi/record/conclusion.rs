@@ -74,7 +74,7 @@ impl Record {
                 self.failure(invocation, stderr, how)
             }
             End::Closed => self.failure(invocation, stderr, How::Closed),
-            End::Limit(kind, message) => Error::new(kind, message, failure::hint(kind)),
+            End::Limit(kind, message) => Error::of(kind, message),
         };
         if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
             let _ = write!(error.message, "; {skipped}");
