@@ -80,6 +80,7 @@ mod tests {
             Health::of(dir.path()).unwrap(),
             Some(Health { version: 5, threads: 0, older: vec![older] })
         );
+        fs::remove_file(dir.path().join("ledger.sqlite-wal")).unwrap();
         fs::write(file, "x".repeat(5000)).unwrap();
         assert_eq!(Health::of(dir.path()).unwrap_err().kind, Kind::Ledger);
     }
