@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 const BUILT_IN: &str = include_str!("../../config/secret_files.yaml");
@@ -25,32 +25,8 @@ const SKIPPED: [&str; 2] = [".git/objects", ".git/lfs/objects"];
 #[derive(Debug, Clone)]
 pub struct SecretFiles {
     names: Gitignore,
-    /// The files that are looked into for one text or another, and some more.
-    looked_into: Gitignore,
-    holding: Vec<(Gitignore, Text)>,
-}
-
-/// A text that makes a file secret. Few projects have a file that is looked into, so it is compiled with the
-/// first of them.
-#[derive(Debug, Clone)]
-struct Text {
-    pattern: String,
-    compiled: OnceLock<Option<Regex>>,
-}
-
-impl Text {
-    fn of(pattern: &str) -> Text {
-        Text { pattern: pattern.to_owned(), compiled: OnceLock::new() }
-    }
-
-    fn compiled(&self) -> Option<&Regex> {
-        self.compiled.get_or_init(|| Regex::new(&self.pattern).ok()).as_ref()
-    }
-
-    /// Whether it stands in a file that begins so. What cannot be looked for makes a file secret, too.
-    fn is_in(&self, start: &[u8]) -> bool {
-        self.compiled().is_none_or(|text| text.is_match(start))
-    }
+    /// The files that are secret when they hold a text, and the text.
+    holding: Vec<(Gitignore, Regex)>,
 }
 
 /// Files that are secret when they hold a text.
@@ -136,13 +112,14 @@ impl SecretFiles {
         let mut compiled = Vec::new();
         for Holding { files, text } in holding {
             let globs = globs(files.iter().map(String::as_str), &mut problems);
-            compiled.push((globs, Text::of(text)));
+            match RegexBuilder::new(text).unicode(false).build() {
+                Ok(text) => compiled.push((globs, text)),
+                Err(error) => problems.push(error.to_string()),
+            }
         }
-        let all = holding.iter().flat_map(|one| &one.files).map(String::as_str);
-        let looked_into = globs(all.filter(|line| !line.starts_with('!')), &mut problems);
         problems.dedup();
         if problems.is_empty() {
-            Ok(SecretFiles { names, looked_into, holding: compiled })
+            Ok(SecretFiles { names, holding: compiled })
         } else {
             Err(problems)
         }
@@ -169,16 +146,12 @@ impl SecretFiles {
         })
     }
 
-    /// Whether it is secret for what it holds; a file that cannot be read is not, for nobody can.
+    /// Returns whether a file is secret for its text. A file that the bridge cannot read is not: neither can Kimi.
     fn holds(&self, relative: &Path, path: &Path) -> bool {
-        if !self.looked_into.matched(relative, false).is_ignore() {
-            return false;
-        }
-        let mut texts =
-            self.holding.iter().filter(|(files, _)| files.matched(relative, false).is_ignore());
-        let Some(first) = texts.next() else { return false };
-        let Ok(start) = beginning(path) else { return false };
-        std::iter::once(first).chain(texts).any(|(_, text)| text.is_in(&start))
+        let of_file = |(files, _): &&(Gitignore, Regex)| files.matched(relative, false).is_ignore();
+        let mut texts = self.holding.iter().filter(of_file).peekable();
+        texts.peek().is_some()
+            && beginning(path).is_ok_and(|start| texts.any(|(_, text)| text.is_match(&start)))
     }
 
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
@@ -253,13 +226,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    #[test]
-    fn every_text_compiles() {
-        for (_, text) in &SecretFiles::built_in().holding {
-            assert!(text.compiled().is_some(), "{text:?}");
-        }
-    }
 
     #[test]
     fn names_tell_secret_files_from_their_like() {
@@ -397,19 +363,11 @@ mod tests {
 
     #[test]
     fn every_line_that_cannot_be_used_is_named() {
-        let holding = [Holding { files: vec!["[y-b]".to_owned()], text: "t".to_owned() }];
+        let holding = [Holding { files: vec!["[y-b]".to_owned()], text: "(".to_owned() }];
         let problems = SecretFiles::new(["[z-a]", "fine"], &holding).unwrap_err();
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("[z-a]") && problems[1].contains("[y-b]"), "{problems:?}");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_looked_into_for_a_text_is_secret() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.x"), "anything").unwrap();
-        let holding = [Holding { files: vec!["*.x".to_owned()], text: "(".to_owned() }];
-        let files = SecretFiles::new([], &holding).unwrap();
-        assert!(files.is_secret(dir.path(), Path::new("a.x")));
-        assert!(!files.is_secret(dir.path(), Path::new("a.y")));
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        for (problem, named) in problems.iter().zip(["[z-a]", "[y-b]", "unclosed group"]) {
+            assert!(problem.contains(named), "{problem}");
+        }
     }
 }
