@@ -52,12 +52,6 @@ pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
     }
 }
 
-/// Returns whether a field's text may be a secret by the field's name.
-pub(super) fn is_of_secret(name: &str) -> bool {
-    let name = &name[behind_markers(name)..];
-    name.len() <= LONGEST && secret_name(name).is_some()
-}
-
 /// The kind of secret that a field's text is by the field's name, if it is one.
 pub(super) fn in_field(name: &str, text: &str) -> Option<&'static str> {
     // A marker names the secret that it replaced, not the field.

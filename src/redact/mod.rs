@@ -110,45 +110,10 @@ impl Secrets {
         Redacted { text, count }
     }
 
-    /// The same; `None` where there is nothing to replace.
-    #[must_use]
-    pub fn redact_found(&self, text: &str) -> Option<Redacted> {
-        Some(self.redact(text)).filter(|redacted| redacted.count > 0)
-    }
-
-    /// Returns whether no line of a text holds a secret. Only a user's pattern may ask for the beginning or the
-    /// end of a line.
-    #[must_use]
-    pub fn are_clean(&self, lines: &str) -> bool {
-        let found = |line: &str| {
-            let mut spans = Vec::new();
-            self.0.rules.iter().for_each(|rule| rule.find(line, &mut spans));
-            !spans.is_empty()
-        };
-        self.redact_found(lines).is_none() && (self.0.rules.is_empty() || !lines.lines().any(found))
-    }
-
-    /// Returns whether the name of a field says that its text is a secret.
-    #[must_use]
-    pub fn is_of_secret(&self, name: &str) -> bool {
-        assignment::is_of_secret(name)
-    }
-
     /// The marker that replaces the text of a field, if it is a secret by the field's name.
     #[must_use]
     pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
         assignment::in_field(name, text).map(pieces::marker)
-    }
-
-    /// The beginning of a text that was cut, without its secrets and without the end in which half a secret
-    /// may be.
-    #[must_use]
-    pub fn redact_beginning(&self, text: &str) -> Redacted {
-        let mut redacted = self.redact(text);
-        let certain = redacted.text.len().saturating_sub(DOUBTFUL);
-        let certain = certain.max(pieces::behind_markers(&redacted.text));
-        redacted.text.truncate(boundary(&redacted.text, certain));
-        redacted
     }
 
     /// The first `chars` characters of a text without its secrets, in which no secret was cut in half.
@@ -156,13 +121,13 @@ impl Secrets {
     #[must_use]
     pub fn redact_start(&self, text: &str, chars: usize) -> Redacted {
         let window = boundary(text, chars.saturating_mul(4).saturating_add(BEYOND));
-        let mut redacted = if window < text.len() {
-            self.redact_beginning(&text[..window])
-        } else {
-            self.redact(text)
-        };
-        let end = redacted.text.char_indices().nth(chars).map(|(end, _)| end);
-        if let Some(end) = end {
+        let mut redacted = self.redact(&text[..window]);
+        if window < text.len() {
+            let certain = redacted.text.len().saturating_sub(DOUBTFUL);
+            let certain = certain.max(pieces::behind_markers(&redacted.text));
+            redacted.text.truncate(boundary(&redacted.text, certain));
+        }
+        if let Some((end, _)) = redacted.text.char_indices().nth(chars) {
             redacted.text.truncate(pieces::outside_of_markers(&redacted.text, end));
         }
         redacted
@@ -194,9 +159,9 @@ impl Secrets {
         }
         for (name, value) in fields.iter_mut() {
             if let Value::String(text) = value
-                && let Some(kind) = assignment::in_field(name, text)
+                && let Some(marker) = self.redact_field(name, text)
             {
-                *text = pieces::marker(kind);
+                *text = marker;
                 count += 1;
             }
             count += self.redact_all(value);
