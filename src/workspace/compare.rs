@@ -266,12 +266,12 @@ mod tests {
         assert_eq!(words(&snapshot), ["another file system is mounted at mnt"]);
     }
 
-    /// What a naive reading finds at a path: the permissions of a folder, and of anything else those, the size and
-    /// the times.
+    /// What a naive reading finds at a path: the permissions of a folder, and of anything else those and
+    /// the times. A file that was renamed here may differ in nothing but its inode.
     #[derive(Debug, Clone, PartialEq)]
     enum State {
         Folder(u32),
-        File { modified: (i64, i64, u64), touched: (i64, i64), mode: u32 },
+        File { modified: (i64, i64, u64, u64), touched: (i64, i64), mode: u32 },
         Link { touched: (i64, i64) },
     }
 
@@ -287,7 +287,8 @@ mod tests {
                     State::Folder(metadata.mode())
                 } else {
                     let touched = (metadata.ctime(), metadata.ctime_nsec());
-                    let modified = (metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+                    let (size, inode) = (metadata.len(), metadata.ino());
+                    let modified = (metadata.mtime(), metadata.mtime_nsec(), size, inode);
                     if metadata.is_symlink() {
                         State::Link { touched }
                     } else {
