@@ -12,9 +12,8 @@ use crate::support::fake::{Dialect, FIRST_WORDS, GO, HERE, LAST_WORDS, Script, p
 use crate::support::server::{Era, Server, outcome};
 use crate::support::world::{World, kill_all_with, processes_with, proposal, wait_until};
 
-/// The most memory that a server takes here, whatever Kimi sends, bytes. Without optimisation the
-/// program itself, which counts as well, is twice as large.
-const MEMORY: u64 = if cfg!(debug_assertions) { 64 << 20 } else { 32 << 20 };
+/// The most memory that a server takes here, whatever Kimi sends, bytes.
+const MEMORY: u64 = 64 << 20;
 
 /// The most that a host gets, characters; what this file holds has no finding in it.
 const RESULT: usize = 40_000;
