@@ -43,7 +43,7 @@ pub enum Command {
     /// sandbox, and how the hosts on this machine start the bridge. Ends with 0 when nothing stands in the
     /// way, otherwise with the code of the first problem.
     Doctor(Doctor),
-    /// Answers as Kimi would, from a fixed list of checks; the demo starts it
+    /// Plays a recorded answer of Kimi's; the demo starts it
     #[command(hide = true)]
     StandIn(StandIn),
 }

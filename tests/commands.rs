@@ -30,7 +30,7 @@ fn demo() {
     let ran = world.run(&["demo"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     for said in [
-        "A stand-in answers: a fixed list of checks that is part of kimi-bridge, no model.",
+        "A stand-in answers: two recorded answers that are part of kimi-bridge, no model.",
         "F1 BLOCKER",
         "✓ src/store.rs:24",
         "│ let _ = writeln!(self.file, \"{key} {value}\");",

@@ -6,40 +6,41 @@ use std::path::{Path, PathBuf};
 
 use super::Stop;
 use crate::cli::Consult;
-use crate::consult::Request;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u8> {
     let as_json = args.json;
     let role = args.role.unwrap_or_default();
-    let mut fields = Map::new();
-    fields.insert("role".to_owned(), json!(args.role));
-    fields.insert("message".to_owned(), json!(args.message));
-    fields.insert("language".to_owned(), json!(args.language));
-    fields.insert("timeout_seconds".to_owned(), json!(args.timeout));
+    let mut fields = json!({
+        "role": args.role,
+        "message": args.message,
+        "language": args.language,
+        "timeout_seconds": args.timeout,
+    });
     if let Some(thread) = &args.thread {
-        fields.insert("thread_id".to_owned(), json!(thread));
+        fields["thread_id"] = json!(thread);
         let adjudications = adjudications(&args);
         if !adjudications.is_empty() {
-            fields.insert("prior_exchange".to_owned(), json!({"adjudications": adjudications}));
+            fields["prior_exchange"] = json!({"adjudications": adjudications});
         }
     } else {
         let current = &loaded.environment.current_dir;
-        let work_dir =
-            args.work_dir.as_ref().map_or_else(|| current.clone(), |dir| current.join(dir));
-        fields.insert("work_dir".to_owned(), json!(work_dir));
-        fields.insert("files".to_owned(), json!(args.files));
+        fields["work_dir"] = match &args.work_dir {
+            Some(dir) => json!(current.join(dir)),
+            None => json!(current),
+        };
+        fields["files"] = json!(args.files);
         if let Some(context) = args.context.clone() {
-            fields.insert("context".to_owned(), read_context(context, stop).await?);
+            fields["context"] = read_context(context, stop).await?;
         }
     }
     if as_json {
-        // Nothing cuts what goes to a file or a pipe.
-        fields.insert("max_result_chars".to_owned(), json!(usize::MAX / 2));
+        // A file or a pipe takes a result of any length.
+        fields["max_result_chars"] = json!(usize::MAX / 2);
     }
-    let mut result = super::consult_live(Request(fields), loaded, None, stop).await;
+    let mut result = super::consult_live(super::request(fields), loaded, None, stop).await;
     if let Err(error) = &mut result
         && error.example.take().is_some()
     {
@@ -61,8 +62,8 @@ fn adjudications(args: &Consult) -> Vec<Value> {
     adopted.chain(rejected).collect()
 }
 
-/// YAML or JSON: the first holds the second. A terminal or a pipe may never say anything, so that
-/// reading is left to a thread which nobody waits for after a signal.
+/// Reads YAML, which JSON is part of. A terminal or a pipe may stay silent, so a thread reads it, and a signal
+/// ends the wait.
 async fn read_context(path: PathBuf, stop: &Stop) -> Result<Value> {
     let unreadable = |why: String| {
         Error::new(

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -80,11 +81,8 @@ fn run(cli: Cli) -> Result<u8> {
         .enable_all()
         .build()
         .map_err(|error| {
-            Error::new(
-                Kind::Spawn,
-                format!("no runtime: {error}"),
-                "Free memory or file handles and try again.",
-            )
+            let hint = "Free memory or file handles and try again.";
+            Error::new(Kind::Spawn, format!("no runtime: {error}"), hint)
         })?;
     let environment = loaded.environment.clone();
     let code = runtime.block_on(async {
@@ -100,7 +98,7 @@ fn run(cli: Cli) -> Result<u8> {
             Command::StandIn(_) => Ok(0),
         }
     });
-    // A thread may still be reading a standard input that does not end; nobody waits for it.
+    // A thread may still be reading a standard input that does not end.
     runtime.shutdown_background();
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
@@ -113,11 +111,11 @@ fn log_to_stderr(loaded: &Loaded) {
     tracing_subscriber::registry().with(lines).with(ours).init();
 }
 
-/// What SIGINT, SIGTERM and SIGHUP ask for.
+/// The reaction to SIGINT, SIGTERM and SIGHUP.
 struct Stop {
-    /// Fired by the first signal: end what runs, in good order.
+    /// Fired by the first signal: ends the run in good order.
     asked: CancellationToken,
-    /// Fired by the second: whoever sent it does not want to wait.
+    /// Fired by the second: ends the run at once.
     at_once: CancellationToken,
     /// How many Kimis may run at once.
     places: Semaphore,
@@ -144,14 +142,10 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Somebody who waits without being told of progress.
+    /// A caller without progress messages.
     fn watch(&self) -> Watch<'_> {
-        Watch {
-            progress: &|_| {},
-            cancel: &self.asked,
-            closing: &self.at_once,
-            places: &self.places,
-        }
+        let Stop { asked: cancel, at_once: closing, places } = self;
+        Watch { progress: &|_| {}, cancel, closing, places }
     }
 }
 
@@ -174,6 +168,14 @@ async fn consult_live(
     result
 }
 
+/// A request from the fields of a JSON object.
+fn request(fields: Value) -> Request {
+    match fields {
+        Value::Object(fields) => Request(fields),
+        _ => Request(Map::new()),
+    }
+}
+
 /// Prints a result and returns the exit code that says whether it could be read.
 fn show(result: &ConsultResult, as_json: bool) -> Result<u8> {
     let text = if as_json { json(result)? } else { render::result(result, render::width()) };
@@ -183,11 +185,8 @@ fn show(result: &ConsultResult, as_json: bool) -> Result<u8> {
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| {
-        Error::new(
-            Kind::Crashed,
-            format!("the result could not be written: {error}"),
-            "Please report it.",
-        )
+        let message = format!("the result could not be written: {error}");
+        Error::new(Kind::Crashed, message, "Please report it.")
     })
 }
 
@@ -195,11 +194,10 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
 fn print(text: &str) -> Result<()> {
     let mut stdout = anstream::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::new(
-            Kind::Crashed,
-            format!("standard output: {error}"),
-            "Check where the output goes.",
-        )),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let message = format!("standard output: {error}");
+            Err(Error::new(Kind::Crashed, message, "Check where the output goes."))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

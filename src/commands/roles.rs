@@ -30,16 +30,11 @@ fn all() -> String {
 }
 
 fn needs(role: Role) -> String {
-    let fields = fields(role);
-    let named = |required: bool| -> Vec<String> {
-        fields
-            .iter()
-            .filter(|field| field.required == required)
-            .map(|field| field.name.clone())
-            .collect()
+    let named = |required: bool| {
+        let fields = fields(role).into_iter().filter(|field| field.required == required);
+        fields.map(|field| field.name).collect::<Vec<_>>().join(", ")
     };
-    let (required, optional) = (named(true).join(", "), named(false).join(", "));
-    format!("requires {required}; takes {optional}")
+    format!("requires {}; takes {}", named(true), named(false))
 }
 
 fn one(role: Role) -> String {

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
-use crate::consult::{Request, closing, export, record, record_decision};
+use crate::consult::{closing, export, record, record_decision};
 use crate::error::Result;
 use crate::kimi::text::{clean, first_chars};
 use crate::ledger::{Filter, now};
@@ -27,13 +27,8 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             }
         }
         Some(ThreadsCommand::Decide { id, decision, rationale }) => {
-            let mut fields = Map::new();
-            for (name, value) in
-                [("thread_id", id), ("decision", decision), ("rationale", rationale)]
-            {
-                fields.insert(name.to_owned(), json!(value));
-            }
-            let standing = record_decision(&Request(fields), loaded)?;
+            let fields = json!({"thread_id": id, "decision": decision, "rationale": rationale});
+            let standing = record_decision(&super::request(fields), loaded)?;
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
