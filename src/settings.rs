@@ -5,9 +5,9 @@
 //! error. Other rooms get a [`Settings`] and an [`Environment`] and never look for themselves.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
@@ -114,17 +114,23 @@ impl Settings {
             (true, true) => Mode::Auto,
         }
     }
+}
 
-    /// [`Settings::heartbeat_seconds`] as a duration.
+impl Mode {
+    /// The mode in words, and how to change it.
     #[must_use]
-    pub fn heartbeat(&self) -> Duration {
-        Duration::from_secs(self.heartbeat_seconds)
-    }
-
-    /// [`Settings::grace_seconds`] as a duration.
-    #[must_use]
-    pub fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_seconds)
+    pub fn hint(self) -> &'static str {
+        match self {
+            Mode::Disabled => {
+                "consult_kimi is off. The user turns it on by setting KIMI_BRIDGE_TOOL_ENABLED=1 in the \
+                 server's environment (and KIMI_BRIDGE_AUTO_ENABLED=1 to let the agent consult unasked), \
+                 then restarts the server."
+            }
+            Mode::Manual => {
+                "Only when the user asks. KIMI_BRIDGE_AUTO_ENABLED=1 lets the agent consult unasked."
+            }
+            Mode::Auto => "The agent may consult unasked. KIMI_BRIDGE_AUTO_ENABLED=0 stops that.",
+        }
     }
 }
 
@@ -152,11 +158,8 @@ impl Environment {
     /// [`Kind::Settings`] when there is no home folder or no current folder.
     pub fn of_this_process() -> Result<Environment> {
         let unusable = |what: &str, why: &dyn std::fmt::Display| {
-            Error::new(
-                Kind::Settings,
-                format!("{what}: {why}"),
-                "Start kimi-bridge from an existing folder, with HOME set.",
-            )
+            let hint = "Start kimi-bridge from an existing folder, with HOME set.";
+            Error::new(Kind::Settings, format!("{what}: {why}"), hint)
         };
         let dirs = etcetera::base_strategy::Xdg::new()
             .map_err(|error| unusable("no home folder", &error))?;
@@ -213,9 +216,9 @@ impl Loaded {
         self.settings.state_dir.as_deref().unwrap_or(&self.environment.state_dir)
     }
 
-    /// The settings that are not the built-in default, as a person writes them.
+    /// The settings that are not the built-in default, as `name = value, by layer`.
     #[must_use]
-    pub fn changed(&self) -> Vec<Changed> {
+    pub fn changed(&self) -> Vec<String> {
         let text = |value: &Value| match value {
             Value::String(text) => text.clone(),
             Value::Array(items) => {
@@ -223,34 +226,23 @@ impl Loaded {
             }
             other => other.to_string(),
         };
-        let defaults: Value = serde_yaml::from_str(BUILT_IN).unwrap_or_default();
+        let defaults = Value::Object(built_in());
         let now = serde_json::json!(self.settings);
-        let differs = self.sources.iter().filter(|(name, _)| now[name] != defaults[name]);
-        differs
-            .map(|(name, source)| Changed {
-                setting: name.clone(),
-                value: text(&now[name]),
-                source: source.clone(),
-            })
+        let changed = self.sources.iter().filter(|(name, _)| now[name] != defaults[name]);
+        changed
+            .map(|(name, source)| format!("{name} = {}, by {source}", text(&now[name])))
             .collect()
     }
 }
 
-/// A setting that somebody changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
-    /// Its name in `settings.yaml`.
-    pub setting: String,
-    /// Its value.
-    pub value: String,
-    /// The layer that set it.
-    pub source: String,
+fn built_in() -> Map<String, Value> {
+    serde_yaml::from_str(BUILT_IN).unwrap_or_default()
 }
 
 /// The variable that was probably meant by one that no setting knows.
 #[must_use]
 pub fn nearest_variable(unknown: &str) -> Option<String> {
-    let known: Map<String, Value> = serde_yaml::from_str(BUILT_IN).ok()?;
+    let known = built_in();
     let names = known.keys().map(String::as_str);
     let near = nearest(&unknown.strip_prefix(PREFIX)?.to_lowercase(), names)?.to_uppercase();
     Some(format!("{PREFIX}{near}"))
@@ -265,7 +257,7 @@ pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Lo
     if problems.is_empty() { Ok(loaded) } else { Err(unusable(problems)) }
 }
 
-/// The same, for whoever goes on with what can be used: what does not fit is left out, and named.
+/// Reads all layers as [`load`], but leaves out the settings that do not fit, and returns them.
 ///
 /// # Errors
 /// [`Kind::Settings`] when not even the built-in layer can be read.
@@ -273,12 +265,18 @@ pub fn load_what_fits(
     environment: Environment,
     overrides: &[(&str, String)],
 ) -> Result<(Loaded, Vec<Violation>)> {
-    let mut layers = Layers::new(&environment.home)?;
+    let mut layers = Layers {
+        home: environment.home.clone(),
+        base: built_in(),
+        sources: BTreeMap::new(),
+        unknown: Vec::new(),
+        problems: Vec::new(),
+    };
     let file = environment.config_dir.join("settings.yaml");
     match std::fs::read_to_string(&file) {
         Ok(text) => layers.add_file(&file, &text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => layers.problem(&file.display().to_string(), &error.to_string(), None),
+        Err(error) => layers.problem(&file.display().to_string(), error.to_string()),
     }
     if let Some(path) = environment.var("KIMI_PATH") {
         layers.add_text("kimi_path", path, "KIMI_PATH");
@@ -310,36 +308,21 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(home: &Path) -> Result<Layers> {
-        let base = serde_yaml::from_str(BUILT_IN).map_err(|error| {
-            unusable(vec![Violation::new("config/settings.yaml", error.to_string())])
-        })?;
-        Ok(Layers {
-            home: home.to_owned(),
-            base,
-            sources: BTreeMap::new(),
-            unknown: Vec::new(),
-            problems: Vec::new(),
-        })
-    }
-
-    fn problem(&mut self, place: &str, expected: &str, did_you_mean: Option<String>) {
-        self.problems.push(Violation { did_you_mean, ..Violation::new(place, expected) });
+    fn problem(&mut self, place: &str, expected: impl Into<String>) {
+        self.problems.push(Violation::new(place, expected));
     }
 
     fn add_file(&mut self, file: &Path, text: &str) {
         let place = file.display().to_string();
         let mapping = match serde_yaml::from_str::<Option<serde_yaml::Mapping>>(text) {
             Ok(mapping) => mapping.unwrap_or_default(),
-            Err(error) => {
-                return self.problem(&place, &format!("not a YAML mapping: {error}"), None);
-            }
+            Err(error) => return self.problem(&place, format!("not a YAML mapping: {error}")),
         };
         for (key, value) in mapping {
             let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
             match serde_json::to_value(value) {
                 Ok(value) => self.set(&key, value, &place),
-                Err(error) => self.problem(&place, &format!("{key}: {error}"), None),
+                Err(error) => self.problem(&place, format!("{key}: {error}")),
             }
         }
     }
@@ -350,13 +333,7 @@ impl Layers {
             Some(Value::Bool(_)) => match text.to_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Value::Bool(true),
                 "0" | "false" | "no" | "off" => Value::Bool(false),
-                _ => {
-                    return self.problem(
-                        source,
-                        "expected 1 or 0 (true or false, yes or no)",
-                        None,
-                    );
-                }
+                _ => return self.problem(source, "expected 1 or 0 (true or false, yes or no)"),
             },
             Some(Value::Array(_)) => {
                 let items = text.split(':').filter(|item| !item.is_empty());
@@ -364,7 +341,7 @@ impl Layers {
             }
             Some(Value::Number(_)) => match text.trim().parse::<u64>() {
                 Ok(number) => Value::Number(number.into()),
-                Err(_) => return self.problem(source, "expected a whole number", None),
+                Err(_) => return self.problem(source, "expected a whole number"),
             },
             _ => Value::String(text.to_owned()),
         };
@@ -374,8 +351,9 @@ impl Layers {
     fn set(&mut self, setting: &str, value: Value, source: &str) {
         if !self.base.contains_key(setting) {
             let known = self.base.keys().map(String::as_str);
-            let near = nearest(setting, known).map(str::to_owned);
-            return self.problem(source, &format!("there is no setting `{setting}`"), near);
+            let did_you_mean = nearest(setting, known).map(str::to_owned);
+            let problem = Violation::new(source, format!("there is no setting `{setting}`"));
+            return self.problems.push(Violation { did_you_mean, ..problem });
         }
         let value = match value {
             Value::String(path) if PATHS.contains(&setting) => Value::String(self.expand(&path)),
@@ -391,16 +369,16 @@ impl Layers {
         };
         let mut tried = self.base.clone();
         tried.insert(setting.to_owned(), value);
-        match serde_json::from_value::<Settings>(Value::Object(tried.clone())) {
-            Ok(settings) => {
-                if let Some(limit) = out_of_range(&settings, setting) {
-                    return self.problem(source, &format!("{setting}: {limit}"), None);
-                }
-                self.base = tried;
-                self.sources.insert(setting.to_owned(), source.to_owned());
-            }
-            Err(error) => self.problem(source, &format!("{setting}: {error}"), None),
+        let fits = serde_json::from_value::<Settings>(Value::Object(tried.clone()));
+        let problem = match fits {
+            Ok(_) => out_of_range(setting, &tried[setting]),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            return self.problem(source, format!("{setting}: {problem}"));
         }
+        self.base = tried;
+        self.sources.insert(setting.to_owned(), source.to_owned());
     }
 
     /// A path that begins with `~/`, as a shell would read it.
@@ -419,33 +397,44 @@ impl Layers {
     }
 }
 
-/// Limits that would make every run fail are refused here rather than met there.
-fn out_of_range(settings: &Settings, setting: &str) -> Option<&'static str> {
-    let fits = match setting {
-        "timeout_seconds" => (1..=86_400).contains(&settings.timeout_seconds),
-        "first_line_seconds" => (1..=86_400).contains(&settings.first_line_seconds),
-        "silence_seconds" => (1..=86_400).contains(&settings.silence_seconds),
-        "heartbeat_seconds" => (1..=86_400).contains(&settings.heartbeat_seconds),
-        "max_parallel" => (1..=256).contains(&settings.max_parallel),
-        "grace_seconds" => (0..=60).contains(&settings.grace_seconds),
-        "max_line_bytes" => settings.max_line_bytes >= 4096,
-        "max_run_bytes" => settings.max_run_bytes >= 4096,
-        "max_prompt_bytes" => settings.max_prompt_bytes >= 4096,
-        "max_result_chars" => settings.max_result_chars >= 2000,
-        // Relative to what? Kimi runs in the project, the bridge elsewhere.
-        "state_dir" => settings.state_dir.as_ref().is_none_or(|dir| dir.is_absolute()),
-        "readable" => settings.readable.iter().all(|path| path.is_absolute()),
-        _ => true,
-    };
-    (!fits).then_some(match setting {
-        "grace_seconds" => "expected 0 to 60",
-        "max_parallel" => "expected 1 to 256",
-        "state_dir" => "expected an absolute path, or one that begins with ~/",
-        "readable" => "expected absolute paths, or ones that begin with ~/",
-        "max_result_chars" => "expected 2000 or more",
-        "max_line_bytes" | "max_run_bytes" | "max_prompt_bytes" => "expected 4096 or more",
-        _ => "expected 1 to 86400",
-    })
+/// The numbers with which a run can work.
+const RANGES: [(&str, RangeInclusive<u64>); 10] = [
+    ("timeout_seconds", 1..=86_400),
+    ("first_line_seconds", 1..=86_400),
+    ("silence_seconds", 1..=86_400),
+    ("heartbeat_seconds", 1..=86_400),
+    ("max_parallel", 1..=256),
+    ("grace_seconds", 0..=60),
+    ("max_line_bytes", 4096..=u64::MAX),
+    ("max_run_bytes", 4096..=u64::MAX),
+    ("max_prompt_bytes", 4096..=u64::MAX),
+    ("max_result_chars", 2000..=u64::MAX),
+];
+
+/// Returns what was expected in place of a value that would make every run fail.
+fn out_of_range(setting: &str, value: &Value) -> Option<String> {
+    let range = RANGES.iter().find(|(name, _)| *name == setting);
+    if let (Some((_, range)), Some(number)) = (range, value.as_u64())
+        && !range.contains(&number)
+    {
+        return Some(match (range.start(), range.end()) {
+            (least, &u64::MAX) => format!("expected {least} or more"),
+            (least, most) => format!("expected {least} to {most}"),
+        });
+    }
+    // Kimi runs in the project, the bridge elsewhere.
+    let is_relative =
+        |path: &Value| path.as_str().is_some_and(|path| Path::new(path).is_relative());
+    let mut items = value.as_array().into_iter().flatten();
+    match setting {
+        "state_dir" if is_relative(value) => {
+            Some("expected an absolute path, or one that begins with ~/".to_owned())
+        }
+        "readable" if items.any(is_relative) => {
+            Some("expected absolute paths, or ones that begin with ~/".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// The known name nearest to a misspelt one, when it is near enough to have been meant.
@@ -461,14 +450,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 /// The error for settings that do not fit.
 #[must_use]
 pub fn unusable(violations: Vec<Violation>) -> Error {
-    Error {
-        violations,
-        ..Error::new(
-            Kind::Settings,
-            "the settings cannot be used",
-            "Mend what is listed; README.md describes every setting.",
-        )
-    }
+    Error { violations, ..Error::of(Kind::Settings, "the settings cannot be used") }
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ fn bad_settings() {
         "error: the settings cannot be used\n  \
          - KIMI_BRIDGE_GRACE_SECONDS: grace_seconds: expected 0 to 60\n  \
          - KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number\n\
-         hint: Mend what is listed; README.md describes every setting.\n"
+         hint: Fix the problems listed; README.md describes every setting.\n"
     );
 }
 

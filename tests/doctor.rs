@@ -318,7 +318,7 @@ fn settings_that_do_not_fit() {
     let seen = report(&world);
     seen.is_whole();
     assert_eq!(seen.code, 15);
-    let remedy = "Mend it: until then every other command refuses to start. README.md describes every setting.";
+    let remedy = "Fix it: until then every other command refuses to start. README.md describes every setting.";
     let of_file = format!(
         "{}: there is no setting `grace_second` (did you mean grace_seconds?)",
         file.display()
@@ -404,7 +404,7 @@ fn logins() {
     let log_in = "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask again.";
     let seen = report(&world());
     assert_eq!(seen.code, 12);
-    seen.check("kimi", "login", &[("problem", "no login, key or provider is to be seen", log_in)]);
+    seen.check("kimi", "login", &[("problem", "found no login, API key or provider", log_in)]);
 
     let expired = world();
     let token = expired.home().join(".kimi-code/credentials/kimi-code.json");

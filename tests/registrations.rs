@@ -166,7 +166,7 @@ fn an_environment_that_does_not_fit() {
             (
                 "problem",
                 "its env sets KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number",
-                "Mend it there.",
+                "Fix it there.",
             ),
             (
                 "warning",

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::render::{BAD, BOLD, DIM, GOOD, WARN, styled, width};
 use super::{Stop, sample};
 use crate::cli::Doctor;
-use crate::consult::{Request, argument, closing, record};
+use crate::consult::{argument, closing, record};
 use crate::doctor::live::{self, Trial};
-use crate::doctor::{self, Check, Part, Report, Section, Status};
+use crate::doctor::{self, Check, Report, Section, Status};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
@@ -27,11 +27,8 @@ pub(super) async fn run(
 ) -> Result<u8> {
     let mut report = doctor::examine(loaded, misfits, args.live, stop.watch()).await;
     if stop.asked.is_cancelled() {
-        return Err(Error::new(
-            Kind::Cancelled,
-            "the examination was interrupted",
-            "Nothing is left running.",
-        ));
+        let hint = "Nothing is left running.";
+        return Err(Error::new(Kind::Cancelled, "the examination was interrupted", hint));
     }
     let home = &loaded.environment.home;
     if !args.json {
@@ -59,17 +56,14 @@ pub(super) async fn run(
 
 /// Asks about the sample, in the user's own state, and forgets the thread.
 async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
-    let cannot = |error: &std::io::Error| {
-        Error::new(
-            Kind::Spawn,
-            format!("the sample could not be set up: {error}"),
-            "Check the temporary folder.",
-        )
+    let cannot = |error: std::io::Error| {
+        let message = format!("the sample could not be set up: {error}");
+        Error::new(Kind::Spawn, message, "Check the temporary folder.")
     };
-    let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
+    let folder = tempfile::tempdir().map_err(cannot)?;
     let project = folder.path().join("tally");
-    sample::unpack(&project).map_err(|error| cannot(&error))?;
-    let project = project.canonicalize().map_err(|error| cannot(&error))?;
+    sample::unpack(&project).map_err(cannot)?;
+    let project = project.canonicalize().map_err(cannot)?;
     let fields = json!({
         "message": "Read src/store.rs, then name one risk in a sentence. Be quick: this is only a trial.",
         "context": {
@@ -81,8 +75,7 @@ async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
         "timeout_seconds": TRIAL_SECONDS.min(loaded.settings.timeout_seconds),
     });
     let start = Instant::now();
-    let request = Request(fields.as_object().cloned().unwrap_or_default());
-    let mut result = super::consult_live(request, loaded, None, stop).await;
+    let mut result = super::consult_live(super::request(fields), loaded, None, stop).await;
     let took = start.elapsed();
     let unchanged = sample::is_unchanged(&project);
     let of_sample = Filter {
@@ -96,7 +89,7 @@ async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
                 error.hint = error.hint.replace(&told, "");
             }
         }
-        // One that stays is told by `threads`, where it can be deleted.
+        // `threads` lists one that stays, and can delete it.
         let _ = closing::forget(&thread.id, loaded);
     }
     Ok(Trial { result, took, unchanged })
@@ -111,7 +104,8 @@ fn opening(report: &Report, home: &Path, width: usize) -> String {
 }
 
 fn one_section(section: &Section, home: &Path, width: usize) -> String {
-    let mut text = styled(BOLD, title(section.part)) + "\n";
+    let (initial, rest) = section.part.split_at(1);
+    let mut text = styled(BOLD, &format!("{}{rest}", initial.to_uppercase())) + "\n";
     let mut above = "";
     for check in &section.checks {
         // A name that stands above already would only be noise.
@@ -120,18 +114,6 @@ fn one_section(section: &Section, home: &Path, width: usize) -> String {
         above = &check.name;
     }
     text + "\n"
-}
-
-fn title(part: Part) -> &'static str {
-    match part {
-        Part::Settings => "Settings",
-        Part::State => "State",
-        Part::Kimi => "Kimi",
-        Part::Network => "Network",
-        Part::Sandbox => "Sandbox",
-        Part::Hosts => "Hosts",
-        Part::Consultation => "Consultation",
-    }
 }
 
 /// A mark, the name, what was found; below it what to do.

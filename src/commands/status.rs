@@ -6,7 +6,8 @@ use super::Stop;
 use super::render::{BOLD, GOOD, WARN, styled};
 use crate::cli;
 use crate::error::Result;
-use crate::kimi::status::{self, Status};
+use crate::kimi::Program;
+use crate::kimi::status::{self, Status, Used};
 use crate::settings::Loaded;
 
 pub(super) async fn run(args: &cli::Status, loaded: &Loaded, stop: &Stop) -> Result<u8> {
@@ -22,13 +23,12 @@ fn text(status: &Status) -> String {
     };
     line("bridge", &format!("kimi-bridge {}", status.bridge_version));
     line("mode", &format!("{}: {}", status.mode, status.mode_hint));
-    if let Some(kimi) = &status.kimi {
-        let what = format!("{} {}", kimi.dialect, kimi.version);
-        line(
-            "kimi",
-            &format!("{} at {} (from {})", styled(GOOD, &what), kimi.path.display(), kimi.found),
-        );
-        let login = if kimi.login_seen {
+    if let Some(Used { program: Program { path, dialect, version, found, .. }, login_seen }) =
+        &status.kimi
+    {
+        let what = styled(GOOD, &format!("{dialect} {version}"));
+        line("kimi", &format!("{what} at {} (from {found})", path.display()));
+        let login = if *login_seen {
             "seen; only a consultation shows that it works".to_owned()
         } else {
             styled(WARN, "none seen: run `kimi` once and log in, or set an API key")
@@ -43,15 +43,15 @@ fn text(status: &Status) -> String {
         line("found", &format!("{} ({}): {}", found.path.display(), found.found, found.is));
     }
     line("sandbox", &status.sandbox);
-    let limits = &status.limits;
+    let limit = |name: &str| &status.limits[name];
     line(
         "limits",
         &format!(
             "{} s a run, {} s to the first line, {} s of silence, {} characters a result",
-            limits.timeout_seconds,
-            limits.first_line_seconds,
-            limits.silence_seconds,
-            limits.max_result_chars
+            limit("timeout_seconds"),
+            limit("first_line_seconds"),
+            limit("silence_seconds"),
+            limit("max_result_chars")
         ),
     );
     line("state", &status.state_dir.display().to_string());

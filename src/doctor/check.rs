@@ -6,16 +6,16 @@ use crate::error::{Error, Kind};
 use crate::kimi::text::clean;
 use crate::redact::Secrets;
 
-/// One thing that was looked at.
+/// The finding about one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What it is, in a word or two.
+    /// The thing, in a word or two.
     pub name: String,
-    /// How it stands.
+    /// Whether it is in the way.
     pub status: Status,
-    /// What was found.
+    /// The finding.
     pub says: String,
-    /// What to do, a sentence; every warning and every problem has one.
+    /// The next step, a sentence; every warning and every problem has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// The kind of error that a consultation would end with, for a problem.
@@ -23,7 +23,7 @@ pub struct Check {
     pub kind: Option<Kind>,
 }
 
-/// How something stands.
+/// Whether something is in the way of a consultation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -38,29 +38,25 @@ pub enum Status {
 }
 
 impl Check {
-    /// As it should be.
     pub(super) fn ok(name: &str, says: impl AsRef<str>) -> Check {
         Check::new(name, Status::Ok, says.as_ref())
     }
 
-    /// Worth knowing.
     pub(super) fn note(name: &str, says: impl AsRef<str>) -> Check {
         Check::new(name, Status::Note, says.as_ref())
     }
 
-    /// It may stand in the way.
     pub(super) fn warning(name: &str, says: impl AsRef<str>, remedy: impl AsRef<str>) -> Check {
-        Check::new(name, Status::Warning, says.as_ref()).mended_by(remedy)
+        Check::new(name, Status::Warning, says.as_ref()).with_remedy(remedy)
     }
 
-    /// It stands in the way.
     pub(super) fn problem(
         name: &str,
         kind: Kind,
         says: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) -> Check {
-        let check = Check::new(name, Status::Problem, says.as_ref()).mended_by(remedy);
+        let check = Check::new(name, Status::Problem, says.as_ref()).with_remedy(remedy);
         Check { kind: Some(kind), ..check }
     }
 
@@ -69,8 +65,8 @@ impl Check {
         Check::problem(name, error.kind, &error.message, &error.hint)
     }
 
-    /// The same with what to do.
-    pub(super) fn mended_by(self, remedy: impl AsRef<str>) -> Check {
+    /// Adds a remedy.
+    pub(super) fn with_remedy(self, remedy: impl AsRef<str>) -> Check {
         Check { remedy: Some(harmless(remedy.as_ref())), ..self }
     }
 
@@ -79,7 +75,7 @@ impl Check {
     }
 }
 
-/// Words from anywhere, without secrets and without what cannot be seen.
+/// Words without secrets and invisible characters.
 fn harmless(words: &str) -> String {
     Secrets::default().redact(&clean(words)).into_text()
 }

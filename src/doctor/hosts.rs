@@ -1,4 +1,4 @@
-//! Who starts the bridge, and whether that would work.
+//! The hosts that start the bridge, and whether that would work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,7 @@ use crate::error::Kind;
 use crate::hosts::{self, Config, Host, Off, Registration, expand};
 use crate::settings::{Environment, Loaded, Mode, load_what_fits};
 
-/// What a host must wait for beyond the longest run: reading the answer, and a second turn where one
-/// cannot be read.
+/// The time for reading an answer, and for a second turn if it cannot be read.
 const MARGIN_SECONDS: u64 = 60;
 
 pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
@@ -26,7 +25,7 @@ fn checks_of(configs: &[Config], environment: &Environment) -> Vec<Check> {
             Err(why) => checks.push(Check::warning(
                 name,
                 format!("{} cannot be read: {why}", config.file.display()),
-                format!("Mend the file: until then {name} knows none of the servers in it."),
+                format!("Fix the file: until then {name} knows none of the servers in it."),
             )),
             Ok(found) if found.is_empty() => {
                 without.insert(name);
@@ -39,19 +38,22 @@ fn checks_of(configs: &[Config], environment: &Environment) -> Vec<Check> {
             }
         }
     }
-    let without: Vec<&str> = without.difference(&with).copied().collect();
+    without.retain(|name| !with.contains(name));
     if with.is_empty() {
         checks.push(
             Check::note("registered", "in no host that is known here")
-                .mended_by("To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; README.md has the other hosts."),
+                .with_remedy("To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; README.md has the other hosts."),
         );
     } else if !without.is_empty() {
-        checks.push(Check::note("elsewhere", format!("not registered in {}", without.join(", "))));
+        checks.push(Check::note(
+            "elsewhere",
+            format!("not registered in {}", Vec::from_iter(without).join(", ")),
+        ));
     }
     checks
 }
 
-/// One registration: how it stands, or everything that is wrong with it.
+/// One registration: everything that is wrong with it, or its mode.
 fn registration(config: &Config, one: &Registration, environment: &Environment) -> Vec<Check> {
     let host = config.host.name();
     let alias = match one.name.as_str() {
@@ -61,7 +63,7 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
     let place = format!("{} ({}{alias})", config.file.display(), one.scope.name());
     if let Some(off) = one.off {
         let (why, remedy) = switched_off(off, &one.name);
-        return vec![Check::note(host, format!("{place}: {why}")).mended_by(remedy)];
+        return vec![Check::note(host, format!("{place}: {why}")).with_remedy(remedy)];
     }
     let mut checks = match program(one, environment) {
         Some(Ok(program)) => started(host, &place, one, &program, environment),
@@ -111,7 +113,7 @@ fn switched_off(off: Off, name: &str) -> (String, String) {
     }
 }
 
-/// The file that a host would start; the name for which there is none; nothing where that cannot be told.
+/// The file that a host would start, or the name for which there is none; `None` if a variable is not known.
 fn program(one: &Registration, environment: &Environment) -> Option<Result<PathBuf, String>> {
     let named = expand(&one.program, environment)?;
     let path = match one.env.get("PATH") {
@@ -122,7 +124,7 @@ fn program(one: &Registration, environment: &Environment) -> Option<Result<PathB
     Some(found.map_err(|_| named))
 }
 
-/// What is wrong with a program that is there.
+/// The problems of a program that exists.
 fn started(
     host: &str,
     place: &str,
@@ -149,48 +151,41 @@ fn started(
         ));
     }
     if let (false, Some(this)) = (is_this, this) {
+        let (this, program) = (this.display(), program.display());
         checks.push(Check::warning(
             host,
-            format!("{place}: it starts another kimi-bridge, {}", program.display()),
-            format!(
-                "Name {} there, or ask that one: `{} doctor`.",
-                this.display(),
-                program.display()
-            ),
+            format!("{place}: it starts another kimi-bridge, {program}"),
+            format!("Name {this} there, or ask that one: `{program} doctor`."),
         ));
     }
     checks
 }
 
-/// The mode that the server would have, and what is wrong with what it is told.
+/// The mode that the server would have, and the problems of its environment.
 fn serving(config: &Config, one: &Registration, environment: &Environment) -> (Mode, Vec<Check>) {
     let mut checks = Vec::new();
     let ours = |name: &str| name.starts_with("KIMI_");
-    let inherited = environment
-        .vars
-        .iter()
-        .filter(|(name, _)| config.host.hands_its_environment_on() && ours(name));
+    // Only Claude Code is known to hand all of its environment to a server.
+    let inherited =
+        environment.vars.iter().filter(|(name, _)| config.host == Host::ClaudeCode && ours(name));
     let mut vars: BTreeMap<String, String> =
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, value) in one.env.iter().filter(|(name, _)| ours(name)) {
-        match expand(value, environment) {
-            Some(value) => {
-                vars.insert(name.clone(), value);
-            }
-            None => checks.push(Check::note(
-                "",
-                format!("{name} comes from a variable that is not known here"),
-            )),
+        if let Some(value) = expand(value, environment) {
+            vars.insert(name.clone(), value);
+        } else {
+            let says = format!("{name} comes from a variable that is not known here");
+            checks.push(Check::note("", says));
         }
     }
     let served = Environment { vars: vars.into_iter().collect(), ..environment.clone() };
     let Ok((served, misfits)) = load_what_fits(served, &[]) else {
         return (Mode::Disabled, checks);
     };
-    // What stands in the user's own file is told once, with the settings.
+    // The settings section lists the problems of the user's own file.
     let by_entry = misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
     checks.extend(by_entry.map(|misfit| {
-        Check::problem("", Kind::Settings, format!("its env sets {misfit}"), "Mend it there.")
+        Check::problem("", Kind::Settings, format!("its env sets {misfit}"), "Fix it there.")
     }));
     let unknown = served.unknown.iter().filter(|name| one.env.contains_key(*name));
     checks.extend(unknown.map(|name| settings::unknown(name)));
@@ -207,21 +202,15 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
     (mode, checks)
 }
 
-/// Why the tool is off, where nothing else tells.
+/// Why the tool is off, if no other check says so.
 fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
     let remedy = "Set KIMI_BRIDGE_TOOL_ENABLED=1 in its env, and restart the host.";
-    match one.env.get("KIMI_BRIDGE_TOOL_ENABLED") {
-        None => Some(Check::warning(
-            "",
-            "its env does not switch the tool on, so the agent is offered kimi_status alone",
-            remedy,
-        )),
-        Some(value) => {
-            let value = expand(value, environment)?;
-            let says = "its env switches the tool off";
-            (value == "0").then(|| Check::note("", says).mended_by(remedy))
-        }
-    }
+    let Some(value) = one.env.get("KIMI_BRIDGE_TOOL_ENABLED") else {
+        let says = "its env does not switch the tool on, so the agent is offered kimi_status alone";
+        return Some(Check::warning("", says, remedy));
+    };
+    let says = "its env switches the tool off";
+    (expand(value, environment)? == "0").then(|| Check::note("", says).with_remedy(remedy))
 }
 
 fn impatient(host: Host, patience: u64, longest: u64) -> Check {
@@ -235,13 +224,10 @@ fn impatient(host: Host, patience: u64, longest: u64) -> Check {
             "Let it wait longer.".to_owned()
         }
     };
-    Check::warning(
-        "",
-        format!(
-            "the host ends a call after {patience} s, and a run may take {longest} s (timeout_seconds)"
-        ),
-        remedy,
-    )
+    let says = format!(
+        "the host ends a call after {patience} s, and a run may take {longest} s (timeout_seconds)"
+    );
+    Check::warning("", says, remedy)
 }
 
 fn mode_name(mode: Mode) -> &'static str {

@@ -1,35 +1,38 @@
 //! The programs, the login, and ripgrep.
 
+use std::cmp::Ordering;
+
+use semver::Version;
+
 use super::Check;
 use crate::error::Kind;
-use crate::kimi::examination::{Examination, Examined, Start};
+use crate::kimi::consultant::consultant;
+use crate::kimi::examination::{Examination, Start};
 use crate::kimi::login::{self, Key, Login, TokenState};
+use crate::kimi::program::Candidate;
 use crate::kimi::ripgrep::{self, Ripgrep};
-use crate::kimi::version::{Age, age};
-use crate::kimi::{Dialect, Identity, Program, consultant};
+use crate::kimi::{Dialect, Identity, Program};
 use crate::settings::Loaded;
 
 pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
-    let mut checks = Vec::new();
-    match &found.used {
-        Ok(program) => checks.push(used(program)),
+    let mut checks = vec![match &found.used {
+        Ok(program) => used(program),
         Err(error) => {
-            let mut check = Check::error("program", error);
-            let mut starts = found.candidates.iter().filter_map(|one| one.start.as_ref());
-            if error.kind == Kind::Sandbox
-                && let Some(remedy) = starts.find_map(|start| opening(loaded, start))
-            {
-                check = check.mended_by(remedy);
+            let check = Check::error("program", error);
+            let mut starts = found.candidates.iter().filter_map(|(_, start)| start.as_ref());
+            match starts.find_map(|start| opening(loaded, start)) {
+                Some(remedy) if error.kind == Kind::Sandbox => check.with_remedy(remedy),
+                _ => check,
             }
-            checks.push(check);
         }
-    }
-    checks.extend(found.candidates.iter().filter_map(|one| other(loaded, found, one)));
+    }];
+    let candidates = found.candidates.iter();
+    checks.extend(candidates.filter_map(|(one, start)| other(loaded, found, one, start.as_ref())));
     checks.extend(found.passed_over.iter().map(|path| {
         Check::note("other", format!("{} was not asked: a setting names another", path.display()))
     }));
     if let Ok(program) = &found.used {
-        checks.push(version(program));
+        checks.push(version(program.dialect, &program.version));
         checks.extend(logins(&login::look(&loaded.environment, program.dialect)));
         checks.push(ripgrep(&ripgrep::look(loaded, program.dialect)));
     }
@@ -47,46 +50,39 @@ fn used(program: &Program) -> Check {
 }
 
 /// A program that is not used, and why.
-fn other(loaded: &Loaded, found: &Examination, one: &Examined) -> Option<Check> {
-    let candidate = &one.candidate;
-    if found.used.as_ref().is_ok_and(|program| program.path == candidate.path) {
+fn other(
+    loaded: &Loaded,
+    found: &Examination,
+    one: &Candidate,
+    start: Option<&Start>,
+) -> Option<Check> {
+    let Candidate { path, identity, said, .. } = one;
+    if found.used.as_ref().is_ok_and(|program| program.path == *path) {
         return None;
     }
-    let place = format!("{} ({})", candidate.path.display(), candidate.found);
-    let named = |identity: &Identity| match identity {
-        Identity::Usable(dialect, version) => format!("{dialect} {version}"),
-        Identity::Retired(version) => format!("kimi-cli {version}"),
-        Identity::Unknown => "no Kimi".to_owned(),
-    };
-    let what = named(&candidate.identity);
-    Some(match (&candidate.identity, &one.start) {
-        (Identity::Usable(..), _) => {
-            Check::note("other", format!("{what} at {place}: the first usable one is used"))
-        }
+    let place = format!("{} ({})", path.display(), one.found);
+    let says = match (identity, start) {
+        (Identity::Usable(..), _) => format!("{identity} at {place}: the first usable one is used"),
         (Identity::Retired(_), _) => {
-            Check::note("other", format!("{what} at {place}: retired, it only prints a notice"))
+            format!("{identity} at {place}: retired, it only prints a notice")
         }
         (Identity::Unknown, Some(start @ Start::OnlyOutside { identity, why, .. })) => {
-            let what = named(identity);
-            let says = format!("{what} at {place}: it does not start inside the sandbox");
-            match &found.used {
-                Ok(_) => {
-                    let hint = why.error.hint.clone();
-                    Check::warning("other", says, opening(loaded, start).unwrap_or(hint))
-                }
-                // The remedy stands with the problem already.
-                Err(_) => Check::note("other", says),
+            let says = format!("{identity} at {place}: it does not start inside the sandbox");
+            if found.used.is_ok() {
+                let remedy = opening(loaded, start).unwrap_or_else(|| why.error.hint.clone());
+                return Some(Check::warning("other", says, remedy));
             }
+            // The problem has the remedy already.
+            says
         }
         (Identity::Unknown, Some(Start::Well(_) | Start::NotAtAll(_)) | None) => {
-            let says =
-                format!("{place} does not answer --version as a Kimi does: {}", candidate.said);
-            Check::note("other", says)
+            format!("{place} does not answer --version as a Kimi does: {said}")
         }
-    })
+    };
+    Some(Check::note("other", says))
 }
 
-/// What opens the sandbox far enough, when that was tried and found.
+/// The setting that opens the sandbox far enough, if one was found by trying.
 pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
     let Start::OnlyOutside { opened, .. } = start else { return None };
     let shown = |paths: &[std::path::PathBuf], between: &str| {
@@ -103,36 +99,35 @@ pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
     })
 }
 
-fn version(program: &Program) -> Check {
-    let Program { dialect, version, .. } = program;
-    let tested = consultant::consultant().tested(*dialect);
-    match age(*dialect, version) {
-        Age::Tested => match dialect {
-            Dialect::KimiCode => Check::ok("version", format!("{version} is the tested one")),
-            Dialect::KimiCli => Check::ok(
-                "version",
-                format!(
-                    "{version} is the tested one, and the last of kimi-cli that works: do not update it"
-                ),
-            ),
-        },
-        Age::Newer => {
-            Check::note("version", format!("{version} is newer than the tested {tested}"))
-                .mended_by(format!("If answers cannot be read, go back: {}.", install(*dialect)))
+/// Compares a version with the one that the tests run against.
+fn version(dialect: Dialect, version: &str) -> Check {
+    let tested = consultant().tested(dialect);
+    let order = Version::parse(version).ok().zip(Version::parse(tested).ok());
+    match order.map(|(version, tested)| version.cmp_precedence(&tested)) {
+        Some(Ordering::Equal) => {
+            let last = match dialect {
+                Dialect::KimiCode => "",
+                Dialect::KimiCli => ", and the last of kimi-cli that works: do not update it",
+            };
+            Check::ok("version", format!("{version} is the tested one{last}"))
         }
-        Age::Older => Check::warning(
+        Some(Ordering::Greater) => {
+            Check::note("version", format!("{version} is newer than the tested {tested}"))
+                .with_remedy(format!("If answers cannot be read, go back: {}.", install(dialect)))
+        }
+        Some(Ordering::Less) => Check::warning(
             "version",
             format!("{version} is older than the tested {tested}"),
-            format!("Update it: {}.", install(*dialect)),
+            format!("Update it: {}.", install(dialect)),
         ),
-        Age::Unclear => {
+        None => {
             Check::note("version", format!("{version} cannot be compared with the tested {tested}"))
         }
     }
 }
 
 fn install(dialect: Dialect) -> String {
-    let tested = consultant::consultant().tested(dialect);
+    let tested = consultant().tested(dialect);
     match dialect {
         Dialect::KimiCode => format!("`npm install -g @moonshot-ai/kimi-code@{tested}`"),
         Dialect::KimiCli => format!("`uv tool install kimi-cli=={tested}`"),
@@ -181,14 +176,14 @@ fn logins(login: &Login) -> Vec<Check> {
             checks.push(Check::warning("login", says, remedy));
         }
     }
-    // What keeps Kimi from starting is told already, and hides the rest.
+    // The problems above keep Kimi from starting, whatever else there is.
     if login.unreadable.is_none() && login.lacks_key.is_none() {
         checks.push(seen(login));
     }
     checks
 }
 
-/// What there is that a service could accept.
+/// The logins and keys that a service could accept.
 fn seen(login: &Login) -> Check {
     let mut seen = Vec::new();
     let good = login.tokens.iter().filter(|token| token.state == TokenState::Good);
@@ -208,15 +203,10 @@ fn seen(login: &Login) -> Check {
     }
     let remedy = Kind::NotLoggedIn.hint();
     if login.is_seen() || !login.providers.is_empty() {
-        // A service that asks for no key is one of them.
+        // A provider without a key may be a service that asks for none.
         Check::warning("login", "there is no token or key that could be used", remedy)
     } else {
-        Check::problem(
-            "login",
-            Kind::NotLoggedIn,
-            "no login, key or provider is to be seen",
-            remedy,
-        )
+        Check::problem("login", Kind::NotLoggedIn, "found no login, API key or provider", remedy)
     }
 }
 
@@ -231,5 +221,30 @@ fn ripgrep(found: &Ripgrep) -> Check {
             "`rg` is not on PATH: Kimi fetches its own at its first search, and can run it from the next consultation on",
             "Install ripgrep (`apt install ripgrep`, `brew install ripgrep`).",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let check = |version: &str, expected: &str| {
+            let says = super::version(Dialect::KimiCode, version).says;
+            assert!(says.starts_with(&format!("{version} {expected}")), "{says}");
+        };
+        let tested = consultant().tested(Dialect::KimiCode);
+        check(tested, "is the tested one");
+        check(&format!("{tested}+build.7"), "is the tested one");
+        check(&format!("{tested}-beta.1"), "is older");
+        check("0.9.9", "is older");
+        check("99.10.0", "is newer");
+        check("99.10.0-rc.1", "is newer");
+        check("1.51.0rc1", "cannot be compared");
+        check("next", "cannot be compared");
+        let of_cli = consultant().tested(Dialect::KimiCli);
+        let says = version(Dialect::KimiCli, of_cli).says;
+        assert!(says.contains("is the tested one"), "{says}");
     }
 }

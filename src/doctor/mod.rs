@@ -17,46 +17,26 @@ use crate::error::{Kind, Violation};
 use crate::kimi::{Dialect, Watch, examination, folders};
 use crate::settings::Loaded;
 
-/// All that was looked at.
+/// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The bridge's own version.
     pub bridge_version: &'static str,
-    /// In the order in which problems are best mended.
+    /// One for each part, in the order in which problems are best fixed.
     pub sections: Vec<Section>,
 }
 
-/// What was looked at in one place.
+/// The checks of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Section {
-    /// The place.
-    pub part: Part,
-    /// What was found there.
+    /// The part, in lower case.
+    pub part: &'static str,
+    /// The checks, in the order of the report.
     pub checks: Vec<Check>,
 }
 
-/// Where something may stand in the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// The bridge's own settings.
-    Settings,
-    /// The bridge's own folder, without which nothing can be tried.
-    State,
-    /// The programs and the login.
-    Kimi,
-    /// The way to the service.
-    Network,
-    /// What holds Kimi to reading.
-    Sandbox,
-    /// Who starts the bridge.
-    Hosts,
-    /// A real question and its answer.
-    Consultation,
-}
-
 impl Report {
-    /// How many checks ended so.
+    /// The number of checks of this status.
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
         self.checks().filter(|check| check.status == status).count()
@@ -73,8 +53,8 @@ impl Report {
     }
 }
 
-/// Looks at everything short of asking Kimi a question. `misfits` are the settings that could not be used.
-/// With `live` the service is connected to.
+/// Checks everything short of asking Kimi a question. `misfits` are the settings that could not be used.
+/// `live` connects to the service.
 pub async fn examine(
     loaded: &Loaded,
     misfits: &[Violation],
@@ -89,14 +69,15 @@ pub async fn examine(
     if live {
         network.push(network::reached(&loaded.environment, dialect).await);
     }
+    // In the order in which problems are best fixed.
     let sections = [
-        (Part::Settings, settings::checks(loaded, misfits)),
-        (Part::State, state::checks(loaded, left_behind)),
-        (Part::Kimi, kimi::checks(loaded, &found)),
-        (Part::Network, network),
-        (Part::Sandbox, sandbox::checks(loaded, &found)),
-        (Part::Hosts, hosts::checks(loaded)),
+        ("settings", settings::checks(loaded, misfits)),
+        ("state", state::checks(loaded, left_behind)),
+        ("kimi", kimi::checks(loaded, &found)),
+        ("network", network),
+        ("sandbox", sandbox::checks(loaded, &found)),
+        ("hosts", hosts::checks(loaded)),
     ];
-    let sections = sections.into_iter().map(|(part, checks)| Section { part, checks });
-    Report { bridge_version: env!("CARGO_PKG_VERSION"), sections: sections.collect() }
+    let sections = sections.map(|(part, checks)| Section { part, checks });
+    Report { bridge_version: env!("CARGO_PKG_VERSION"), sections: sections.into() }
 }

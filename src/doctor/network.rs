@@ -65,7 +65,7 @@ pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Chec
         return Check::warning(
             "service",
             "its address cannot be read",
-            "Mend what is listed above, or the `base_url` in Kimi's config.toml.",
+            "Fix the addresses listed above, or the `base_url` in Kimi's config.toml.",
         );
     };
     let proxy = endpoint.proxy.map(|name| format!(", which {name} names")).unwrap_or_default();

@@ -25,7 +25,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
             Start::OnlyOutside { why, .. } => {
                 let check = Check::error("start", &why.error);
                 match kimi::opening(loaded, start) {
-                    Some(remedy) => check.mended_by(remedy),
+                    Some(remedy) => check.with_remedy(remedy),
                     None => check,
                 }
             }
@@ -45,7 +45,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
             Check::warning(
                 "readable",
                 format!("{} does not exist", path.display()),
-                "Mend the path, or take it out of `readable`.",
+                "Fix the path, or take it out of `readable`.",
             )
         }
     }));

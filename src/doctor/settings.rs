@@ -2,14 +2,13 @@
 
 use super::Check;
 use crate::error::{Kind, Violation};
-use crate::kimi::status::mode_hint;
 use crate::settings::{Loaded, Mode, nearest_variable};
 
 pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
     let mut checks: Vec<Check> = misfits
         .iter()
         .map(|misfit| {
-            let remedy = "Mend it: until then every other command refuses to start. README.md describes every setting.";
+            let remedy = "Fix it: until then every other command refuses to start. README.md describes every setting.";
             Check::problem("setting", Kind::Settings, misfit.to_string(), remedy)
         })
         .collect();
@@ -20,10 +19,7 @@ pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
     } else {
         Check::ok("file", format!("there is no {}; that is fine", file.display()))
     });
-    checks.extend(loaded.changed().into_iter().map(|changed| {
-        let says = format!("{} = {}, by {}", changed.setting, changed.value, changed.source);
-        Check::note("changed", says)
-    }));
+    checks.extend(loaded.changed().iter().map(|changed| Check::note("changed", changed)));
     checks.extend(loaded.unknown.iter().map(|name| unknown(name)));
     let patterns = folder.join("secrets.yaml");
     if patterns.exists() {
@@ -56,7 +52,7 @@ fn mode(loaded: &Loaded) -> Check {
             "mode",
             "disabled in this shell, which matters to no command but `serve`; a host sets its own, see below",
         ),
-        mode @ Mode::Manual => Check::ok("mode", format!("manual. {}", mode_hint(mode))),
-        mode @ Mode::Auto => Check::ok("mode", format!("auto. {}", mode_hint(mode))),
+        mode @ Mode::Manual => Check::ok("mode", format!("manual. {}", mode.hint())),
+        mode @ Mode::Auto => Check::ok("mode", format!("auto. {}", mode.hint())),
     }
 }

@@ -8,13 +8,12 @@ mod variables;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::places::Place;
 pub use self::variables::expand;
 use crate::documents::{self, Json};
 use crate::settings::Environment;
@@ -50,20 +49,6 @@ impl Host {
             Host::GeminiCli => "Gemini CLI",
             Host::Opencode => "opencode",
             Host::Zed => "Zed",
-        }
-    }
-
-    /// Whether a server gets the host's whole environment, as far as that is sure.
-    #[must_use]
-    pub fn hands_its_environment_on(self) -> bool {
-        match self {
-            Host::ClaudeCode => true,
-            Host::Codex
-            | Host::Cursor
-            | Host::VsCode
-            | Host::GeminiCli
-            | Host::Opencode
-            | Host::Zed => false,
         }
     }
 }
@@ -134,36 +119,37 @@ pub enum Off {
     Refused,
 }
 
-/// Looks into every file of every host that concerns this user and this project.
+/// Reads every file of every host that concerns this user and this project.
 #[must_use]
 pub fn look(environment: &Environment) -> Vec<Config> {
     let folders = places::project_folders(environment);
-    let places = places::all(environment, &folders);
-    let read = places.into_iter().filter_map(|place| {
-        let value = read(&place)?;
-        let registrations = value.map(|value| {
-            let mut found = match place.host {
-                Host::ClaudeCode => claude_code::registrations(&value, &place, environment),
-                host => servers::of(servers::table(host, &value), host, place.scope, &value),
+    let read = places::all(environment, &folders).into_iter().filter_map(|(host, scope, file)| {
+        let registrations = read(host, &file)?.map(|value| {
+            let mut found = match host {
+                Host::ClaudeCode => {
+                    claude_code::registrations(&value, scope, &folders, environment)
+                }
+                host => servers::of(servers::table(host, &value), host, scope, &value),
             };
             found.retain(|one| is_this_server(one, environment));
             found
         });
-        Some(Config { host: place.host, file: place.file, registrations })
+        Some(Config { host, file, registrations })
     });
     read.collect()
 }
 
-/// The value of a file; nothing when there is no file.
-fn read(place: &Place) -> Option<Result<Value, String>> {
-    let text = match fs::read_to_string(&place.file) {
+/// The value of a file; `None` when there is no file.
+fn read(host: Host, file: &Path) -> Option<Result<Value, String>> {
+    let text = match fs::read_to_string(file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        // A folder above it that is a file.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return None,
+        // The second: a folder above it is a file.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return None;
+        }
         Err(error) => return Some(Err(error.to_string())),
     };
-    Some(match place.host {
+    Some(match host {
         Host::Codex => documents::toml(&text).map(|table| json!(table)),
         Host::ClaudeCode => documents::json(&text, Json::Strict),
         Host::Cursor | Host::VsCode | Host::GeminiCli | Host::Opencode | Host::Zed => {
@@ -186,8 +172,6 @@ fn is_this_server(one: &Registration, environment: &Environment) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     /// Writes files below a home whose folder `p` is the project, and says what is found, a line for each.

@@ -1,5 +1,4 @@
-//! What stands in a host's table of servers. An entry that is none is passed over: what else a host
-//! accepts there is its own affair.
+//! A host's table of servers. Entries of other kinds are skipped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,10 +76,13 @@ fn patience(host: Host, entry: &Value) -> Option<Duration> {
     seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
+/// Whether a list of names holds this one.
+pub(super) fn lists(list: &Value, name: &str) -> bool {
+    list.as_array().is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)))
+}
+
 fn off(host: Host, name: &str, entry: &Value, file: &Value) -> Option<Off> {
-    let listed = |list: &Value| {
-        list.as_array().is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)))
-    };
+    let listed = |list: &Value| lists(list, name);
     match host {
         Host::Codex | Host::Zed if entry["enabled"] == false => Some(Off::InItsEntry),
         Host::Opencode if entry["enabled"] == false || entry["disabled"] == true => {

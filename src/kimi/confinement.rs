@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
+use super::dialect::Program;
 use super::home::{self, Home};
 use super::invocation::Under;
-use super::program::Program;
 use super::{folders, installation, network, ripgrep};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::sandbox::rules::{Appeared, canonical};

@@ -1,6 +1,8 @@
 //! The two programs called `kimi`, and the handful of ways in which they differ.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,32 @@ pub enum Identity {
     Retired(String),
     /// Not a Kimi at all, as far as can be told.
     Unknown,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Usable(dialect, version) => write!(f, "{dialect} {version}"),
+            Identity::Retired(version) => write!(f, "kimi-cli {version}"),
+            Identity::Unknown => f.write_str("no Kimi"),
+        }
+    }
+}
+
+/// A Kimi that can be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// The file to start.
+    pub path: PathBuf,
+    /// Arguments before the dialect's own; the demo's stand-in needs one.
+    #[serde(skip)]
+    pub leading_args: Vec<OsString>,
+    /// Which CLI it is.
+    pub dialect: Dialect,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where it was found: a setting, `PATH`, or a usual place.
+    pub found: String,
 }
 
 impl Dialect {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::confinement::decide;
-use super::dialect::{Dialect, Identity};
+use super::dialect::{Dialect, Identity, Program};
 use super::failure::{ShutOut, shut_out};
-use super::program::{self, Candidate, Program, ask_version, choose, repeated};
-use super::run::Watch;
+use super::program::{self, Candidate, ask_version, choose, repeated};
+use super::reply::Watch;
 use crate::error::{Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
@@ -18,25 +18,16 @@ use crate::settings::{Loaded, SandboxSetting};
 /// The most paths that are opened one after another for a program to start.
 const OPENED: usize = 8;
 
-/// What there is.
+/// The result of an examination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Examination {
-    /// Every program that was asked, in the order of preference.
-    pub candidates: Vec<Examined>,
-    /// Those that were not, since a setting names another one.
+    /// Every program that was asked, in the order of preference, and how it starts, if it said nothing usable.
+    pub candidates: Vec<(Candidate, Option<Start>)>,
+    /// The programs that were not asked, since a setting names another one.
     pub passed_over: Vec<PathBuf>,
-    /// The one that is used, or why there is none.
+    /// The program that is used, or why there is none.
     pub used: Result<Program>,
     /// How that one starts just now.
-    pub start: Option<Start>,
-}
-
-/// One program.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Examined {
-    /// The file, and what it said.
-    pub candidate: Candidate,
-    /// How it starts, where it did not say anything usable.
     pub start: Option<Start>,
 }
 
@@ -60,57 +51,50 @@ pub enum Start {
 
 /// Looks for every Kimi, and tries those that matter.
 pub async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
-    // Where the setting asks for a sandbox that this machine does not have, nothing would start at all;
-    // what there is can be told nevertheless.
-    let available = decide(loaded.settings.sandbox, kernel());
-    let loaded = &match &available {
+    // Where the setting asks for a sandbox that this machine does not have, nothing would start at all.
+    let loaded = &match decide(loaded.settings.sandbox, kernel()) {
         Ok(_) => loaded.clone(),
         Err(_) => outside(loaded),
     };
-    let mut candidates = Vec::new();
-    for mut candidate in program::all(loaded, watch).await {
-        let start = match candidate.identity {
-            Identity::Unknown => {
-                let Candidate { path, said, held_back, .. } = &candidate;
-                Some(start_outside(loaded, path, said, held_back.clone(), watch).await)
-            }
-            Identity::Usable(..) | Identity::Retired(_) => None,
-        };
-        match &start {
-            Some(Start::OnlyOutside { why, .. }) => {
-                candidate.held_back = Some(ShutOut::clone(why));
-            }
-            Some(Start::NotAtAll(said)) => {
-                candidate.held_back = None;
-                candidate.said.clone_from(said);
-            }
-            Some(Start::Well(_)) | None => {}
+    let mut seen = program::all(loaded, watch).await;
+    let mut starts = Vec::new();
+    for candidate in &mut seen {
+        if candidate.identity != Identity::Unknown {
+            starts.push(None);
+            continue;
         }
-        candidates.push(Examined { candidate, start });
+        let Candidate { path, said, held_back, .. } = candidate;
+        let start = start_outside(loaded, path, said, held_back.take(), watch).await;
+        match &start {
+            Start::OnlyOutside { why, .. } => *held_back = Some(ShutOut::clone(why)),
+            Start::NotAtAll(words) => said.clone_from(words),
+            Start::Well(_) => {}
+        }
+        starts.push(Some(start));
     }
-    let seen: Vec<Candidate> = candidates.iter().map(|one| one.candidate.clone()).collect();
     let used = choose(loaded, &seen);
     let start = match &used {
         Ok(program) => Some(start(loaded, &program.path, watch).await),
         Err(_) => None,
     };
+    let candidates = seen.into_iter().zip(starts).collect();
     Examination { candidates, passed_over: program::passed_over(loaded), used, start }
 }
 
-/// Tries the one that is used, whatever is remembered of it.
+/// Starts the program that is used, without the memory of its version.
 async fn start(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Start {
     let begun = Instant::now();
     let (said, held_back) = match ask_version(loaded, path, watch).await {
-        Ok(said) => match Dialect::identify(&said) {
-            Identity::Unknown => (repeated(loaded, &said), None),
-            Identity::Usable(..) | Identity::Retired(_) => return Start::Well(begun.elapsed()),
-        },
+        Ok(said) if Dialect::identify(&said) != Identity::Unknown => {
+            return Start::Well(begun.elapsed());
+        }
+        Ok(said) => (repeated(loaded, &said), None),
         Err(why) => (why.error.message.clone(), Some(why)),
     };
     start_outside(loaded, path, &said, held_back, watch).await
 }
 
-/// Tries one outside the sandbox that did not say inside what it is.
+/// Starts a program outside the sandbox that said nothing usable inside.
 async fn start_outside(
     loaded: &Loaded,
     path: &Path,
@@ -135,7 +119,7 @@ async fn start_outside(
     Start::OnlyOutside { identity, why: Box::new(why), opened }
 }
 
-/// Opens what the program's words name, one path after another; nothing if that is not enough.
+/// Opens the paths that the program names, one after another, and returns those with which it starts.
 async fn open_until_it_starts(
     loaded: &Loaded,
     path: &Path,

@@ -8,7 +8,6 @@ use regex::Regex;
 
 use super::dialect::is_retirement_notice;
 use super::event::Retry;
-use super::program::retired;
 use super::text::clean;
 use crate::error::{Error, Kind};
 use crate::redact::Secrets;
@@ -82,6 +81,16 @@ pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error
     Error::of(kind, message)
 }
 
+/// The error for a retired program.
+#[must_use]
+pub fn retired(path: &Path) -> Error {
+    let path = path.display();
+    Error::of(
+        Kind::KimiRetired,
+        format!("{path} is the retired release of kimi-cli, which answers nothing any more"),
+    )
+}
+
 /// Why a program did not start inside the sandbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShutOut {
@@ -153,22 +162,15 @@ pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<ShutO
 /// The error of a program that starts, though not inside the sandbox, and whose words do not tell why.
 #[must_use]
 pub fn shut_out(words: &str) -> Error {
-    Error::new(
-        Kind::Sandbox,
-        format!("Kimi could not start inside the sandbox: {words}"),
-        Kind::Sandbox.hint(),
-    )
+    Error::of(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {words}"))
 }
 
 /// The absolute paths that a text names.
-fn paths_in(text: &str) -> impl Iterator<Item = PathBuf> {
+fn paths_in(text: &str) -> impl Iterator<Item = PathBuf> + '_ {
     static PATHS: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r#"(?:^|[\s'"`(=:])(/[^\s'"`:;,()]+)"#).ok());
     let found = PATHS.as_ref().into_iter().flat_map(move |paths| paths.captures_iter(text));
-    found
-        .filter_map(|path| Some(PathBuf::from(path.get(1)?.as_str())))
-        .collect::<Vec<_>>()
-        .into_iter()
+    found.filter_map(|path| Some(PathBuf::from(path.get(1)?.as_str())))
 }
 
 /// The last line that says `error:`, and the last line that says anything.
@@ -183,61 +185,64 @@ fn lines_of(stderr: &str) -> (&str, &str) {
     (lines.find(|line| line.trim_start().starts_with("error:")).unwrap_or_default(), last)
 }
 
+/// Words that name a kind, in the order in which they are believed; they count for more than a status.
+const NAMED: [(&[&str], Kind); 4] = [
+    (
+        &[
+            "llm not set",
+            "no model configured",
+            "/login",
+            "not logged in",
+            "login required",
+            "no credential configured",
+        ],
+        Kind::NotLoggedIn,
+    ),
+    (
+        &[
+            "usage limit",
+            "quota",
+            "access_terminated",
+            "insufficient balance",
+            "insufficient_balance",
+            "billing",
+        ],
+        Kind::Quota,
+    ),
+    (&["max number of steps", "max_steps_exceeded"], Kind::StepLimit),
+    (&["empty response"], Kind::EmptyAnswer),
+];
+
+/// Words that count for less than a status.
+const SUGGESTED: [(&[&str], Kind); 3] = [
+    (&["provider.rate_limit"], Kind::RateLimited),
+    (&["provider.auth_error", "invalid authentication", "unauthorized"], Kind::BadKey),
+    (
+        &["provider.connection_error", "connection error", "provider.api_error", "timed out"],
+        Kind::Unavailable,
+    ),
+];
+
 fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
     let lower = words.to_lowercase();
-    let says = |any: &[&str]| any.iter().any(|part| lower.contains(part));
-    if says(&[
-        "llm not set",
-        "no model configured",
-        "/login",
-        "not logged in",
-        "login required",
-        "no credential configured",
-    ]) {
-        return Kind::NotLoggedIn;
-    }
-    if says(&[
-        "usage limit",
-        "quota",
-        "access_terminated",
-        "insufficient balance",
-        "insufficient_balance",
-        "billing",
-    ]) {
-        return Kind::Quota;
-    }
-    if says(&["max number of steps", "max_steps_exceeded"]) {
-        return Kind::StepLimit;
-    }
-    if says(&["empty response"]) {
-        return Kind::EmptyAnswer;
-    }
-    match status(words) {
-        Some(429) => return Kind::RateLimited,
-        Some(401 | 403) => return Kind::BadKey,
-        Some(408 | 500..=599) => return Kind::Unavailable,
-        _ => {}
-    }
-    if says(&["provider.rate_limit"]) {
-        return Kind::RateLimited;
-    }
-    if says(&["provider.auth_error", "invalid authentication", "unauthorized"]) {
-        return Kind::BadKey;
-    }
-    if says(&["provider.connection_error", "connection error", "provider.api_error", "timed out"]) {
-        return Kind::Unavailable;
-    }
-    if ending.how == How::Code(MAY_PASS) {
-        return Kind::Unavailable;
-    }
-    if ending.how == How::Code(0) {
-        return Kind::EmptyAnswer;
-    }
-    match ending.retry.map(|retry| retry.status) {
-        Some(Some(429)) if words.trim().is_empty() => Kind::RateLimited,
-        Some(_) if words.trim().is_empty() => Kind::Unavailable,
+    let said = |table: &[(&[&str], Kind)]| {
+        let row = table.iter().find(|(any, _)| any.iter().any(|part| lower.contains(part)));
+        row.map(|(_, kind)| *kind)
+    };
+    let by_status = || match status(words)? {
+        429 => Some(Kind::RateLimited),
+        401 | 403 => Some(Kind::BadKey),
+        408 | 500..=599 => Some(Kind::Unavailable),
+        _ => None,
+    };
+    let by_words = said(&NAMED).or_else(by_status).or_else(|| said(&SUGGESTED));
+    by_words.unwrap_or_else(|| match (ending.how, ending.retry.map(|retry| retry.status)) {
+        (How::Code(MAY_PASS), _) => Kind::Unavailable,
+        (How::Code(0), _) => Kind::EmptyAnswer,
+        (_, Some(Some(429))) if words.trim().is_empty() => Kind::RateLimited,
+        (_, Some(_)) if words.trim().is_empty() => Kind::Unavailable,
         _ => Kind::Crashed,
-    }
+    })
 }
 
 /// The HTTP status that the words name: `Error code: 429` or `provider.api_error: 500`.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
-use super::program::Program;
+use super::dialect::Program;
 use crate::sandbox::Rules;
 
 /// The longest prompt that goes as an argument. Linux takes up to 131,071 bytes.
@@ -39,27 +39,11 @@ pub enum Under {
     Sandbox(Box<Rules>),
 }
 
-/// How the prompt reaches Kimi.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// On standard input.
-    Stdin,
-    /// As an argument.
-    Argument,
-    /// In a file of the private folder, which a short prompt tells Kimi to read.
-    File,
-}
-
-impl Delivery {
-    /// The way for a prompt of this many bytes.
-    #[must_use]
-    pub fn of(dialect: Dialect, prompt_bytes: usize, private_prompts: bool) -> Delivery {
-        match dialect {
-            Dialect::KimiCli => Delivery::Stdin,
-            Dialect::KimiCode if private_prompts || prompt_bytes > ARGUMENT_BYTES => Delivery::File,
-            Dialect::KimiCode => Delivery::Argument,
-        }
-    }
+/// Whether a prompt of this many bytes goes to Kimi in a file, which a short prompt names. The others go on
+/// standard input to kimi-cli, and as an argument to kimi-code.
+#[must_use]
+pub fn goes_by_file(dialect: Dialect, prompt_bytes: usize, private_prompts: bool) -> bool {
+    dialect == Dialect::KimiCode && (private_prompts || prompt_bytes > ARGUMENT_BYTES)
 }
 
 /// The places that an invocation names.
@@ -227,11 +211,11 @@ mod tests {
     #[test]
     fn long_and_private_prompts_stay_out_of_the_arguments() {
         let check = |dialect, bytes, private, expected| {
-            assert_eq!(Delivery::of(dialect, bytes, private), expected);
+            assert_eq!(goes_by_file(dialect, bytes, private), expected);
         };
-        check(Dialect::KimiCode, ARGUMENT_BYTES, false, Delivery::Argument);
-        check(Dialect::KimiCode, ARGUMENT_BYTES + 1, false, Delivery::File);
-        check(Dialect::KimiCode, 1, true, Delivery::File);
-        check(Dialect::KimiCli, 1 << 20, true, Delivery::Stdin);
+        check(Dialect::KimiCode, ARGUMENT_BYTES, false, false);
+        check(Dialect::KimiCode, ARGUMENT_BYTES + 1, false, true);
+        check(Dialect::KimiCode, 1, true, true);
+        check(Dialect::KimiCli, 1 << 20, true, false);
     }
 }

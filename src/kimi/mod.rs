@@ -22,18 +22,17 @@ mod observe;
 pub mod program;
 mod queue;
 mod record;
+pub mod reply;
 pub mod ripgrep;
-pub mod run;
+mod run;
 pub mod session;
 pub mod status;
 pub mod text;
 pub mod transcript;
-pub mod version;
 
-pub use self::dialect::{Dialect, Identity};
+pub use self::dialect::{Dialect, Identity, Program};
 pub use self::evidence::{Evidence, Seen};
-pub use self::program::Program;
-pub use self::run::{Progress, Reply, Watch};
+pub use self::reply::{Progress, Reply, Watch};
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -42,8 +41,8 @@ use serde_json::json;
 
 use self::confinement::Confinement;
 use self::home::Home;
-use self::invocation::{Delivery, Invocation, Places, Under, invocation};
-use self::run::{Kept, Limits};
+use self::invocation::{Invocation, Places, Under, goes_by_file, invocation};
+use self::reply::Limits;
 use crate::error::{Error, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
@@ -52,21 +51,21 @@ use crate::settings::Loaded;
 /// One prompt for Kimi.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// What Kimi is, in its own system prompt.
+    /// The system prompt.
     pub system_prompt: &'a str,
-    /// What it is asked.
+    /// The question.
     pub prompt: &'a Redacted,
-    /// What must not come back with what Kimi says of its run.
+    /// The secrets that nothing of the run may hold.
     pub secrets: &'a Secrets,
-    /// The words that tell Kimi to read the prompt from a file; `{path}` stands for its path.
+    /// The prompt that names a file with the question; `{path}` is replaced by its path.
     pub read_from_file: &'a str,
     /// The project, an existing folder.
     pub work_dir: &'a Path,
-    /// The session to go on in.
+    /// The session to resume.
     pub resume: Option<&'a str>,
     /// The call's own limit, seconds.
     pub timeout_seconds: Option<u64>,
-    /// Where everything that Kimi writes is kept.
+    /// The file for everything that Kimi writes.
     pub transcript: Option<&'a Path>,
 }
 
@@ -87,8 +86,8 @@ pub async fn ask(
     let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
     let began = SystemTime::now();
-    let kept = Kept { secrets: question.secrets, transcript: question.transcript };
-    let ran = run::run(&invocation, program.dialect, &limits, kept, watch).await;
+    let Question { secrets, transcript, .. } = question;
+    let ran = run::run(&invocation, program.dialect, &limits, secrets, transcript, watch).await;
     let mut reply = ran.map_err(|error| {
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
@@ -109,10 +108,9 @@ pub async fn ask(
 /// A run that is ready to start.
 struct Prepared {
     home: Home,
-    /// The text that Kimi gets: the prompt, or the words that name its file.
+    /// The prompt, or the one that names its file.
     prompt: String,
     invocation: Invocation,
-    /// The walls that the kernel enforces.
     sandbox: Sandbox,
     warnings: Vec<String>,
 }
@@ -138,14 +136,12 @@ fn prepare(
     }
     let ripgrep_config = ripgrep::configured(&ripgrep_config, run_dir)?;
     let text = question.prompt.as_str();
-    let delivery = Delivery::of(program.dialect, text.len(), loaded.settings.private_prompts);
-    let prompt = match delivery {
-        Delivery::Stdin | Delivery::Argument => text.to_owned(),
-        Delivery::File => {
-            let file = run_dir.join("request.md");
-            folders::write_anew(&file, text.as_bytes())?;
-            question.read_from_file.replace("{path}", &file.display().to_string())
-        }
+    let prompt = if goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts) {
+        let file = run_dir.join("request.md");
+        folders::write_anew(&file, text.as_bytes())?;
+        question.read_from_file.replace("{path}", &file.display().to_string())
+    } else {
+        text.to_owned()
     };
     let places = Places {
         work_dir: project,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use super::child::Child;
 use super::invocation::Invocation;
 use super::record::Record;
-use super::run::{End, Limits, Watch};
+use super::reply::{End, Limits, Watch};
 use crate::error::Kind;
 
 /// How long the pipes may stay open after the program itself has ended: a process that it left

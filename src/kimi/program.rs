@@ -1,80 +1,59 @@
-//! Which `kimi` is installed: looked for in a fixed order, told apart by `--version`, and
-//! remembered by path, size and time of change so that it is asked only once.
+//! Finds the `kimi` to use: candidates in a fixed order, told apart by `--version`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use super::consultant::consultant;
-use super::dialect::{Dialect, Identity};
-use super::failure::{self, ShutOut};
+use super::dialect::{Dialect, Identity, Program};
+use super::failure::{self, ShutOut, retired};
 use super::invocation::{Invocation, Under};
-use super::run::{self, Limits, Watch};
+use super::reply::{Limits, Watch};
 use super::text::clean;
-use super::{confinement, folders, queue};
+use super::{confinement, folders, queue, run};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::settings::{Environment, Loaded};
 
-/// How long `kimi --version` may take; a Python on a cold disk needs seconds.
+/// The limit of `kimi --version`; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
-/// How much it may print.
-const VERSION_BYTES: usize = 64 * 1024;
-/// How much of that an error repeats, characters.
+/// The limit of its output.
+const VERSION_BYTES: u64 = 64 * 1024;
+/// Characters of the output that an error repeats.
 const SAID_CHARS: usize = 300;
 
-/// A Kimi that can be run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// The file to start.
-    pub path: PathBuf,
-    /// Arguments before the dialect's own; the demo's stand-in needs one.
-    pub leading_args: Vec<OsString>,
-    /// Which CLI it is.
-    pub dialect: Dialect,
-    /// Its version, as it says.
-    pub version: String,
-    /// Where it was found: a setting, `PATH`, or a usual place.
-    pub found: String,
-}
-
-/// A file that may be a Kimi, and what it said of itself.
+/// A file that may be a Kimi.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The file.
     pub path: PathBuf,
     /// Where it was found.
     pub found: String,
-    /// What it is.
+    /// Which program it is.
     pub identity: Identity,
-    /// What it printed when asked, for one that is [`Identity::Unknown`].
+    /// Its output, for one that is [`Identity::Unknown`].
     pub said: String,
-    /// Why it could not even be asked: there is no sandbox, or it does not start inside it.
+    /// Why it could not be asked: there is no sandbox, or it does not start inside it.
     pub held_back: Option<ShutOut>,
 }
 
 /// The Kimi to use: the first usable one.
 ///
 /// # Errors
-/// [`Kind::KimiMissing`] or [`Kind::KimiRetired`], naming what was found instead.
+/// [`Kind::KimiMissing`] or [`Kind::KimiRetired`], naming the programs that were found.
 pub async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
-        let candidate = identify(loaded, path, found, watch).await;
+        seen.push(identify(loaded, path, found, watch).await);
         queue::expect_wanted(watch)?;
-        let usable = matches!(candidate.identity, Identity::Usable(..));
-        seen.push(candidate);
-        if usable {
-            break;
+        if let Ok(program) = choose(loaded, &seen) {
+            return Ok(program);
         }
     }
     choose(loaded, &seen)
 }
 
-/// The first usable one of what was found.
+/// The first usable one of these.
 ///
 /// # Errors
 /// As [`find`].
@@ -101,16 +80,6 @@ pub async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     all
 }
 
-/// The error for a retired program, wherever it is noticed.
-#[must_use]
-pub fn retired(path: &Path) -> Error {
-    let path = path.display();
-    Error::of(
-        Kind::KimiRetired,
-        format!("{path} is the retired release of kimi-cli, which answers nothing any more"),
-    )
-}
-
 fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
         return retired(&old.path);
@@ -124,17 +93,10 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
         }
         ([], None) => "no `kimi` on PATH or in its usual places".to_owned(),
         (found, _) => {
-            let said: Vec<String> = found
-                .iter()
-                .map(|c| {
-                    format!(
-                        "{} does not answer `--version` as a Kimi does: {}",
-                        c.path.display(),
-                        c.said
-                    )
-                })
-                .collect();
-            said.join("; ")
+            let said = found.iter().map(|Candidate { path, said, .. }| {
+                format!("{} does not answer `--version` as a Kimi does: {said}", path.display())
+            });
+            said.collect::<Vec<_>>().join("; ")
         }
     };
     Error::of(Kind::KimiMissing, message)
@@ -154,59 +116,53 @@ fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
 #[must_use]
 pub fn passed_over(loaded: &Loaded) -> Vec<PathBuf> {
     let Some(named) = &loaded.settings.kimi_path else { return Vec::new() };
-    let named = on_path(&loaded.environment, named).into_iter().next();
-    let used = named.and_then(|path| path.canonicalize().ok());
+    let used = on_path(&loaded.environment, named).first().map(|path| real(path));
     let others = usual_places(&loaded.environment).into_iter().map(|(path, _)| path);
-    others.filter(|path| path.canonicalize().ok() != used).collect()
+    others.filter(|path| Some(real(path)) != used).collect()
 }
 
 fn on_path(environment: &Environment, name: &Path) -> Vec<PathBuf> {
-    let path = environment.var("PATH");
-    which::which_in_all(name, path, &environment.current_dir)
-        .map(Iterator::collect)
-        .unwrap_or_default()
+    let found = which::which_in_all(name, environment.var("PATH"), &environment.current_dir);
+    found.map(Iterator::collect).unwrap_or_default()
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn usual_places(environment: &Environment) -> Vec<(PathBuf, String)> {
     let on_path = on_path(environment, Path::new("kimi")).into_iter();
-    let mut candidates: Vec<(PathBuf, String)> =
-        on_path.map(|path| (path, "PATH".to_owned())).collect();
-    let usual =
-        [".kimi-code/bin", ".local/bin", ".npm-global/bin"].map(|dir| environment.home.join(dir));
-    let shared = ["/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
-    for dir in usual.iter().chain(&shared) {
-        let file = dir.join("kimi");
-        if file.is_file() {
-            candidates.push((file, "a usual place".to_owned()));
-        }
-    }
+    let mut places: Vec<_> = on_path.map(|path| (path, "PATH".to_owned())).collect();
+    let folders =
+        [".kimi-code/bin", ".local/bin", ".npm-global/bin", "/usr/local/bin", "/opt/homebrew/bin"];
+    let files = folders.map(|folder| environment.home.join(folder).join("kimi"));
+    let files = files.into_iter().filter(|file| file.is_file());
+    places.extend(files.map(|file| (file, "a usual place".to_owned())));
     let mut known = BTreeSet::new();
-    candidates
-        .retain(|(path, _)| known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
-    candidates
+    places.retain(|(path, _)| known.insert(real(path)));
+    places
 }
 
-/// What is remembered of a program, as long as the file stays the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Remembered {
-    size: u64,
-    changed_ns: u128,
-    output: String,
-}
+/// The output of each program that was asked, with the size and the time of change of its file: a Python
+/// takes a second to print its version.
+type Programs = BTreeMap<PathBuf, (u64, u128, String)>;
 
 async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_>) -> Candidate {
     let memory = loaded.state_dir().join("programs.json");
-    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let recall = || -> Programs {
+        let bytes = std::fs::read(&memory).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    };
+    let real = real(&path);
     let stamp = std::fs::metadata(&real).ok().and_then(|metadata| {
         let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some((metadata.len(), changed.as_nanos()))
     });
-    let key = real.display().to_string();
-    if let Some(known) = recall(&memory).remove(&key)
-        && stamp == Some((known.size, known.changed_ns))
+    if let Some((size, changed, output)) = recall().remove(&real)
+        && stamp == Some((size, changed))
     {
-        let identity = Dialect::identify(&known.output);
-        return Candidate { path, found, identity, said: known.output, held_back: None };
+        let identity = Dialect::identify(&output);
+        return Candidate { path, found, identity, said: output, held_back: None };
     }
     let (output, held_back) = match ask_version(loaded, &path, watch).await {
         Ok(output) => (output, None),
@@ -214,45 +170,34 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
         Err(why) => (why.error.message, None),
     };
     let identity = Dialect::identify(&output);
-    if let (Some((size, changed_ns)), false) = (stamp, identity == Identity::Unknown) {
-        // Read again: another server may have written meanwhile. What is lost is asked again.
-        let mut programs = recall(&memory);
-        programs.insert(key, Remembered { size, changed_ns, output: output.clone() });
-        let written = serde_json::to_vec_pretty(&programs).ok().map(|bytes| {
-            folders::make(loaded.state_dir()).and_then(|()| folders::write_private(&memory, &bytes))
-        });
-        if let Some(Err(error)) = written {
+    let said = match identity {
+        Identity::Unknown => repeated(loaded, &output),
+        Identity::Usable(..) | Identity::Retired(_) => output.clone(),
+    };
+    if let (Some((size, changed)), false) = (stamp, identity == Identity::Unknown) {
+        // Read again: another server may have written meanwhile.
+        let mut programs = recall();
+        programs.insert(real, (size, changed, output));
+        let bytes = serde_json::to_vec_pretty(&programs).unwrap_or_default();
+        let written = folders::make(loaded.state_dir())
+            .and_then(|()| folders::write_private(&memory, &bytes));
+        if let Err(error) = written {
             tracing::warn!(%error, "which Kimi is installed could not be remembered");
         }
     }
-    let said = match identity {
-        Identity::Unknown => repeated(loaded, &output),
-        Identity::Usable(..) | Identity::Retired(_) => output,
-    };
     Candidate { path, found, identity, said, held_back }
 }
 
-/// What a program printed, as an error repeats it.
+/// The output of a program, as an error repeats it.
 pub(super) fn repeated(loaded: &Loaded, output: &str) -> String {
     let secrets = Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars);
-    // A file of the user's that cannot be used is told of where something is sent.
+    // A consultation reports a file of secrets that cannot be used.
     let secrets = secrets.unwrap_or_default();
     let said = secrets.redact_start(clean(output.trim()).trim(), SAID_CHARS);
     said.as_str().replace('\n', " ")
 }
 
-fn recall(memory: &Path) -> BTreeMap<String, Remembered> {
-    std::fs::read(memory)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
-/// What `kimi --version` prints, standard output first. Whatever claims to be a Kimi is asked inside the
-/// sandbox already.
-///
-/// # Errors
-/// Why it could not be asked, and what would have to be open, where that can be told.
+/// The output of `kimi --version`, standard output first. The program runs inside the sandbox already.
 pub(super) async fn ask_version(
     loaded: &Loaded,
     path: &Path,
@@ -261,7 +206,7 @@ pub(super) async fn ask_version(
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let confinement = confinement::of_identification(loaded, path, run_dir.path())?;
     let mut env = consultant().environment(&loaded.environment, &[]);
-    // Even this call makes a data folder; not in the user's home.
+    // Even this call makes a data folder, which must not be in the user's home.
     for dialect in Dialect::ALL {
         let home = super::home::path(loaded.state_dir(), dialect);
         env.insert(dialect.home_variable().to_owned(), home.display().to_string());
@@ -278,14 +223,11 @@ pub(super) async fn ask_version(
     };
     let patience = Duration::from_secs(VERSION_SECONDS);
     let limits = Limits {
-        whole: patience,
         first_line: patience,
         silence: patience,
         grace: Duration::from_millis(500),
-        heartbeat: patience,
-        line_bytes: VERSION_BYTES,
-        run_bytes: VERSION_BYTES as u64,
-        transcript_bytes: 0,
+        run_bytes: VERSION_BYTES,
+        ..Limits::of(&loaded.settings, Dialect::KimiCode, Some(VERSION_SECONDS))
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     let text = run::text(&invocation, &limits, quietly).await?;

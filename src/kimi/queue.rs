@@ -1,9 +1,11 @@
 //! The queue of runs: `max_parallel` run at once, the others wait their turn and report that they wait.
 
+use std::time::Duration;
+
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::run::{Progress, Watch};
+use super::reply::{Progress, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
 
@@ -20,7 +22,7 @@ pub(super) async fn wait<'a>(
         return Ok(Some(slot));
     }
     let started = Instant::now();
-    let mut heartbeat = interval(settings.heartbeat());
+    let mut heartbeat = interval(Duration::from_secs(settings.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let activity = match settings.max_parallel {
         1 => "waiting in turn: another consultation is under way".to_owned(),

@@ -16,7 +16,7 @@ use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::Trace;
 use super::lines::{Line, Lines};
-use super::run::{Limits, Progress};
+use super::reply::{Limits, Progress};
 use super::text::{clean, last_words};
 use super::transcript::Transcript;
 use crate::redact::Secrets;
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::error::{Kind, Result};
     use crate::kimi::invocation::{Invocation, Under};
-    use crate::kimi::run::{End, Reply};
+    use crate::kimi::reply::{End, Reply};
 
     fn invocation() -> Invocation {
         Invocation {

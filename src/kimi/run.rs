@@ -1,179 +1,30 @@
-//! Runs one [`Invocation`] to its end: spawn, feed, read, watch the clock, and leave nobody behind.
+//! Runs one [`Invocation`] to its end: spawn, feed, read, watch the clock, and end all that is left.
 //!
 //! Whatever ends a run early, what had arrived is kept in the error.
 
-use std::fmt;
 use std::path::Path;
-use std::process::ExitStatus;
-use std::time::Duration;
-
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use super::child::Child;
 use super::dialect::Dialect;
-use super::evidence::Seen;
 use super::invocation::Invocation;
 use super::observe::observe;
 use super::record::Record;
-use crate::error::{Error, Kind, Result};
+use super::reply::{End, Limits, Reply, Watch};
+use crate::error::{Error, Result};
 use crate::redact::Secrets;
-use crate::sandbox::Sandbox;
-use crate::settings::Settings;
 
-/// The limits of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The whole run.
-    pub whole: Duration,
-    /// Until the first line.
-    pub first_line: Duration,
-    /// Between two lines.
-    pub silence: Duration,
-    /// From TERM to KILL.
-    pub grace: Duration,
-    /// Between two progress messages.
-    pub heartbeat: Duration,
-    /// Bytes of one line.
-    pub line_bytes: usize,
-    /// Bytes of the whole stream.
-    pub run_bytes: u64,
-    /// Bytes of the transcript.
-    pub transcript_bytes: u64,
-}
-
-impl Limits {
-    /// The limits that the settings give; `timeout` is the call's own, where it has one.
-    #[must_use]
-    pub fn of(settings: &Settings, dialect: Dialect, timeout: Option<u64>) -> Limits {
-        let first_line = match dialect {
-            Dialect::KimiCode => settings.first_line_seconds,
-            // It says nothing at its start: its first line is the first finished turn.
-            Dialect::KimiCli => settings.first_line_seconds.max(settings.silence_seconds),
-        };
-        Limits {
-            whole: Duration::from_secs(timeout.unwrap_or(settings.timeout_seconds)),
-            first_line: Duration::from_secs(first_line),
-            silence: Duration::from_secs(settings.silence_seconds),
-            grace: settings.grace(),
-            heartbeat: settings.heartbeat(),
-            line_bytes: settings.max_line_bytes,
-            run_bytes: settings.max_run_bytes,
-            transcript_bytes: settings.max_transcript_bytes,
-        }
-    }
-}
-
-/// The progress of a run, in words for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// Kimi's current activity.
-    pub activity: String,
-    /// Files read so far.
-    pub files: usize,
-    /// Since the start.
-    pub elapsed: Duration,
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} · ", self.activity)?;
-        match self.files {
-            0 => {}
-            1 => f.write_str("1 file · ")?,
-            files => write!(f, "{files} files · ")?,
-        }
-        write!(f, "{} s", self.elapsed.as_secs())
-    }
-}
-
-/// Who waits for a run: is told of progress, and may end it.
-#[derive(Clone, Copy)]
-pub struct Watch<'a> {
-    /// Called at every change and at least every `heartbeat_seconds`.
-    pub progress: &'a (dyn Fn(&Progress) + Sync),
-    /// Ends the run.
-    pub cancel: &'a CancellationToken,
-    /// The bridge itself is about to end: nobody can wait out a grace period any more.
-    pub closing: &'a CancellationToken,
-    /// How many more runs may begin.
-    pub places: &'a Semaphore,
-}
-
-/// What a run ended with.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// Kimi's last words, cleaned of what cannot be seen.
-    pub text: String,
-    /// How many characters of them that were.
-    pub hidden: usize,
-    /// What it read and looked up.
-    pub seen: Seen,
-    /// Its session, for a later round.
-    pub session_id: Option<String>,
-    /// What was odd about the stream, or about the way in which Kimi was held.
-    pub warnings: Vec<String>,
-    /// What the kernel enforced.
-    pub sandbox: Sandbox,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
-impl Reply {
-    /// This reply with the words of a later turn that says the same in a form that can be read.
-    #[must_use]
-    pub fn mended(mut self, later: Reply) -> Reply {
-        self.text = later.text;
-        self.hidden = later.hidden;
-        self.seen.evidence.extend(later.seen.evidence);
-        self.seen.shown.extend(later.seen.shown);
-        self.seen.incomplete |= later.seen.incomplete;
-        self.seen.not_kept += later.seen.not_kept;
-        self.seen.hidden += later.seen.hidden;
-        self.seen.redactions += later.seen.redactions;
-        self.session_id = later.session_id.or(self.session_id);
-        self.warnings
-            .push("Kimi's first answer could not be read; it was asked once more".to_owned());
-        self.warnings.extend(later.warnings);
-        self.elapsed += later.elapsed;
-        self
-    }
-}
-
-/// Why the watching ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The program ended by itself.
-    Exited(ExitStatus),
-    /// The bridge ended it: the kind of error, and its message.
-    Limit(Kind, String),
-    /// The bridge ended it, since it had closed its standard output and lived on: nothing could follow.
-    Closed,
-}
-
-/// What is kept of a run.
-#[derive(Debug, Clone, Copy)]
-pub struct Kept<'a> {
-    /// What is not.
-    pub secrets: &'a Secrets,
-    /// Where everything that Kimi writes goes.
-    pub transcript: Option<&'a Path>,
-}
-
-/// Runs an invocation to its end, and reads its stream into a reply.
-///
-/// # Errors
-/// The program's failure as [`super::failure::classify`] reads it; [`Kind::Spawn`], [`Kind::TimedOut`],
-/// [`Kind::Stalled`], [`Kind::TooMuchOutput`] or [`Kind::Cancelled`] otherwise.
+/// Runs an invocation to its end, and reads its stream into a reply. All output goes to the transcript, if
+/// there is one, without its secrets.
 pub(super) async fn run(
     invocation: &Invocation,
     dialect: Dialect,
     limits: &Limits,
-    kept: Kept<'_>,
+    secrets: &Secrets,
+    transcript: Option<&Path>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
-    let mut record = Record::new(dialect, limits.line_bytes, kept.secrets);
-    if let Some(path) = kept.transcript {
+    let mut record = Record::new(dialect, limits.line_bytes, secrets);
+    if let Some(path) = transcript {
         record.keep_in(path, limits.transcript_bytes);
     }
     (watch.progress)(&record.progress());
@@ -186,9 +37,6 @@ pub(super) async fn run(
 
 /// Runs a program that speaks no stream, and returns what it printed: standard output, then standard
 /// error, the end of each.
-///
-/// # Errors
-/// [`Kind::Spawn`], or the limit that ended it.
 pub(super) async fn text(
     invocation: &Invocation,
     limits: &Limits,

@@ -7,9 +7,6 @@ use tokio::task::spawn_blocking;
 use crate::error::{Error, Kind, Result};
 
 /// Runs a call on a thread of its own, and waits for it. A caller that stops waiting does not stop the call.
-///
-/// # Errors
-/// [`Kind::Crashed`] when the call panicked.
 pub(super) async fn on_own_thread<W, F>(call: W) -> Result<F::Output>
 where
     W: FnOnce() -> F + Send + 'static,
@@ -18,10 +15,7 @@ where
 {
     let runtime = Handle::current();
     spawn_blocking(move || runtime.block_on(call())).await.map_err(|error| {
-        Error::new(
-            Kind::Crashed,
-            format!("the call was lost: {error}"),
-            "This is a fault of kimi-bridge; please report it.",
-        )
+        let hint = "This is a fault of kimi-bridge; please report it.";
+        Error::new(Kind::Crashed, format!("the call was lost: {error}"), hint)
     })
 }

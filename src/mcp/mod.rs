@@ -19,19 +19,15 @@ use self::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
-/// How long the server goes on at most once its input has ended or a signal has told it to stop: for the
-/// last words of runs that are being ended, and for answers on their way to a host that still reads.
-/// rmcp waits as long.
+/// The time for answers to a host that still reads, once the input has ended or a signal has arrived. rmcp
+/// waits as long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Serves until the input ends or `closing` fires. What was asked until then is answered, as long as
-/// that takes no more than a moment; a Kimi that is at work is told to end.
-///
-/// # Errors
-/// [`Kind::Crashed`] when the connection breaks in a way the protocol does not know.
+/// Serves until the input ends or `closing` fires. Calls under way are then ended, and answered if that takes
+/// no more than a moment.
 pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
-    // Whatever waits for Kimi is told at once, not when rmcp gives up on its handlers.
+    // A run of Kimi ends at once, not when rmcp gives up on its handlers.
     let transport = (Watched::new(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {
@@ -44,21 +40,15 @@ pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     };
     tokio::select! {
         ended = conversation => ended,
-        () = overdue(&closing) => Ok(()),
+        // Until then rmcp waits for every call under way, and writes its answer out.
+        () = async {
+            closing.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        } => Ok(()),
     }
 }
 
-/// Ends when the time for last words is over. Until then rmcp waits for every call under way, and writes
-/// its answer out.
-async fn overdue(closing: &CancellationToken) {
-    closing.cancelled().await;
-    tokio::time::sleep(LAST_WORDS).await;
-}
-
 fn broken(error: &dyn std::fmt::Display) -> Error {
-    Error::new(
-        Kind::Crashed,
-        format!("the connection to the host broke: {error}"),
-        "Restart the server; KIMI_BRIDGE_DEBUG=1 shows what it was doing.",
-    )
+    let hint = "Restart the server; KIMI_BRIDGE_DEBUG=1 shows what it was doing.";
+    Error::new(Kind::Crashed, format!("the connection to the host broke: {error}"), hint)
 }

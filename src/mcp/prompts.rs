@@ -1,6 +1,8 @@
 //! Slash commands that walk an agent through the loop. Their words are `templates/mcp/`; what they
 //! ask for is enforced elsewhere.
 
+use std::fmt::Write as _;
+
 use rmcp::ErrorData;
 use rmcp::model::{
     GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument,
@@ -12,16 +14,30 @@ struct Walk {
     name: &'static str,
     title: &'static str,
     description: &'static str,
-    argument: Argument,
+    argument: &'static Argument,
     text: &'static str,
 }
 
 /// The words after the command.
-#[derive(Clone, Copy)]
-enum Argument {
-    Question,
-    ThreadId,
+struct Argument {
+    name: &'static str,
+    description: &'static str,
+    /// The line that repeats the user's words begins like this.
+    label: &'static str,
 }
+
+const QUESTION: Argument = Argument {
+    name: "question",
+    description: "What to look at above all; without it, the proposal of this conversation",
+    // Claude Code cuts an argument at its first space, quoted or not, and shows the model the whole command
+    // beside the prompt.
+    label: "The user's question (where the host cut it to one word, the whole stands in the command itself)",
+};
+const THREAD_ID: Argument = Argument {
+    name: "thread_id",
+    description: "The thread to go on with; without it, the latest open one of this project",
+    label: "The thread",
+};
 
 /// A command's own text, and after it the loop, which is the same for all.
 macro_rules! text {
@@ -39,75 +55,43 @@ const WALKS: [Walk; 5] = [
         name: "challenge",
         title: "Have the proposal challenged",
         description: "Have Kimi attack the current proposal, answer every finding, and record the decision.",
-        argument: Argument::Question,
+        argument: &QUESTION,
         text: text!("challenge.md"),
     },
     Walk {
         name: "architect",
         title: "Have the design weighed",
         description: "Have Kimi weigh the current design against its requirements, and argue it to a decision.",
-        argument: Argument::Question,
+        argument: &QUESTION,
         text: text!("architect.md"),
     },
     Walk {
         name: "debug",
         title: "Have the cause of a bug looked for",
         description: "Have Kimi look for the cause of a bug that two attempts did not find.",
-        argument: Argument::Question,
+        argument: &QUESTION,
         text: text!("debug.md"),
     },
     Walk {
         name: "judge",
         title: "Have options judged",
         description: "Have Kimi choose between formed options by your criteria, in both orders.",
-        argument: Argument::Question,
+        argument: &QUESTION,
         text: text!("judge.md"),
     },
     Walk {
         name: "adjudicate",
         title: "Go on with an argument",
         description: "Take up an earlier argument with Kimi where it stands, and bring it to a decision.",
-        argument: Argument::ThreadId,
+        argument: &THREAD_ID,
         text: text!("adjudicate.md"),
     },
 ];
 
-impl Argument {
-    fn name(self) -> &'static str {
-        match self {
-            Argument::Question => "question",
-            Argument::ThreadId => "thread_id",
-        }
-    }
-
-    fn description(self) -> &'static str {
-        match self {
-            Argument::Question => {
-                "What to look at above all; without it, the proposal of this conversation"
-            }
-            Argument::ThreadId => {
-                "The thread to go on with; without it, the latest open one of this project"
-            }
-        }
-    }
-
-    /// What the user wrote, as the prompt repeats it. Claude Code cuts an argument at its first space,
-    /// quoted or not, and shows the model the whole command beside the prompt.
-    fn said(self, words: &str) -> String {
-        match self {
-            Argument::Question => format!(
-                "\nThe user's question (where the host cut it to one word, the whole stands in the command itself): \
-                 {words}\n"
-            ),
-            Argument::ThreadId => format!("\nThe thread: {words}\n"),
-        }
-    }
-}
-
 pub(super) fn list() -> ListPromptsResult {
     let prompts = WALKS.iter().map(|walk| {
-        let argument = PromptArgument::new(walk.argument.name())
-            .with_description(walk.argument.description())
+        let argument = PromptArgument::new(walk.argument.name)
+            .with_description(walk.argument.description)
             .with_required(false);
         Prompt::new(walk.name, Some(walk.description), Some(vec![argument])).with_title(walk.title)
     });
@@ -120,13 +104,12 @@ pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, E
         let message = format!("there is no prompt `{}`; there are {names}", request.name);
         return Err(ErrorData::invalid_params(message, None));
     };
-    let arguments = request.arguments.as_ref();
-    let words = arguments
-        .and_then(|arguments| arguments.get(walk.argument.name())?.as_str())
-        .map(str::trim)
-        .filter(|words| !words.is_empty());
-    let text =
-        walk.text.to_owned() + &words.map(|words| walk.argument.said(words)).unwrap_or_default();
+    let Argument { name, label, .. } = walk.argument;
+    let words = request.arguments.as_ref().and_then(|arguments| arguments.get(*name)?.as_str());
+    let mut text = walk.text.to_owned();
+    if let Some(words) = words.map(str::trim).filter(|words| !words.is_empty()) {
+        let _ = write!(text, "\n{label}: {words}\n");
+    }
     let message = PromptMessage::new_text(Role::User, text);
     Ok(GetPromptResult::new(vec![message]).with_description(walk.description))
 }
@@ -147,7 +130,7 @@ mod tests {
     #[test]
     fn the_walks_are_what_another_model_reads() {
         let texts = WALKS.map(|walk| {
-            let words = json!({walk.argument.name(): "ab12"});
+            let words = json!({walk.argument.name: "ab12"});
             format!("# {}\n\n{}", walk.name, text_of(walk.name, &words))
         });
         insta::assert_snapshot!(texts.join("\n\n"));

@@ -42,17 +42,14 @@ impl Server {
         Server { loaded: Arc::new(loaded), closing, places }
     }
 
-    /// Somebody who waits without being told of progress.
+    /// A caller without progress messages.
     fn watch<'a>(&'a self, cancel: &'a CancellationToken) -> Watch<'a> {
         Watch { progress: &|_| {}, cancel, closing: &self.closing, places: &self.places }
     }
 
     /// Whether more than the status is offered.
     fn is_on(&self) -> bool {
-        match self.loaded.settings.mode() {
-            Mode::Disabled => false,
-            Mode::Manual | Mode::Auto => true,
-        }
+        self.loaded.settings.tool_enabled
     }
 
     async fn consult(
@@ -61,18 +58,14 @@ impl Server {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, Error> {
         let cancel = context.ct.child_token();
-        // Where nobody waits for the call any more, Kimi is told to end as well.
+        // Ends Kimi when rmcp drops the call.
         let _cancelled = cancel.clone().drop_guard();
         let token = context.meta.get_progress_token();
-        let (teller, mut news) = watch::channel(None);
-        // Who does not want to know is not woken for it.
-        let told = token.is_some().then(|| teller.clone());
+        let (sender, news) = watch::channel(None);
         let server = self.clone();
         let consulting = on_own_thread(move || async move {
             let progress = |progress: &Progress| {
-                if let Some(told) = &told {
-                    told.send_replace(Some(progress.clone()));
-                }
+                sender.send_replace(Some(progress.to_string()));
             };
             let watch = Watch { progress: &progress, ..server.watch(&cancel) };
             let consulting = consult::consult(Request(arguments), &server.loaded, None, watch);
@@ -84,46 +77,36 @@ impl Server {
             answered(consulting.await)
         });
         let Some(token) = token else { return consulting.await };
-        // The teller lives on until the result is there: the end of the news is no news.
         tokio::select! {
             result = consulting => result,
-            never = tell(&mut news, &token, &context.peer) => match never {},
+            never = report_progress(news, &token, &context.peer) => match never {},
         }
     }
 }
 
-/// Passes progress on, the latest of it, as long as the consultation runs.
-async fn tell(
-    news: &mut watch::Receiver<Option<Progress>>,
+/// Sends the latest progress until the future is dropped.
+async fn report_progress(
+    mut news: watch::Receiver<Option<String>>,
     token: &ProgressToken,
     peer: &Peer<RoleServer>,
 ) -> Infallible {
     let mut count = 0.0;
     while news.changed().await.is_ok() {
-        let message = news.borrow_and_update().as_ref().map(ToString::to_string);
-        if let Some(message) = message {
-            count += 1.0;
-            let param = ProgressNotificationParam::new(token.clone(), count).with_message(message);
-            // A host that does not listen loses nothing but the news.
-            let _ = peer.notify_progress(param).await;
-        }
+        let message = news.borrow_and_update().clone().unwrap_or_default();
+        count += 1.0;
+        let param = ProgressNotificationParam::new(token.clone(), count).with_message(message);
+        // A host that does not listen misses the progress alone.
+        let _ = peer.notify_progress(param).await;
         tokio::time::sleep(PROGRESS_PAUSE).await;
     }
     std::future::pending().await
 }
 
-/// Made where the work is done: a long result is taken apart for it, which takes time and memory.
 fn answered(result: Result<impl serde::Serialize, Error>) -> CallToolResult {
-    match result {
-        Ok(value) => structured(&value),
+    match result.map(serde_json::to_value) {
+        Ok(Ok(value)) => CallToolResult::structured(value),
+        Ok(Err(error)) => CallToolResult::error(vec![ContentBlock::text(error.to_string())]),
         Err(error) => refused(&error),
-    }
-}
-
-fn structured(value: &impl serde::Serialize) -> CallToolResult {
-    match serde_json::to_value(value) {
-        Ok(value) => CallToolResult::structured(value),
-        Err(error) => CallToolResult::error(vec![ContentBlock::text(error.to_string())]),
     }
 }
 
@@ -134,10 +117,10 @@ fn refused(error: &Error) -> CallToolResult {
     result
 }
 
-fn object(schema: Value) -> Arc<JsonObject> {
+fn object(schema: Value) -> JsonObject {
     match schema {
-        Value::Object(object) => Arc::new(object),
-        _ => Arc::new(JsonObject::new()),
+        Value::Object(object) => object,
+        _ => JsonObject::new(),
     }
 }
 
@@ -147,11 +130,10 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
         .with_title("Kimi's status")
         .with_annotations(ToolAnnotations::new().read_only(true).open_world(false));
     let consult = || {
-        let mut meta = JsonObject::new();
-        meta.insert("anthropic/maxResultSizeChars".to_owned(), json!(200_000));
+        let meta = object(json!({"anthropic/maxResultSizeChars": 200_000}));
         Tool::new("consult_kimi", words::consult_kimi(mode), object(schema::of_tool_input()))
             .with_title("Ask Kimi for a second opinion")
-            .with_raw_output_schema(object(schemas::output()))
+            .with_raw_output_schema(Arc::new(object(schemas::output())))
             .with_annotations(ToolAnnotations::new().read_only(true))
             .with_meta(MetaObject(meta))
     };
@@ -230,11 +212,9 @@ impl ServerHandler for Server {
                 });
                 deciding.await
             }
-            ("consult_kimi" | "record_decision", Mode::Disabled) => Err(Error::new(
-                Kind::Settings,
-                "consult_kimi is switched off",
-                status::mode_hint(mode),
-            )),
+            ("consult_kimi" | "record_decision", Mode::Disabled) => {
+                Err(Error::new(Kind::Settings, "consult_kimi is switched off", mode.hint()))
+            }
             (other, _) => {
                 let message = format!(
                     "there is no tool `{other}`; there are consult_kimi, record_decision and kimi_status"
@@ -258,11 +238,8 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(if self.is_on() {
-            resources::templates()
-        } else {
-            ListResourceTemplatesResult::default()
-        })
+        let none = ListResourceTemplatesResult::default();
+        Ok(if self.is_on() { resources::templates() } else { none })
     }
 
     async fn read_resource(
@@ -301,9 +278,9 @@ impl ServerHandler for Server {
     }
 }
 
-/// What is asked of a server that offers neither resources nor prompts.
+/// The refusal of a server that offers neither resources nor prompts.
 fn switched_off() -> ErrorData {
-    ErrorData::invalid_params(status::mode_hint(Mode::Disabled), None)
+    ErrorData::invalid_params(Mode::Disabled.hint(), None)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::kimi::dialect::Dialect;
 use crate::kimi::failure::{self, Ending, How, MAY_PASS};
 use crate::kimi::hidden::{self, Cleaned};
 use crate::kimi::invocation::{Invocation, Under};
-use crate::kimi::run::{End, Reply};
+use crate::kimi::reply::{End, Reply};
 use crate::kimi::text::clean;
 use crate::sandbox::Sandbox;
 

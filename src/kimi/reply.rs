@@ -1,0 +1,144 @@
+//! A run from the outside: its limits, its caller, its progress and its result.
+
+use std::fmt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::dialect::Dialect;
+use super::evidence::Seen;
+use crate::error::Kind;
+use crate::sandbox::Sandbox;
+use crate::settings::Settings;
+
+/// The limits of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The whole run.
+    pub whole: Duration,
+    /// Until the first line.
+    pub first_line: Duration,
+    /// Between two lines.
+    pub silence: Duration,
+    /// From TERM to KILL.
+    pub grace: Duration,
+    /// Between two progress messages.
+    pub heartbeat: Duration,
+    /// Bytes of one line.
+    pub line_bytes: usize,
+    /// Bytes of the whole stream.
+    pub run_bytes: u64,
+    /// Bytes of the transcript.
+    pub transcript_bytes: u64,
+}
+
+impl Limits {
+    /// The limits that the settings give; `timeout` is the call's own, where it has one.
+    #[must_use]
+    pub fn of(settings: &Settings, dialect: Dialect, timeout: Option<u64>) -> Limits {
+        let first_line = match dialect {
+            Dialect::KimiCode => settings.first_line_seconds,
+            // It says nothing at its start: its first line is the first finished turn.
+            Dialect::KimiCli => settings.first_line_seconds.max(settings.silence_seconds),
+        };
+        Limits {
+            whole: Duration::from_secs(timeout.unwrap_or(settings.timeout_seconds)),
+            first_line: Duration::from_secs(first_line),
+            silence: Duration::from_secs(settings.silence_seconds),
+            grace: Duration::from_secs(settings.grace_seconds),
+            heartbeat: Duration::from_secs(settings.heartbeat_seconds),
+            line_bytes: settings.max_line_bytes,
+            run_bytes: settings.max_run_bytes,
+            transcript_bytes: settings.max_transcript_bytes,
+        }
+    }
+}
+
+/// The progress of a run, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Kimi's current activity.
+    pub activity: String,
+    /// Files read so far.
+    pub files: usize,
+    /// Since the start.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} · ", self.activity)?;
+        match self.files {
+            0 => {}
+            1 => f.write_str("1 file · ")?,
+            files => write!(f, "{files} files · ")?,
+        }
+        write!(f, "{} s", self.elapsed.as_secs())
+    }
+}
+
+/// The caller of a run, who gets its progress and may end it.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Called at every change and at least every `heartbeat_seconds`.
+    pub progress: &'a (dyn Fn(&Progress) + Sync),
+    /// Ends the run.
+    pub cancel: &'a CancellationToken,
+    /// The bridge itself is about to end: the grace period is short.
+    pub closing: &'a CancellationToken,
+    /// How many more runs may begin.
+    pub places: &'a Semaphore,
+}
+
+/// The result of a run that brought an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// Kimi's last words, without invisible characters.
+    pub text: String,
+    /// The number of invisible characters in them.
+    pub hidden: usize,
+    /// The record of Kimi's reading.
+    pub seen: Seen,
+    /// Its session, for a later round.
+    pub session_id: Option<String>,
+    /// Oddities of the stream or of the sandbox.
+    pub warnings: Vec<String>,
+    /// The sandbox of the run.
+    pub sandbox: Sandbox,
+    /// From the start to the end.
+    pub elapsed: Duration,
+}
+
+impl Reply {
+    /// This reply with the words of a later turn, which says the same in a form that can be read.
+    #[must_use]
+    pub fn mended(mut self, later: Reply) -> Reply {
+        self.text = later.text;
+        self.hidden = later.hidden;
+        self.seen.evidence.extend(later.seen.evidence);
+        self.seen.shown.extend(later.seen.shown);
+        self.seen.incomplete |= later.seen.incomplete;
+        self.seen.not_kept += later.seen.not_kept;
+        self.seen.hidden += later.seen.hidden;
+        self.seen.redactions += later.seen.redactions;
+        self.session_id = later.session_id.or(self.session_id);
+        self.warnings
+            .push("Kimi's first answer could not be read; it was asked once more".to_owned());
+        self.warnings.extend(later.warnings);
+        self.elapsed += later.elapsed;
+        self
+    }
+}
+
+/// Why the watching ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The program ended by itself.
+    Exited(ExitStatus),
+    /// The bridge ended it: the kind of error, and its message.
+    Limit(Kind, String),
+    /// The bridge ended it, since it had closed its standard output and lived on: nothing could follow.
+    Closed,
+}
