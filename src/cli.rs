@@ -13,18 +13,18 @@ use crate::error::Kind;
 /// from evidence in the code. Kimi reads and searches; it never writes, runs or sends anything.
 #[derive(Debug, Parser)]
 #[command(name = "kimi-bridge", version, after_long_help = exit_codes(), max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
     /// Log to stderr what the bridge does.
     #[arg(long, global = true)]
-    pub debug: bool,
+    pub(crate) debug: bool,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve the Model Context Protocol on standard input and output; hosts start this
     Serve,
     /// Ask Kimi about a proposal, a design, a bug or a choice
@@ -43,75 +43,69 @@ pub enum Command {
     /// sandbox, and how the hosts on this machine start the bridge. Ends with 0 when nothing stands in the
     /// way, otherwise with the code of the first problem.
     Doctor(Doctor),
-    /// Plays a recorded answer of Kimi's; the demo starts it
-    #[command(hide = true)]
-    StandIn(StandIn),
 }
 
-/// Ask Kimi about a proposal, a design, a bug or a choice.
 #[derive(Debug, Args)]
-pub struct Consult {
+pub(crate) struct Consult {
     /// What Kimi is asked to be [default: skeptic]
     #[arg(long, value_enum)]
-    pub role: Option<Role>,
+    pub(crate) role: Option<Role>,
     /// The question, in your words; with --thread, what you add
     #[arg(long, short, required_unless_present = "thread")]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// A YAML or JSON file with what the role needs to know, or - for standard input
     #[arg(long, short, value_name = "FILE|-", required_unless_present = "thread")]
-    pub context: Option<PathBuf>,
+    pub(crate) context: Option<PathBuf>,
     /// Go on with this thread
     #[arg(long, value_name = "ID", conflicts_with_all = ["context", "work_dir", "files"])]
-    pub thread: Option<String>,
+    pub(crate) thread: Option<String>,
     /// Adopt a finding of the thread; may be repeated
     #[arg(long, value_name = "FINDING", requires = "thread")]
-    pub adopt: Vec<String>,
+    pub(crate) adopt: Vec<String>,
     /// Reject a finding of the thread, with the reason; may be repeated
     #[arg(long, value_name = "FINDING=REASON", requires = "thread")]
-    pub reject: Vec<String>,
+    pub(crate) reject: Vec<String>,
     /// The project's folder [default: the current one]
     #[arg(long, value_name = "DIR")]
-    pub work_dir: Option<PathBuf>,
+    pub(crate) work_dir: Option<PathBuf>,
     /// A path in the project worth reading first; may be repeated
     #[arg(long = "file", value_name = "PATH")]
-    pub files: Vec<String>,
+    pub(crate) files: Vec<String>,
     /// The language of the answer [default: the question's]
     #[arg(long)]
-    pub language: Option<String>,
+    pub(crate) language: Option<String>,
     /// The longest the run may take
     #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<u64>,
+    pub(crate) timeout: Option<u64>,
     /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
-/// Look back.
 #[derive(Debug, Args)]
-pub struct Threads {
+pub(crate) struct Threads {
     /// What to do; without it, list
     #[command(subcommand)]
-    pub command: Option<ThreadsCommand>,
+    pub(crate) command: Option<ThreadsCommand>,
     /// Only threads of this project's folder
     #[arg(long, value_name = "DIR")]
-    pub project: Option<PathBuf>,
+    pub(crate) project: Option<PathBuf>,
     /// Only threads in this state: unfinished, `awaiting_adjudication`, settled, contested, decided
     #[arg(long)]
-    pub state: Option<String>,
+    pub(crate) state: Option<String>,
     /// Only threads that hold all these words
     #[arg(long, value_name = "WORDS")]
-    pub search: Option<String>,
+    pub(crate) search: Option<String>,
     /// At most so many, the latest first
     #[arg(long, default_value_t = 20)]
-    pub limit: usize,
+    pub(crate) limit: usize,
     /// Print the list as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
-/// What to do with a thread.
 #[derive(Debug, Subcommand)]
-pub enum ThreadsCommand {
+pub(crate) enum ThreadsCommand {
     /// Show the whole argument
     Show {
         /// The thread's id
@@ -143,9 +137,8 @@ pub enum ThreadsCommand {
     },
 }
 
-/// How a thread is exported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Markdown
     #[default]
     Md,
@@ -155,50 +148,38 @@ pub enum Format {
     Json,
 }
 
-/// Show what a role needs to know, with an example.
 #[derive(Debug, Args)]
-pub struct Roles {
+pub(crate) struct Roles {
     /// The role; all of them when none is given
     #[arg(value_enum)]
-    pub role: Option<Role>,
+    pub(crate) role: Option<Role>,
 }
 
-/// Consult a stand-in about a small sample project.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Ask the installed Kimi instead of the stand-in
     #[arg(long)]
-    pub with_kimi: bool,
+    pub(crate) with_kimi: bool,
     /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
-/// Show which Kimi is used, the mode and the limits.
 #[derive(Debug, Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// Print it as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
-/// Find what stands in the way.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Also reach the service, and ask Kimi one short question about a sample
     #[arg(long)]
-    pub live: bool,
+    pub(crate) live: bool,
     /// Print it as JSON
     #[arg(long)]
-    pub json: bool,
-}
-
-/// What the stand-in is started with: kimi-code's arguments.
-#[derive(Debug, Args)]
-pub struct StandIn {
-    /// Taken as they come
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<String>,
+    pub(crate) json: bool,
 }
 
 /// What a shell script can tell from how a command ended.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::render::{self, BOLD, DIM, paragraph, styled, width};
-use super::{Stop, sample};
+use super::{Stop, sample, stand_in};
 use crate::cli::Demo;
 use crate::consult::result::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};
@@ -31,7 +31,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
     } else {
         let asked =
             "A stand-in answers: two recorded answers that are part of kimi-bridge, no model.";
-        (stand_in()?, apart(loaded, folder.path()), asked.to_owned())
+        (stand_in_program()?, apart(loaded, folder.path()), asked.to_owned())
     };
     let mut fields = Role::Skeptic.example();
     fields["work_dir"] = json!(project);
@@ -128,10 +128,10 @@ fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     Ok(page)
 }
 
-fn stand_in() -> Result<Program> {
+fn stand_in_program() -> Result<Program> {
     Ok(Program {
         path: std::env::current_exe().map_err(|error| cannot(&error))?,
-        leading_args: vec!["stand-in".into()],
+        leading_args: vec![stand_in::COMMAND.into()],
         dialect: Dialect::KimiCode,
         version: "stand-in".to_owned(),
         found: "the demo".to_owned(),

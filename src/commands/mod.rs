@@ -47,6 +47,7 @@ pub fn main() -> u8 {
     let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
         Some(command) if command == GUARD => return guard::main(args),
+        Some(command) if command == stand_in::COMMAND => return stand_in::main(args),
         _ => Cli::parse(),
     };
     match run(cli) {
@@ -60,9 +61,6 @@ pub fn main() -> u8 {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    if let Command::StandIn(args) = &cli.command {
-        return stand_in::run(args);
-    }
     let debug = if cli.debug { vec![("debug", "true".to_owned())] } else { Vec::new() };
     let environment = Environment::of_this_process()?;
     let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
@@ -95,7 +93,6 @@ fn run(cli: Cli) -> Result<u8> {
             Command::Threads(args) => threads::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
             Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
-            Command::StandIn(_) => Ok(0),
         }
     });
     // A thread may still be reading a standard input that does not end.

@@ -1,14 +1,13 @@
 //! The demo's stand-in for Kimi: it speaks kimi-code's stream, reads files of the sample project, and gives a
 //! recorded answer. It is no model and says so.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::StandIn;
-use crate::error::{Error, Kind, Result};
 use crate::kimi::Dialect;
 use crate::settings::Environment;
 
@@ -16,17 +15,24 @@ const CHALLENGE: &str = include_str!("../../demo/challenge.json");
 const REPLY: &str = include_str!("../../demo/reply.json");
 const SESSION: &str = "session_stand-in";
 
-/// Plays one run of kimi-code.
-pub(super) fn run(args: &StandIn) -> Result<u8> {
-    let is_later_round = args.args.iter().any(|arg| arg.contains("## What was rejected"));
+/// The hidden command of the binary.
+pub(super) const COMMAND: &str = "stand-in";
+
+/// Plays one run of kimi-code, with its arguments, and returns the exit code.
+pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let is_later_round = args.any(|arg| arg.to_string_lossy().contains("## What was rejected"));
     let (files, answer) = if is_later_round {
         (["src/main.rs"].as_slice(), REPLY)
     } else {
         (["src/main.rs", "src/store.rs"].as_slice(), CHALLENGE)
     };
-    play(files, answer).map(|()| 0).map_err(|error| {
-        Error::new(Kind::Crashed, format!("the stand-in: {error}"), "Please report it.")
-    })
+    match play(files, answer) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: the stand-in: {error}");
+            1
+        }
+    }
 }
 
 fn play(files: &[&str], answer: &str) -> io::Result<()> {
