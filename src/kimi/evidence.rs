@@ -21,8 +21,6 @@ const SUMMARY_CHARS: usize = 800;
 const ACTIVITY_CHARS: usize = 80;
 /// Results that are kept until their call arrives: more than a model asks for at once.
 const MAX_ORPHANS: usize = 64;
-/// Ids of calls that are known, of those included that are not kept.
-const MAX_IDS: usize = 5 * MAX_CALLS;
 /// Files that one search result is believed to have shown.
 const MAX_SHOWN: usize = 2_000;
 
@@ -56,10 +54,9 @@ pub struct Trace {
     dialect: Dialect,
     bounds: Bounds,
     calls: Vec<Entry>,
-    /// The place of each call by its id; `None` for a call that is not kept.
-    index: HashMap<String, Option<usize>>,
-    /// Whether there are calls whose id is not in the index.
-    forgets_ids: bool,
+    /// The place of each call by its id.
+    index: HashMap<String, usize>,
+    /// The number of calls over the limit.
     not_kept: usize,
     /// Results that arrived before their call, or without one, by the call's id.
     orphans: HashMap<String, String>,
@@ -77,7 +74,6 @@ impl Trace {
             bounds: Bounds::new(secrets),
             calls: Vec::new(),
             index: HashMap::new(),
-            forgets_ids: false,
             not_kept: 0,
             orphans: HashMap::new(),
             shown: BTreeSet::new(),
@@ -89,55 +85,46 @@ impl Trace {
     /// kimi-code repeats such calls; the id of one that was answered may come again with another
     /// turn, and then is another call.
     pub fn call(&mut self, call: Call) {
-        match self.index.get(&call.id) {
-            Some(None) => return,
-            Some(&Some(at)) if !self.calls[at].answered => {
-                if self.calls[at].evidence.args.is_empty() {
-                    (self.calls[at].path, self.calls[at].evidence.args) =
-                        self.bounds.args(&call.args);
-                }
-                return;
+        if let Some(&at) = self.index.get(&call.id)
+            && !self.calls[at].answered
+        {
+            if self.calls[at].evidence.args.is_empty() {
+                (self.calls[at].path, self.calls[at].evidence.args) = self.bounds.args(&call.args);
             }
-            Some(Some(_)) | None => {}
+            return;
         }
         let result = self.orphans.remove(&call.id);
-        let is_kept = self.calls.len() < MAX_CALLS;
-        let at = is_kept.then_some(self.calls.len());
-        if is_kept {
-            let (path, args) = self.bounds.args(&call.args);
-            let evidence = Evidence {
-                tool: self.bounds.name(self.dialect.common_tool_name(&call.name)),
-                tool_call_id: self.bounds.name(&call.id),
-                args,
-                summary: String::new(),
-                ok: false,
-            };
-            self.calls.push(Entry { evidence, path, answered: false });
-        } else {
+        if self.calls.len() == MAX_CALLS {
             self.not_kept += 1;
+            return;
         }
-        if self.index.len() < MAX_IDS {
-            self.index.insert(call.id, at);
-        } else {
-            self.forgets_ids = true;
-        }
-        if let (Some(at), Some(text)) = (at, result) {
+        let at = self.calls.len();
+        let (path, args) = self.bounds.args(&call.args);
+        let evidence = Evidence {
+            tool: self.bounds.name(self.dialect.common_tool_name(&call.name)),
+            tool_call_id: self.bounds.name(&call.id),
+            args,
+            summary: String::new(),
+            ok: false,
+        };
+        self.calls.push(Entry { evidence, path, answered: false });
+        self.index.insert(call.id, at);
+        if let Some(text) = result {
             self.answer(at, &text);
         }
     }
 
-    /// Counts calls of which nothing else is known.
+    /// Counts calls that the reader of the stream did not keep.
     pub fn more_calls(&mut self, count: usize) {
         self.not_kept += count;
-        self.forgets_ids |= count > 0;
     }
 
     /// Takes a result. A second result of one call is dropped.
     pub fn result(&mut self, id: &str, text: &str) {
         match self.index.get(id) {
-            Some(&Some(at)) => self.answer(at, text),
-            Some(None) => {}
-            None if self.forgets_ids || self.orphans.contains_key(id) => {}
+            Some(&at) => self.answer(at, text),
+            // It may belong to a call over the limit.
+            None if self.not_kept > 0 || self.orphans.contains_key(id) => {}
             None if self.orphans.len() == MAX_ORPHANS => self.is_cut = true,
             None => {
                 self.orphans.insert(id.to_owned(), text.to_owned());
@@ -426,7 +413,7 @@ mod tests {
     #[test]
     fn however_much_is_named_what_is_kept_of_it_is_bounded_and_every_call_counts() {
         let mut trace = empty(Dialect::KimiCli);
-        let calls = MAX_IDS + 10;
+        let calls = 5 * MAX_CALLS + 10;
         for n in 0..calls {
             let args = json!({"path": format!("{n}{}", "中".repeat(3_000)), "x": vec!["y".repeat(300); 60]});
             let name = if n % 2 == 0 { "Grep" } else { "ReadFile" };
@@ -439,7 +426,7 @@ mod tests {
         trace.result("of one of those", "");
         let kept: usize = trace.shown.iter().map(String::len).sum::<usize>()
             + trace.calls.iter().flat_map(|call| &call.path).map(String::len).sum::<usize>();
-        assert!(kept < ROOM && trace.index.len() == MAX_IDS && trace.orphans.is_empty());
+        assert!(kept < ROOM && trace.index.len() == MAX_CALLS && trace.orphans.is_empty());
         let seen = trace.finish();
         assert!(serde_json::to_string(&seen.evidence).unwrap().len() < 2 * ROOM);
         assert_eq!((seen.evidence.len() + seen.not_kept, seen.incomplete), (calls + 5, true));

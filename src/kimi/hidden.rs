@@ -1,5 +1,5 @@
-//! What nobody can see in a text: it is taken out, and counted, since a hidden instruction must not
-//! vanish in silence. What emoji and scripts need stays.
+//! Invisible characters in a text. They are removed and counted, since a hidden instruction must not
+//! vanish in silence; those that emoji and scripts need stay.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -7,21 +7,22 @@ use std::sync::LazyLock;
 
 use regex::{Regex, RegexBuilder};
 
-/// A text without what nobody can see.
+/// A text without its invisible characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned<'a> {
-    /// What is left.
+    /// The visible text.
     pub text: Cow<'a, str>,
-    /// Characters that were taken out, without those that every honest text may hold.
+    /// The number of characters that were removed, without those that every honest text may hold.
     pub hidden: usize,
 }
 
 impl Cleaned<'_> {
-    /// Takes out escape sequences, control characters other than newline and tab, and invisible or
+    /// Removes escape sequences, control characters other than newline and tab, and invisible or
     /// direction-changing characters. Text that holds none of them is returned as it is.
     #[must_use]
     pub fn of(text: &str) -> Cleaned<'_> {
-        if !may_hold_hidden(text) || !text.contains(is_hidden) {
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+        if text.bytes().all(is_plain) || !text.contains(is_hidden) {
             return Cleaned { text: Cow::Borrowed(text), hidden: 0 };
         }
         let runs_leftward = LazyCell::new(|| matched(&LEFTWARD, text).is_some());
@@ -48,17 +49,7 @@ impl Cleaned<'_> {
     }
 }
 
-/// Whether a text holds anything but what stands in plain ASCII to be seen; all of it is looked at, since
-/// the processor compares many bytes at once.
-fn may_hold_hidden(text: &str) -> bool {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
-    text.as_bytes()
-        .chunks(1024)
-        .any(|chunk| chunk.iter().fold(false, |any, &byte| any | !is_plain(byte)))
-}
-
-/// What a reader is told of the characters that were taken out of Kimi's words and of what its tools
-/// returned; nothing when there were none.
+/// The warning about the characters that were removed from Kimi's words and from the results of its tools.
 #[must_use]
 pub fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
     let removed = match in_words + in_evidence {
@@ -93,8 +84,7 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// How long, in bytes, what the text begins with is: one escape sequence, or the hidden characters up
-/// to one.
+/// The length in bytes of the escape sequence, or of the hidden characters, at the start of a text.
 fn run_length(text: &str) -> usize {
     matched(&SEQUENCE, text).unwrap_or_else(|| {
         let goes_on = |c| is_hidden(c) && c != '\u{1b}' && !('\u{80}'..='\u{9f}').contains(&c);

@@ -1,7 +1,5 @@
 //! Watches a run: reads what it says, and notices when it must end.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -24,52 +22,49 @@ const HURRIED_GRACE: Duration = Duration::from_millis(250);
 /// What the keeper gets beyond the grace period that it counts itself.
 const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
 
-/// A run that is to end: why, and when patience does.
+/// A run that is being ended.
 struct Ending {
     why: End,
+    /// The end of the grace period; after it, the end of the wait for a process that was killed.
     patience: Instant,
-    /// Whether patience has ended.
     killed: bool,
 }
 
-impl Ending {
-    /// Whether it could still be hurried.
-    fn is_patient(&self) -> bool {
-        !self.killed && self.patience > Instant::now() + HURRIED_GRACE
-    }
-}
-
-/// Where a run stands.
-struct Standing {
-    /// When the first line, or the next, is overdue; the end of a program that can say no more.
+/// The state of a run.
+struct State {
+    /// When the first line, or the next, is overdue; once standard output is closed, the end of the program.
     quiet: Instant,
     /// How the program ended, and until when its pipes are read.
     exited: Option<(ExitStatus, Instant)>,
-    /// Why it is to end.
     ending: Option<Ending>,
-    /// Which pipes are open: standard output, standard error.
-    open: (bool, bool),
+    stdout_open: bool,
+    stderr_open: bool,
 }
 
-impl Standing {
-    /// Whether the clock counts: it does not for a program that has ended or is about to.
+impl State {
+    /// Whether limits count: they do not for a program that has ended or is being ended.
     fn is_running(&self) -> bool {
         self.exited.is_none() && self.ending.is_none()
     }
 
-    fn is_over(&self) -> bool {
-        self.exited.is_some_and(|(_, drained_by)| {
-            self.open == (false, false) || Instant::now() >= drained_by
-        })
+    /// Whether the grace period can still be cut short.
+    fn is_patient(&self) -> bool {
+        let hurried = Instant::now() + HURRIED_GRACE;
+        self.ending.as_ref().is_some_and(|ending| !ending.killed && ending.patience > hurried)
     }
 
-    fn end(self, status: ExitStatus) -> End {
-        self.ending.map_or(End::Exited(status), |ending| ending.why)
+    /// The next point in time at which something is overdue. `whole` is the limit of the run.
+    fn alarm(&self, whole: Instant, is_behind: bool) -> Instant {
+        match (&self.exited, &self.ending) {
+            (Some((_, drained_by)), _) => *drained_by,
+            (None, Some(ending)) => ending.patience,
+            (None, None) if is_behind => whole,
+            (None, None) => whole.min(self.quiet),
+        }
     }
 }
 
-/// Watches until the program has ended, by itself or because it had to. What it says while it is
-/// ending still counts.
+/// Watches until the program has ended, by itself or because it had to. Its output counts until then.
 pub(super) async fn observe(
     child: &mut Child,
     invocation: &Invocation,
@@ -80,54 +75,63 @@ pub(super) async fn observe(
     let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return End::Limit(Kind::Spawn, "the child has no pipes".to_owned());
     };
-    let mut feeding = feed(child.stdin.take(), invocation.stdin.as_bytes());
-    let mut fed = false;
+    if let Some(stdin) = child.stdin.take() {
+        tokio::spawn(feed(stdin, invocation.stdin.clone()));
+    }
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
     let whole = record.started + limits.whole;
     let quiet = record.started + limits.first_line;
-    let mut now = Standing { quiet, exited: None, ending: None, open: (true, true) };
+    let mut now = State { quiet, exited: None, ending: None, stdout_open: true, stderr_open: true };
     let mut heartbeat = interval_at(record.started + limits.heartbeat, limits.heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if let (Some((status, _)), true) = (now.exited, now.is_over()) {
-            return now.end(status);
+        if let Some((status, drained_by)) = now.exited
+            && (!(now.stdout_open || now.stderr_open) || Instant::now() >= drained_by)
+        {
+            return now.ending.map_or(End::Exited(status), |ending| ending.why);
         }
+        let is_behind = record.is_behind();
         let met = tokio::select! {
             () = watch.cancel.cancelled(), if now.ending.is_none() => {
                 Some(End::Limit(Kind::Cancelled, "the call was cancelled".to_owned()))
             }
-            () = sleep_until(whole), if now.is_running() => {
-                let limit = limits.whole.as_secs();
-                let why = format!("the run took longer than timeout_seconds ({limit} s)");
-                Some(End::Limit(Kind::TimedOut, why))
-            }
-            () = sleep_until(now.quiet), if now.is_running() && !record.is_behind() => {
-                Some(if now.open.0 {
-                    End::Limit(Kind::Stalled, record.silence(limits))
-                } else {
-                    End::Closed
-                })
-            }
+            () = sleep_until(now.alarm(whole, is_behind)) => match now.ending.take() {
+                // The pipes are drained.
+                ending if now.exited.is_some() => {
+                    now.ending = ending;
+                    None
+                }
+                Some(Ending { why, killed: true, .. }) => return why,
+                Some(Ending { why, .. }) => {
+                    child.kill();
+                    let patience = Instant::now() + DRAIN;
+                    now.ending = Some(Ending { why, patience, killed: true });
+                    None
+                }
+                None if Instant::now() >= whole => {
+                    let limit = limits.whole.as_secs();
+                    let why = format!("the run took longer than timeout_seconds ({limit} s)");
+                    Some(End::Limit(Kind::TimedOut, why))
+                }
+                None if now.stdout_open => Some(End::Limit(Kind::Stalled, record.silence(limits))),
+                None => Some(End::Closed),
+            },
             // Kimi waits at a full pipe while the transcript is behind, so that memory stays bounded.
-            () = record.catch_up(), if record.is_behind() => {
+            () = record.catch_up(), if is_behind => {
                 // Kimi is not silent while it is not read.
-                if now.open.0 {
+                if now.stdout_open {
                     now.quiet = Instant::now() + limits.silence;
                 }
                 None
             }
-            read = stdout.read(&mut out), if now.open.0 && !(now.is_running() && record.is_behind()) => {
+            read = stdout.read(&mut out), if now.stdout_open && !(now.is_running() && is_behind) => {
                 let length = read.unwrap_or_default();
                 take(&out[..length], &mut now, limits, watch, record)
             }
-            read = stderr.read(&mut err), if now.open.1 => {
+            read = stderr.read(&mut err), if now.stderr_open => {
                 let length = read.unwrap_or_default();
-                now.open.1 = length > 0;
+                now.stderr_open = length > 0;
                 record.take_stderr(&err[..length]);
-                None
-            }
-            () = &mut feeding, if !fed => {
-                fed = true;
                 None
             }
             status = child.wait(), if now.exited.is_none() => match status {
@@ -139,22 +143,9 @@ pub(super) async fn observe(
                     return End::Limit(Kind::Crashed, format!("Kimi could not be waited for: {error}"));
                 }
             },
-            () = sleep_until(now.exited.map_or(whole, |(_, by)| by)), if now.exited.is_some() => None,
-            () = watch.closing.cancelled(), if now.ending.as_ref().is_some_and(Ending::is_patient) => {
+            () = watch.closing.cancelled(), if now.is_patient() => {
                 if let Some(ending) = &mut now.ending {
-                    ending.patience = ending.patience.min(Instant::now() + HURRIED_GRACE);
-                }
-                None
-            }
-            () = patience_of(now.ending.as_ref()) => {
-                match now.ending.take() {
-                    Some(over) if over.killed => return over.why,
-                    Some(over) => {
-                        child.kill();
-                        let patience = Instant::now() + DRAIN;
-                        now.ending = Some(Ending { killed: true, patience, ..over });
-                    }
-                    None => {}
+                    ending.patience = Instant::now() + HURRIED_GRACE;
                 }
                 None
             }
@@ -173,22 +164,22 @@ pub(super) async fn observe(
     }
 }
 
-/// Takes what came on standard output, nothing when it was closed; tells of a limit that was met. A
-/// program that has closed it may be about to end, or name a reason on standard error: it gets a moment.
+/// Takes bytes of standard output, none when it was closed. Returns the limit that they exceed. A program that
+/// has closed it may be about to end, or name a reason on standard error: it gets a moment.
 fn take(
     bytes: &[u8],
-    now: &mut Standing,
+    now: &mut State,
     limits: &Limits,
     watch: Watch<'_>,
     record: &mut Record,
 ) -> Option<End> {
     if bytes.is_empty() {
-        now.open.0 = false;
+        now.stdout_open = false;
         now.quiet = Instant::now() + limits.grace.max(DRAIN);
         record.take_rest();
         return None;
     }
-    // What comes beyond the limit is read, so that nobody waits at a full pipe, and dropped.
+    // Bytes beyond the limit are read, so that Kimi does not wait at a full pipe, and dropped.
     if record.bytes > limits.run_bytes {
         return None;
     }
@@ -202,24 +193,9 @@ fn take(
     })
 }
 
-/// Waits until patience ends; for ever while nothing is to end.
-async fn patience_of(ending: Option<&Ending>) {
-    match ending {
-        Some(ending) => sleep_until(ending.patience).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Writes the prompt, and closes the pipe. A program that does not read it to the end has its reasons, which
-/// its own words tell.
-fn feed<'a>(
-    stdin: Option<ChildStdin>,
-    text: &'a [u8],
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-    Box::pin(async move {
-        if let Some(mut stdin) = stdin {
-            let _ = stdin.write_all(text).await;
-            let _ = stdin.shutdown().await;
-        }
-    })
+/// its own words name.
+async fn feed(mut stdin: ChildStdin, prompt: String) {
+    let _ = stdin.write_all(prompt.as_bytes()).await;
+    let _ = stdin.shutdown().await;
 }

@@ -1,34 +1,29 @@
 //! The plain text among the lines of a stream: an error of the program's, or noise.
 
-use std::collections::VecDeque;
-
-use crate::kimi::text::last_words;
+use crate::kimi::text::{last_bytes, last_words};
 
 /// Bytes that are kept, of the end.
 pub(super) const PLAIN_KEPT: usize = 16 * 1024;
 
-/// The latest lines that are no JSON, and the number of all of them.
+/// The end of the lines that are no JSON, and the number of all of them.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
-    lines: VecDeque<String>,
-    bytes: usize,
+    /// Each line with its line ending.
+    text: String,
     count: usize,
-    /// Whether the beginning is not kept.
-    is_cut: bool,
     /// Whether no words of the model came after it: it may be the error that the run ended with.
     pub(super) is_last: bool,
 }
 
 impl Plain {
     pub(super) fn add(&mut self, line: &str) {
-        let line = last_words(line, PLAIN_KEPT);
         self.count += 1;
         self.is_last = true;
-        self.bytes += line.len();
-        self.lines.push_back(line.to_owned());
-        while self.bytes > PLAIN_KEPT {
-            self.is_cut = true;
-            self.bytes -= self.lines.pop_front().map_or(0, |line| line.len());
+        self.text.push_str(line);
+        self.text.push('\n');
+        if self.text.len() > 2 * PLAIN_KEPT {
+            // A few bytes more than are kept show that there was more.
+            self.text = last_bytes(&self.text, PLAIN_KEPT + 4).to_owned();
         }
     }
 
@@ -41,13 +36,8 @@ impl Plain {
         }
     }
 
-    /// The lines that are kept. The first word after a cut is left out, since half a secret is not known
-    /// for one.
+    /// The lines that are kept. The first word after a cut is left out: half a secret is not recognised.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::from(self.lines.clone());
-        if let Some(first) = lines.first_mut().filter(|_| self.is_cut) {
-            *first = first.split_once(char::is_whitespace).unwrap_or_default().1.to_owned();
-        }
-        lines
+        last_words(&self.text, PLAIN_KEPT).split_terminator('\n').map(str::to_owned).collect()
     }
 }
