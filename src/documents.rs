@@ -7,19 +7,16 @@ use toml::Table;
 
 /// How strictly a program reads its JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Json {
+pub(crate) enum Json {
     /// As the standard has it.
     Strict,
     /// With comments and commas at the end, as editors do.
     WithComments,
 }
 
-/// Reads JSON. A file without a value is an empty object, as a program takes it that has just been
-/// installed.
-///
-/// # Errors
-/// What is wrong, and where.
-pub fn json(text: &str, style: Json) -> Result<Value, String> {
+/// Reads JSON, or returns what is wrong, and where. A file without a value is an empty object, as it is for a
+/// program that has just been installed.
+pub(crate) fn json(text: &str, style: Json) -> Result<Value, String> {
     let lenient = style == Json::WithComments;
     let options = ParseOptions {
         allow_comments: lenient,
@@ -39,11 +36,8 @@ pub fn json(text: &str, style: Json) -> Result<Value, String> {
     Ok(if value.is_null() { Value::Object(serde_json::Map::new()) } else { value })
 }
 
-/// Reads TOML.
-///
-/// # Errors
-/// What is wrong, and where.
-pub fn toml(text: &str) -> Result<Table, String> {
+/// Reads TOML, or returns what is wrong, and where.
+pub(crate) fn toml(text: &str) -> Result<Table, String> {
     text.parse().map_err(|error: toml::de::Error| match error.span() {
         Some(span) => {
             let before = text.get(..span.start).unwrap_or_default();

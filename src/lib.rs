@@ -28,16 +28,16 @@
 //! Request ─► Context ─► Redacted ─► Invocation ─► Event… ─► Reply ─► Answer ─► ConsultResult
 //! ```
 
-pub mod cli;
+mod cli;
 pub mod commands;
 pub mod consult;
-pub mod doctor;
-pub mod documents;
+mod doctor;
+mod documents;
 pub mod error;
-pub mod hosts;
+mod hosts;
 pub mod kimi;
 pub mod ledger;
-pub mod mcp;
+mod mcp;
 pub mod redact;
 pub mod sandbox;
 pub mod settings;

@@ -22,61 +22,35 @@ const PREFIX: &str = "KIMI_BRIDGE_";
 /// The settings that are paths.
 const PATHS: [&str; 3] = ["state_dir", "kimi_path", "readable"];
 
-/// Every setting; `config/settings.yaml` says why each exists.
+/// Every setting.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch that a person sets by its name"
-)]
+#[expect(missing_docs, reason = "config/settings.yaml describes each")]
+#[expect(clippy::struct_excessive_bools, reason = "a person sets each by its name")]
 pub struct Settings {
-    /// Whether `consult_kimi` is offered.
     pub tool_enabled: bool,
-    /// Whether the agent may consult unasked.
     pub auto_enabled: bool,
-    /// Whether to log to stderr.
     pub debug: bool,
-    /// The language of answers; `None` follows the question.
     pub lang: Option<String>,
-    /// The program to use instead of the first one found.
     pub kimi_path: Option<PathBuf>,
-    /// The folder for private homes, sessions and caches.
     pub state_dir: Option<PathBuf>,
-    /// Limit of a whole run, seconds.
     pub timeout_seconds: u64,
-    /// Limit until the first line, seconds.
     pub first_line_seconds: u64,
-    /// Limit between two lines, seconds.
     pub silence_seconds: u64,
-    /// From TERM to KILL, seconds.
     pub grace_seconds: u64,
-    /// Between two progress messages, seconds.
     pub heartbeat_seconds: u64,
-    /// Limit of one line, bytes.
     pub max_line_bytes: usize,
-    /// Limit of one run, bytes.
     pub max_run_bytes: u64,
-    /// Whether an answer that cannot be read is asked for once more.
     pub repair: bool,
-    /// Whether a judge is asked with the options in both orders.
     pub judge_both_orders: bool,
-    /// Limit of one prompt, bytes.
     pub max_prompt_bytes: usize,
-    /// Limit of one run's transcript, bytes before compression.
     pub max_transcript_bytes: u64,
-    /// How long a transcript is kept, days.
     pub transcript_days: u64,
-    /// Limit of one result, characters.
     pub max_result_chars: usize,
-    /// Whether prompts stay out of the process list.
     pub private_prompts: bool,
-    /// Whether the kernel holds Kimi to reading.
     pub sandbox: SandboxSetting,
-    /// What Kimi may read in the user's home besides the project, its own program and its login.
     pub readable: Vec<PathBuf>,
-    /// Whether Kimi runs under a helper process that ends every descendant.
     pub keeper: bool,
-    /// How many Kimis one server runs at once.
     pub max_parallel: usize,
 }
 
@@ -106,8 +80,7 @@ pub enum Mode {
 
 impl Settings {
     /// The mode that the two flags give together.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         match (self.tool_enabled, self.auto_enabled) {
             (false, _) => Mode::Disabled,
             (true, false) => Mode::Manual,
@@ -118,8 +91,7 @@ impl Settings {
 
 impl Mode {
     /// The mode in words, and how to change it.
-    #[must_use]
-    pub fn hint(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Mode::Disabled => {
                 "consult_kimi is off. The user turns it on by setting KIMI_BRIDGE_TOOL_ENABLED=1 in the \
@@ -153,9 +125,6 @@ pub struct Environment {
 
 impl Environment {
     /// Reads the environment of this process.
-    ///
-    /// # Errors
-    /// [`Kind::Settings`] when there is no home folder or no current folder.
     pub fn of_this_process() -> Result<Environment> {
         let unusable = |what: &str, why: &dyn std::fmt::Display| {
             let hint = "Start kimi-bridge from an existing folder, with HOME set.";
@@ -181,16 +150,14 @@ impl Environment {
     }
 
     /// The value of a variable; an empty one counts as unset.
-    #[must_use]
-    pub fn var(&self, name: &str) -> Option<&str> {
+    pub(crate) fn var(&self, name: &str) -> Option<&str> {
         let (_, value) = self.vars.iter().find(|(known, _)| known == name)?;
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// The folder that stands for the project when a request names none: what the host says, else
     /// where the server runs.
-    #[must_use]
-    pub fn project_dir(&self) -> PathBuf {
+    pub(crate) fn project_dir(&self) -> PathBuf {
         self.var("CLAUDE_PROJECT_DIR").map_or_else(|| self.current_dir.clone(), PathBuf::from)
     }
 }
@@ -211,14 +178,12 @@ pub struct Loaded {
 
 impl Loaded {
     /// The folder for private homes, sessions and caches.
-    #[must_use]
-    pub fn state_dir(&self) -> &Path {
+    pub(crate) fn state_dir(&self) -> &Path {
         self.settings.state_dir.as_deref().unwrap_or(&self.environment.state_dir)
     }
 
     /// The settings that are not the built-in default, as `name = value, by layer`.
-    #[must_use]
-    pub fn changed(&self) -> Vec<String> {
+    pub(crate) fn changed(&self) -> Vec<String> {
         let text = |value: &Value| match value {
             Value::String(text) => text.clone(),
             Value::Array(items) => {
@@ -240,8 +205,7 @@ fn built_in() -> Map<String, Value> {
 }
 
 /// The variable that was probably meant by one that no setting knows.
-#[must_use]
-pub fn nearest_variable(unknown: &str) -> Option<String> {
+pub(crate) fn nearest_variable(unknown: &str) -> Option<String> {
     let known = built_in();
     let names = known.keys().map(String::as_str);
     let near = nearest(&unknown.strip_prefix(PREFIX)?.to_lowercase(), names)?.to_uppercase();
@@ -249,18 +213,12 @@ pub fn nearest_variable(unknown: &str) -> Option<String> {
 }
 
 /// Reads all layers. `overrides` are the command line's, by setting name.
-///
-/// # Errors
-/// [`Kind::Settings`] with every problem of every layer.
 pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
     let (loaded, problems) = load_what_fits(environment, overrides)?;
     if problems.is_empty() { Ok(loaded) } else { Err(unusable(problems)) }
 }
 
 /// Reads all layers as [`load`], but leaves out the settings that do not fit, and returns them.
-///
-/// # Errors
-/// [`Kind::Settings`] when not even the built-in layer can be read.
 pub fn load_what_fits(
     environment: Environment,
     overrides: &[(&str, String)],
@@ -438,8 +396,7 @@ fn out_of_range(setting: &str, value: &Value) -> Option<String> {
 }
 
 /// The known name nearest to a misspelt one, when it is near enough to have been meant.
-#[must_use]
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= 0.8)
@@ -448,8 +405,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 }
 
 /// The error for settings that do not fit.
-#[must_use]
-pub fn unusable(violations: Vec<Violation>) -> Error {
+pub(crate) fn unusable(violations: Vec<Violation>) -> Error {
     Error { violations, ..Error::of(Kind::Settings, "the settings cannot be used") }
 }
 

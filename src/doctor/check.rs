@@ -6,28 +6,25 @@ use crate::error::{Error, Kind};
 use crate::kimi::text::clean;
 use crate::redact::Secrets;
 
-/// The finding about one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// The thing, in a word or two.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether it is in the way.
-    pub status: Status,
-    /// The finding.
-    pub says: String,
+    pub(crate) status: Status,
+    pub(crate) says: String,
     /// The next step, a sentence; every warning and every problem has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
     /// The kind of error that a consultation would end with, for a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
+    pub(crate) kind: Option<Kind>,
 }
 
 /// Whether something is in the way of a consultation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// As it should be.
+pub(crate) enum Status {
     Ok,
     /// Worth knowing.
     Note,
@@ -65,7 +62,6 @@ impl Check {
         Check::problem(name, error.kind, &error.message, &error.hint)
     }
 
-    /// Adds a remedy.
     pub(super) fn with_remedy(self, remedy: impl AsRef<str>) -> Check {
         Check { remedy: Some(harmless(remedy.as_ref())), ..self }
     }

@@ -9,18 +9,13 @@ use crate::sandbox::Sandbox;
 
 /// A finished consultation about a sample project.
 #[derive(Debug)]
-pub struct Trial {
-    /// The result.
-    pub result: Result<ConsultResult>,
-    /// From the request to the result.
-    pub took: Duration,
-    /// Whether the sample is as it was.
-    pub unchanged: bool,
+pub(crate) struct Trial {
+    pub(crate) result: Result<ConsultResult>,
+    pub(crate) took: Duration,
+    pub(crate) unchanged: bool,
 }
 
-/// The checks of a trial.
-#[must_use]
-pub fn section(trial: &Trial) -> Section {
+pub(crate) fn section(trial: &Trial) -> Section {
     let checks = match &trial.result {
         Ok(result) => answered(trial, result),
         Err(error) => vec![Check::error("answer", error), workspace(trial)],

@@ -4,7 +4,7 @@
 mod check;
 mod hosts;
 mod kimi;
-pub mod live;
+pub(crate) mod live;
 mod network;
 mod sandbox;
 mod settings;
@@ -12,39 +12,31 @@ mod state;
 
 use serde::Serialize;
 
-pub use self::check::{Check, Status};
+pub(crate) use self::check::{Check, Status};
 use crate::error::{Kind, Violation};
 use crate::kimi::{Dialect, Watch, examination, folders};
 use crate::settings::Loaded;
 
-/// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The bridge's own version.
-    pub bridge_version: &'static str,
+pub(crate) struct Report {
+    pub(crate) bridge_version: &'static str,
     /// One for each part, in the order in which problems are best fixed.
-    pub sections: Vec<Section>,
+    pub(crate) sections: Vec<Section>,
 }
 
-/// The checks of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Section {
-    /// The part, in lower case.
-    pub part: &'static str,
-    /// The checks, in the order of the report.
-    pub checks: Vec<Check>,
+pub(crate) struct Section {
+    pub(crate) part: &'static str,
+    pub(crate) checks: Vec<Check>,
 }
 
 impl Report {
-    /// The number of checks of this status.
-    #[must_use]
-    pub fn count(&self, status: Status) -> usize {
+    pub(crate) fn count(&self, status: Status) -> usize {
         self.checks().filter(|check| check.status == status).count()
     }
 
     /// The kind of the first problem; the exit code of the shell command comes from it.
-    #[must_use]
-    pub fn first_problem(&self) -> Option<Kind> {
+    pub(crate) fn first_problem(&self) -> Option<Kind> {
         self.checks().find_map(|check| check.kind)
     }
 
@@ -55,7 +47,7 @@ impl Report {
 
 /// Checks everything short of asking Kimi a question. `misfits` are the settings that could not be used.
 /// `live` connects to the service.
-pub async fn examine(
+pub(crate) async fn examine(
     loaded: &Loaded,
     misfits: &[Violation],
     live: bool,

@@ -9,22 +9,12 @@ use crate::kimi::network::{self, Endpoint};
 use crate::kimi::text::first_chars;
 use crate::settings::Environment;
 
-/// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A longer list of hosts is cut.
 const SHOWN: usize = 120;
 
 pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> {
-    let mut checks: Vec<Check> = network::proxies(environment)
-        .map(|(name, shown)| match shown {
-            Some(url) => Check::note("proxy", format!("{name} = {url}")),
-            None => Check::warning(
-                "proxy",
-                format!("{name} is not an address with a scheme and a host"),
-                "Write it as http://host:port.",
-            ),
-        })
-        .collect();
+    let mut checks = addresses("proxy", environment, &network::PROXIES, "http://host:port");
     if checks.is_empty() {
         checks.push(Check::ok("proxy", "none is set"));
     }
@@ -33,14 +23,8 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
             checks.push(Check::note("proxy", format!("{name} = {}", first_chars(list, SHOWN))));
         }
     }
-    checks.extend(network::addresses(environment, dialect).map(|(name, shown)| match shown {
-        Some(url) => Check::note("address", format!("{name} = {url}")),
-        None => Check::warning(
-            "address",
-            format!("{name} is not an address with a scheme and a host"),
-            "Write it as https://host/path.",
-        ),
-    }));
+    let variables = network::address_variables(dialect);
+    checks.extend(addresses("address", environment, &variables, "https://host/path"));
     for provider in login::look(environment, dialect).providers {
         if let Some(url) = provider.base_url.as_deref().and_then(network::shown) {
             checks
@@ -59,7 +43,21 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
     checks
 }
 
-/// Whether the service, or the proxy before it, can be connected to.
+/// The variables that are set, each of which should hold an address.
+fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str) -> Vec<Check> {
+    let set = names.iter().filter_map(|name| Some((name, environment.var(name)?)));
+    set.map(|(name, url)| match network::shown(url) {
+        Some(url) => Check::note(check, format!("{name} = {url}")),
+        None => Check::warning(
+            check,
+            format!("{name} is not an address with a scheme and a host"),
+            format!("Write it as {form}."),
+        ),
+    })
+    .collect()
+}
+
+/// Connects to the service, or to the proxy before it.
 pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Check {
     let Some(endpoint) = Endpoint::of(environment, dialect) else {
         return Check::warning(
@@ -70,14 +68,9 @@ pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Chec
     };
     let proxy = endpoint.proxy.map(|name| format!(", which {name} names")).unwrap_or_default();
     let what = format!("{}:{}{proxy}", endpoint.host, endpoint.port);
-    let reaching = tokio::task::spawn_blocking(move || endpoint.reach(PATIENCE));
-    // The resolver has a patience of its own.
-    let reached = match tokio::time::timeout(2 * PATIENCE, reaching).await {
-        Ok(Ok(reached)) => reached,
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("its name is not looked up in time".to_owned()),
-    };
-    match reached {
+    // The resolver has a longer limit of its own.
+    let reached = tokio::time::timeout(2 * PATIENCE, endpoint.reach(PATIENCE)).await;
+    match reached.unwrap_or_else(|_| Err("its name is not looked up in time".to_owned())) {
         Ok(took) => Check::ok("service", format!("{what} was reached in {} ms", took.as_millis())),
         Err(why) => Check::warning(
             "service",

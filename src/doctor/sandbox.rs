@@ -1,4 +1,4 @@
-//! What holds Kimi to reading, and whether it starts like that.
+//! The sandbox, and whether Kimi starts inside it.
 
 use super::{Check, kimi};
 use crate::error::Kind;
@@ -38,16 +38,12 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
         });
     }
     checks.extend(loaded.settings.readable.iter().map(|path| {
-        let says = format!("{} is open to Kimi", path.display());
+        let shown = path.display();
         if path.exists() {
-            Check::note("readable", says)
-        } else {
-            Check::warning(
-                "readable",
-                format!("{} does not exist", path.display()),
-                "Fix the path, or take it out of `readable`.",
-            )
+            return Check::note("readable", format!("{shown} is open to Kimi"));
         }
+        let remedy = "Fix the path, or take it out of `readable`.";
+        Check::warning("readable", format!("{shown} does not exist"), remedy)
     }));
     if !loaded.settings.keeper
         && decide(setting, available).is_ok_and(|(held, _)| held == Sandbox::None)
@@ -61,32 +57,29 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     checks
 }
 
-/// What the kernel can do.
 fn landlock(kernel: Kernel, setting: SandboxSetting) -> Check {
-    let gaps = kernel.gaps().join(", ");
+    if !kernel.files && setting == SandboxSetting::Off {
+        return Check::note("kernel", "no Landlock");
+    }
     if !kernel.files {
-        let says = "no Landlock";
-        return match setting {
-            SandboxSetting::Off => Check::note("kernel", says),
-            SandboxSetting::Auto | SandboxSetting::Required => Check::warning(
-                "kernel",
-                says,
-                "Use Linux 6.2 or later with Landlock enabled (`lsm=` of the kernel's command line names it).",
-            ),
-        };
+        let remedy = "Use Linux 6.2 or later with Landlock enabled (`lsm=` of the kernel's command line names it).";
+        return Check::warning("kernel", "no Landlock", remedy);
     }
-    match (kernel.is_enough(), gaps.is_empty()) {
-        (true, true) => Check::ok("kernel", "Landlock, with all that is known of it"),
-        (true, false) => Check::ok("kernel", format!("Landlock; it does not close {gaps}")),
-        (false, _) => Check::warning(
-            "kernel",
-            format!("an early Landlock; it does not close {gaps}"),
-            "Use Linux 6.2 or later.",
-        ),
+    let gaps = kernel.gaps().join(", ");
+    if !kernel.is_enough() {
+        let says = format!("an early Landlock; it does not close {gaps}");
+        return Check::warning("kernel", says, "Use Linux 6.2 or later.");
     }
+    Check::ok(
+        "kernel",
+        match gaps.as_str() {
+            "" => "Landlock, with all that is known of it".to_owned(),
+            gaps => format!("Landlock; it does not close {gaps}"),
+        },
+    )
 }
 
-/// What the setting makes of it.
+/// The effect of the setting.
 fn rule(setting: SandboxSetting, kernel: Kernel) -> Check {
     let name = match setting {
         SandboxSetting::Auto => "auto",

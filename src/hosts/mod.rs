@@ -1,5 +1,5 @@
-//! Where hosts register their servers, and what stands there about this one. Reads files and starts
-//! nothing. What the bridge makes of a registration is not decided here, nor does this room know Kimi.
+//! The registrations of this server in the files of its hosts. This room starts nothing, judges nothing, and
+//! knows no Kimi.
 
 mod claude_code;
 mod places;
@@ -14,33 +14,24 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use self::variables::expand;
+pub(crate) use self::variables::expand;
 use crate::documents::{self, Json};
 use crate::settings::Environment;
 
 /// A program that starts MCP servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Host {
-    /// Claude Code
+pub(crate) enum Host {
     ClaudeCode,
-    /// Codex
     Codex,
-    /// Cursor
     Cursor,
-    /// Visual Studio Code
     VsCode,
-    /// Gemini CLI
     GeminiCli,
-    /// opencode
     Opencode,
-    /// Zed
     Zed,
 }
 
 impl Host {
-    /// What a person calls it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Host::ClaudeCode => "Claude Code",
             Host::Codex => "Codex",
@@ -55,7 +46,7 @@ impl Host {
 
 /// For whom a server is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// The user, in every project.
     User,
     /// The user, in this project.
@@ -65,9 +56,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Scope::User => "user",
             Scope::Local => "local",
@@ -76,52 +65,44 @@ impl Scope {
     }
 }
 
-/// A host's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Whose it is.
-    pub host: Host,
-    /// The file.
-    pub file: PathBuf,
-    /// How it registers this server; or what is wrong with the file, in words that hold nothing of it.
-    pub registrations: Result<Vec<Registration>, String>,
+pub(crate) struct Config {
+    pub(crate) host: Host,
+    pub(crate) file: PathBuf,
+    /// The registrations of this server, or what is wrong with the file, in words that hold nothing of it.
+    pub(crate) registrations: Result<Vec<Registration>, String>,
 }
 
 /// How a host starts this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
-    /// What the host calls it.
-    pub name: String,
-    /// For whom.
-    pub scope: Scope,
+pub(crate) struct Registration {
+    pub(crate) name: String,
+    pub(crate) scope: Scope,
     /// The program, as the file names it.
-    pub program: String,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// What it gets in its environment besides.
-    pub env: BTreeMap<String, String>,
-    /// How long the host waits for a call; `None` where it waits long enough by itself.
-    pub patience: Option<Duration>,
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    /// Its additional environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The host's limit of a call; `None` if that is long enough.
+    pub(crate) patience: Option<Duration>,
     /// Why the host does not start it, and how a person changes that.
-    pub off: Option<Off>,
+    pub(crate) off: Option<Off>,
 }
 
-/// Why a host does not start a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Off {
+pub(crate) enum Off {
     /// The entry itself says so.
     InItsEntry,
     /// Another list of the same file says so.
     InAList(&'static str),
     /// The user switched it off for this project, in Claude Code's `/mcp`.
     ForThisProject,
-    /// The user refused what the project brings along.
+    /// The user refused a server of the project's own file.
     Refused,
 }
 
 /// Reads every file of every host that concerns this user and this project.
-#[must_use]
-pub fn look(environment: &Environment) -> Vec<Config> {
+pub(crate) fn look(environment: &Environment) -> Vec<Config> {
     let folders = places::project_folders(environment);
     let read = places::all(environment, &folders).into_iter().filter_map(|(host, scope, file)| {
         let registrations = read(host, &file)?.map(|value| {

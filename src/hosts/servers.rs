@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use super::{Host, Off, Registration, Scope};
 
-/// The table of servers in a host's file.
 pub(super) fn table(host: Host, file: &Value) -> Option<&Map<String, Value>> {
     let table = match host {
         Host::ClaudeCode | Host::Cursor | Host::GeminiCli => &file["mcpServers"],
@@ -76,30 +75,24 @@ fn patience(host: Host, entry: &Value) -> Option<Duration> {
     seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
-/// Whether a list of names holds this one.
 pub(super) fn lists(list: &Value, name: &str) -> bool {
     list.as_array().is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)))
 }
 
 fn off(host: Host, name: &str, entry: &Value, file: &Value) -> Option<Off> {
-    let listed = |list: &Value| lists(list, name);
-    match host {
-        Host::Codex | Host::Zed if entry["enabled"] == false => Some(Off::InItsEntry),
-        Host::Opencode if entry["enabled"] == false || entry["disabled"] == true => {
-            Some(Off::InItsEntry)
-        }
-        Host::GeminiCli if listed(&file["mcp"]["excluded"]) => Some(Off::InAList("mcp.excluded")),
-        Host::GeminiCli
-            if file["mcp"]["allowed"].is_array() && !listed(&file["mcp"]["allowed"]) =>
-        {
-            Some(Off::InAList("mcp.allowed"))
-        }
-        Host::ClaudeCode
-        | Host::Codex
-        | Host::Cursor
-        | Host::VsCode
-        | Host::GeminiCli
-        | Host::Opencode
-        | Host::Zed => None,
+    let in_its_entry = match host {
+        Host::Codex | Host::Zed => entry["enabled"] == false,
+        Host::Opencode => entry["enabled"] == false || entry["disabled"] == true,
+        Host::ClaudeCode | Host::Cursor | Host::VsCode | Host::GeminiCli => false,
+    };
+    let (excluded, allowed) = (&file["mcp"]["excluded"], &file["mcp"]["allowed"]);
+    if in_its_entry {
+        Some(Off::InItsEntry)
+    } else if host == Host::GeminiCli && lists(excluded, name) {
+        Some(Off::InAList("mcp.excluded"))
+    } else if host == Host::GeminiCli && allowed.is_array() && !lists(allowed, name) {
+        Some(Off::InAList("mcp.allowed"))
+    } else {
+        None
     }
 }

@@ -12,8 +12,7 @@ static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 /// The text with every variable replaced; `None` when one of them cannot be told.
-#[must_use]
-pub fn expand(text: &str, environment: &Environment) -> Option<String> {
+pub(crate) fn expand(text: &str, environment: &Environment) -> Option<String> {
     let variable = VARIABLE.as_ref()?;
     let value = |found: &Captures<'_>| {
         let name = found.name("name").or(found.name("opencode")).map_or("", |name| name.as_str());

@@ -2,26 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::consultant::consultant;
 use super::dialect::Dialect;
+use super::folders;
 use crate::error::{Error, Kind, Result};
 
-/// A file to write, as plain data.
-#[derive(Debug, PartialEq, Eq)]
-pub struct File {
-    /// Its name inside the private folder.
-    pub name: &'static str,
-    /// Its whole text.
-    pub text: String,
-}
-
-/// The files that make up this dialect's agent; the first is the one to name on the command line.
-///
-/// # Errors
-/// [`Kind::Spawn`] when the YAML cannot be written, which no input can bring about.
-pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
+/// The files of this dialect's agent, each with its name; the first is the one to name on the command line.
+fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<(&'static str, String)>> {
     let consultant = consultant();
     let tools: Vec<&str> =
         consultant.tools.iter().map(|tool| tool.in_agent_file(dialect)).collect();
@@ -39,48 +28,36 @@ pub fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<File>> {
                 "tools": tools,
                 "subagents": [],
             }))?;
-            Ok(vec![File {
-                name: "agent.md",
-                text: format!("---\n{front_matter}---\n\n{system_prompt}"),
-            }])
+            Ok(vec![("agent.md", format!("---\n{front_matter}---\n\n{system_prompt}"))])
         }
-        Dialect::KimiCli => Ok(vec![
-            File {
-                name: "agent.yaml",
-                text: yaml(&json!({
-                    "version": 1,
-                    "agent": {
-                        "name": consultant.name,
-                        "system_prompt_path": "./system_prompt.md",
-                        "tools": tools,
-                        "subagents": {},
-                    },
-                }))?,
-            },
-            File { name: "system_prompt.md", text: system_prompt },
-        ]),
+        Dialect::KimiCli => {
+            let agent = yaml(&json!({
+                "version": 1,
+                "agent": {
+                    "name": consultant.name,
+                    "system_prompt_path": "./system_prompt.md",
+                    "tools": tools,
+                    "subagents": {},
+                },
+            }))?;
+            Ok(vec![("agent.yaml", agent), ("system_prompt.md", system_prompt)])
+        }
     }
 }
 
 /// Writes the agent into the folder of a run, and returns the file to name on the command line.
-///
-/// # Errors
-/// [`Kind::Spawn`] when a file cannot be written.
-pub fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
+pub(super) fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
     let files = files(dialect, system_prompt)?;
-    for file in &files {
-        super::folders::write_anew(&folder.join(file.name), file.text.as_bytes())?;
+    for (name, text) in &files {
+        folders::write_anew(&folder.join(name), text.as_bytes())?;
     }
-    Ok(folder.join(files[0].name))
+    Ok(folder.join(files[0].0))
 }
 
-fn yaml(value: &serde_json::Value) -> Result<String> {
+fn yaml(value: &Value) -> Result<String> {
     serde_yaml::to_string(value).map_err(|error| {
-        Error::new(
-            Kind::Spawn,
-            format!("the agent file could not be made: {error}"),
-            "This is a fault of kimi-bridge; please report it.",
-        )
+        let hint = "This is a fault of kimi-bridge; please report it.";
+        Error::new(Kind::Spawn, format!("the agent file could not be made: {error}"), hint)
     })
 }
 
@@ -90,8 +67,7 @@ mod tests {
 
     fn shown(dialect: Dialect) -> String {
         let files = files(dialect, "You are ${x} {% y %}.\n").unwrap();
-        let texts: Vec<_> =
-            files.iter().map(|file| format!("== {}\n{}", file.name, file.text)).collect();
+        let texts: Vec<_> = files.iter().map(|(name, text)| format!("== {name}\n{text}")).collect();
         texts.join("\n")
     }
 

@@ -13,24 +13,21 @@ const FILE: &str = include_str!("../../config/consultant.yaml");
 /// The tools, variables and files that Kimi may use in a consultation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Consultant {
-    /// The agent's name, kebab-case.
-    pub name: String,
-    /// The agent's description, one sentence.
-    pub description: String,
+pub(crate) struct Consultant {
+    pub(crate) name: String,
+    pub(crate) description: String,
     tested: Tested,
-    /// The reading tools.
-    pub tools: Vec<Tool>,
+    pub(crate) tools: Vec<Tool>,
     environment: Vec<String>,
     fixed_environment: BTreeMap<String, String>,
     /// The top-level keys of `config.toml` that a private home carries over.
-    pub carried_over: Vec<String>,
+    pub(crate) carried_over: Vec<String>,
     /// The folders that it shares with the user's data folder.
-    pub linked: Vec<String>,
+    pub(crate) linked: Vec<String>,
     /// The files that it gets a copy of.
-    pub copied: Vec<String>,
+    pub(crate) copied: Vec<String>,
     /// The files that are removed from it before a run.
-    pub removed: Vec<String>,
+    pub(crate) removed: Vec<String>,
 }
 
 /// The version of each program that the tests run against.
@@ -44,24 +41,21 @@ struct Tested {
 /// One reading tool, in the bridge's words and in each dialect's.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tool {
-    /// The bridge's name.
-    pub name: String,
+pub(crate) struct Tool {
+    pub(crate) name: String,
     kimi_code: String,
     kimi_cli: String,
 }
 
 impl Tool {
     /// The tool's name in this dialect's stream.
-    #[must_use]
-    pub fn when_called(&self, dialect: Dialect) -> &str {
+    pub(crate) fn when_called(&self, dialect: Dialect) -> &str {
         let name = self.in_agent_file(dialect);
         name.rsplit(':').next().unwrap_or(name)
     }
 
     /// The tool's name in this dialect's agent file.
-    #[must_use]
-    pub fn in_agent_file(&self, dialect: Dialect) -> &str {
+    pub(crate) fn in_agent_file(&self, dialect: Dialect) -> &str {
         match dialect {
             Dialect::KimiCode => &self.kimi_code,
             Dialect::KimiCli => &self.kimi_cli,
@@ -73,16 +67,12 @@ impl Tool {
 static CONSULTANT: LazyLock<Consultant> =
     LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/consultant.yaml is readable"));
 
-/// The compiled-in list.
-#[must_use]
-pub fn consultant() -> &'static Consultant {
+pub(crate) fn consultant() -> &'static Consultant {
     &CONSULTANT
 }
 
 impl Consultant {
-    /// The version of a dialect that all tests run against.
-    #[must_use]
-    pub fn tested(&self, dialect: Dialect) -> &str {
+    pub(crate) fn tested(&self, dialect: Dialect) -> &str {
         match dialect {
             Dialect::KimiCode => &self.tested.kimi_code,
             Dialect::KimiCli => &self.tested.kimi_cli,
@@ -91,8 +81,11 @@ impl Consultant {
 
     /// The child's environment: the listed variables, the variables that hold the `keys` of the user's
     /// providers, and the variables that are set for every run.
-    #[must_use]
-    pub fn environment(&self, of: &Environment, keys: &[String]) -> BTreeMap<String, String> {
+    pub(crate) fn environment(
+        &self,
+        of: &Environment,
+        keys: &[String],
+    ) -> BTreeMap<String, String> {
         let allowed = |name: &str| {
             keys.iter().any(|key| key == name)
                 || self.environment.iter().any(|pattern| match pattern.strip_suffix('*') {

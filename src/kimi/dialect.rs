@@ -68,8 +68,7 @@ impl Dialect {
     pub const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
 
     /// The name on the wire.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Dialect::KimiCode => "kimi-code",
             Dialect::KimiCli => "kimi-cli",
@@ -77,8 +76,7 @@ impl Dialect {
     }
 
     /// Tells the programs apart by what `--version` printed.
-    #[must_use]
-    pub fn identify(output: &str) -> Identity {
+    pub(crate) fn identify(output: &str) -> Identity {
         if let Some(version) = output.lines().find_map(|line| line.strip_prefix("kimi, version ")) {
             let version = first_chars(clean(version).trim(), 40).to_owned();
             return if is_retirement_notice(output) {
@@ -99,8 +97,7 @@ impl Dialect {
     }
 
     /// The variable that moves this program's data folder.
-    #[must_use]
-    pub fn home_variable(self) -> &'static str {
+    pub(crate) fn home_variable(self) -> &'static str {
         match self {
             Dialect::KimiCode => "KIMI_CODE_HOME",
             Dialect::KimiCli => "KIMI_SHARE_DIR",
@@ -108,8 +105,7 @@ impl Dialect {
     }
 
     /// The data folder in the user's home.
-    #[must_use]
-    pub fn home_folder(self) -> &'static str {
+    pub(crate) fn home_folder(self) -> &'static str {
         match self {
             Dialect::KimiCode => ".kimi-code",
             Dialect::KimiCli => ".kimi",
@@ -117,8 +113,7 @@ impl Dialect {
     }
 
     /// A tool's name in the one vocabulary of [`super::Evidence`]; unknown names stay.
-    #[must_use]
-    pub fn common_tool_name(self, name: &str) -> &str {
+    pub(crate) fn common_tool_name(self, name: &str) -> &str {
         let tools = &consultant().tools;
         let known = tools.iter().find(|tool| tool.when_called(self) == name);
         known.map_or(name, |tool| tool.name.as_str())
@@ -128,8 +123,7 @@ impl Dialect {
     ///
     /// kimi-cli marks a failure. kimi-code's stream does not: a read that succeeded begins with a
     /// line number, and for the rest its own error messages are known.
-    #[must_use]
-    pub fn tool_succeeded(self, common_name: &str, result: &str) -> bool {
+    pub(crate) fn tool_succeeded(self, common_name: &str, result: &str) -> bool {
         match self {
             Dialect::KimiCli => !result.starts_with("<system>ERROR:"),
             Dialect::KimiCode if common_name == "ReadFile" => {
@@ -148,8 +142,7 @@ impl Dialect {
 }
 
 /// Whether this is what kimi-cli 1.52 answers to everything.
-#[must_use]
-pub fn is_retirement_notice(text: &str) -> bool {
+pub(crate) fn is_retirement_notice(text: &str) -> bool {
     text.contains("kimi-cli is no longer maintained")
 }
 

@@ -20,20 +20,20 @@ const OPENED: usize = 8;
 
 /// The result of an examination.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Examination {
+pub(crate) struct Examination {
     /// Every program that was asked, in the order of preference, and how it starts, if it said nothing usable.
-    pub candidates: Vec<(Candidate, Option<Start>)>,
+    pub(crate) candidates: Vec<(Candidate, Option<Start>)>,
     /// The programs that were not asked, since a setting names another one.
-    pub passed_over: Vec<PathBuf>,
+    pub(crate) passed_over: Vec<PathBuf>,
     /// The program that is used, or why there is none.
-    pub used: Result<Program>,
+    pub(crate) used: Result<Program>,
     /// How that one starts just now.
-    pub start: Option<Start>,
+    pub(crate) start: Option<Start>,
 }
 
 /// How a program starts.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Start {
+pub(crate) enum Start {
     /// As it would for a consultation, and this fast.
     Well(Duration),
     /// Not inside the sandbox.
@@ -50,7 +50,7 @@ pub enum Start {
 }
 
 /// Looks for every Kimi, and tries those that matter.
-pub async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
+pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
     // Where the setting asks for a sandbox that this machine does not have, nothing would start at all.
     let loaded = &match decide(loaded.settings.sandbox, kernel()) {
         Ok(_) => loaded.clone(),

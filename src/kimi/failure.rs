@@ -21,7 +21,7 @@ const WORDS: usize = 400;
 
 /// What ended a program.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     /// It exited with this code.
     Code(i32),
     /// A signal.
@@ -33,21 +33,20 @@ pub enum How {
 
 /// How a run ended that brought no answer.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Ending<'a> {
+pub(crate) struct Ending<'a> {
     /// What ended it.
-    pub how: How,
+    pub(crate) how: How,
     /// The end of what it wrote to standard error.
-    pub stderr: &'a str,
+    pub(crate) stderr: &'a str,
     /// The lines of standard output that were no JSON, in order. kimi-cli wraps its errors at 80
     /// columns, in the middle of words.
-    pub plain: &'a [String],
+    pub(crate) plain: &'a [String],
     /// The last retry that it told of.
-    pub retry: Option<&'a Retry>,
+    pub(crate) retry: Option<&'a Retry>,
 }
 
 /// The error for it, in the words that came, without their secrets.
-#[must_use]
-pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error {
+pub(crate) fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error {
     let plain = ending.plain.concat();
     if is_retirement_notice(&plain) || is_retirement_notice(ending.stderr) {
         return retired(program);
@@ -82,8 +81,7 @@ pub fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error
 }
 
 /// The error for a retired program.
-#[must_use]
-pub fn retired(path: &Path) -> Error {
+pub(crate) fn retired(path: &Path) -> Error {
     let path = path.display();
     Error::of(
         Kind::KimiRetired,
@@ -93,11 +91,11 @@ pub fn retired(path: &Path) -> Error {
 
 /// Why a program did not start inside the sandbox.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ShutOut {
+pub(crate) struct ShutOut {
     /// The path that it could not open, and the setting that opens it.
-    pub error: Error,
+    pub(crate) error: Error,
     /// What that setting would have to name, as far as the program's words tell.
-    pub open: Option<PathBuf>,
+    pub(crate) open: Option<PathBuf>,
 }
 
 impl From<Error> for ShutOut {
@@ -108,8 +106,7 @@ impl From<Error> for ShutOut {
 }
 
 /// Why a program did not start inside the sandbox, when its words tell that the sandbox was in its way.
-#[must_use]
-pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<ShutOut> {
+pub(crate) fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<ShutOut> {
     let words = clean(words);
     let lower = words.to_lowercase();
     let entered = words.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
@@ -160,8 +157,7 @@ pub fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<ShutO
 }
 
 /// The error of a program that starts, though not inside the sandbox, and whose words do not tell why.
-#[must_use]
-pub fn shut_out(words: &str) -> Error {
+pub(crate) fn shut_out(words: &str) -> Error {
     Error::of(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {words}"))
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Kimi is installed in many ways: with npm or pnpm, in a virtual environment, with uv or pipx, as a
 //! native program, as a copied folder. All that matters here lies in the user's home, since everything
-//! outside may be read anyway. What a script says is not followed, but for the interpreter in its first
-//! line: a program that only claims to be Kimi must not open a file to itself by naming it. What a
-//! wrapper needs beyond that is for the person to say, with `readable`.
+//! outside may be read anyway. Of a script only the interpreter in its first line is followed: a program that
+//! only claims to be Kimi must not open a file to itself by naming it. A wrapper may need more; a person adds
+//! that with `readable`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,18 +14,17 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::settings::Environment;
 
-/// Files that are followed: programs, what they are links to, their interpreters, and so on.
+/// The limit of files that are followed: programs, the targets of links, interpreters.
 const FOLLOWED: usize = 60;
-/// How much of a program is looked at, bytes.
+/// Bytes that are read of a program.
 const FIRST_LINE: u64 = 512;
-/// What a runtime keeps beside its `bin`.
+/// The folders of a runtime beside its `bin`.
 const BESIDE_BIN: [&str; 4] = ["lib", "lib64", "libexec", "ssl"];
 /// Runtimes that a wrapper script runs by their names.
 const RUNTIMES: [&str; 4] = ["node", "bun", "deno", "python3"];
 
 /// The files and folders that programs need, each as it is named and with all links resolved.
-#[must_use]
-pub fn needed_by<'a>(
+pub(crate) fn needed_by<'a>(
     programs: impl IntoIterator<Item = &'a Path>,
     environment: &Environment,
 ) -> Vec<PathBuf> {
@@ -46,12 +45,12 @@ pub fn needed_by<'a>(
     walk.needed.into_iter().collect()
 }
 
-/// What a file is to the program that is asked about.
+/// The part of a file in an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// It itself: the folder around it is its own.
+    /// The program: the folder around it is its own.
     Program,
-    /// What runs it: only a runtime's usual folders are.
+    /// A runtime: only the usual folders are its own.
     Runtime,
 }
 
@@ -62,7 +61,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Takes in a file and what surrounds it.
+    /// Adds a file and its surroundings.
     fn follow(&mut self, file: &Path, part: Part, on_path: &dyn Fn(&str) -> Option<PathBuf>) {
         let Ok(kind) = fs::symlink_metadata(file) else { return };
         self.virtual_environment(file);
@@ -74,7 +73,7 @@ impl Walk {
             self.next.extend(file.canonicalize().map(|real| (real, part)));
             return;
         }
-        // Somebody else's file is not opened because a link or a first line names it.
+        // A link or a first line that names any other file does not open it.
         let Some(start) = start_of_program(file) else { return };
         self.needed.insert(file.to_owned());
         self.surroundings(file, part);
@@ -126,7 +125,7 @@ impl Walk {
     }
 }
 
-/// The first line of a script, or the magic number of a native program; nothing for another file.
+/// The first line of a script, or the magic number of a native program; `None` for any other file.
 fn start_of_program(file: &Path) -> Option<String> {
     let kind = fs::metadata(file).ok()?;
     if !kind.is_file() || kind.permissions().mode() & 0o111 == 0 {
@@ -148,7 +147,7 @@ fn outermost(path: &Path, name: &str) -> Option<PathBuf> {
     Some(components[..=at].iter().collect())
 }
 
-/// The path without `.` and `..`, by its words alone.
+/// The path without `.` and `..`; links are not resolved.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {

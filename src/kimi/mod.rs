@@ -1,34 +1,34 @@
 //! How to run both programs called `kimi`, and read what they say. This room knows no role, no
 //! round and no finding: a prompt goes in, a [`Reply`] comes out.
 
-pub mod agent;
+mod agent;
 mod child;
 pub mod confinement;
-pub mod consultant;
+pub(crate) mod consultant;
 pub mod dialect;
 pub mod event;
 pub mod evidence;
-pub mod examination;
-pub mod failure;
+pub(crate) mod examination;
+mod failure;
 pub mod folders;
 pub mod hidden;
 pub mod home;
-pub mod installation;
+mod installation;
 pub mod invocation;
 pub mod lines;
 pub mod login;
-pub mod network;
+pub(crate) mod network;
 mod observe;
-pub mod program;
+pub(crate) mod program;
 mod queue;
 mod record;
 pub mod reply;
 pub mod ripgrep;
 mod run;
 pub mod session;
-pub mod status;
-pub mod text;
-pub mod transcript;
+pub(crate) mod status;
+pub(crate) mod text;
+pub(crate) mod transcript;
 
 pub use self::dialect::{Dialect, Identity, Program};
 pub use self::evidence::{Evidence, Seen};

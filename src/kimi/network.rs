@@ -1,11 +1,12 @@
 //! How Kimi reaches its service from here: proxies, addresses, certificates. What is shown of an address
 //! holds neither a user nor a password nor a query.
 
-use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fluent_uri::Uri;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use toml::Value;
 
 use super::dialect::Dialect;
@@ -13,19 +14,11 @@ use super::home::{of_user, users_config};
 use crate::settings::Environment;
 
 /// Variables that name a proxy. The first that is set counts, for each scheme.
-const PROXIES: [&str; 6] =
+pub(crate) const PROXIES: [&str; 6] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
-/// Variables that name files or folders outside the project which Kimi reads to reach the network.
+/// Variables that name files or folders with certificates.
 const CERTIFICATES: [&str; 4] =
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"];
-/// Variables that lead a program to another service.
-const ADDRESSES: [(&str, &[Dialect]); 5] = [
-    ("KIMI_MODEL_BASE_URL", &[Dialect::KimiCode]),
-    ("KIMI_BASE_URL", &[Dialect::KimiCli]),
-    ("KIMI_CODE_BASE_URL", &Dialect::ALL),
-    ("KIMI_CODE_OAUTH_HOST", &Dialect::ALL),
-    ("KIMI_OAUTH_HOST", &Dialect::ALL),
-];
 /// Where both programs go by themselves after a login.
 const SERVICE: &str = "https://api.kimi.com/coding/v1";
 /// Where kimi-code goes with a model and a key from the environment.
@@ -33,35 +26,24 @@ const PLATFORM: &str = "https://api.moonshot.ai/v1";
 /// A longer part of a path may be a key.
 const SHOWN_OF_A_PATH: usize = 16;
 
-/// The variables about certificates that are set, and what they name.
-pub fn certificates(
+/// The variables about certificates that are set, and the paths that they name.
+pub(crate) fn certificates(
     environment: &Environment,
 ) -> impl Iterator<Item = (&'static str, PathBuf)> + '_ {
-    let set = |name: &'static str| environment.var(name).map(|path| (name, PathBuf::from(path)));
-    CERTIFICATES.into_iter().filter_map(set)
+    CERTIFICATES.into_iter().filter_map(|name| Some((name, PathBuf::from(environment.var(name)?))))
 }
 
-/// The variables about proxies that are set, and what may be shown of them; nothing of what is no
-/// address.
-pub fn proxies(
-    environment: &Environment,
-) -> impl Iterator<Item = (&'static str, Option<String>)> + '_ {
-    let set = |name: &'static str| environment.var(name).map(|url| (name, shown(url)));
-    PROXIES.into_iter().filter_map(set)
+/// The variables that lead this program to another service.
+pub(crate) fn address_variables(dialect: Dialect) -> [&'static str; 4] {
+    let own = match dialect {
+        Dialect::KimiCode => "KIMI_MODEL_BASE_URL",
+        Dialect::KimiCli => "KIMI_BASE_URL",
+    };
+    [own, "KIMI_CODE_BASE_URL", "KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"]
 }
 
-/// The variables that lead this program to another service, and what may be shown of them.
-pub fn addresses(
-    environment: &Environment,
-    dialect: Dialect,
-) -> impl Iterator<Item = (&'static str, Option<String>)> + '_ {
-    let read = ADDRESSES.into_iter().filter(move |(_, dialects)| dialects.contains(&dialect));
-    read.filter_map(|(name, _)| environment.var(name).map(|url| (name, shown(url))))
-}
-
-/// An address without what may be secret in it; `None` for what has no host.
-#[must_use]
-pub fn shown(url: &str) -> Option<String> {
+/// An address without user, password and query; `None` if it has no host.
+pub(crate) fn shown(url: &str) -> Option<String> {
     let url = Uri::parse(url.trim()).ok()?;
     let authority = url.authority().filter(|authority| !authority.host().is_empty())?;
     let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -71,21 +53,18 @@ pub fn shown(url: &str) -> Option<String> {
     Some(format!("{}://{}{port}{}", url.scheme(), authority.host(), path.join("/")))
 }
 
-/// What a run connects to first.
+/// The host that a run connects to first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The host.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+pub(crate) struct Endpoint {
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// The variable that names it as a proxy, if it is one.
-    pub proxy: Option<&'static str>,
+    pub(crate) proxy: Option<&'static str>,
 }
 
 impl Endpoint {
-    /// What a run of this dialect would connect to: its service, or the proxy before it.
-    #[must_use]
-    pub fn of(environment: &Environment, dialect: Dialect) -> Option<Endpoint> {
+    /// The service of this dialect, or the proxy before it.
+    pub(crate) fn of(environment: &Environment, dialect: Dialect) -> Option<Endpoint> {
         let service = service(environment, dialect);
         let direct = Endpoint::at(&service, None)?;
         let excepted = ["no_proxy", "NO_PROXY"].iter().find_map(|name| environment.var(name));
@@ -114,19 +93,17 @@ impl Endpoint {
         Some(Endpoint { host: authority.host().to_owned(), port, proxy })
     }
 
-    /// Looks the host up and connects to it. Blocks, for longer than `patience` where the resolver does.
-    ///
-    /// # Errors
-    /// What failed, in words.
-    pub fn reach(&self, patience: Duration) -> Result<Duration, String> {
+    /// Looks the host up and connects to it.
+    pub(crate) async fn reach(&self, patience: Duration) -> Result<Duration, String> {
         let start = Instant::now();
-        let addresses = format!("{}:{}", self.host, self.port)
-            .to_socket_addrs()
+        let addresses = lookup_host(format!("{}:{}", self.host, self.port))
+            .await
             .map_err(|error| format!("its name cannot be looked up: {error}"))?;
         let mut why = "its name has no address".to_owned();
         for address in addresses {
-            match TcpStream::connect_timeout(&address, patience) {
-                Ok(_) => return Ok(start.elapsed()),
+            match timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(_)) => return Ok(start.elapsed()),
+                Ok(Err(error)) => why = format!("no connection to {address}: {error}"),
                 Err(error) => why = format!("no connection to {address}: {error}"),
             }
         }
@@ -226,18 +203,18 @@ mod tests {
         assert_eq!(endpoint(Dialect::KimiCode), "api.kimi.com");
     }
 
-    #[test]
-    fn a_host_is_reached_or_the_reason_is_told() {
+    #[tokio::test]
+    async fn a_host_is_reached_or_the_reason_is_told() {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port, proxy: None };
         let patience = Duration::from_secs(5);
-        assert!(endpoint.reach(patience).is_ok());
+        assert!(endpoint.reach(patience).await.is_ok());
         drop(listener);
-        let why = endpoint.reach(patience).unwrap_err();
+        let why = endpoint.reach(patience).await.unwrap_err();
         assert!(why.starts_with(&format!("no connection to 127.0.0.1:{port}: ")), "{why}");
         let nobody = Endpoint { host: "nobody.invalid".to_owned(), ..endpoint };
-        let why = nobody.reach(patience).unwrap_err();
+        let why = nobody.reach(patience).await.unwrap_err();
         assert!(why.starts_with("its name cannot be looked up: "), "{why}");
     }
 }

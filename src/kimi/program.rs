@@ -17,31 +17,26 @@ use crate::settings::{Environment, Loaded};
 
 /// The limit of `kimi --version`; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
-/// The limit of its output.
 const VERSION_BYTES: u64 = 64 * 1024;
 /// Characters of the output that an error repeats.
 const SAID_CHARS: usize = 300;
 
 /// A file that may be a Kimi.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
-    /// The file.
-    pub path: PathBuf,
+pub(crate) struct Candidate {
+    pub(crate) path: PathBuf,
     /// Where it was found.
-    pub found: String,
+    pub(crate) found: String,
     /// Which program it is.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// Its output, for one that is [`Identity::Unknown`].
-    pub said: String,
+    pub(crate) said: String,
     /// Why it could not be asked: there is no sandbox, or it does not start inside it.
-    pub held_back: Option<ShutOut>,
+    pub(crate) held_back: Option<ShutOut>,
 }
 
-/// The Kimi to use: the first usable one.
-///
-/// # Errors
-/// [`Kind::KimiMissing`] or [`Kind::KimiRetired`], naming the programs that were found.
-pub async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
+/// The Kimi to use: the first usable one. The error names the programs that were found instead.
+pub(crate) async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
         seen.push(identify(loaded, path, found, watch).await);
@@ -54,10 +49,7 @@ pub async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
 }
 
 /// The first usable one of these.
-///
-/// # Errors
-/// As [`find`].
-pub fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
+pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
     let usable = seen.iter().find_map(|candidate| match &candidate.identity {
         Identity::Usable(dialect, version) => Some(Program {
             path: candidate.path.clone(),
@@ -72,7 +64,7 @@ pub fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
 }
 
 /// Every Kimi there is, in the order of preference.
-pub async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
+pub(crate) async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
     for (path, found) in places(loaded) {
         all.push(identify(loaded, path, found, watch).await);
@@ -113,8 +105,7 @@ fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
 }
 
 /// The files that are not asked, since a setting names another program.
-#[must_use]
-pub fn passed_over(loaded: &Loaded) -> Vec<PathBuf> {
+pub(crate) fn passed_over(loaded: &Loaded) -> Vec<PathBuf> {
     let Some(named) = &loaded.settings.kimi_path else { return Vec::new() };
     let used = on_path(&loaded.environment, named).first().map(|path| real(path));
     let others = usual_places(&loaded.environment).into_iter().map(|(path, _)| path);

@@ -10,9 +10,6 @@ use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
 
 /// Waits for a slot, first come, first served. The slot is held until the permit is dropped.
-///
-/// # Errors
-/// [`Kind::Cancelled`] when the caller cancels meanwhile.
 pub(super) async fn wait<'a>(
     settings: &Settings,
     watch: Watch<'a>,
@@ -45,9 +42,6 @@ pub(super) async fn wait<'a>(
 }
 
 /// Fails if the caller has cancelled.
-///
-/// # Errors
-/// [`Kind::Cancelled`].
 pub(super) fn expect_wanted(watch: Watch<'_>) -> Result<()> {
     if !watch.cancel.is_cancelled() {
         return Ok(());

@@ -17,51 +17,40 @@ use crate::settings::{Loaded, SandboxSetting};
 
 /// What the bridge would do if it were asked now. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// The bridge's own version.
-    pub bridge_version: &'static str,
-    /// `disabled`, `manual` or `auto`.
-    pub mode: String,
-    /// How to change the mode.
-    pub mode_hint: &'static str,
-    /// The Kimi that is used.
+pub(crate) struct Status {
+    pub(crate) bridge_version: &'static str,
+    pub(crate) mode: String,
+    pub(crate) mode_hint: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kimi: Option<Used>,
+    pub(crate) kimi: Option<Used>,
     /// Why there is none, or why it would not be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-    /// The next step.
+    pub(crate) problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// Every Kimi that was found, in the order of preference.
-    pub found: Vec<Found>,
+    pub(crate) found: Vec<FoundProgram>,
     /// `landlock`, or why there is no sandbox.
-    pub sandbox: String,
-    /// The limits in force.
-    pub limits: Value,
+    pub(crate) sandbox: String,
+    pub(crate) limits: Value,
     /// The folder of sessions and private homes.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
 }
 
-/// The Kimi that is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Used {
-    /// The program.
+pub(crate) struct Used {
     #[serde(flatten)]
-    pub program: Program,
+    pub(crate) program: Program,
     /// Whether a login, a key or a provider was seen; only a run shows that it works.
-    pub login_seen: bool,
+    pub(crate) login_seen: bool,
 }
 
-/// A program that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Found {
-    /// The program.
-    pub path: PathBuf,
-    /// Where it was found.
-    pub found: String,
+pub(crate) struct FoundProgram {
+    pub(crate) path: PathBuf,
+    pub(crate) found: String,
     /// Which program it is, or its output.
-    pub is: String,
+    pub(crate) is: String,
 }
 
 /// An error with its violations in its message, for a reader that sees no more of it.
@@ -83,7 +72,7 @@ fn sandbox(setting: SandboxSetting) -> String {
 }
 
 /// Looks for every Kimi, its login and the sandbox.
-pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
+pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
     let Loaded { settings, environment, .. } = loaded;
     let mode = settings.mode();
     let candidates = program::all(loaded, watch).await;
@@ -102,7 +91,7 @@ pub async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
             Identity::Retired(_) => format!("{identity}, retired"),
             Identity::Unknown => format!("{identity}: {said}"),
         };
-        Found { path, found, is }
+        FoundProgram { path, found, is }
     });
     Status {
         bridge_version: env!("CARGO_PKG_VERSION"),

@@ -4,22 +4,18 @@ use std::borrow::Cow;
 
 use super::hidden::Cleaned;
 
-/// The text without escape sequences, control characters other than newline and tab, and what a
-/// reader cannot see, where nobody asks how much of that there was.
-#[must_use]
-pub fn clean(text: &str) -> Cow<'_, str> {
+/// The text without escape sequences, invisible characters, and control characters other than newline and tab.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     Cleaned::of(text).text
 }
 
 /// The first `limit` characters, cut between characters.
-#[must_use]
-pub fn first_chars(text: &str, limit: usize) -> &str {
+pub(crate) fn first_chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The first `limit` bytes, or a few less: cut between characters.
-#[must_use]
-pub fn first_bytes(text: &str, limit: usize) -> &str {
+pub(crate) fn first_bytes(text: &str, limit: usize) -> &str {
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -28,8 +24,7 @@ pub fn first_bytes(text: &str, limit: usize) -> &str {
 }
 
 /// The last `limit` bytes, or a few less: cut between characters.
-#[must_use]
-pub fn last_bytes(text: &str, limit: usize) -> &str {
+pub(crate) fn last_bytes(text: &str, limit: usize) -> &str {
     let mut from = text.len().saturating_sub(limit);
     while !text.is_char_boundary(from) {
         from += 1;
@@ -39,8 +34,7 @@ pub fn last_bytes(text: &str, limit: usize) -> &str {
 
 /// The last `limit` bytes, or fewer: where a text is cut, it begins behind the next white space, so that
 /// it holds no half of a word.
-#[must_use]
-pub fn last_words(text: &str, limit: usize) -> &str {
+pub(crate) fn last_words(text: &str, limit: usize) -> &str {
     let end = last_bytes(text, limit);
     if end.len() == text.len() {
         return text;

@@ -31,7 +31,7 @@ const HANGS: &str = "the disk does not answer";
 
 /// A transcript in progress.
 #[derive(Debug)]
-pub struct Transcript {
+pub(crate) struct Transcript {
     /// Lines that the writer has not taken yet, each with its line ending.
     unsent: String,
     /// Bytes that Kimi may still write before the transcript is over its limit.
@@ -48,8 +48,7 @@ pub struct Transcript {
 
 impl Transcript {
     /// Starts the transcript of a run. A file that exists is continued.
-    #[must_use]
-    pub fn start(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
+    pub(crate) fn start(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
         // One message at a time keeps the memory small that a fast Kimi can take.
         let (writer, lines) = mpsc::channel(1);
         let (end, outcome) = oneshot::channel();
@@ -69,7 +68,7 @@ impl Transcript {
     }
 
     /// Adds a line that Kimi wrote, as long as there is room.
-    pub fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         if self.left == 0 || self.unsent.len() > UNSENT {
             return;
         }
@@ -84,14 +83,13 @@ impl Transcript {
     }
 
     /// Whether [`Transcript::catch_up`] has something to do.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         !self.unsent.is_empty()
     }
 
     /// Waits until the writer takes the unsent lines, or gives the writer up. Dropping the future loses
     /// nothing.
-    pub async fn catch_up(&mut self) {
+    pub(crate) async fn catch_up(&mut self) {
         let overdue = *self.overdue.get_or_insert_with(|| Instant::now() + PATIENCE);
         match timeout_at(overdue, self.writer.reserve()).await {
             Ok(Ok(permit)) => permit.send(mem::take(&mut self.unsent)),
@@ -106,8 +104,7 @@ impl Transcript {
     }
 
     /// Waits until everything is written, for a bounded time. Returns a warning if that failed.
-    #[must_use]
-    pub async fn finish(mut self, cancel: &CancellationToken) -> Option<String> {
+    pub(crate) async fn finish(mut self, cancel: &CancellationToken) -> Option<String> {
         let hurry = async {
             cancel.cancelled().await;
             sleep(HURRIED_PATIENCE).await;
@@ -135,7 +132,7 @@ impl Transcript {
 }
 
 /// Removes the transcripts that have not changed for so many days.
-pub fn sweep(folder: &Path, days: u64) {
+pub(crate) fn sweep(folder: &Path, days: u64) {
     let oldest = SystemTime::now().checked_sub(Duration::from_secs(days.saturating_mul(86_400)));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();

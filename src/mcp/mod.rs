@@ -25,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Serves until the input ends or `closing` fires. Calls under way are then ended, and answered if that takes
 /// no more than a moment.
-pub async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
+pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
     // A run of Kimi ends at once, not when rmcp gives up on its handlers.
     let transport = (Watched::new(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
