@@ -4,70 +4,61 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::dialect::Dialect;
-use super::dialect::Program;
+use super::dialect::{Dialect, Program};
 use crate::sandbox::Rules;
 
 /// The longest prompt that goes as an argument. Linux takes up to 131,071 bytes.
-pub const ARGUMENT_BYTES: usize = 100 * 1024;
+pub(crate) const ARGUMENT_BYTES: usize = 100 * 1024;
 
 /// A program, its arguments and surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invocation {
-    /// The program to start.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-    /// All of its environment.
-    pub env: BTreeMap<String, String>,
+pub(crate) struct Invocation {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: BTreeMap<String, String>,
     /// The folder it starts in: the project.
-    pub work_dir: PathBuf,
-    /// What is written to its standard input before that is closed.
-    pub stdin: String,
-    /// Who watches over it.
-    pub under: Under,
+    pub(crate) work_dir: PathBuf,
+    /// The text for its standard input.
+    pub(crate) stdin: String,
+    pub(crate) under: Under,
 }
 
-/// Under whom a program runs.
+/// The supervision of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Under {
-    /// Nobody: its process group is all that is known of it.
+    /// None but its process group.
     Nothing,
     /// The helper that ends every descendant.
     Keeper,
-    /// The same helper, which enters the sandbox first: what may be opened.
+    /// The same helper, which enters a sandbox with these rules first.
     Sandbox(Box<Rules>),
 }
 
 /// Whether a prompt of this many bytes goes to Kimi in a file, which a short prompt names. The others go on
 /// standard input to kimi-cli, and as an argument to kimi-code.
-#[must_use]
-pub fn goes_by_file(dialect: Dialect, prompt_bytes: usize, private_prompts: bool) -> bool {
+pub(crate) fn goes_by_file(dialect: Dialect, prompt_bytes: usize, private_prompts: bool) -> bool {
     dialect == Dialect::KimiCode && (private_prompts || prompt_bytes > ARGUMENT_BYTES)
 }
 
 /// The places that an invocation names.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
-    /// The project.
-    pub work_dir: &'a Path,
+pub(crate) struct Places<'a> {
+    pub(crate) work_dir: &'a Path,
     /// The agent file of this run.
-    pub agent_file: &'a Path,
+    pub(crate) agent_file: &'a Path,
     /// An MCP configuration without servers.
-    pub empty_mcp_config: &'a Path,
+    pub(crate) empty_mcp_config: &'a Path,
     /// A folder without skills, in place of those of the user and the project.
-    pub empty_folder: &'a Path,
-    /// The private home.
-    pub home: &'a Path,
+    pub(crate) empty_folder: &'a Path,
+    pub(crate) home: &'a Path,
     /// The folder for temporary files.
-    pub temporary: &'a Path,
+    pub(crate) temporary: &'a Path,
     /// Settings for ripgrep, with which Kimi searches.
-    pub ripgrep_config: &'a Path,
+    pub(crate) ripgrep_config: &'a Path,
 }
 
 /// The call for one prompt, in a session of Kimi's own or in the one to `resume`.
-#[must_use]
-pub fn invocation(
+pub(crate) fn invocation(
     program: &Program,
     mut env: BTreeMap<String, String>,
     places: Places<'_>,

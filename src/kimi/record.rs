@@ -2,7 +2,6 @@
 
 mod conclusion;
 mod plain;
-mod warnings;
 
 use std::mem;
 use std::path::Path;
@@ -11,7 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::plain::Plain;
-use self::warnings::Warnings;
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::Trace;
@@ -21,6 +19,10 @@ use super::text::{clean, last_words};
 use super::transcript::Transcript;
 use crate::redact::Secrets;
 
+/// Warnings that are kept.
+const MAX_WARNINGS: usize = 10;
+/// Characters of the name that a line of an unknown kind gives itself.
+const UNKNOWN_CHARS: usize = 80;
 /// Bytes of standard error that are kept, of the end.
 const STDERR_KEPT: usize = 16 * 1024;
 
@@ -41,7 +43,10 @@ pub(super) struct Record {
     /// Whether the latest line was a retry.
     retrying: bool,
     stderr: Vec<u8>,
-    warnings: Warnings,
+    /// Different warnings, up to a number.
+    warnings: Vec<String>,
+    /// The number of the others.
+    more_warnings: usize,
     transcript: Option<Transcript>,
     /// The warning about the latest line that was too long: it may have been the answer.
     too_long: Option<String>,
@@ -69,7 +74,8 @@ impl Record {
             retry: None,
             retrying: false,
             stderr: Vec::new(),
-            warnings: Warnings::default(),
+            warnings: Vec::new(),
+            more_warnings: 0,
             transcript: None,
             too_long: None,
         }
@@ -144,7 +150,7 @@ impl Record {
         if let Some(transcript) = self.transcript.take()
             && let Some(warning) = transcript.finish(cancel).await
         {
-            self.warnings.add(warning);
+            self.warn(warning);
         }
     }
 
@@ -155,7 +161,7 @@ impl Record {
                 let skipped =
                     format!("a line of {bytes} bytes was skipped: it is over max_line_bytes");
                 self.too_long = Some(skipped.clone());
-                return self.warnings.add(skipped);
+                return self.warn(skipped);
             }
         };
         if let Some(transcript) = &mut self.transcript {
@@ -182,7 +188,22 @@ impl Record {
             Event::Retrying(retry) => self.retry = Some(retry),
             Event::Session(id) => self.session = Some(clean(&id).into_owned()),
             Event::Plain(text) => self.plain.add(text),
-            Event::Unknown(kind) => self.warnings.add_unknown(kind, &self.secrets),
+            Event::Unknown(kind) => {
+                let shown = self.secrets.redact_start(&kind, UNKNOWN_CHARS).into_text();
+                self.warn(format!("a line of Kimi's stream was skipped: unknown {shown}"));
+            }
+        }
+    }
+
+    /// Adds a warning, once.
+    fn warn(&mut self, warning: String) {
+        if self.warnings.contains(&warning) {
+            return;
+        }
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(warning);
+        } else {
+            self.more_warnings += 1;
         }
     }
 

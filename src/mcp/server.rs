@@ -52,6 +52,11 @@ impl Server {
         self.loaded.settings.tool_enabled
     }
 
+    /// The offer, or none from a server that is switched off.
+    fn offered<T: Default>(&self, offer: fn() -> T) -> T {
+        if self.is_on() { offer() } else { T::default() }
+    }
+
     async fn consult(
         &self,
         arguments: JsonObject,
@@ -230,7 +235,7 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(if self.is_on() { resources::list() } else { ListResourcesResult::default() })
+        Ok(self.offered(resources::list))
     }
 
     async fn list_resource_templates(
@@ -238,8 +243,7 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        let none = ListResourceTemplatesResult::default();
-        Ok(if self.is_on() { resources::templates() } else { none })
+        Ok(self.offered(resources::templates))
     }
 
     async fn read_resource(
@@ -263,7 +267,7 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        Ok(if self.is_on() { prompts::list() } else { ListPromptsResult::default() })
+        Ok(self.offered(prompts::list))
     }
 
     async fn get_prompt(

@@ -25,13 +25,13 @@ impl Record {
         if !self.is_answered(&end, &stderr) {
             return Err(self.error(invocation, &stderr, end));
         }
-        let mut warnings = self.warnings.kept;
+        let mut warnings = self.warnings;
         warnings.extend(warning_of(end));
         // kimi-code continues without a section of its settings that it cannot read, such as a wall.
         let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
         warnings.extend(ignored.map(|line| clean(line.trim()).into_owned()));
-        if self.warnings.more > 0 {
-            warnings.push(format!("{} more warnings about Kimi's stream", self.warnings.more));
+        if self.more_warnings > 0 {
+            warnings.push(format!("{} more warnings about Kimi's stream", self.more_warnings));
         }
         warnings.extend(self.plain.warning());
         let words = self.words.map(|words| words.text).unwrap_or_default();
