@@ -34,7 +34,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("rounds::a_kill_at_any_point_loses_nothing_acknowledged", killed_at_any_point),
         test("rounds::two_calls_on_one_thread_never_interleave", never_interleave),
         test("rounds::a_ledger_that_fails_is_a_warning", a_ledger_that_fails),
-        test("rounds::assurances_are_pointed_out", assurances),
     ]);
     trials
 }
@@ -591,15 +590,4 @@ fn a_ledger_that_fails() {
         "{warning}"
     );
     assert_eq!(world.run(&["threads"]).code, Some(41));
-}
-
-fn assurances() {
-    let world = says(&verdict(24, QUOTE));
-    let context = world.root().join("c.yaml");
-    fs::write(&context, "proposed_approach: a trivial change, already tested\ngoals: [g]\n")
-        .unwrap();
-    let ran =
-        world.run(&["consult", "--json", "-m", "LGTM?", "-c", &context.display().to_string()]);
-    let expected = "your request gives assurances, which are no evidence: \"already tested\", \"lgtm\", \"trivial\"";
-    assert_eq!(ran.json()["warnings"], json!([expected]));
 }

@@ -3,7 +3,6 @@
 
 pub mod answer;
 pub mod argument;
-pub mod assurance;
 pub mod citation;
 pub mod closing;
 pub mod export;

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::argument::{Argument, Opening};
-use super::assurance::assurances_in;
 use super::closing::{round_error, standing, unreadable};
 use super::prompt::Disputed;
 use super::record::Record;
@@ -47,7 +46,7 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
             }
         }
     }
-    let mut warnings = assured(&context);
+    let mut warnings = Vec::new();
     let ledger = Ledger::open(loaded.state_dir())
         .map_err(|error| warnings.push(format!("this thread is not remembered: {}", error.message)))
         .ok();
@@ -84,16 +83,6 @@ fn start(context: Context, loaded: &Loaded, secrets: &Secrets) -> Result<Opening
         argument.warn(format!("this thread is not remembered: {}", error.message));
     }
     Ok(Opening::Ask(Box::new(argument)))
-}
-
-/// What the caller is told of the assurances in its own words.
-fn assured(context: &Context) -> Vec<String> {
-    let found = assurances_in(&json!([context.message, context.about]).to_string());
-    if found.is_empty() {
-        return Vec::new();
-    }
-    let found: Vec<String> = found.into_iter().map(|words| format!("\"{words}\"")).collect();
-    vec![format!("your request gives assurances, which are no evidence: {}", found.join(", "))]
 }
 
 /// Goes on with a thread: takes the caller's answers, and opens the next round if there is one.
