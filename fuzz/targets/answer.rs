@@ -8,7 +8,8 @@
 mod visible;
 
 use kimi_bridge::consult::Role;
-use kimi_bridge::consult::answer::{Answer, Reading, read};
+use kimi_bridge::consult::answer::Answer;
+use kimi_bridge::consult::reading::{Reading, read};
 use kimi_bridge::kimi::event::Event;
 use libfuzzer_sys::fuzz_target;
 

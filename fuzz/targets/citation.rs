@@ -17,7 +17,6 @@ use encoding_rs::{
     BIG5, EUC_JP, EUC_KR, Encoding, GB18030, KOI8_R, SHIFT_JIS, UTF_8, UTF_16BE, UTF_16LE,
     WINDOWS_1251, WINDOWS_1252,
 };
-use kimi_bridge::consult::answer::Quote;
 use kimi_bridge::consult::citation::{Citation, Citations, Status};
 use kimi_bridge::kimi::hidden::is_hidden;
 use libfuzzer_sys::fuzz_target;
@@ -183,7 +182,7 @@ fn without_numbers(quote: &str) -> String {
 }
 
 /// What the input says.
-fn quote(header: &[u8], path: &str, lines: &str, quote: &str) -> Quote {
+fn quote(header: &[u8], path: &str, lines: &str, quote: &str) -> Citation {
     let &[made_up, file, high, low, length, spread] = header else { unreachable!("the header") };
     let file = &PROJECT.files[usize::from(file) % PROJECT.files.len()];
     let mut path = path.replace("ROOT", &PROJECT.dir.display().to_string());
@@ -211,10 +210,10 @@ fn quote(header: &[u8], path: &str, lines: &str, quote: &str) -> Quote {
         let numbered = numbered.map(|(line, at)| format!("{at:>6}\t{line}"));
         quote = numbered.collect::<Vec<_>>().join("\n");
     }
-    Quote { path, line_start: lines.0, line_end: lines.1, quote }
+    Citation { path, line_start: lines.0, line_end: lines.1, quote, status: Status::Missing }
 }
 
-fn check(quote: &Quote, citation: &Citation) {
+fn check(quote: &Citation, citation: &Citation) {
     assert_eq!(citation.quote, quote.quote);
     let lines = citation.line_start.zip(citation.line_end);
     assert_eq!(lines.is_none(), citation.line_start.or(citation.line_end).is_none());

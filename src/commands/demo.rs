@@ -12,7 +12,7 @@ use serde_json::json;
 use super::render::{self, BOLD, DIM, paragraph, styled, width};
 use super::{Stop, sample, stand_in};
 use crate::cli::Demo;
-use crate::consult::result::Finding;
+use crate::consult::answer::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{Dialect, Program, program};
@@ -66,7 +66,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
     };
     let mut spoken = styled(BOLD, "The caller answers every finding");
     let mut adjudications = Vec::new();
-    for Finding { id, claim, .. } in &first.findings {
+    for Finding { id, claim, .. } in &first.answer.findings {
         // The caller adopts all but one finding.
         if claim == REJECTED {
             adjudications.push(json!({"finding": id, "verdict": "REJECT", "reasoning": REASON}));

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::render::{BAD, BOLD, DIM, GOOD, WARN, styled, width};
 use super::{Stop, sample};
 use crate::cli::Doctor;
-use crate::consult::{argument, closing, record};
+use crate::consult::{decision, record, round};
 use crate::doctor::live::{self, Trial};
 use crate::doctor::{self, Check, Report, Section, Status};
 use crate::error::{Error, Kind, Result, Violation};
@@ -85,12 +85,12 @@ async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
     };
     for thread in record::list(loaded, &of_sample).unwrap_or_default() {
         if let Err(error) = &mut result {
-            for told in [argument::asked_again_by(&thread.id), argument::went_on_by(&thread.id)] {
+            for told in [round::asked_again_by(&thread.id), round::went_on_by(&thread.id)] {
                 error.hint = error.hint.replace(&told, "");
             }
         }
         // `threads` lists one that stays, and can delete it.
-        let _ = closing::forget(&thread.id, loaded);
+        let _ = decision::forget(&thread.id, loaded);
     }
     Ok(Trial { result, took, unchanged })
 }

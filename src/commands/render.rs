@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::consult::ConsultResult;
-use crate::consult::answer::Severity;
+use crate::consult::answer::{Finding, Severity, Verdict};
 use crate::consult::citation::{Citation, Status};
 use crate::consult::export::{lines, winner};
-use crate::consult::result::{Choice, Finding, Standing};
+use crate::consult::result::Standing;
 use crate::consult::thread::{Stance, State};
 use crate::error::Error;
 use crate::kimi::text::first_chars;
@@ -47,34 +47,34 @@ pub(super) fn result(result: &ConsultResult, width: usize) -> String {
         text.push_str(&paragraph(&styled(WARN, note), "", "", width));
         text.push('\n');
     }
-    text.push_str(&paragraph(&result.response, "", "", width));
+    text.push_str(&paragraph(&result.answer.response, "", "", width));
     text.push('\n');
-    if let Some(choice) = &result.verdict {
+    if let Some(choice) = &result.answer.verdict {
         text.push_str(&verdict(choice, width));
     }
     text.push_str(&replies(result, width));
-    if result.parse_ok && result.findings.is_empty() {
-        let none = if result.replies.is_empty() { "No finding." } else { "No new finding." };
+    if result.parse_ok && result.answer.findings.is_empty() {
+        let none = if result.answer.replies.is_empty() { "No finding." } else { "No new finding." };
         text.push_str(&styled(GOOD, none));
         text.push_str("\n\n");
     }
-    for finding in &result.findings {
+    for finding in &result.answer.findings {
         text.push_str(&one_finding(finding, width));
         text.push('\n');
     }
     let lists = [
-        ("Risks that remain", &result.key_risks),
-        ("Assumptions", &result.assumptions),
-        ("Alternatives", &result.alternatives),
-        ("Attacked, and it held", &result.survived),
-        ("Not examined", &result.not_examined),
+        ("Risks that remain", &result.answer.key_risks),
+        ("Assumptions", &result.answer.assumptions),
+        ("Alternatives", &result.answer.alternatives),
+        ("Attacked, and it held", &result.answer.survived),
+        ("Not examined", &result.answer.not_examined),
     ];
     for (title, items) in lists {
         text.push_str(&list(title, items, width));
     }
-    if !result.confidence.is_empty() {
+    if !result.answer.confidence.is_empty() {
         text.push_str(&paragraph(
-            &format!("{} {}", styled(BOLD, "Confidence"), result.confidence),
+            &format!("{} {}", styled(BOLD, "Confidence"), result.answer.confidence),
             "",
             "  ",
             width,
@@ -102,7 +102,7 @@ pub(super) fn result(result: &ConsultResult, width: usize) -> String {
 }
 
 /// The judge's choice, with every score.
-pub(super) fn verdict(choice: &Choice, width: usize) -> String {
+pub(super) fn verdict(choice: &Verdict, width: usize) -> String {
     let mut text = format!("{} {}\n\n", styled(BOLD, "Winner"), winner(choice));
     for score in &choice.scores {
         let head = format!("{:>4} {}, {}: ", score.score, score.option, score.criterion);
@@ -234,7 +234,7 @@ fn next_at_the_shell(thread: &Standing) -> String {
 /// What Kimi makes of each rejection.
 fn replies(result: &ConsultResult, width: usize) -> String {
     let mut text = String::new();
-    for reply in &result.replies {
+    for reply in &result.answer.replies {
         let (stance, style) = match reply.stance {
             Stance::Withdraw => ("withdraws", GOOD),
             Stance::Refine => ("refines", WARN),

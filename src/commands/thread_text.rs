@@ -134,12 +134,12 @@ fn one_round(round: &RoundRecord, account: &Account<'_>, width: usize) -> String
         let note = "The answer did not come in the form that was asked for; this is Kimi's text as it came.";
         text.push_str(&paragraph(&styled(WARN, note), "", "", width));
     }
-    text.push_str(&paragraph(&result.response, "", "", width));
+    text.push_str(&paragraph(&result.answer.response, "", "", width));
     text.push('\n');
-    if let Some(choice) = &result.verdict {
+    if let Some(choice) = &result.answer.verdict {
         text.push_str(&verdict(choice, width));
     }
-    if result.parse_ok && round.number == 1 && result.findings.is_empty() {
+    if result.parse_ok && round.number == 1 && result.answer.findings.is_empty() {
         text.push_str(&styled(GOOD, "No finding."));
         text.push_str("\n\n");
     }
@@ -147,8 +147,8 @@ fn one_round(round: &RoundRecord, account: &Account<'_>, width: usize) -> String
         text.push_str(&one_point(point, width));
         text.push('\n');
     }
-    if !result.confidence.is_empty() {
-        let words = format!("{} {}", styled(BOLD, "Confidence"), result.confidence);
+    if !result.answer.confidence.is_empty() {
+        let words = format!("{} {}", styled(BOLD, "Confidence"), result.answer.confidence);
         text.push_str(&paragraph(&words, "", "  ", width));
         text.push('\n');
     }

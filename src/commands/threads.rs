@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::render::{BOLD, DIM, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
-use crate::consult::{closing, export, record, record_decision};
+use crate::consult::{decision, export, record, record_decision};
 use crate::error::Result;
 use crate::kimi::text::{clean, first_chars};
 use crate::ledger::{Filter, now};
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
-            closing::forget(id, loaded)?;
+            decision::forget(id, loaded)?;
             format!("{id} is forgotten.\n")
         }
     };

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::result::ConsultResult;
 use super::role::Role;
+use super::standing::unreadable;
 use super::thread::{Adjudication, State, Thread};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
@@ -78,15 +79,9 @@ impl Record {
     /// # Errors
     /// [`Kind::Ledger`] when it cannot be read.
     pub fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
-        let at = |error: serde_json::Error| {
-            Error::new(
-                Kind::Ledger,
-                format!("what is remembered of the thread {} cannot be read: {error}", row.id),
-                "Delete it with `kimi-bridge threads delete`.",
-            )
-        };
+        let at = |error| unreadable(&row.id, &error);
         let request = &row.request;
-        let thread: Thread = serde_json::from_value(row.challenge.clone()).map_err(at)?;
+        let thread = Thread::of(row)?;
         let mut told = Vec::new();
         for round in rounds {
             let of_thread = thread.rounds.get(usize::from(round.number).saturating_sub(1));

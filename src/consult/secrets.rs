@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use super::answer::{Answer, Finding, Score, Verdict};
 use super::citation::Citation;
 use super::request::Context;
-use super::result::{Choice, ConsultResult, Finding, Reply};
+use super::result::ConsultResult;
+use super::thread::Reply;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::settings::{Environment, Loaded};
@@ -69,6 +71,15 @@ impl ConsultResult {
     fn each_text(&mut self, with: &mut impl FnMut(&mut String)) {
         let ConsultResult {
             parse_ok: _,
+            answer,
+            evidence: _,
+            incomplete_trace: _,
+            raw_response_preview: _,
+            thread: _,
+            provenance,
+            warnings,
+        } = self;
+        let Answer {
             response,
             replies,
             verdict,
@@ -79,13 +90,7 @@ impl ConsultResult {
             survived,
             not_examined,
             confidence,
-            evidence: _,
-            incomplete_trace: _,
-            raw_response_preview: _,
-            thread: _,
-            provenance,
-            warnings,
-        } = self;
+        } = answer;
         with(response);
         with(confidence);
         for list in [key_risks, assumptions, alternatives, survived, not_examined, warnings] {
@@ -95,12 +100,10 @@ impl ConsultResult {
             with(finding);
             with(because);
         }
-        if let Some(Choice { winner, scores, contested: _ }) = verdict {
+        if let Some(Verdict { winner, scores, contested: _ }) = verdict {
             winner.iter_mut().for_each(&mut *with);
-            for score in scores {
-                with(&mut score.option);
-                with(&mut score.criterion);
-                with(&mut score.reason);
+            for Score { option, criterion, score: _, reason } in scores {
+                [option, criterion, reason].into_iter().for_each(&mut *with);
             }
         }
         for finding in findings {

@@ -48,14 +48,16 @@ pub enum Stance {
 
 /// Kimi's answer to one rejection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Rejoinder {
-    /// The finding.
+pub struct Reply {
+    /// The finding
     pub finding: String,
-    /// What it makes of the rejection.
+    /// `withdraw`, `refine` or `maintain`
     pub stance: Stance,
-    /// Why; for a withdrawal, the fact that changed its mind.
-    #[serde(default)]
+    /// Why; for a withdrawal, the fact that changed its mind
     pub because: String,
+    /// It gave in without naming such a fact
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capitulated: bool,
 }
 
 /// Where a thread stands.
@@ -82,7 +84,7 @@ pub struct Round {
     /// The findings that came up in this round.
     pub findings: Vec<String>,
     /// Kimi's answers to what the caller had rejected before.
-    pub rejoinders: Vec<Rejoinder>,
+    pub rejoinders: Vec<Reply>,
     /// The caller's answers to what was open after this round.
     pub adjudications: Vec<Adjudication>,
     /// What the caller added when it asked for this round.
@@ -115,6 +117,12 @@ impl Thread {
     #[must_use]
     pub fn open() -> Thread {
         Thread { rounds: vec![Round::default()], decided: false }
+    }
+
+    /// The number of the last round.
+    #[must_use]
+    pub fn round(&self) -> u8 {
+        u8::try_from(self.rounds.len()).unwrap_or(MAX_ROUNDS)
     }
 
     /// Where it stands.
@@ -226,7 +234,7 @@ impl Thread {
     pub fn answer(
         &mut self,
         new: usize,
-        replies: Vec<Rejoinder>,
+        replies: Vec<Reply>,
     ) -> Result<Vec<String>, Vec<Violation>> {
         if self.state() != State::Unfinished || self.rounds.is_empty() {
             return Err(vec![Violation::new("", "no round is open")]);
@@ -265,9 +273,9 @@ impl Thread {
     ///
     /// # Errors
     /// When it is closed already.
-    pub fn decide(&mut self) -> Result<(), Vec<Violation>> {
+    pub fn decide(&mut self) -> Result<(), &'static str> {
         if self.decided {
-            return Err(vec![Violation::new("/thread_id", "the thread is decided already")]);
+            return Err("the thread is decided already");
         }
         self.decided = true;
         Ok(())
@@ -355,8 +363,13 @@ mod tests {
         }
     }
 
-    fn reply(finding: &str, stance: Stance) -> Rejoinder {
-        Rejoinder { finding: finding.into(), stance, because: "line 4 shows it".into() }
+    fn reply(finding: &str, stance: Stance) -> Reply {
+        Reply {
+            finding: finding.into(),
+            stance,
+            because: "line 4 shows it".into(),
+            capitulated: false,
+        }
     }
 
     fn answered(findings: usize) -> Thread {

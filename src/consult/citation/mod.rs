@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::text::{Folded, Lines, Place, without_numbers};
-use super::answer::Quote;
 use crate::kimi::text::clean;
 
 /// The longest file that is searched, bytes.
@@ -49,7 +48,7 @@ impl Status {
     }
 }
 
-/// A citation that has been checked.
+/// A place that a finding rests on. `missing` until it has been checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Citation {
     /// Relative to the project where the file is in it, else as Kimi named it.
@@ -87,16 +86,16 @@ impl<'a> Citations<'a> {
 
     /// Checks one. Lines that are the wrong way round are turned; those that the path carries
     /// (`src/a.rs:24`) count when none are given.
-    pub fn check(&mut self, quote: Quote) -> Citation {
-        let (path, carried) = self.named(&quote.path);
-        let cited = match (quote.line_start, quote.line_end) {
+    pub fn check(&mut self, citation: Citation) -> Citation {
+        let (path, carried) = self.named(&citation.path);
+        let cited = match (citation.line_start, citation.line_end) {
             (Some(start), Some(end)) => Some((start.min(end), start.max(end))),
             (start, end) => start.or(end).map(|line| (line, line)).or(carried),
         };
         let (path, status, lines) = match self.locate(path) {
-            Err(status) => (quote.path, status, cited),
+            Err(status) => (citation.path, status, cited),
             Ok((real, relative)) => {
-                let (status, place) = match self.find(&real, &quote.quote, cited) {
+                let (status, place) = match self.find(&real, &citation.quote, cited) {
                     Err(_) => (Status::Missing, None),
                     Ok(None) => (Status::Mismatch, None),
                     Ok(Some(place)) => match (self.shown.contains(&real), place.as_cited) {
@@ -109,7 +108,7 @@ impl<'a> Citations<'a> {
             }
         };
         let (line_start, line_end) = lines.unzip();
-        Citation { path, line_start, line_end, quote: quote.quote, status }
+        Citation { path, line_start, line_end, quote: citation.quote, status }
     }
 
     /// The path that is meant, and the lines that it carries: as it stands if there is such a file,
@@ -240,11 +239,12 @@ mod tests {
             let shown = shown.map(|name| format!("./{}", name.display()));
             let shown = shown.filter(|name| name != "./unread.rs").chain(["src/deep.rs".into()]);
             let mut citations = Citations::new(&self.dir, &shown.collect());
-            citations.check(Quote {
+            citations.check(Citation {
                 path: path.replace("ROOT", &self.dir.display().to_string()),
                 line_start: lines.0,
                 line_end: lines.1,
                 quote: quote.to_owned(),
+                status: Missing,
             })
         }
 
@@ -516,9 +516,9 @@ mod tests {
         let mut citations = Citations::new(&project.dir, &shown);
         let mut check = |status| {
             let (line_start, line_end) = at(3, 3);
-            let quote =
-                Quote { path: "a.rs".into(), line_start, line_end, quote: "fn main() {".into() };
-            assert_eq!(citations.check(quote).status, status);
+            let (path, quote) = ("a.rs".to_owned(), "fn main() {".to_owned());
+            let citation = Citation { path, line_start, line_end, quote, status: Missing };
+            assert_eq!(citations.check(citation).status, status);
         };
         check(Verified);
         project.write("a.rs", format!("\n{CODE}"));
@@ -553,8 +553,9 @@ mod tests {
         citations.left = 9_000_000;
         let mut check = |path: &str, quote: &str, status| {
             let (path, quote) = (path.to_owned(), quote.to_owned());
-            let quote = Quote { path, line_start: Some(3), line_end: Some(3), quote };
-            assert_eq!(citations.check(quote).status, status);
+            let (line_start, line_end) = at(3, 3);
+            let citation = Citation { path, line_start, line_end, quote, status: Missing };
+            assert_eq!(citations.check(citation).status, status);
         };
         check("huge.txt", "no needle", Mismatch);
         check("huge.txt", "no needle", Missing);

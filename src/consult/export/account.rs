@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::exchange::{Outcome, Said, Turn, outcome, turns};
+use crate::consult::answer::Finding;
 use crate::consult::record::Record;
-use crate::consult::result::{ConsultResult, Finding};
+use crate::consult::result::ConsultResult;
 use crate::consult::thread::State;
 use crate::kimi::text::first_chars;
 
@@ -44,8 +45,8 @@ impl<'a> Account<'a> {
     pub fn of(record: &'a Record) -> Account<'a> {
         let results =
             record.rounds.iter().filter_map(|round| Some((round.number, round.result.as_ref()?)));
-        let findings =
-            results.flat_map(|(n, result)| result.findings.iter().map(move |found| (n, found)));
+        let findings = results
+            .flat_map(|(n, result)| result.answer.findings.iter().map(move |found| (n, found)));
         let points = findings.map(|(round, finding)| {
             let turns = turns(record, round, &finding.id);
             let contested = record.contested.contains(&finding.id);
@@ -72,7 +73,7 @@ impl<'a> Account<'a> {
     #[must_use]
     pub fn lead(&self) -> String {
         let Some(last) = self.last_answer() else { return String::new() };
-        let first = last.response.trim().split("\n\n").next().unwrap_or_default();
+        let first = last.answer.response.trim().split("\n\n").next().unwrap_or_default();
         shortened(&first.split_whitespace().collect::<Vec<_>>().join(" "), LEAD_CHARS)
     }
 
@@ -104,11 +105,11 @@ impl<'a> Account<'a> {
     pub fn lists(&self) -> Vec<(&'static str, Vec<&'a str>)> {
         type Items = fn(&ConsultResult) -> &[String];
         let lists: [(&'static str, Items); 5] = [
-            ("Attacked, and it held", |result| &result.survived),
-            ("Not examined", |result| &result.not_examined),
-            ("Risks that remain", |result| &result.key_risks),
-            ("Assumptions", |result| &result.assumptions),
-            ("Alternatives", |result| &result.alternatives),
+            ("Attacked, and it held", |result| &result.answer.survived),
+            ("Not examined", |result| &result.answer.not_examined),
+            ("Risks that remain", |result| &result.answer.key_risks),
+            ("Assumptions", |result| &result.answer.assumptions),
+            ("Alternatives", |result| &result.answer.alternatives),
         ];
         let merged = lists.map(|(title, items)| {
             let mut all: Vec<&str> = Vec::new();

@@ -121,7 +121,7 @@ pub(super) fn turns<'a>(record: &'a Record, born: u8, id: &str) -> Vec<Turn<'a>>
         let asked = turns.last().is_some_and(|turn| turn.said == Said::Ruled(Ruling::Reject));
         let answered = round.result.as_ref().filter(|result| asked && result.parse_ok);
         if let Some(result) = answered {
-            let reply = result.replies.iter().find(|reply| reply.finding == id);
+            let reply = result.answer.replies.iter().find(|reply| reply.finding == id);
             let said = match reply {
                 Some(reply) if reply.capitulated => Said::Capitulated,
                 Some(reply) => Said::Replied(reply.stance),

@@ -59,9 +59,9 @@ fn view(account: &Account<'_>) -> Value {
         "opened": date(record.opened_at),
         "updated": date(record.updated_at),
         "lead": account.lead(),
-        "winner": account.last_answer().and_then(|result| result.verdict.as_ref()).map_or("", winner),
+        "winner": account.last_answer().and_then(|result| result.answer.verdict.as_ref()).map_or("", winner),
         "calls": record.rounds.iter().flat_map(|round| &round.result).any(|result| !result.evidence.is_empty()),
-        "confidence": account.last_answer().map_or("", |result| result.confidence.as_str()),
+        "confidence": account.last_answer().map_or("", |result| result.answer.confidence.as_str()),
         "findings": account.points.len(),
         "grounded": account.points.iter().filter(|point| point.finding.grounded).count(),
         "severities": severities.map(|severity| json!({"name": severity.name(), "count": count(severity)})),
@@ -89,7 +89,7 @@ fn view(account: &Account<'_>) -> Value {
 fn one_round(round: &RoundRecord, account: &Account<'_>) -> Value {
     let points = account.points.iter().filter(|point| point.round == round.number);
     let points: Vec<Value> = points.map(one_point).collect();
-    let again = round.result.as_ref().map_or(0, |result| result.replies.len());
+    let again = round.result.as_ref().map_or(0, |result| result.answer.replies.len());
     json!({
         "number": round.number,
         "at": date(round.opened_at),
@@ -99,12 +99,12 @@ fn one_round(round: &RoundRecord, account: &Account<'_>) -> Value {
         "transcript": round.transcript.as_ref().map(|path| path.display().to_string()),
         "result": round.result.as_ref().map(|result| json!({
             "parse_ok": result.parse_ok,
-            "response": result.response,
-            "confidence": result.confidence,
+            "response": result.answer.response,
+            "confidence": result.answer.confidence,
             "warnings": result.warnings,
             "incomplete_trace": result.incomplete_trace,
-            "verdict": result.verdict,
-            "winner": result.verdict.as_ref().map_or("", winner),
+            "verdict": result.answer.verdict,
+            "winner": result.answer.verdict.as_ref().map_or("", winner),
             "evidence": result.evidence.iter().map(|call| json!({
                 "tool": call.tool, "target": target(call).unwrap_or_default(), "summary": call.summary, "ok": call.ok,
             })).collect::<Vec<_>>(),
@@ -308,9 +308,9 @@ mod tests {
         for round in &record.rounds {
             round.adjudications.iter().for_each(|answer| has(&answer.reasoning));
             let result = round.result.as_ref().unwrap();
-            has(&result.response);
-            result.replies.iter().for_each(|reply| has(&reply.because));
-            for finding in &result.findings {
+            has(&result.answer.response);
+            result.answer.replies.iter().for_each(|reply| has(&reply.because));
+            for finding in &result.answer.findings {
                 has(&finding.claim);
                 has(&finding.failure_scenario);
                 has(&finding.suggestion);

@@ -9,9 +9,10 @@ use super::cleaned;
 use super::exchange::{Outcome, Turn, actor};
 use super::marks::{below, cell_of, code, fence, labelled, line, prose, quoted};
 use super::phrases::{date, failure, lines, subject, target, winner};
+use crate::consult::answer::Verdict;
 use crate::consult::citation::{Citation, Status};
 use crate::consult::record::{Record, RoundRecord};
-use crate::consult::result::{Choice, ConsultResult};
+use crate::consult::result::ConsultResult;
 use crate::error::Result;
 use crate::kimi::text::first_chars;
 
@@ -80,12 +81,12 @@ fn one_round(round: &RoundRecord, account: &Account<'_>) -> String {
     if !result.parse_ok {
         out.push_str("The answer did not come in the form that was asked for; this is Kimi's text as it came.\n\n");
     }
-    let _ = writeln!(out, "{}", quoted(&prose(&result.response)));
-    if let Some(choice) = &result.verdict {
+    let _ = writeln!(out, "{}", quoted(&prose(&result.answer.response)));
+    if let Some(choice) = &result.answer.verdict {
         let _ = writeln!(out, "{}", verdict(choice));
     }
-    if !result.confidence.is_empty() {
-        out.push_str(&labelled("**Confidence:**", &result.confidence));
+    if !result.answer.confidence.is_empty() {
+        out.push_str(&labelled("**Confidence:**", &result.answer.confidence));
     }
     for point in account.points.iter().filter(|point| point.round == round.number) {
         out.push('\n');
@@ -94,7 +95,7 @@ fn one_round(round: &RoundRecord, account: &Account<'_>) -> String {
     out.trim_end().to_owned() + "\n\n"
 }
 
-fn verdict(choice: &Choice) -> String {
+fn verdict(choice: &Verdict) -> String {
     let mut out = format!("**Winner:** {}\n\n", line(winner(choice)));
     if choice.scores.is_empty() {
         return out;

@@ -12,7 +12,7 @@ mod prose;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-use serde_json::Value;
+use serde_json::json;
 
 pub use self::account::{Account, Point};
 pub use self::exchange::{Outcome, Said, Turn, actor};
@@ -20,6 +20,7 @@ pub use self::html::html;
 pub use self::markdown::markdown;
 pub use self::phrases::{date, failure, lines, subject, target, winner};
 use super::record::Record;
+use super::texts::each_text;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::clean;
 
@@ -28,42 +29,12 @@ pub fn json(record: &Record) -> Result<String> {
     serde_json::to_string_pretty(record).map(|text| text + "\n").map_err(|error| at_fault(&error))
 }
 
-/// The record without anything in the caller's words that a reader could not see, or that a terminal
-/// would obey. Kimi's words were cleaned when they were read.
+/// The record without anything that a reader could not see, or that a terminal would obey.
 #[must_use]
 pub fn cleaned(record: &Record) -> Record {
-    let mut record = record.clone();
-    clean_text(&mut record.message);
-    clean_value(&mut record.context);
-    for round in &mut record.rounds {
-        for answer in &mut round.adjudications {
-            clean_text(&mut answer.reasoning);
-        }
-        round.error.iter_mut().for_each(clean_value);
-        let evidence = round.result.iter_mut().flat_map(|result| &mut result.evidence);
-        for call in evidence {
-            call.args.values_mut().for_each(clean_value);
-            clean_text(&mut call.summary);
-        }
-    }
-    if let Some(decision) = &mut record.decision {
-        clean_text(&mut decision.decision);
-        clean_text(&mut decision.rationale);
-    }
-    record
-}
-
-fn clean_text(text: &mut String) {
-    *text = clean(text).into_owned();
-}
-
-fn clean_value(value: &mut Value) {
-    match value {
-        Value::String(text) => clean_text(text),
-        Value::Array(values) => values.iter_mut().for_each(clean_value),
-        Value::Object(fields) => fields.values_mut().for_each(clean_value),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
+    let mut value = json!(record);
+    each_text(&mut value, &mut |text| *text = clean(text).into_owned());
+    serde_json::from_value(value).unwrap_or_else(|_| record.clone())
 }
 
 fn at_fault(error: &dyn std::fmt::Display) -> Error {

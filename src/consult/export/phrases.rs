@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use crate::consult::answer::Verdict;
 use crate::consult::citation::Citation;
 use crate::consult::record::RoundRecord;
-use crate::consult::result::Choice;
 use crate::consult::role::Role;
 use crate::kimi::Evidence;
 
@@ -31,7 +31,7 @@ pub fn lines(citation: &Citation) -> String {
 
 /// The judge's choice, or why there is none.
 #[must_use]
-pub fn winner(choice: &Choice) -> &str {
+pub fn winner(choice: &Verdict) -> &str {
     match (&choice.winner, choice.contested) {
         (_, true) => "contested: it changed with the order of the options",
         (Some(winner), false) => winner,

@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Answer, Claim, Reading, Score, Severity, Verdict};
-use super::citation::{Citation, Citations};
+use super::answer::Answer;
+use super::citation::Citations;
+use super::reading::Reading;
 use super::request::Context;
 use super::role::RoleContext;
-use super::thread::{Rejoinder, Stance, State, says_something};
+use super::thread::{Stance, State, says_something};
 use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect, Evidence, Program, hidden};
 use crate::redact::Secrets;
@@ -37,28 +38,9 @@ pub fn is_session(id: &str) -> bool {
 pub struct ConsultResult {
     /// Whether Kimi's answer could be read; if not, `response` is its text, a long one without its middle
     pub parse_ok: bool,
-    /// The verdict, and what you must know to act on it
-    pub response: String,
-    /// In rounds 2 and 3: what Kimi makes of each rejection
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub replies: Vec<Reply>,
-    /// The judge's choice
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Choice>,
-    /// What is wrong, the most severe first; grounded ones first of the same severity
-    pub findings: Vec<Finding>,
-    /// What remains risky
-    pub key_risks: Vec<String>,
-    /// What Kimi took for granted
-    pub assumptions: Vec<String>,
-    /// Other ways
-    pub alternatives: Vec<String>,
-    /// What Kimi attacked, and it held
-    pub survived: Vec<String>,
-    /// What Kimi did not look at
-    pub not_examined: Vec<String>,
-    /// How sure Kimi is, and why
-    pub confidence: String,
+    /// What Kimi says, and what the bridge found out about it
+    #[serde(flatten)]
+    pub answer: Answer,
     /// Kimi's own tool calls
     pub evidence: Vec<Evidence>,
     /// Whether a call or a result has no partner
@@ -72,39 +54,6 @@ pub struct ConsultResult {
     pub provenance: Provenance,
     /// What to bear in mind about this answer
     pub warnings: Vec<String>,
-}
-
-/// One point of the answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Finding {
-    /// `F1`, `F2`…
-    pub id: String,
-    /// How bad it is
-    pub severity: Severity,
-    /// What is wrong
-    pub claim: String,
-    /// How it comes to fail
-    pub failure_scenario: String,
-    /// What to do instead
-    pub suggestion: String,
-    /// What it rests on, checked by the bridge
-    pub citations: Vec<Citation>,
-    /// Whether a citation is `verified` or `moved`
-    pub grounded: bool,
-}
-
-/// Kimi's answer to one rejection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Reply {
-    /// The finding
-    pub finding: String,
-    /// `withdraw`, `refine` or `maintain`
-    pub stance: Stance,
-    /// Why; for a withdrawal, the fact that changed its mind
-    pub because: String,
-    /// It gave in without naming such a fact
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub capitulated: bool,
 }
 
 /// Where the argument stands.
@@ -121,19 +70,6 @@ pub struct Standing {
     /// The findings that you must answer
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<String>,
-}
-
-/// What the judge chose.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Choice {
-    /// The option's name, as the caller gave it; absent when none is acceptable
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub winner: Option<String>,
-    /// Every option by every criterion, 0 to 10
-    pub scores: Vec<Score>,
-    /// Whether the winner changed with the order of the options; then there is none
-    #[serde(default)]
-    pub contested: bool,
 }
 
 /// Which program, version and session produced an answer, and how long it took.
@@ -188,28 +124,17 @@ impl ConsultResult {
         warnings.extend(hidden::warning(reply.hidden + reading.hidden, reply.seen.hidden));
         let parse_ok = reading.answer.is_ok();
         let preview = origin.secrets.redact_start(&reply.text, PREVIEW_CHARS).into_text();
-        let answer = reading.answer.unwrap_or_else(|why| {
+        let mut answer = reading.answer.unwrap_or_else(|why| {
             let why: Vec<String> = why.iter().map(ToString::to_string).collect();
             warnings.push(format!("Kimi's answer could not be read: {}", why.join("; ")));
             Answer { response: reply.text, ..Answer::default() }
         });
         let shown = reply.seen.shown.union(&origin.read_before).cloned().collect();
-        let mut citations = Citations::new(&origin.context.work_dir, &shown);
-        let findings = findings(answer.findings, origin.first_finding, &mut citations);
-        let verdict =
-            answer.verdict.map(|verdict| choice(verdict, &origin.context.about, &mut warnings));
+        check(&mut answer, Citations::new(&origin.context.work_dir, &shown), origin.first_finding);
+        warnings.extend(strange_winner(&answer, &origin.context.about));
         let result = ConsultResult {
             parse_ok,
-            response: answer.response,
-            replies: answer.replies.into_iter().map(reply_of).collect(),
-            verdict,
-            findings,
-            key_risks: answer.key_risks,
-            assumptions: answer.assumptions,
-            alternatives: answer.alternatives,
-            survived: answer.survived,
-            not_examined: answer.not_examined,
-            confidence: answer.confidence,
+            answer,
             evidence: reply.seen.evidence,
             incomplete_trace: reply.seen.incomplete,
             raw_response_preview: preview,
@@ -228,10 +153,10 @@ impl ConsultResult {
         result.without_secrets(&origin.secrets)
     }
 
-    /// Holds a judge's choice against what the same judge said with the options in the other order: a
+    /// Compares a judge's verdict with what the same judge said with the options in the other order: a
     /// winner that changes is none.
     pub fn held_against(&mut self, other: Reading, secrets: &Secrets) {
-        let Some(choice) = &mut self.verdict else { return };
+        let Some(verdict) = &mut self.answer.verdict else { return };
         let Ok(other) = other.answer else {
             self.warnings.push(
                 "the options were judged in one order only: the other answer could not be read"
@@ -241,7 +166,7 @@ impl ConsultResult {
         };
         let reversed = other.verdict.and_then(|verdict| verdict.winner);
         let reversed = reversed.map(|winner| secrets.redact(&winner).into_text());
-        if reversed != choice.winner {
+        if reversed != verdict.winner {
             let name = |winner: &Option<String>| match winner {
                 Some(winner) => first_chars(winner, NAMED).to_owned(),
                 None => "none".to_owned(),
@@ -249,62 +174,32 @@ impl ConsultResult {
             self.warnings.push(format!(
                 "the winner changes with the order of the options: {} in the order given, {} in the other, which \
                  says: {}",
-                name(&choice.winner),
+                name(&verdict.winner),
                 name(&reversed),
                 secrets.redact_start(&other.response, 600).as_str()
             ));
-            choice.winner = None;
-            choice.contested = true;
-        }
-    }
-
-    /// A result of nothing, for a thread of which nothing was answered.
-    #[must_use]
-    pub fn nothing() -> ConsultResult {
-        ConsultResult {
-            parse_ok: true,
-            response: String::new(),
-            replies: Vec::new(),
-            verdict: None,
-            findings: Vec::new(),
-            key_risks: Vec::new(),
-            assumptions: Vec::new(),
-            alternatives: Vec::new(),
-            survived: Vec::new(),
-            not_examined: Vec::new(),
-            confidence: String::new(),
-            evidence: Vec::new(),
-            incomplete_trace: false,
-            raw_response_preview: String::new(),
-            thread: None,
-            provenance: Provenance {
-                dialect: Dialect::KimiCode,
-                version: String::new(),
-                session_id: None,
-                sandbox: Sandbox::None,
-                workspace_changed: None,
-                elapsed_ms: 0,
-                redactions: 0,
-            },
-            warnings: Vec::new(),
+            verdict.winner = None;
+            verdict.contested = true;
         }
     }
 }
 
-impl Reply {
-    /// The reply as the thread takes it.
-    #[must_use]
-    pub fn rejoinder(&self) -> Rejoinder {
-        let Reply { finding, stance, because, capitulated: _ } = self.clone();
-        Rejoinder { finding, stance, because }
+/// Adds what the bridge finds out about an answer: the status of its citations, the order and the ids of its
+/// findings, and which withdrawals name no fact.
+fn check(answer: &mut Answer, mut citations: Citations<'_>, first_finding: usize) {
+    for finding in &mut answer.findings {
+        let cited = std::mem::take(&mut finding.citations);
+        finding.citations = cited.into_iter().map(|cited| citations.check(cited)).collect();
+        finding.grounded = finding.citations.iter().any(|citation| citation.status.grounds());
     }
-}
-
-fn reply_of(rejoinder: Rejoinder) -> Reply {
-    let Rejoinder { finding, stance, because } = rejoinder;
-    let finding = finding.trim().to_uppercase();
-    let capitulated = stance == Stance::Withdraw && !names_a_fact(&because);
-    Reply { finding, stance, because, capitulated }
+    answer.findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
+    for (at, finding) in answer.findings.iter_mut().enumerate() {
+        finding.id = format!("F{}", at + first_finding);
+    }
+    for reply in &mut answer.replies {
+        reply.finding = reply.finding.trim().to_uppercase();
+        reply.capitulated = reply.stance == Stance::Withdraw && !names_a_fact(&reply.because);
+    }
 }
 
 /// Whether a withdrawal says more than that the other side is right.
@@ -333,38 +228,13 @@ fn names_a_fact(because: &str) -> bool {
     says_something(&rest)
 }
 
-fn findings(claims: Vec<Claim>, first: usize, citations: &mut Citations<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = claims
-        .into_iter()
-        .map(|claim| {
-            let citations: Vec<Citation> =
-                claim.citations.into_iter().map(|quote| citations.check(quote)).collect();
-            Finding {
-                id: String::new(),
-                severity: claim.severity,
-                claim: claim.claim,
-                failure_scenario: claim.failure_scenario,
-                suggestion: claim.suggestion,
-                grounded: citations.iter().any(|citation| citation.status.grounds()),
-                citations,
-            }
-        })
-        .collect();
-    findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
-    for (at, finding) in findings.iter_mut().enumerate() {
-        finding.id = format!("F{}", at + first);
-    }
-    findings
-}
-
-fn choice(verdict: Verdict, about: &RoleContext, warnings: &mut Vec<String>) -> Choice {
-    if let (RoleContext::Judge(judge), Some(winner)) = (about, &verdict.winner)
-        && !judge.options.iter().any(|option| option.name == *winner)
-    {
-        let winner = first_chars(winner, NAMED);
-        warnings.push(format!("the winner `{winner}` is none of the options"));
-    }
-    Choice { winner: verdict.winner, scores: verdict.scores, contested: false }
+/// A warning when the judge chose what is no option.
+fn strange_winner(answer: &Answer, about: &RoleContext) -> Option<String> {
+    let winner = answer.verdict.as_ref()?.winner.as_ref()?;
+    let RoleContext::Judge(judge) = about else { return None };
+    let is_option = judge.options.iter().any(|option| option.name == *winner);
+    (!is_option)
+        .then(|| format!("the winner `{}` is none of the options", first_chars(winner, NAMED)))
 }
 
 #[cfg(test)]
@@ -404,7 +274,7 @@ mod tests {
             summary: "s".repeat(800),
             ok: true,
         });
-        let reading = crate::consult::answer::read(text, role);
+        let reading = crate::consult::reading::read(text, role);
         let reply = kimi::Reply {
             text: text.to_owned(),
             hidden: 0,
@@ -434,8 +304,12 @@ mod tests {
         let answer = json!({"response": "r", "verdict": {"winner": "a third way", "scores": []}, "findings": [
             {"severity": "note", "claim": "c"}, {"severity": "blocker", "claim": "b"}]});
         let result = made(&answer.to_string(), 0, 40_000);
-        let ids: Vec<_> =
-            result.findings.iter().map(|f| (f.id.as_str(), f.claim.as_str(), f.grounded)).collect();
+        let ids: Vec<_> = result
+            .answer
+            .findings
+            .iter()
+            .map(|f| (f.id.as_str(), f.claim.as_str(), f.grounded))
+            .collect();
         assert_eq!(ids, [("F1", "b", false), ("F2", "c", false)]);
         assert_eq!(result.warnings, ["the winner `a third way` is none of the options"]);
     }
@@ -445,18 +319,18 @@ mod tests {
         // Put together here, so that no scanner takes this file for a leak.
         let text = format!("{}AKIA{} and more", "x ".repeat(245), "ABCDEFGHIJKLMNOP");
         let result = made(&text, 0, 40_000);
-        assert!(result.response.ends_with("x [redacted:aws-key] and more"), "{}", result.response);
+        assert!(
+            result.answer.response.ends_with("x [redacted:aws-key] and more"),
+            "{}",
+            result.answer.response
+        );
         assert_eq!(result.raw_response_preview, "x ".repeat(245));
         assert_eq!(result.provenance.redactions, 2);
     }
 
     #[test]
     fn a_withdrawal_that_names_no_fact_is_a_capitulation() {
-        let capitulated = |because: &str| {
-            let stance = Stance::Withdraw;
-            reply_of(Rejoinder { finding: "F1".into(), stance, because: because.into() })
-                .capitulated
-        };
+        let capitulated = |because: &str| !names_a_fact(because);
         for because in [
             "",
             "You are right.",
@@ -476,7 +350,7 @@ mod tests {
         #[test]
         fn a_text_that_holds_no_answer_is_handed_on_whole(text in "[^{]{0,200}") {
             let result = made(&text, 0, 40_000);
-            prop_assert_eq!((result.parse_ok, result.response), (false, text));
+            prop_assert_eq!((result.parse_ok, result.answer.response), (false, text));
         }
     }
 }

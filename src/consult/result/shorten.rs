@@ -6,10 +6,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Choice, ConsultResult, Finding, Standing};
-use crate::consult::citation::Citation;
+use super::{ConsultResult, Standing};
+use crate::consult::texts::each_text;
 use crate::error::Error;
-use crate::kimi::Evidence;
 use crate::kimi::text::first_chars;
 
 /// Characters that are left of the summary of a call, in turn.
@@ -28,150 +27,178 @@ const LEAST_OF_A_TEXT: usize = 400;
 impl ConsultResult {
     /// Shortens what can be spared until the result fits, and says so in its warnings.
     #[must_use]
-    pub fn within(mut self, limit: usize) -> ConsultResult {
-        let mut room = Room::of(chars(&self), limit);
-        if !room.is_lacking() {
+    pub fn within(self, limit: usize) -> ConsultResult {
+        if chars(&self) <= limit {
             return self;
         }
-        let unread = (!self.parse_ok).then(|| self.response.clone());
         let place = self.thread.as_ref().map(|Standing { id, round, .. }| {
             format!("`kimi-bridge threads show {id}` and {} hold it whole", transcript(id, *round))
         });
-        if let Some(text) = &unread {
-            room.keep_ends(&mut self.response, text, limit / 4 * 3, place.as_deref());
-        }
-        room.shorten_summaries(&mut self.evidence);
-        if room.is_lacking() && !self.raw_response_preview.is_empty() {
-            room.gave_way.push("raw_response_preview".to_owned());
-            room.change(&mut self.raw_response_preview, String::clear);
-        }
-        room.drop_calls(&mut self.evidence);
-        self.shorten_beside(&mut room);
-        if let Some(text) = unread.filter(|_| room.is_lacking()) {
-            let most = chars(&self.response).saturating_sub(room.lacks());
-            room.keep_ends(&mut self.response, &text, most, place.as_deref());
-        }
-        self.warnings.extend(room.warning());
-        let size = chars(&self);
+        let most = (!self.parse_ok).then_some(limit / 4 * 3);
+        let mut value = json!(self);
+        shorten(&mut value, 0, limit, most, place.as_deref());
+        let size = chars(&value);
         if size > limit {
-            self.warnings.push(format!(
-                "longer than max_result_chars ({limit}) all the same, {size} characters: findings and a response that \
-                 could be read are never cut"
-            ));
+            add_warning(
+                &mut value,
+                format!(
+                    "longer than max_result_chars ({limit}) all the same, {size} characters: findings and a response \
+                     that could be read are never cut"
+                ),
+            );
         }
-        self
-    }
-
-    fn shorten_beside(&mut self, room: &mut Room) {
-        if room.is_lacking() {
-            room.change(&mut self.warnings, keep_warnings);
-        }
-        let told = room.gave_way.len();
-        for (text, items) in BESIDE {
-            if !room.is_lacking() {
-                return;
-            }
-            self.keep_beside(text, items);
-            let size = chars(self);
-            if size < room.size {
-                room.size = size;
-                room.gave_way.truncate(told);
-                room.gave_way.push(format!(
-                    "what stands beside the findings (texts of {text} characters, lists of {items})"
-                ));
-            }
-        }
-    }
-
-    /// What may give way beside the findings. Whoever adds a field decides here whether it does.
-    fn keep_beside(&mut self, most: usize, items: usize) {
-        let ConsultResult {
-            parse_ok: _,
-            response: _,
-            replies,
-            verdict,
-            findings,
-            key_risks,
-            assumptions,
-            alternatives,
-            survived,
-            not_examined,
-            confidence,
-            evidence: _,
-            incomplete_trace: _,
-            raw_response_preview: _,
-            thread: _,
-            provenance: _,
-            warnings: _,
-        } = self;
-        for list in [key_risks, assumptions, alternatives, survived, not_examined] {
-            list.truncate(items);
-            for text in list {
-                cut(text, most);
-            }
-        }
-        cut(confidence, most);
-        replies.truncate(REPLIES);
-        for reply in replies {
-            cut(&mut reply.because, most);
-        }
-        if let Some(Choice { winner, scores, contested: _ }) = verdict {
-            if let Some(winner) = winner {
-                cut(winner, most);
-            }
-            scores.truncate(items);
-            for score in scores {
-                for text in [&mut score.option, &mut score.criterion, &mut score.reason] {
-                    cut(text, most);
-                }
-            }
-        }
-        for Finding { citations, .. } in findings {
-            citations.truncate(items);
-            for Citation { path, quote, .. } in citations {
-                cut(path, most);
-                cut(quote, most);
-            }
-        }
+        serde_json::from_value(value).unwrap_or(self)
     }
 }
 
 /// Shortens what an error kept of a run, so that the error fits where a result would.
 pub fn shorten_error(error: &mut Error, limit: usize) {
-    let mut room = Room::of(error.text().chars().count(), limit);
-    if !room.is_lacking() {
+    if error.text().chars().count() <= limit {
         return;
     }
-    room.change(&mut error.message, |message| cut(message, MESSAGE));
+    cut(&mut error.message, MESSAGE);
+    let size = error.text().chars().count();
     let Some(partial) = &mut error.partial else { return };
     let place = partial["thread"]["id"].as_str().zip(partial["thread"]["round"].as_u64());
     let place = place.map(|(id, round)| format!("{} holds it whole", transcript(id, round)));
-    let said = partial["response"].as_str().map(str::to_owned);
-    let mut response = said.clone().unwrap_or_default();
-    if let Some(said) = &said {
-        room.keep_ends(&mut response, said, limit / 2, place.as_deref());
+    let around = size.saturating_sub(chars(partial));
+    shorten(partial, around, limit, Some(limit / 2), place.as_deref());
+}
+
+/// Shortens the JSON of a result, or of what arrived of one, until it fits into the limit together with the
+/// characters around it. A response that could not be read is cut to `most_of_text` at first; `place` says
+/// where all of it is.
+fn shorten(
+    value: &mut Value,
+    around: usize,
+    limit: usize,
+    most_of_text: Option<usize>,
+    place: Option<&str>,
+) {
+    let place = place.unwrap_or("the whole is kept nowhere, since this thread is not remembered");
+    let mut gave_way: Vec<String> = Vec::new();
+    // How many characters too long it is.
+    let lacks = |value: &Value, gave_way: &[String]| {
+        // The warning is one more item of a list.
+        let warning = warning(limit, gave_way).map_or(0, |warning| chars(&warning) + 1);
+        (around + chars(value) + warning).saturating_sub(limit)
+    };
+    let text = most_of_text.and_then(|_| value["response"].as_str().map(str::to_owned));
+    let of_text = text.as_ref().map_or(0, |text| text.chars().count());
+    let of_text = format!("response (of {of_text} characters: {place})");
+    if let (Some(text), Some(most)) = (&text, most_of_text)
+        && chars(text) > most
+    {
+        value["response"] = json!(ends(text, most, place));
+        gave_way.push(of_text.clone());
     }
-    let evidence = partial.get_mut("evidence").map(Value::take);
-    if let Some(mut evidence) = evidence.and_then(|calls| serde_json::from_value(calls).ok()) {
-        room.shorten_summaries(&mut evidence);
-        room.drop_calls(&mut evidence);
-        partial["evidence"] = json!(evidence);
-    }
-    let warnings = partial.get_mut("warnings").map(Value::take);
-    let mut warnings: Vec<String> =
-        warnings.and_then(|warnings| serde_json::from_value(warnings).ok()).unwrap_or_default();
-    if room.is_lacking() {
-        room.change(&mut warnings, keep_warnings);
-    }
-    if let Some(said) = said {
-        if room.is_lacking() {
-            let most = chars(&response).saturating_sub(room.lacks());
-            room.keep_ends(&mut response, &said, most, place.as_deref());
+    let calls = value["evidence"].as_array().map_or(0, Vec::len);
+    if calls > 0 && lacks(value, &gave_way) > 0 {
+        gave_way.push("evidence summaries".to_owned());
+        for keep in SUMMARIES {
+            for call in items(value, "evidence").into_iter().flatten() {
+                each_text(&mut call["summary"], &mut |text| {
+                    text.truncate(first_chars(text, keep).len());
+                });
+            }
+            if lacks(value, &gave_way) == 0 {
+                break;
+            }
         }
-        partial["response"] = json!(response);
     }
-    warnings.extend(room.warning());
-    partial["warnings"] = json!(warnings);
+    let has_preview = value["raw_response_preview"].as_str().is_some_and(|text| !text.is_empty());
+    if has_preview && lacks(value, &gave_way) > 0 {
+        gave_way.push("raw_response_preview".to_owned());
+        value["raw_response_preview"] = json!("");
+    }
+    if calls > 0 && lacks(value, &gave_way) > 0 {
+        gave_way.push(format!("evidence (of {calls} calls)"));
+        let mut left = calls;
+        while left > 0 && lacks(value, &gave_way) > 0 {
+            left /= 2;
+            if let Some(calls) = items(value, "evidence") {
+                calls.truncate(left);
+            }
+        }
+    }
+    if lacks(value, &gave_way) > 0
+        && let Some(warnings) = items(value, "warnings")
+    {
+        keep_warnings(warnings);
+    }
+    let mut beside = None;
+    for (text, list) in BESIDE {
+        if lacks(value, &gave_way) == 0 {
+            break;
+        }
+        let before = chars(value);
+        keep_beside(value, text, list);
+        if chars(value) < before {
+            let at = *beside.get_or_insert(gave_way.len());
+            gave_way.truncate(at);
+            gave_way.push(format!(
+                "what stands beside the findings (texts of {text} characters, lists of {list})"
+            ));
+        }
+    }
+    let lacking = lacks(value, &gave_way);
+    if let Some(text) = text.filter(|_| lacking > 0) {
+        let most = chars(&value["response"]).saturating_sub(lacking);
+        if chars(&text) > most {
+            value["response"] = json!(ends(&text, most, place));
+            if !gave_way.contains(&of_text) {
+                gave_way.push(of_text);
+            }
+        }
+    }
+    if let Some(warning) = warning(limit, &gave_way) {
+        add_warning(value, warning);
+    }
+}
+
+/// The warning that says what gave way.
+fn warning(limit: usize, gave_way: &[String]) -> Option<String> {
+    (!gave_way.is_empty())
+        .then(|| format!("shortened to max_result_chars ({limit}): {}", gave_way.join(", ")))
+}
+
+fn add_warning(value: &mut Value, warning: String) {
+    match items(value, "warnings") {
+        Some(warnings) => warnings.push(Value::String(warning)),
+        None => value["warnings"] = json!([warning]),
+    }
+}
+
+fn items<'a>(value: &'a mut Value, list: &str) -> Option<&'a mut Vec<Value>> {
+    value.get_mut(list)?.as_array_mut()
+}
+
+/// Shortens what may give way beside the findings: texts to `most` characters, lists to so many items.
+fn keep_beside(value: &mut Value, most: usize, list: usize) {
+    let cut_all = |value: &mut Value| each_text(value, &mut |text| cut(text, most));
+    for name in ["key_risks", "assumptions", "alternatives", "survived", "not_examined"] {
+        if let Some(items) = items(value, name) {
+            items.truncate(list);
+            items.iter_mut().for_each(cut_all);
+        }
+    }
+    value.get_mut("confidence").map(cut_all);
+    if let Some(replies) = items(value, "replies") {
+        replies.truncate(REPLIES);
+        replies.iter_mut().filter_map(|reply| reply.get_mut("because")).for_each(cut_all);
+    }
+    if let Some(verdict) = value.get_mut("verdict") {
+        if let Some(scores) = items(verdict, "scores") {
+            scores.truncate(list);
+        }
+        cut_all(verdict);
+    }
+    for finding in items(value, "findings").into_iter().flatten() {
+        if let Some(citations) = items(finding, "citations") {
+            citations.truncate(list);
+            citations.iter_mut().for_each(cut_all);
+        }
+    }
 }
 
 /// How a caller names the transcript of a round.
@@ -179,93 +206,15 @@ fn transcript(id: &str, round: impl std::fmt::Display) -> String {
     format!("kimi-bridge://threads/{id}/rounds/{round}/transcript")
 }
 
-/// How much room there is, and what has given way to make some.
-struct Room {
-    /// How long the whole is, characters, without the warning that tells what gave way.
-    size: usize,
-    limit: usize,
-    gave_way: Vec<String>,
-}
-
-impl Room {
-    fn of(size: usize, limit: usize) -> Room {
-        Room { size, limit, gave_way: Vec::new() }
-    }
-
-    fn warning(&self) -> Option<String> {
-        let what = self.gave_way.join(", ");
-        (!what.is_empty())
-            .then(|| format!("shortened to max_result_chars ({}): {what}", self.limit))
-    }
-
-    /// How many characters too long it is.
-    fn lacks(&self) -> usize {
-        // The warning is one more item of a list.
-        let warning = self.warning().map_or(0, |warning| chars(&warning) + 1);
-        (self.size + warning).saturating_sub(self.limit)
-    }
-
-    fn is_lacking(&self) -> bool {
-        self.lacks() > 0
-    }
-
-    /// Changes a part of the whole, and counts that alone.
-    fn change<T: Serialize>(&mut self, part: &mut T, with: impl FnOnce(&mut T)) {
-        let before = chars(part);
-        with(part);
-        self.size = (self.size + chars(part)).saturating_sub(before);
-    }
-
-    fn shorten_summaries(&mut self, evidence: &mut Vec<Evidence>) {
-        if !self.is_lacking() || evidence.is_empty() {
-            return;
-        }
-        self.gave_way.push("evidence summaries".to_owned());
-        for keep in SUMMARIES {
-            self.change(evidence, |calls| {
-                for call in calls {
-                    call.summary.truncate(first_chars(&call.summary, keep).len());
-                }
-            });
-            if !self.is_lacking() {
-                return;
-            }
-        }
-    }
-
-    fn drop_calls(&mut self, evidence: &mut Vec<Evidence>) {
-        if !self.is_lacking() || evidence.is_empty() {
-            return;
-        }
-        self.gave_way.push(format!("evidence (of {} calls)", evidence.len()));
-        while self.is_lacking() && !evidence.is_empty() {
-            self.change(evidence, |calls| calls.truncate(calls.len() / 2));
-        }
-    }
-
-    /// Keeps the beginning of a text and its end, where a verdict usually stands, in so many characters
-    /// of JSON; `place` says where the whole is.
-    fn keep_ends(&mut self, kept: &mut String, text: &str, most: usize, place: Option<&str>) {
-        if chars(text) <= most {
-            return;
-        }
-        let place =
-            place.unwrap_or("the whole is kept nowhere, since this thread is not remembered");
-        let mark =
-            |left_out: usize| format!("\n\n[… {left_out} characters left out: {place} …]\n\n");
-        let all = text.chars().count();
-        let most = most.max(LEAST_OF_A_TEXT).saturating_sub(chars(&mark(all)));
-        let first = fitting(text.chars(), most / 2);
-        let last = fitting(text.chars().rev(), most / 2).min(all - first);
-        let end = text.char_indices().rev().take(last).last().map_or(text.len(), |(at, _)| at);
-        let ends =
-            format!("{}{}{}", first_chars(text, first), mark(all - first - last), &text[end..]);
-        self.change(kept, |kept| *kept = ends);
-        let what = format!("response (of {all} characters: {place})");
-        if !self.gave_way.contains(&what) {
-            self.gave_way.push(what);
-        }
-    }
+/// The beginning of a text and its end, where a verdict usually stands, in so many characters of JSON.
+fn ends(text: &str, most: usize, place: &str) -> String {
+    let mark = |left_out: usize| format!("\n\n[… {left_out} characters left out: {place} …]\n\n");
+    let all = text.chars().count();
+    let most = most.max(LEAST_OF_A_TEXT).saturating_sub(chars(&mark(all)));
+    let first = fitting(text.chars(), most / 2);
+    let last = fitting(text.chars().rev(), most / 2).min(all - first);
+    let end = text.char_indices().rev().take(last).last().map_or(text.len(), |(at, _)| at);
+    format!("{}{}{}", first_chars(text, first), mark(all - first - last), &text[end..])
 }
 
 /// How many of these characters take so many in JSON at most.
@@ -280,7 +229,7 @@ fn fitting(text: impl Iterator<Item = char>, most: usize) -> usize {
         .count()
 }
 
-/// A text that is longer than it may be.
+/// Cuts a text that is longer than it may be.
 fn cut(text: &mut String, most: usize) {
     let end = first_chars(text, most).len();
     if end < text.len() {
@@ -290,14 +239,14 @@ fn cut(text: &mut String, most: usize) {
 }
 
 /// Keeps the first warnings and the last: Kimi has a hand in those between.
-fn keep_warnings(warnings: &mut Vec<String>) {
+fn keep_warnings(warnings: &mut Vec<Value>) {
     let (most, ends) = WARNING;
     for warning in warnings.iter_mut() {
-        cut(warning, most);
+        each_text(warning, &mut |text| cut(text, most));
     }
     let more = warnings.len().saturating_sub(2 * ends);
     if more > 0 {
-        warnings.splice(ends..ends + more, [format!("{more} more warnings")]);
+        warnings.splice(ends..ends + more, [json!(format!("{more} more warnings"))]);
     }
 }
 
@@ -312,7 +261,7 @@ mod tests {
 
     use super::super::tests::made;
     use super::*;
-    use crate::consult::thread::{Stance, State};
+    use crate::consult::thread::{Reply, Stance, State};
     use crate::error::Kind;
 
     #[test]
@@ -320,7 +269,7 @@ mod tests {
         let answer = json!({"response": "r", "verdict": {}, "findings": [{"severity": "note", "claim": "c".repeat(1_000)}]});
         let result = made(&answer.to_string(), 40, 6_000);
         assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
-        assert_eq!((result.findings[0].claim.len(), result.evidence.len()), (1_000, 40));
+        assert_eq!((result.answer.findings[0].claim.len(), result.evidence.len()), (1_000, 40));
         assert_eq!(result.warnings, ["shortened to max_result_chars (6000): evidence summaries"]);
         let result = made(&answer.to_string(), 400, 6_000);
         assert!(serde_json::to_string(&result).unwrap().len() <= 6_000);
@@ -343,7 +292,7 @@ mod tests {
     fn of_a_text_that_cannot_be_read_the_beginning_and_the_end_are_kept() {
         let text = format!("I would not. {}\nReject it.", "x\"".repeat(2_000_000));
         let result = remembered(made(&text, 40, usize::MAX / 2)).within(20_000);
-        let response = &result.response;
+        let response = &result.answer.response;
         assert!(chars(&result) <= 20_000 && chars(response) > 14_000, "{}", chars(&result));
         assert!(response.starts_with("I would not. x\"x") && response.ends_with("x\"\nReject it."));
         let place = "`kimi-bridge threads show ab12` and kimi-bridge://threads/ab12/rounds/2/transcript hold it whole";
@@ -362,9 +311,13 @@ mod tests {
 
         let result = made(&text, 400, 2_000);
         assert!(chars(&result) <= 2_000 && result.evidence.is_empty(), "{}", chars(&result));
-        assert!(result.response.contains("this thread is not remembered"), "{}", result.response);
+        assert!(
+            result.answer.response.contains("this thread is not remembered"),
+            "{}",
+            result.answer.response
+        );
         let short = format!("I would not. {}", "x".repeat(1_000));
-        assert_eq!(made(&short, 0, 6_000).response, short);
+        assert_eq!(made(&short, 0, 6_000).answer.response, short);
     }
 
     #[test]
@@ -377,17 +330,17 @@ mod tests {
         let answer = json!({"response": "r", "confidence": long, "key_risks": vec![&long; 90],
             "survived": vec!["s"; 900], "verdict": {"winner": long, "scores": vec![score; 30]}, "findings": [finding]});
         let mut result = made(&answer.to_string(), 40, usize::MAX / 2);
-        let reply = super::super::Reply {
+        let reply = Reply {
             finding: "F1".to_owned(),
             stance: Stance::Maintain,
             because: long.clone(),
             capitulated: false,
         };
-        result.replies = vec![reply; 3];
+        result.answer.replies = vec![reply; 3];
         result.warnings = vec![long.clone(); 400];
         let result = result.within(20_000);
         assert!(chars(&result) <= 20_000, "{}", chars(&result));
-        let finding = &result.findings[0];
+        let finding = &result.answer.findings[0];
         assert_eq!((finding.claim.len(), finding.citations.len()), (3_000, 5));
         let told = "shortened to max_result_chars (20000): evidence summaries, raw_response_preview, evidence (of 40 \
                     calls), what stands beside the findings (texts of 100 characters, lists of 5)";
@@ -400,8 +353,8 @@ mod tests {
         let answer =
             json!({"response": "r".repeat(3_000), "verdict": {}, "findings": vec![finding; 100]});
         let result = made(&answer.to_string(), 1, 20_000);
-        assert!(result.findings.iter().all(|finding| finding.claim.len() == 3_000));
-        assert_eq!(result.response.len(), 3_000);
+        assert!(result.answer.findings.iter().all(|finding| finding.claim.len() == 3_000));
+        assert_eq!(result.answer.response.len(), 3_000);
         let [.., told] = result.warnings.as_slice() else { panic!("{:?}", result.warnings) };
         assert!(
             told.starts_with("longer than max_result_chars (20000) all the same, 3")
@@ -447,11 +400,8 @@ mod tests {
         ) {
             let whole = chars(&text);
             prop_assert_eq!(fitting(text.chars(), whole - 2), text.chars().count());
-            let mut room = Room::of(whole, most);
-            let mut kept = text.clone();
-            room.keep_ends(&mut kept, &text, most, Some("there"));
+            let kept = if whole > most { ends(&text, most, "there") } else { text.clone() };
             prop_assert!(chars(&kept) <= most, "{}", chars(&kept));
-            prop_assert_eq!(room.size, chars(&kept));
             if let Some((first, rest)) = kept.split_once("\n\n[… ") {
                 let (left_out, last) = rest.split_once(" characters left out: there …]\n\n").unwrap();
                 let left_out: usize = left_out.parse().unwrap();

@@ -1,0 +1,60 @@
+//! The end of a thread: its caller decides, or has it deleted.
+
+use serde_json::{Value, json};
+
+use super::Request;
+use super::record::unknown;
+use super::result::Standing;
+use super::secrets;
+use super::standing::{locked, round_error, standing};
+use super::thread::Thread;
+use crate::error::{Error, Kind, Result, Violation};
+use crate::ledger::now;
+use crate::redact::Secrets;
+use crate::settings::Loaded;
+
+/// Closes a thread with the caller's decision.
+pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
+    let secrets = secrets::in_force(loaded)?;
+    decide(request, loaded, &secrets).map_err(|error| secrets.redact_error(error))
+}
+
+fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Standing> {
+    let names = ["thread_id", "decision", "rationale"];
+    let [id, decision, rationale] =
+        names.map(|name| request.0.get(name).and_then(Value::as_str).unwrap_or_default().trim());
+    let missing = names.iter().zip([id, decision, rationale]).filter(|(_, text)| text.is_empty());
+    let violations: Vec<Violation> = missing
+        .map(|(name, _)| Violation::new(format!("/{name}"), "required: a text that is not blank"))
+        .collect();
+    if !violations.is_empty() {
+        return Err(Error {
+            violations,
+            ..Error::new(
+                Kind::Request,
+                "the decision is not complete",
+                "Name the thread, what will be done, and why.",
+            )
+        });
+    }
+    let (ledger, _lock) = locked(id, loaded, "another call")?;
+    let Some((mut row, _)) = ledger.thread(id)? else {
+        return Err(unknown(id));
+    };
+    let mut thread = Thread::of(&row)?;
+    let hint = "A decided thread stays as it is; open a new one.";
+    thread.decide().map_err(|why| round_error(why, hint))?;
+    let text = |text: &str| secrets.redact(text).into_text();
+    row.decision = Some((text(decision), text(rationale), now()));
+    thread.state().name().clone_into(&mut row.state);
+    row.challenge = json!(thread);
+    row.updated_at = now();
+    ledger.save(&row, None)?;
+    Ok(standing(id, &thread))
+}
+
+/// Deletes a thread that no call is working on.
+pub fn forget(id: &str, loaded: &Loaded) -> Result<()> {
+    let (ledger, _lock) = locked(id, loaded, "a call")?;
+    if ledger.delete(id)? { Ok(()) } else { Err(unknown(id)) }
+}

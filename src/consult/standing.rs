@@ -1,0 +1,78 @@
+//! The state of a thread in words, and the refusals of what does not fit it.
+
+use std::fs::File;
+
+use super::result::Standing;
+use super::thread::{State, Thread};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Ledger, ThreadRow};
+use crate::settings::Loaded;
+
+/// Where a thread stands, and what its caller must do now.
+#[must_use]
+pub fn standing(id: &str, thread: &Thread) -> Standing {
+    let open: Vec<String> = thread.open_findings().into_iter().map(str::to_owned).collect();
+    let round = thread.round();
+    let state = thread.state();
+    let next = match state {
+        State::Unfinished => format!(
+            "Kimi's answer to round {round} is missing: call consult_kimi with thread_id \"{id}\" alone to ask again."
+        ),
+        State::AwaitingAdjudication => format!(
+            "Answer {}: call consult_kimi with thread_id \"{id}\" and prior_exchange.adjudications, ADOPT or REJECT \
+             for each, a reason for every REJECT.",
+            open.join(", ")
+        ),
+        State::Settled => format!(
+            "Nothing is open: carry on, and record what you do with record_decision (thread_id \"{id}\")."
+        ),
+        State::Contested => format!(
+            "{} is rejected by you and maintained by Kimi: weigh both sides, decide, and call record_decision with \
+             thread_id \"{id}\".",
+            thread.contested().join(", ")
+        ),
+        State::Decided => "The thread is closed.".to_owned(),
+    };
+    let open = if state == State::AwaitingAdjudication { open } else { Vec::new() };
+    Standing { id: id.to_owned(), round, state, next, open }
+}
+
+/// What the caller must do about a round in which Kimi was broken off, and remembers it.
+#[must_use]
+pub fn broken_off(id: &str, round: u8) -> String {
+    format!(
+        "Kimi was broken off in round {round}: call consult_kimi with thread_id \"{id}\" alone, and it goes on where \
+         it stopped. A longer timeout_seconds may help."
+    )
+}
+
+/// The ledger, and the lock of a thread in it for one call. `other` names the call that may have it.
+pub(super) fn locked(id: &str, loaded: &Loaded, other: &str) -> Result<(Ledger, File)> {
+    let ledger = Ledger::open(loaded.state_dir())?;
+    match ledger.lock(id)? {
+        Some(lock) => Ok((ledger, lock)),
+        None => Err(round_error(
+            format!("the thread {id} is busy: {other} is working on it"),
+            "Wait for that call to end, then call again.",
+        )),
+    }
+}
+
+pub(super) fn round_error(message: impl Into<String>, hint: &str) -> Error {
+    Error::new(Kind::Round, message, hint)
+}
+
+impl Thread {
+    /// The thread that a row of the ledger holds.
+    pub(super) fn of(row: &ThreadRow) -> Result<Thread> {
+        serde_json::from_value(row.challenge.clone()).map_err(|error| unreadable(&row.id, &error))
+    }
+}
+
+pub(super) fn unreadable(id: &str, error: &serde_json::Error) -> Error {
+    Error::new(
+        Kind::Ledger,
+        format!("what is remembered of the thread {id} cannot be read: {error}"),
+        "Delete it with `kimi-bridge threads delete`, and open a new one.",
+    )
+}
