@@ -22,7 +22,7 @@
 //!   project changed meanwhile. [`documents`]: other programs' files, read without repeating what they
 //!   hold. [`error`]: the one error.
 //!
-//! A call passes through these types, one function an arrow; [`consult::consult`] is that line:
+//! A call passes through these types, one function an arrow; `consult::consult` is that line:
 //!
 //! ```text
 //! Request ─► Context ─► Redacted ─► Invocation ─► Event… ─► Reply ─► Answer ─► ConsultResult

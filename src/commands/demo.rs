@@ -120,7 +120,7 @@ fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     let record = crate::consult::record::load(loaded, id)?;
     let folder = state_dir.join("demo");
     let page = folder.join("thread.html");
-    let (markdown, html) = (export::markdown(&record)?, export::html(&record)?);
+    let (markdown, html) = (export::markdown(&record), export::html(&record)?);
     fs::create_dir_all(&folder)
         .and_then(|()| fs::write(folder.join("thread.md"), markdown))
         .and_then(|()| fs::write(&page, html))

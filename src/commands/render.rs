@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use crate::consult::ConsultResult;
 use crate::consult::answer::{Finding, Severity, Verdict};
 use crate::consult::citation::{Citation, Status};
-use crate::consult::export::{lines, winner};
+use crate::consult::export::{lines, target, winner};
 use crate::consult::result::Standing;
 use crate::consult::thread::{Stance, State};
 use crate::error::Error;
@@ -171,11 +171,8 @@ pub(super) fn evidence(result: &ConsultResult, width: usize) -> String {
         .evidence
         .iter()
         .map(|call| {
-            let what = ["path", "pattern", "query", "url"]
-                .iter()
-                .find_map(|&name| call.args.get(name)?.as_str());
             let failed = if call.ok { "" } else { " (failed)" };
-            first_chars(&format!("{} {}{failed}", call.tool, what.unwrap_or_default()), 80)
+            first_chars(&format!("{} {}{failed}", call.tool, target(call).unwrap_or_default()), 80)
                 .to_owned()
         })
         .collect();

@@ -21,7 +21,7 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
         Some(ThreadsCommand::Export { id, format }) => {
             let record = record::load(loaded, id)?;
             match format {
-                Format::Md => export::markdown(&record)?,
+                Format::Md => export::markdown(&record),
                 Format::Html => export::html(&record)?,
                 Format::Json => export::json(&record)?,
             }

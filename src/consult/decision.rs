@@ -14,7 +14,7 @@ use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// Closes a thread with the caller's decision.
-pub fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
+pub(crate) fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
     let secrets = secrets::in_force(loaded)?;
     decide(request, loaded, &secrets).map_err(|error| secrets.redact_error(error))
 }
@@ -54,7 +54,7 @@ fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Stand
 }
 
 /// Deletes a thread that no call is working on.
-pub fn forget(id: &str, loaded: &Loaded) -> Result<()> {
+pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<()> {
     let (ledger, _lock) = locked(id, loaded, "a call")?;
     if ledger.delete(id)? { Ok(()) } else { Err(unknown(id)) }
 }

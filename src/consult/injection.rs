@@ -26,8 +26,7 @@ const QUOTED: usize = 80;
 
 /// The warnings of all texts in an answer that speak to the agent that reads it. Texts that say the same
 /// share one.
-#[must_use]
-pub fn warnings(value: &Value) -> Vec<String> {
+pub(crate) fn warnings(value: &Value) -> Vec<String> {
     // A quote, and the places where it stands.
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     each_text(value, "", &mut |place, text| {
@@ -47,7 +46,7 @@ pub fn warnings(value: &Value) -> Vec<String> {
 }
 
 /// Adds the flags for the partial result of an error to its warnings.
-pub fn flag(error: &mut Error) {
+pub(crate) fn flag(error: &mut Error) {
     let Some(partial) = &mut error.partial else { return };
     let flags = warnings(partial);
     if let Some(told) = partial.get_mut("warnings").and_then(Value::as_array_mut) {
@@ -68,8 +67,7 @@ fn one_warning((quote, places): &(String, Vec<String>)) -> String {
 
 /// The first words of a text that speak to the agent that reads it, to the end of their clause and at
 /// most 80 characters.
-#[must_use]
-pub fn address_in(text: &str) -> Option<String> {
+pub(crate) fn address_in(text: &str) -> Option<String> {
     let text = plain(text);
     let found = WORDS.applicable(&text).filter_map(|at| {
         let found = LIST.forms[at].regex().captures(&text)?;

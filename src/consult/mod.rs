@@ -4,27 +4,27 @@
 pub mod answer;
 mod asking;
 pub mod citation;
-pub mod decision;
-pub mod export;
-pub mod injection;
-pub mod objects;
-pub mod prompt;
-pub mod proof;
+pub(crate) mod decision;
+pub(crate) mod export;
+mod injection;
+mod objects;
+mod prompt;
+mod proof;
 pub mod reading;
-pub mod record;
-pub mod request;
-pub mod result;
-pub mod role;
-pub mod round;
-pub mod schema;
-pub mod secrets;
-pub mod standing;
+pub(crate) mod record;
+pub(crate) mod request;
+pub(crate) mod result;
+pub(crate) mod role;
+pub(crate) mod round;
+pub(crate) mod schema;
+pub(crate) mod secrets;
+mod standing;
 mod texts;
-pub mod thread;
+pub(crate) mod thread;
 mod violations;
 
-pub use self::decision::record_decision;
-pub use self::request::{Context, Request};
+pub(crate) use self::decision::record_decision;
+pub(crate) use self::request::Request;
 pub use self::result::ConsultResult;
 pub use self::role::Role;
 
@@ -39,7 +39,7 @@ use crate::settings::Loaded;
 
 /// One consultation, from the request to the result. `program` is the Kimi to ask, unless it is the first
 /// one found. Blocks on files and locks: a thread that serves others must not run it.
-pub async fn consult(
+pub(crate) async fn consult(
     request: Request,
     loaded: &Loaded,
     program: Option<Program>,

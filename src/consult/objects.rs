@@ -7,8 +7,7 @@ const DEPTH: usize = 128;
 
 /// An object and what was mended to read it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// Its fields.
+pub(crate) struct Found {
     pub fields: Map<String, Value>,
     /// What was mended, for the reader.
     pub mended: Vec<String>,
@@ -16,8 +15,7 @@ pub struct Found {
 
 /// The outermost objects of a text, in order. An object inside a string or inside another object is
 /// part of that; a brace that begins no object is passed over.
-#[must_use]
-pub fn objects_in(text: &str) -> Vec<Found> {
+pub(crate) fn objects_in(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(next) = text[at..].find('{') {

@@ -16,12 +16,12 @@ use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
 /// What Kimi is, in its own system prompt.
-pub const SYSTEM_PROMPT: &str = include_str!("../../templates/system_prompt.md");
+pub(crate) const SYSTEM_PROMPT: &str = include_str!("../../templates/system_prompt.md");
 /// How Kimi is told to read a request from a file.
-pub const READ_FROM_FILE: &str = include_str!("../../templates/read_from_file.md");
+pub(crate) const READ_FROM_FILE: &str = include_str!("../../templates/read_from_file.md");
 
 /// What asks Kimi to go on after a turn that was broken off.
-pub const GO_ON: &str = include_str!("../../templates/rounds/go_on.md");
+pub(crate) const GO_ON: &str = include_str!("../../templates/rounds/go_on.md");
 
 /// What asks for an answer that can be read.
 const REPAIR: &str = include_str!("../../templates/rounds/repair.md");
@@ -41,14 +41,12 @@ const TEMPLATES: [(&str, &str); 10] = [
 
 /// What is asked.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
-    /// The proposal.
+pub(crate) struct Asked<'a> {
     pub context: &'a Context,
     /// From 1.
     pub round: u8,
     /// The rejections that Kimi must answer; empty in round 1.
     pub disputed: Vec<Disputed>,
-    /// What the caller adds.
     pub remark: &'a str,
     /// Kimi's earlier answers, where Kimi itself does not remember them.
     pub history: Option<String>,
@@ -56,21 +54,15 @@ pub struct Asked<'a> {
 
 /// One rejection, with the finding that it is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Disputed {
-    /// The finding.
+pub(crate) struct Disputed {
     pub finding: String,
     /// What it said; empty where that is not known.
     pub claim: String,
-    /// Why the caller rejects it.
     pub reasoning: String,
 }
 
 /// The prompt for what is asked, with a mark that nobody could know beforehand.
-///
-/// # Errors
-/// [`Kind::Request`] when it is longer than `max_prompt_bytes`; [`Kind::Spawn`] when the system has no
-/// randomness, or a template is at fault.
-pub fn prompt(asked: &Asked<'_>, loaded: &Loaded) -> Result<String> {
+pub(crate) fn prompt(asked: &Asked<'_>, loaded: &Loaded) -> Result<String> {
     let limit = loaded.settings.max_prompt_bytes;
     let everything =
         serde_json::json!([asked.context, asked.disputed, asked.remark, asked.history]).to_string();
@@ -86,8 +78,7 @@ pub fn prompt(asked: &Asked<'_>, loaded: &Loaded) -> Result<String> {
 }
 
 /// What asks Kimi to say the same again in a form that can be read.
-#[must_use]
-pub fn repair(violations: &str) -> String {
+pub(crate) fn repair(violations: &str) -> String {
     REPAIR.replace("{violations}", violations)
 }
 
@@ -106,8 +97,7 @@ fn random_mark() -> Result<String> {
 }
 
 /// Bytes as lower-case hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

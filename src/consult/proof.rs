@@ -15,23 +15,25 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The project before Kimi starts.
 #[derive(Debug)]
-pub struct Before {
+pub(crate) struct Before {
     /// Absent when the look was not over in time.
     snapshot: Option<Snapshot>,
 }
 
 impl Before {
     /// Looks at the project, except at the state folder, where the bridge itself writes.
-    #[must_use]
-    pub async fn take(project: PathBuf, state_dir: &Path, cancel: &CancellationToken) -> Before {
+    pub(crate) async fn take(
+        project: PathBuf,
+        state_dir: &Path,
+        cancel: &CancellationToken,
+    ) -> Before {
         let own = [state_dir.to_owned()];
         let look = move |stopped: &dyn Fn() -> bool| Snapshot::take(&project, &own, stopped);
         Before { snapshot: in_time(look, cancel).await }
     }
 
     /// Looks again, and returns the differences. A bridge that is about to end does not wait for them.
-    #[must_use]
-    pub async fn compare(self, closing: &CancellationToken) -> Changes {
+    pub(crate) async fn compare(self, closing: &CancellationToken) -> Changes {
         let changes = match self.snapshot {
             Some(before) => in_time(move |stopped| before.changes(stopped), closing).await,
             None => None,

@@ -22,12 +22,10 @@ const TRANSCRIPT_SHOWN: u64 = 2_000_000;
 
 /// A thread in one line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// The thread's id.
+pub(crate) struct Summary {
     pub id: String,
     /// What Kimi was asked to be.
     pub role: String,
-    /// The project's folder.
     pub project: String,
     /// Where the thread stands.
     pub state: String,
@@ -41,12 +39,10 @@ pub struct Summary {
 
 /// The whole argument about one proposal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// The thread's id.
+pub(crate) struct Record {
     pub id: String,
     /// What Kimi was asked to be.
     pub role: Role,
-    /// The project's folder.
     pub project: PathBuf,
     /// The question, redacted.
     pub message: String,
@@ -69,16 +65,12 @@ pub struct Record {
 
 impl Record {
     /// What Kimi answered, in the order of the rounds.
-    #[must_use]
-    pub fn results(&self) -> impl DoubleEndedIterator<Item = &ConsultResult> + Clone {
+    pub(crate) fn results(&self) -> impl DoubleEndedIterator<Item = &ConsultResult> + Clone {
         self.rounds.iter().filter_map(|round| round.result.as_ref())
     }
 
     /// Reads what the ledger keeps of a thread.
-    ///
-    /// # Errors
-    /// [`Kind::Ledger`] when it cannot be read.
-    pub fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
+    pub(crate) fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
         let at = |error| unreadable(&row.id, &error);
         let request = &row.request;
         let thread = Thread::of(row)?;
@@ -122,10 +114,7 @@ impl Record {
 }
 
 /// The threads that a filter lets through, the latest first.
-///
-/// # Errors
-/// [`Kind::Ledger`] when they cannot be read.
-pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
+pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let rows = ledger.threads(filter)?;
     let summaries = rows.into_iter().map(|row| Summary {
@@ -140,11 +129,7 @@ pub fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     Ok(summaries.collect())
 }
 
-/// Looks a thread up.
-///
-/// # Errors
-/// [`Kind::Round`] when there is none of this id, [`Kind::Ledger`] when it cannot be read.
-pub fn load(loaded: &Loaded, id: &str) -> Result<Record> {
+pub(crate) fn load(loaded: &Loaded, id: &str) -> Result<Record> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let found = ledger.thread(id)?;
     let (row, rounds) = found.ok_or_else(|| unknown(id))?;
@@ -152,11 +137,7 @@ pub fn load(loaded: &Loaded, id: &str) -> Result<Record> {
 }
 
 /// Everything that Kimi wrote in one round, a JSON object a line, the first 2 MB of it.
-///
-/// # Errors
-/// [`Kind::Round`] when there is no such thread or round, or nothing is kept of it; [`Kind::Ledger`]
-/// when it cannot be read.
-pub fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String> {
+pub(crate) fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String> {
     let record = load(loaded, id)?;
     let absent = |message| {
         let hint = format!("`kimi-bridge threads show {id}` shows what is remembered.");
@@ -206,14 +187,12 @@ fn unpacked(file: impl io::Read, path: &Path, limit: u64) -> String {
 }
 
 /// The refusal of an id that no thread has.
-#[must_use]
-pub fn unknown(id: &str) -> Error {
+pub(crate) fn unknown(id: &str) -> Error {
     Error::new(Kind::Round, format!("there is no thread {id}"), "`kimi-bridge threads` lists them.")
 }
 
-/// One round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RoundRecord {
+pub(crate) struct RoundRecord {
     /// From 1.
     pub number: u8,
     /// When it was opened, seconds since 1970 UTC.
@@ -233,10 +212,10 @@ pub struct RoundRecord {
 
 /// The caller's decision, which closes a thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
+#[expect(clippy::struct_field_names, reason = "a stored name")]
+pub(crate) struct Decision {
     /// What will be done.
     pub decision: String,
-    /// Why.
     pub rationale: String,
     /// When, seconds since 1970 UTC.
     pub at: i64,

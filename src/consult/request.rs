@@ -15,14 +15,12 @@ use crate::settings::{Loaded, Mode, nearest};
 
 /// What the caller sent: a flat object, untrusted.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request(pub Map<String, Value>);
+pub(crate) struct Request(pub Map<String, Value>);
 
 /// A request that fits its role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Context {
-    /// What the role needs to know.
+pub(crate) struct Context {
     pub about: RoleContext,
-    /// The question, in the caller's words.
     pub message: String,
     /// The project: an existing folder, without links in its path.
     pub work_dir: PathBuf,
@@ -30,9 +28,7 @@ pub struct Context {
     pub files: Vec<PathBuf>,
     /// The language of the answer; `None` for the question's.
     pub language: Option<String>,
-    /// The call's own limit, seconds.
     pub timeout_seconds: Option<u64>,
-    /// The limit of the result, characters.
     pub max_result_chars: usize,
     /// The caller's answer to a round that no thread remembers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +37,7 @@ pub struct Context {
 
 /// The caller's answer to the round before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PriorExchange {
+pub(crate) struct PriorExchange {
     /// The round that it answers; the last one when absent.
     #[serde(default)]
     pub round: Option<u8>,
@@ -53,30 +49,23 @@ pub struct PriorExchange {
 }
 
 /// A request that goes on with a thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Continuation {
-    /// The thread.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Continuation {
     pub thread_id: String,
     /// The role, where the caller named it again.
     pub role: Option<Role>,
     /// The answer to the round before; absent to ask an unfinished round again.
     pub prior_exchange: Option<PriorExchange>,
-    /// Something that the caller adds.
     pub message: Option<String>,
     /// The language of the answer, where it is to change.
     pub language: Option<String>,
-    /// The call's own limit, seconds.
     pub timeout_seconds: Option<u64>,
-    /// The limit of the result, characters.
     pub max_result_chars: Option<usize>,
 }
 
 impl Continuation {
     /// Checks a request that names a thread; `None` for one that does not.
-    ///
-    /// # Errors
-    /// [`Kind::Request`] with every violation at once.
-    pub fn check(request: &Request, loaded: &Loaded) -> Result<Option<Continuation>> {
+    pub(crate) fn check(request: &Request, loaded: &Loaded) -> Result<Option<Continuation>> {
         let mut fields = Value::Object(request.0.clone());
         tidy(&mut fields);
         if fields.get("thread_id").is_none() {
@@ -107,27 +96,19 @@ impl Continuation {
             });
         }
         allowed(&fields, loaded.settings.mode())?;
-        let text = |name: &str| fields[name].as_str().map(str::to_owned);
-        Ok(Some(Continuation {
-            thread_id: text("thread_id").unwrap_or_default(),
-            role: serde_json::from_value(fields["role"].clone()).ok(),
-            prior_exchange: serde_json::from_value(fields["prior_exchange"].clone()).ok(),
-            message: text("message"),
-            language: text("language"),
-            timeout_seconds: fields["timeout_seconds"].as_u64(),
-            max_result_chars: fields["max_result_chars"]
-                .as_u64()
-                .and_then(|n| usize::try_from(n).ok()),
-        }))
+        serde_json::from_value(fields).map(Some).map_err(|error| {
+            Error::new(
+                Kind::Request,
+                format!("the request does not fit a thread: {error}"),
+                "Fix the field named and call again; nothing was sent to Kimi.",
+            )
+        })
     }
 }
 
 impl Context {
     /// Checks a request, whole, before anything is spawned.
-    ///
-    /// # Errors
-    /// [`Kind::Request`] with every violation at once, and an example for the role.
-    pub fn check(request: Request, loaded: &Loaded) -> Result<Context> {
+    pub(crate) fn check(request: Request, loaded: &Loaded) -> Result<Context> {
         let mut fields = request.0;
         fields.retain(|_, value| !value.is_null());
         fields.values_mut().for_each(tidy);
@@ -201,8 +182,8 @@ fn of_language(fields: &Value) -> Option<Violation> {
     (!is_name).then(|| Violation::new("/language", "expected the name of a language"))
 }
 
-/// Some hosts send every optional field, as null; and a NUL, which a pasted log may hold, can be no
-/// part of an argument.
+/// Removes fields that are null, since some hosts send every optional one, and replaces NUL, which a pasted log
+/// may hold and an argument cannot.
 fn tidy(value: &mut Value) {
     match value {
         Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{2400}"),

@@ -2,10 +2,11 @@
 //! from the types here.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What Kimi is asked to be.
 #[derive(
@@ -199,9 +200,6 @@ impl Role {
     }
 
     /// Reads a context whose shape has been checked against the role's schema.
-    ///
-    /// # Errors
-    /// What serde finds that the schema did not.
     pub fn read_context(self, context: Value) -> Result<RoleContext, serde_json::Error> {
         Ok(match self {
             Role::Skeptic => RoleContext::Skeptic(serde_json::from_value(context)?),
@@ -214,69 +212,12 @@ impl Role {
     /// A filled-in request that would be accepted.
     #[must_use]
     pub fn example(self) -> Value {
-        let strings = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-        let (message, context) = match self {
-            Role::Skeptic => (
-                "Where does this lose data?",
-                RoleContext::Skeptic(Skeptic {
-                    proposed_approach: "Append each increment to tally.log and rebuild the totals from it at start."
-                        .to_owned(),
-                    goals: strings(&["no acknowledged increment is lost", "start within a second"]),
-                    constraints: strings(&["no new dependency"]),
-                    known_risks: strings(&["the log grows without bound"]),
-                }),
-            ),
-            Role::Architect => (
-                "Does this layout hold ten times the writers?",
-                RoleContext::Architect(Architect {
-                    current_design: "One process owns the log; writers send it lines over a Unix socket.".to_owned(),
-                    requirements: strings(&["a hundred writers", "order kept per writer"]),
-                    alternatives: strings(&["one log a writer, merged at start"]),
-                    constraints: strings(&["Linux only"]),
-                }),
-            ),
-            Role::Debugger => (
-                "Why does it panic after a power cut?",
-                RoleContext::Debugger(Debugger {
-                    symptoms: "panics at start: called `Option::unwrap()` on a `None` value, src/store.rs:17".to_owned(),
-                    expected_behavior: "It starts and keeps every whole line of the log.".to_owned(),
-                    tried_approaches: vec![
-                        TriedApproach {
-                            approach: "deleted the log".to_owned(),
-                            outcome: "it starts, and all totals are gone".to_owned(),
-                        },
-                        TriedApproach {
-                            approach: "opened the log with O_SYNC".to_owned(),
-                            outcome: "slower, and it panicked again after the next cut".to_owned(),
-                        },
-                    ],
-                    repro_steps: strings(&["write increments in a loop", "cut the power", "start"]),
-                    logs: "thread 'main' panicked at src/store.rs:17:57".to_owned(),
-                    hypothesis: "the last line is torn".to_owned(),
-                }),
-            ),
-            Role::Judge => (
-                "Which store do we build on?",
-                RoleContext::Judge(Judge {
-                    options: vec![
-                        JudgeOption {
-                            name: "append-only log".to_owned(),
-                            summary: "One line an increment, replayed at start.".to_owned(),
-                            pros: strings(&["simple"]),
-                            cons: strings(&["start-up grows with history"]),
-                        },
-                        JudgeOption {
-                            name: "SQLite".to_owned(),
-                            summary: "One row a key, updated in a transaction.".to_owned(),
-                            pros: strings(&["crash-safe"]),
-                            cons: strings(&["a dependency in C"]),
-                        },
-                    ],
-                    criteria: strings(&["no lost increments", "start-up time"]),
-                    constraints: strings(&["no new dependency unless it pays"]),
-                }),
-            ),
-        };
-        json!({"role": self, "message": message, "context": context})
+        EXAMPLES[self.name()].clone()
     }
 }
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads every example")]
+static EXAMPLES: LazyLock<Value> = LazyLock::new(|| {
+    let file = include_str!("../../config/examples.yaml");
+    serde_yaml::from_str(file).expect("config/examples.yaml is readable")
+});

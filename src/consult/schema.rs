@@ -7,8 +7,7 @@ use serde_json::{Map, Value, json};
 use super::role::{Architect, Debugger, Judge, Role, Skeptic};
 
 /// The schema of a type: inline, and without anything that some client is known to refuse.
-#[must_use]
-pub fn of<T: JsonSchema>() -> Value {
+pub(crate) fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
@@ -57,8 +56,7 @@ fn one_enum(schema: &mut Map<String, Value>) {
 }
 
 /// The schema of one role's context.
-#[must_use]
-pub fn of_context(role: Role) -> Value {
+pub(crate) fn of_context(role: Role) -> Value {
     match role {
         Role::Skeptic => of::<Skeptic>(),
         Role::Architect => of::<Architect>(),
@@ -68,8 +66,7 @@ pub fn of_context(role: Role) -> Value {
 }
 
 /// The schema of a whole request in this role.
-#[must_use]
-pub fn of_request(role: Role) -> Value {
+pub(crate) fn of_request(role: Role) -> Value {
     let mut schema = request_frame();
     schema["properties"]["context"] = of_context(role);
     schema["properties"]["message"]["pattern"] = json!(r"\S");
@@ -85,8 +82,7 @@ fn strict_findings(schema: &mut Value) {
 }
 
 /// The schema of a request that continues a thread, without the fields that the thread knows.
-#[must_use]
-pub fn of_continuation() -> Value {
+pub(crate) fn of_continuation() -> Value {
     let mut schema = request_frame();
     if let Some(fields) = schema["properties"].as_object_mut() {
         fields.retain(|name, _| !["context", "work_dir", "files"].contains(&name.as_str()));
@@ -99,8 +95,7 @@ pub fn of_continuation() -> Value {
 /// The input schema of the tool: flat at the top, and one `context` for all roles. Every conversation pays
 /// for it, so the tool's description names the needs of a role, a field has only its description, and the
 /// limits are left to the refusal.
-#[must_use]
-pub fn of_tool_input() -> Value {
+pub(crate) fn of_tool_input() -> Value {
     let mut fields: Map<String, Value> = Map::new();
     for role in Role::ALL {
         for (name, field) in of_context(role)["properties"].as_object().into_iter().flatten() {
@@ -129,7 +124,7 @@ pub fn of_tool_input() -> Value {
 }
 
 /// Removes keywords from a schema and its parts, but no field of such a name.
-pub fn without(schema: &mut Value, keywords: &[&str]) {
+pub(crate) fn without(schema: &mut Value, keywords: &[&str]) {
     let Some(object) = schema.as_object_mut() else { return };
     object.retain(|name, _| !keywords.contains(&name.as_str()));
     if let Some(fields) = object.get_mut("properties").and_then(Value::as_object_mut) {

@@ -13,16 +13,12 @@ use crate::settings::{Environment, Loaded};
 
 /// What is taken for a secret in this call. The user's file is read anew, so that what is added to it
 /// holds at once.
-///
-/// # Errors
-/// [`Kind::Settings`] when that file cannot be used.
-pub fn in_force(loaded: &Loaded) -> Result<Secrets> {
+pub(crate) fn in_force(loaded: &Loaded) -> Result<Secrets> {
     Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars)
 }
 
 /// An error from outside of a consultation, as it may be told.
-#[must_use]
-pub fn redact_error(error: Error, environment: &Environment) -> Error {
+pub(crate) fn redact_error(error: Error, environment: &Environment) -> Error {
     // What the user's file lacks is what the error may be about; then what is built in must do.
     let secrets = Secrets::load(&environment.config_dir, &environment.vars).unwrap_or_default();
     secrets.redact_error(error)
@@ -30,10 +26,7 @@ pub fn redact_error(error: Error, environment: &Environment) -> Error {
 
 impl Context {
     /// The same without the secrets in the caller's words, and how many there were.
-    ///
-    /// # Errors
-    /// [`Kind::Settings`] when a pattern of the user's takes the request itself apart.
-    pub fn without_secrets(mut self, secrets: &Secrets) -> Result<(Context, usize)> {
+    pub(crate) fn without_secrets(mut self, secrets: &Secrets) -> Result<(Context, usize)> {
         let mut words =
             json!([self.message, self.about, self.prior_exchange, self.files, self.language]);
         let count = secrets.redact_all(&mut words);
@@ -54,8 +47,7 @@ impl Context {
 
 impl ConsultResult {
     /// The same without the secrets in Kimi's words; they are counted in its provenance.
-    #[must_use]
-    pub fn without_secrets(mut self, secrets: &Secrets) -> ConsultResult {
+    pub(crate) fn without_secrets(mut self, secrets: &Secrets) -> ConsultResult {
         let mut count = 0;
         self.each_text(&mut |text| {
             let redacted = secrets.redact(text);

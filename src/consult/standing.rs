@@ -9,8 +9,7 @@ use crate::ledger::{Ledger, ThreadRow};
 use crate::settings::Loaded;
 
 /// Where a thread stands, and what its caller must do now.
-#[must_use]
-pub fn standing(id: &str, thread: &Thread) -> Standing {
+pub(crate) fn standing(id: &str, thread: &Thread) -> Standing {
     let open: Vec<String> = thread.open_findings().into_iter().map(str::to_owned).collect();
     let round = thread.round();
     let state = thread.state();
@@ -38,8 +37,7 @@ pub fn standing(id: &str, thread: &Thread) -> Standing {
 }
 
 /// What the caller must do about a round in which Kimi was broken off, and remembers it.
-#[must_use]
-pub fn broken_off(id: &str, round: u8) -> String {
+pub(crate) fn broken_off(id: &str, round: u8) -> String {
     format!(
         "Kimi was broken off in round {round}: call consult_kimi with thread_id \"{id}\" alone, and it goes on where \
          it stopped. A longer timeout_seconds may help."

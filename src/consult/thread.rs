@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::Violation;
 
 /// There is no fourth round.
-pub const MAX_ROUNDS: u8 = 3;
+pub(crate) const MAX_ROUNDS: u8 = 3;
 
 /// The caller's verdict on one finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Ruling {
+pub(crate) enum Ruling {
     /// The finding holds; the proposal changes.
     Adopt,
     /// The finding does not hold, for a reason.
@@ -22,7 +22,7 @@ pub enum Ruling {
 /// The caller's answer to one finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Adjudication {
+pub(crate) struct Adjudication {
     /// The finding, such as `F1`
     pub finding: String,
     /// ADOPT or REJECT
@@ -78,7 +78,7 @@ pub enum State {
 
 /// One consultation of a thread and what followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Round {
+pub(crate) struct Round {
     /// Whether Kimi's answer arrived and could be read.
     pub answered: bool,
     /// The findings that came up in this round.
@@ -94,7 +94,7 @@ pub struct Round {
 
 /// All rounds on one proposal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Thread {
+pub(crate) struct Thread {
     /// The rounds, in order; at most [`MAX_ROUNDS`].
     pub rounds: Vec<Round>,
     /// Whether the caller's decision is recorded.
@@ -103,7 +103,7 @@ pub struct Thread {
 
 /// What follows from adjudications.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Every open finding was adopted: Kimi is not asked again.
     Settled,
     /// Kimi is asked about these rejections.
@@ -114,20 +114,16 @@ pub enum Step {
 
 impl Thread {
     /// A thread whose first round is open.
-    #[must_use]
-    pub fn open() -> Thread {
+    pub(crate) fn open() -> Thread {
         Thread { rounds: vec![Round::default()], decided: false }
     }
 
-    /// The number of the last round.
-    #[must_use]
-    pub fn round(&self) -> u8 {
+    pub(crate) fn round(&self) -> u8 {
         u8::try_from(self.rounds.len()).unwrap_or(MAX_ROUNDS)
     }
 
     /// Where it stands.
-    #[must_use]
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         let Some(last) = self.rounds.last() else { return State::Unfinished };
         if self.decided {
             return State::Decided;
@@ -149,8 +145,7 @@ impl Thread {
     /// The findings that the caller must answer: all of the first round; later those that Kimi
     /// maintained or refined, and the new ones. A rejection that Kimi passed over in silence counts
     /// as maintained.
-    #[must_use]
-    pub fn open_findings(&self) -> Vec<&str> {
+    pub(crate) fn open_findings(&self) -> Vec<&str> {
         let Some(last) = self.rounds.last().filter(|round| round.answered) else {
             return Vec::new();
         };
@@ -163,8 +158,7 @@ impl Thread {
     }
 
     /// The findings that are still rejected although Kimi has said all that it may.
-    #[must_use]
-    pub fn contested(&self) -> Vec<String> {
+    pub(crate) fn contested(&self) -> Vec<String> {
         let last = self.rounds.last().filter(|round| round.answered);
         last.into_iter()
             .flat_map(|round| rejected(&round.adjudications))
@@ -172,20 +166,14 @@ impl Thread {
             .collect()
     }
 
-    /// The number of the next new finding.
-    #[must_use]
-    pub fn next_finding(&self) -> usize {
+    pub(crate) fn next_finding(&self) -> usize {
         let ids = self.rounds.iter().flat_map(|round| &round.findings);
         let numbers = ids.filter_map(|id| id.strip_prefix('F')?.parse::<usize>().ok());
         numbers.max().unwrap_or_default() + 1
     }
 
     /// Takes the caller's answers to the open findings. On [`Step::Ask`] the next round is open.
-    ///
-    /// # Errors
-    /// Everything that does not fit: findings that are missing, unknown or answered twice, and
-    /// rejections without a reason. Nothing is taken then.
-    pub fn adjudicate(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
+    pub(crate) fn adjudicate(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
         let state = self.state();
         if state != State::AwaitingAdjudication {
             return Err(vec![Violation::new(
@@ -228,10 +216,7 @@ impl Thread {
     /// Takes Kimi's answer to the open round: how many findings are new, and what it replied.
     /// Replies to anything but the rejections of the round before are dropped. Returns the ids of
     /// the new findings.
-    ///
-    /// # Errors
-    /// When no round is open.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         new: usize,
         replies: Vec<Reply>,
@@ -262,18 +247,14 @@ impl Thread {
     }
 
     /// The rejections that the last round is about.
-    #[must_use]
-    pub fn disputed(&self) -> Vec<Adjudication> {
+    pub(crate) fn disputed(&self) -> Vec<Adjudication> {
         let before = self.rounds.len().checked_sub(2).map(|at| &self.rounds[at]);
         let answers = before.into_iter().flat_map(|round| &round.adjudications);
         answers.filter(|answer| answer.verdict == Ruling::Reject).cloned().collect()
     }
 
     /// Closes the thread with the caller's decision: settled, contested or given up.
-    ///
-    /// # Errors
-    /// When it is closed already.
-    pub fn decide(&mut self) -> Result<(), &'static str> {
+    pub(crate) fn decide(&mut self) -> Result<(), &'static str> {
         if self.decided {
             return Err("the thread is decided already");
         }
@@ -284,8 +265,7 @@ impl Thread {
 
 impl State {
     /// The name on the wire.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Unfinished => "unfinished",
             State::AwaitingAdjudication => "awaiting_adjudication",
@@ -333,8 +313,7 @@ fn misfits(open: &[String], answers: &[Adjudication]) -> Vec<Violation> {
 
 /// Whether a reason is more than a word of dissent: three words, or six characters of a script that
 /// puts no spaces between them.
-#[must_use]
-pub fn says_something(reason: &str) -> bool {
+pub(crate) fn says_something(reason: &str) -> bool {
     let words =
         reason.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count();
     let dense = reason

@@ -19,8 +19,7 @@ const LEAD_CHARS: usize = 280;
 
 /// A record, by finding.
 #[derive(Debug, Clone)]
-pub struct Account<'a> {
-    /// The record.
+pub(crate) struct Account<'a> {
     pub record: &'a Record,
     /// Every finding, in the order in which they came up.
     pub points: Vec<Point<'a>>,
@@ -28,21 +27,18 @@ pub struct Account<'a> {
 
 /// A finding and the exchange about it.
 #[derive(Debug, Clone)]
-pub struct Point<'a> {
-    /// The finding.
+pub(crate) struct Point<'a> {
     pub finding: &'a Finding,
     /// The round in which it came up.
     pub round: u8,
     /// What was said about it, in order.
     pub turns: Vec<Turn<'a>>,
-    /// What became of it.
     pub outcome: Outcome,
 }
 
 impl<'a> Account<'a> {
     /// Follows each finding through the rounds.
-    #[must_use]
-    pub fn of(record: &'a Record) -> Account<'a> {
+    pub(crate) fn of(record: &'a Record) -> Account<'a> {
         let results =
             record.rounds.iter().filter_map(|round| Some((round.number, round.result.as_ref()?)));
         let findings = results
@@ -56,30 +52,26 @@ impl<'a> Account<'a> {
     }
 
     /// The first line of the question.
-    #[must_use]
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let line = self.record.message.lines().map(str::trim).find(|line| !line.is_empty());
         let line = line.unwrap_or("A question without words");
         shortened(line, TITLE_CHARS)
     }
 
     /// The last answer that could be read.
-    #[must_use]
-    pub fn last_answer(&self) -> Option<&'a ConsultResult> {
+    pub(crate) fn last_answer(&self) -> Option<&'a ConsultResult> {
         self.record.results().next_back()
     }
 
     /// The sentence that leads into Kimi's last answer, or the judge's choice.
-    #[must_use]
-    pub fn lead(&self) -> String {
+    pub(crate) fn lead(&self) -> String {
         let Some(last) = self.last_answer() else { return String::new() };
         let first = last.answer.response.trim().split("\n\n").next().unwrap_or_default();
         shortened(&first.split_whitespace().collect::<Vec<_>>().join(" "), LEAD_CHARS)
     }
 
     /// Where the thread stands, a clause.
-    #[must_use]
-    pub fn standing(&self) -> &'static str {
+    pub(crate) fn standing(&self) -> &'static str {
         match self.record.state {
             State::Unfinished => "unfinished: Kimi's answer has not arrived",
             State::AwaitingAdjudication => "the caller has findings to answer",
@@ -90,8 +82,7 @@ impl<'a> Account<'a> {
     }
 
     /// How many findings came to which end; outcomes that did not happen are left out.
-    #[must_use]
-    pub fn outcomes(&self) -> Vec<(Outcome, usize)> {
+    pub(crate) fn outcomes(&self) -> Vec<(Outcome, usize)> {
         let mut counts = BTreeMap::new();
         for point in &self.points {
             *counts.entry(point.outcome).or_insert(0) += 1;
@@ -101,8 +92,7 @@ impl<'a> Account<'a> {
 
     /// What was said besides findings, over all rounds, each once: title and items. Empty ones are
     /// left out.
-    #[must_use]
-    pub fn lists(&self) -> Vec<(&'static str, Vec<&'a str>)> {
+    pub(crate) fn lists(&self) -> Vec<(&'static str, Vec<&'a str>)> {
         type Items = fn(&ConsultResult) -> &[String];
         let lists: [(&'static str, Items); 5] = [
             ("Attacked, and it held", |result| &result.answer.survived),
@@ -126,8 +116,7 @@ impl<'a> Account<'a> {
     }
 
     /// The context, a title and a value for each field; empty ones are left out.
-    #[must_use]
-    pub fn context(&self) -> Vec<(String, &'a Value)> {
+    pub(crate) fn context(&self) -> Vec<(String, &'a Value)> {
         let fields = self.record.context.as_object().into_iter().flatten();
         let told = fields.filter(|(_, value)| match value {
             Value::Null => false,
@@ -141,8 +130,7 @@ impl<'a> Account<'a> {
 
 impl Point<'_> {
     /// The caller's last reason and Kimi's, or in brackets why Kimi gave none.
-    #[must_use]
-    pub fn sides(&self) -> (&str, &str) {
+    pub(crate) fn sides(&self) -> (&str, &str) {
         let last = |caller: bool| {
             let mut turns = self.turns.iter().rev().filter(|turn| !turn.why.trim().is_empty());
             turns.find(|turn| turn.said.is_callers() == caller).map(|turn| turn.why)

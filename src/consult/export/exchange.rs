@@ -9,10 +9,9 @@ use crate::consult::thread::{Ruling, Stance};
 
 /// One thing said about a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     /// The round of Kimi's answer, or the round that the caller answered.
     pub round: u8,
-    /// What was said.
     pub said: Said,
     /// The reason that was given; may be empty for an adoption.
     pub why: &'a str,
@@ -20,10 +19,8 @@ pub struct Turn<'a> {
 
 /// What one of the two said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// The caller's verdict.
+pub(crate) enum Said {
     Ruled(Ruling),
-    /// Kimi's answer to a rejection.
     Replied(Stance),
     /// Kimi gave in without naming a fact.
     Capitulated,
@@ -34,14 +31,13 @@ pub enum Said {
 /// What became of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The caller took it up.
     Adopted,
     /// Kimi gave it up for a fact that it named.
     Withdrawn,
     /// Kimi gave it up without one.
     Capitulated,
-    /// Rejected and maintained at the end.
     Contested,
     /// The caller rejected it, and Kimi has not answered.
     Rejected,
@@ -51,8 +47,7 @@ pub enum Outcome {
 
 impl Said {
     /// Whether the caller said it; else Kimi did.
-    #[must_use]
-    pub fn is_callers(self) -> bool {
+    pub(crate) fn is_callers(self) -> bool {
         match self {
             Said::Ruled(_) => true,
             Said::Replied(_) | Said::Capitulated | Said::Silent => false,
@@ -60,8 +55,7 @@ impl Said {
     }
 
     /// A word for it, unlike all others.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Said::Ruled(Ruling::Adopt) => "ADOPT",
             Said::Ruled(Ruling::Reject) => "REJECT",
@@ -74,8 +68,7 @@ impl Said {
     }
 
     /// What a reader should bear in mind about it.
-    #[must_use]
-    pub fn note(self) -> Option<&'static str> {
+    pub(crate) fn note(self) -> Option<&'static str> {
         match self {
             Said::Capitulated => {
                 Some("It gave in without naming a fact; do not count this as agreement.")
@@ -87,9 +80,7 @@ impl Said {
 }
 
 impl Outcome {
-    /// A word or two for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Outcome::Adopted => "adopted",
             Outcome::Withdrawn => "withdrawn",
@@ -108,8 +99,7 @@ impl fmt::Display for Outcome {
 }
 
 /// Who speaks in a turn, and when.
-#[must_use]
-pub fn actor(turn: &Turn<'_>) -> String {
+pub(crate) fn actor(turn: &Turn<'_>) -> String {
     let who = if turn.said.is_callers() { "The caller, after round" } else { "Kimi, round" };
     format!("{who} {}", turn.round)
 }

@@ -21,10 +21,7 @@ const PAGE: &str = include_str!("../../../templates/export/thread.html.j2");
 const STYLE: &str = include_str!("../../../templates/export/thread.css");
 
 /// One page that needs nothing else.
-///
-/// # Errors
-/// When the template is at fault.
-pub fn html(record: &Record) -> Result<String> {
+pub(crate) fn html(record: &Record) -> Result<String> {
     let record = cleaned(record);
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -43,7 +40,6 @@ pub fn html(record: &Record) -> Result<String> {
 /// Everything that stands on the page.
 fn view(account: &Account<'_>) -> Value {
     let record = account.record;
-    let severities = [Severity::Blocker, Severity::Major, Severity::Minor, Severity::Note];
     let count =
         |severity| account.points.iter().filter(|point| point.finding.severity == severity).count();
     let contested = account.points.iter().filter(|point| point.outcome == Outcome::Contested);
@@ -64,7 +60,7 @@ fn view(account: &Account<'_>) -> Value {
         "confidence": account.last_answer().map_or("", |result| result.answer.confidence.as_str()),
         "findings": account.points.len(),
         "grounded": account.points.iter().filter(|point| point.finding.grounded).count(),
-        "severities": severities.map(|severity| json!({"name": severity.name(), "count": count(severity)})),
+        "severities": Severity::ALL.map(|severity| json!({"name": severity.name(), "count": count(severity)})),
         "outcomes": account.outcomes().into_iter().map(|(outcome, count)| {
             json!({"kind": outcome, "name": outcome.name(), "count": count})
         }).collect::<Vec<_>>(),

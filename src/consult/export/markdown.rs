@@ -13,17 +13,13 @@ use crate::consult::answer::Verdict;
 use crate::consult::citation::{Citation, Status};
 use crate::consult::record::{Record, RoundRecord};
 use crate::consult::result::ConsultResult;
-use crate::error::Result;
 use crate::kimi::text::first_chars;
 
 /// Tool calls that are listed for each round.
 const MAX_CALLS: usize = 40;
 
 /// A decision record.
-///
-/// # Errors
-/// None so far; the other forms can fail, and callers choose between them.
-pub fn markdown(record: &Record) -> Result<String> {
+pub(crate) fn markdown(record: &Record) -> String {
     let record = cleaned(record);
     let account = Account::of(&record);
     let mut out = format!("# {}\n\n{}\n", line(&account.title()), facts(&account));
@@ -49,7 +45,7 @@ pub fn markdown(record: &Record) -> Result<String> {
         out.push('\n');
     }
     out.push_str(&provenance(&record));
-    Ok(out.trim_end().to_owned() + "\n")
+    out.trim_end().to_owned() + "\n"
 }
 
 fn facts(account: &Account<'_>) -> String {
@@ -261,16 +257,16 @@ mod tests {
 
     #[test]
     fn an_argument_reads_as_a_decision_record() {
-        insta::assert_snapshot!(markdown(&fixture::argued()).unwrap());
+        insta::assert_snapshot!(markdown(&fixture::argued()));
     }
 
     #[test]
     fn the_judges_choice_is_a_table() {
-        insta::assert_snapshot!(markdown(&fixture::judged()).unwrap());
+        insta::assert_snapshot!(markdown(&fixture::judged()));
     }
 
     #[test]
     fn a_thread_without_an_answer_says_why() {
-        insta::assert_snapshot!(markdown(&fixture::unfinished()).unwrap());
+        insta::assert_snapshot!(markdown(&fixture::unfinished()));
     }
 }

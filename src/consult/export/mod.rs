@@ -14,24 +14,23 @@ pub(crate) mod fixture;
 
 use serde_json::json;
 
-pub use self::account::{Account, Point};
-pub use self::exchange::{Outcome, Said, Turn, actor};
-pub use self::html::html;
-pub use self::markdown::markdown;
-pub use self::phrases::{date, failure, lines, subject, target, winner};
+pub(crate) use self::account::{Account, Point};
+pub(crate) use self::exchange::{Outcome, Said, Turn, actor};
+pub(crate) use self::html::html;
+pub(crate) use self::markdown::markdown;
+pub(crate) use self::phrases::{date, failure, lines, subject, target, winner};
 use super::record::Record;
 use super::texts::each_text;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::clean;
 
 /// The record as JSON, as the ledger has it.
-pub fn json(record: &Record) -> Result<String> {
+pub(crate) fn json(record: &Record) -> Result<String> {
     serde_json::to_string_pretty(record).map(|text| text + "\n").map_err(|error| at_fault(&error))
 }
 
 /// The record without anything that a reader could not see, or that a terminal would obey.
-#[must_use]
-pub fn cleaned(record: &Record) -> Record {
+pub(crate) fn cleaned(record: &Record) -> Record {
     let mut value = json!(record);
     each_text(&mut value, &mut |text| *text = clean(text).into_owned());
     serde_json::from_value(value).unwrap_or_else(|_| record.clone())

@@ -9,8 +9,7 @@ use crate::consult::role::Role;
 use crate::kimi::Evidence;
 
 /// What the caller puts before this role, a heading.
-#[must_use]
-pub fn subject(role: Role) -> &'static str {
+pub(crate) fn subject(role: Role) -> &'static str {
     match role {
         Role::Skeptic => "The proposal",
         Role::Architect => "The design",
@@ -20,8 +19,7 @@ pub fn subject(role: Role) -> &'static str {
 }
 
 /// The lines of a citation, as they stand behind its path: `:24`, `:12-15`, or nothing.
-#[must_use]
-pub fn lines(citation: &Citation) -> String {
+pub(crate) fn lines(citation: &Citation) -> String {
     match (citation.line_start, citation.line_end) {
         (Some(start), Some(end)) if end > start => format!(":{start}-{end}"),
         (Some(start), _) => format!(":{start}"),
@@ -30,8 +28,7 @@ pub fn lines(citation: &Citation) -> String {
 }
 
 /// The judge's choice, or why there is none.
-#[must_use]
-pub fn winner(choice: &Verdict) -> &str {
+pub(crate) fn winner(choice: &Verdict) -> &str {
     match (&choice.winner, choice.contested) {
         (_, true) => "contested: it changed with the order of the options",
         (Some(winner), false) => winner,
@@ -40,14 +37,12 @@ pub fn winner(choice: &Verdict) -> &str {
 }
 
 /// What a tool call was about.
-#[must_use]
-pub fn target(call: &Evidence) -> Option<&str> {
+pub(crate) fn target(call: &Evidence) -> Option<&str> {
     ["path", "pattern", "query", "url"].iter().find_map(|&name| call.args.get(name)?.as_str())
 }
 
 /// Why a round has no answer: the message of its error report, and the hint.
-#[must_use]
-pub fn failure(round: &RoundRecord) -> Option<(String, String)> {
+pub(crate) fn failure(round: &RoundRecord) -> Option<(String, String)> {
     if round.result.is_some() {
         return None;
     }
@@ -63,8 +58,7 @@ pub fn failure(round: &RoundRecord) -> Option<(String, String)> {
 }
 
 /// `2026-11-20 22:14 UTC` from seconds since 1970 UTC.
-#[must_use]
-pub fn date(seconds: i64) -> String {
+pub(crate) fn date(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days to a date of the Gregorian calendar, with years that begin in March, so that a leap day
     // is the last of its year; eras of 400 years all have the same length.

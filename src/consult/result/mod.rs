@@ -2,7 +2,7 @@
 
 mod shorten;
 
-pub use self::shorten::shorten_error;
+pub(crate) use self::shorten::shorten_error;
 
 use std::collections::BTreeSet;
 
@@ -28,8 +28,7 @@ const SESSION_BYTES: usize = 200;
 const NAMED: usize = 100;
 
 /// Whether a text can be the id of a session.
-#[must_use]
-pub fn is_session(id: &str) -> bool {
+pub(crate) fn is_session(id: &str) -> bool {
     id.len() <= SESSION_BYTES
 }
 
@@ -95,16 +94,12 @@ pub struct Provenance {
 
 /// What is known of a consultation besides its answer.
 #[derive(Debug, Clone)]
-pub struct Origin {
-    /// The request.
+pub(crate) struct Origin {
     pub context: Context,
-    /// The program that answered.
     pub program: Program,
     /// Secrets that were replaced in the request.
     pub redactions: usize,
-    /// What is taken for a secret.
     pub secrets: Secrets,
-    /// The number of the first new finding.
     pub first_finding: usize,
     /// Files that Kimi read in earlier rounds.
     pub read_before: BTreeSet<String>,
@@ -113,8 +108,7 @@ pub struct Origin {
 impl ConsultResult {
     /// Puts an answer and the run that brought it together. Reads the cited files: a quote is held
     /// against the disk as Kimi gave it, and only then are its secrets replaced.
-    #[must_use]
-    pub fn new(reply: kimi::Reply, reading: Reading, origin: &Origin) -> ConsultResult {
+    pub(crate) fn new(reply: kimi::Reply, reading: Reading, origin: &Origin) -> ConsultResult {
         let mut warnings = reply.warnings;
         warnings.extend(reading.warnings);
         if reply.seen.not_kept > 0 {
@@ -155,7 +149,7 @@ impl ConsultResult {
 
     /// Compares a judge's verdict with what the same judge said with the options in the other order: a
     /// winner that changes is none.
-    pub fn held_against(&mut self, other: Reading, secrets: &Secrets) {
+    pub(crate) fn held_against(&mut self, other: Reading, secrets: &Secrets) {
         let Some(verdict) = &mut self.answer.verdict else { return };
         let Ok(other) = other.answer else {
             self.warnings.push(

@@ -26,8 +26,7 @@ const LEAST_OF_A_TEXT: usize = 400;
 
 impl ConsultResult {
     /// Shortens what can be spared until the result fits, and says so in its warnings.
-    #[must_use]
-    pub fn within(self, limit: usize) -> ConsultResult {
+    pub(crate) fn within(self, limit: usize) -> ConsultResult {
         if chars(&self) <= limit {
             return self;
         }
@@ -52,7 +51,7 @@ impl ConsultResult {
 }
 
 /// Shortens what an error kept of a run, so that the error fits where a result would.
-pub fn shorten_error(error: &mut Error, limit: usize) {
+pub(crate) fn shorten_error(error: &mut Error, limit: usize) {
     if error.text().chars().count() <= limit {
         return;
     }

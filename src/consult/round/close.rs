@@ -13,8 +13,7 @@ use crate::ledger::now;
 
 impl OpenRound<'_> {
     /// Takes Kimi's answer into the thread and the ledger, and says where the argument stands.
-    #[must_use]
-    pub fn close(mut self, mut result: ConsultResult) -> ConsultResult {
+    pub(crate) fn close(mut self, mut result: ConsultResult) -> ConsultResult {
         let disputed = self.thread.disputed();
         let known = |finding: &str| disputed.iter().any(|one| one.finding == finding);
         let strays: Vec<String> = result
@@ -67,7 +66,7 @@ impl OpenRound<'_> {
 
     /// Remembers why Kimi did not answer, so that the round can be asked again. The error holds no
     /// secret any more.
-    pub fn fail(mut self, mut error: Error) -> Error {
+    pub(crate) fn fail(mut self, mut error: Error) -> Error {
         injection::flag(&mut error);
         if let Some(session) = error.partial.as_mut().and_then(|all| all.get_mut("session_id"))
             && !session.as_str().is_some_and(is_session)
@@ -118,14 +117,12 @@ fn a_few(names: &[String]) -> String {
 }
 
 /// What a failed call's hint says of its thread.
-#[must_use]
-pub fn asked_again_by(id: &str) -> String {
+pub(crate) fn asked_again_by(id: &str) -> String {
     format!(" The thread {id} remembers the question: call with thread_id alone to ask it again.")
 }
 
 /// The same where Kimi's session remembers how far it came.
-#[must_use]
-pub fn went_on_by(id: &str) -> String {
+pub(crate) fn went_on_by(id: &str) -> String {
     format!(
         " The thread {id} remembers the question: call with thread_id alone to go on where Kimi stopped."
     )

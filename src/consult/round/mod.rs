@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-pub use self::close::{asked_again_by, went_on_by};
-pub use self::open::open;
+pub(crate) use self::close::{asked_again_by, went_on_by};
+pub(crate) use self::open::open;
 use super::prompt::{Asked, Disputed};
 use super::record::Record;
 use super::request::Context;
@@ -26,30 +26,26 @@ use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// The folder of the transcripts in the state folder.
-#[must_use]
-pub fn transcripts(state_dir: &Path) -> PathBuf {
+pub(crate) fn transcripts(state_dir: &Path) -> PathBuf {
     state_dir.join("transcripts")
 }
 
 /// What follows from a request.
 #[derive(Debug)]
-pub enum Next<'a> {
-    /// Kimi is asked.
+pub(crate) enum Next<'a> {
     Ask(Box<OpenRound<'a>>),
     /// The adjudications close the thread, or leave it to the caller: Kimi is not asked again.
     Settled(Box<ConsultResult>),
 }
 
-/// A round that is open.
 #[derive(Debug)]
-pub struct OpenRound<'a> {
+pub(crate) struct OpenRound<'a> {
     /// The proposal, without secrets.
     pub context: Context,
     /// What is taken for a secret in this call.
     pub secrets: &'a Secrets,
     /// How many secrets were replaced in this request.
     pub redactions: usize,
-    /// The settings of this call.
     pub loaded: &'a Loaded,
     thread: Thread,
     row: ThreadRow,
@@ -65,8 +61,7 @@ pub struct OpenRound<'a> {
 
 impl OpenRound<'_> {
     /// What to ask; with the `history` where Kimi does not remember it.
-    #[must_use]
-    pub fn asked(&self, history: Option<String>) -> Asked<'_> {
+    pub(crate) fn asked(&self, history: Option<String>) -> Asked<'_> {
         let disputed = self.thread.disputed();
         Asked {
             context: &self.context,
@@ -102,16 +97,14 @@ impl OpenRound<'_> {
     }
 
     /// The session to go on in, if this program is the one that remembers it.
-    #[must_use]
-    pub fn session(&self, program: &Program) -> Option<String> {
+    pub(crate) fn session(&self, program: &Program) -> Option<String> {
         let same = self.row.dialect.as_deref() == Some(program.dialect.name());
         self.row.session_id.clone().filter(|_| same && self.round.number > 1)
     }
 
     /// The session in which an earlier attempt at this very round was broken off, if this program is the
     /// one that remembers it. A caller who adds something has another question.
-    #[must_use]
-    pub fn broken_off(&self, program: &Program) -> Option<String> {
+    pub(crate) fn broken_off(&self, program: &Program) -> Option<String> {
         let partial = self.earlier_attempt()?;
         let same = partial["dialect"] == program.dialect.name();
         let session =
@@ -125,22 +118,19 @@ impl OpenRound<'_> {
     }
 
     /// Where what Kimi writes in this round is kept; nowhere for a thread that is not remembered.
-    #[must_use]
-    pub fn transcript(&self) -> Option<PathBuf> {
+    pub(crate) fn transcript(&self) -> Option<PathBuf> {
         self.ledger.as_ref()?;
         let folder = transcripts(self.loaded.state_dir());
         Some(folder.join(format!("{}-{}.jsonl.gz", self.row.id, self.round.number)))
     }
 
     /// Whether Kimi once had a session for this thread.
-    #[must_use]
-    pub fn had_session(&self) -> bool {
+    pub(crate) fn had_session(&self) -> bool {
         self.row.session_id.is_some()
     }
 
     /// Kimi's earlier answers in words, for a Kimi that does not remember them.
-    #[must_use]
-    pub fn history(&self) -> Option<String> {
+    pub(crate) fn history(&self) -> Option<String> {
         if self.round.number == 1 {
             return None;
         }
@@ -149,15 +139,12 @@ impl OpenRound<'_> {
         Some(prior.unwrap_or_else(|| self.record.as_ref().map(said_before).unwrap_or_default()))
     }
 
-    /// The number of the first new finding.
-    #[must_use]
-    pub fn first_finding(&self) -> usize {
+    pub(crate) fn first_finding(&self) -> usize {
         self.thread.next_finding()
     }
 
     /// The files that Kimi read in earlier rounds.
-    #[must_use]
-    pub fn read_before(&self) -> BTreeSet<String> {
+    pub(crate) fn read_before(&self) -> BTreeSet<String> {
         let results = self.record.iter().flat_map(Record::results);
         let attempt = self.earlier_attempt().map(|mut partial| partial["evidence"].take());
         let attempt: Vec<Evidence> =
@@ -168,7 +155,7 @@ impl OpenRound<'_> {
     }
 
     /// Adds something that the caller should know about this answer.
-    pub fn warn(&mut self, warning: impl Into<String>) {
+    pub(crate) fn warn(&mut self, warning: impl Into<String>) {
         self.warnings.push(warning.into());
     }
 

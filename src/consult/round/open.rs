@@ -16,7 +16,11 @@ use crate::redact::Secrets;
 use crate::settings::Loaded;
 
 /// Checks a request and opens its round.
-pub fn open<'a>(request: Request, loaded: &'a Loaded, secrets: &'a Secrets) -> Result<Next<'a>> {
+pub(crate) fn open<'a>(
+    request: Request,
+    loaded: &'a Loaded,
+    secrets: &'a Secrets,
+) -> Result<Next<'a>> {
     match Continuation::check(&request, loaded)? {
         Some(continuation) => go_on(continuation, loaded, secrets),
         None => start(Context::check(request, loaded)?, loaded, secrets),
