@@ -22,9 +22,13 @@ mod sandbox;
 mod secrets;
 mod serve;
 mod support;
+#[cfg(target_os = "linux")]
+mod walls;
 mod workspace;
 
 fn main() {
+    #[cfg(target_os = "linux")]
+    support::attempt::if_asked();
     #[cfg(target_os = "linux")]
     support::fake::play::if_asked();
     let arguments = libtest_mimic::Arguments::from_args();
@@ -44,6 +48,8 @@ fn main() {
         sandbox::tests(),
         secrets::tests(),
         serve::tests(),
+        #[cfg(target_os = "linux")]
+        walls::tests(),
         workspace::tests(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();

@@ -33,7 +33,7 @@ use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::home::GUARD;
 use crate::kimi::{Program, Progress, Watch};
-use crate::sandbox::keeper;
+use crate::sandbox::{self, keeper};
 use crate::settings::{self, Environment, Loaded, Settings};
 
 /// The exit code of an answer that could not be read.
@@ -42,6 +42,7 @@ const UNREADABLE: u8 = 4;
 /// Reads the command line, does what it says, and returns the exit code.
 #[must_use]
 pub fn main() -> u8 {
+    sandbox::close_inherited_descriptors();
     // Before anything else is read or started: the keeper must stay a process of one thread.
     let mut args = std::env::args_os().skip(1);
     let cli = match args.next() {

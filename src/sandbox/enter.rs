@@ -72,7 +72,6 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
             read | (AccessFs::from_write(NEWEST) & !devices)
         }
         Access::Device => make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate}),
-        Access::Socket => AccessFs::ResolveUnix.into(),
     }
 }
 

@@ -69,12 +69,13 @@ mod linux {
     use nix::sys::signal::{SigSet, Signal, kill, raise};
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    use nix::unistd::{Pid, getpid, getppid};
+    use nix::unistd::{Pid, getpid, getppid, setsid};
     use rustix::process::PidfdFlags;
+    use seccompiler::{BpfProgram, apply_filter};
 
     use super::super::descendants::descendants;
-    use super::super::enter;
     use super::super::order::Order;
+    use super::super::{enter, filter};
     use super::{FAILED, SANDBOX_FAILED, START_FAILED};
 
     /// The grace period of processes that the program left behind when it exited by itself.
@@ -184,9 +185,11 @@ mod linux {
             let signals = SignalFd::with_flags(&watched, flags).map_err(cannot(START_FAILED))?;
             let ruleset = rules.map(|rules| enter::ruleset(&rules)).transpose();
             let ruleset = ruleset.map_err(cannot(SANDBOX_FAILED))?;
+            let filter = ruleset.is_some().then(filter::program).transpose();
+            let filter = filter.map_err(cannot(SANDBOX_FAILED))?;
             let mut command = Command::new(&program);
-            command.args(args).env_clear().envs(env).current_dir(work_dir).process_group(0);
-            before_exec(&mut command, ruleset);
+            command.args(args).env_clear().envs(env).current_dir(work_dir);
+            before_exec(&mut command, ruleset, filter);
             let child = command.spawn().map_err(|error| -> Failure {
                 (START_FAILED, Box::new(format!("{}: {error}", program.display())))
             })?;
@@ -277,17 +280,24 @@ mod linux {
 
     /// What happens in the child between fork and exec.
     #[expect(unsafe_code, reason = "nothing else runs code between fork and exec")]
-    fn before_exec(command: &mut Command, ruleset: Option<RulesetCreated>) {
+    fn before_exec(
+        command: &mut Command,
+        ruleset: Option<RulesetCreated>,
+        filter: Option<BpfProgram>,
+    ) {
         let keeper = getpid();
         let mut ruleset = ruleset;
         let prepare = move || {
             SigSet::all().thread_unblock()?;
+            // A session of its own has no terminal, so `/dev/tty` leads nowhere. It is a process group too.
+            setsid()?;
             // Whoever ends the keeper by force ends the program with it.
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             if getppid() != keeper {
                 return Err(io::Error::from_raw_os_error(nix::errno::Errno::ESRCH as i32));
             }
-            ruleset.take().map_or(Ok(()), enter::enter)
+            ruleset.take().map_or(Ok(()), enter::enter)?;
+            filter.as_ref().map_or(Ok(()), |filter| apply_filter(filter)).map_err(io::Error::other)
         };
         // SAFETY: the rule for this closure is that between fork and exec only functions may be called
         // that are safe in a signal handler, since a thread that did not survive the fork may have held

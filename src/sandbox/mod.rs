@@ -12,6 +12,8 @@
 mod descendants;
 #[cfg(target_os = "linux")]
 mod enter;
+#[cfg(target_os = "linux")]
+mod filter;
 pub mod keeper;
 pub mod order;
 pub mod rules;
@@ -80,4 +82,18 @@ pub fn kernel() -> Kernel {
     return *KERNEL.get_or_init(enter::kernel);
     #[cfg(not(target_os = "linux"))]
     *KERNEL.get_or_init(Kernel::default)
+}
+
+/// Closes every descriptor that this process inherited besides standard input, output and error: a child could
+/// write through one that a host left open. Must run before anything else is opened.
+pub fn close_inherited_descriptors() {
+    #[cfg(target_os = "linux")]
+    {
+        let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for descriptor in numbers.filter(|&number| number > 2).collect::<Vec<_>>() {
+            // The descriptor of the listing itself is closed by now.
+            let _ = nix::unistd::close(descriptor);
+        }
+    }
 }

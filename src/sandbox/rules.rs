@@ -16,6 +16,9 @@ use super::secret_files::{Found, SecretFiles};
 /// The most entries that are opened one by one. A folder beyond that stays closed as a whole.
 const ENTRIES: usize = 32_768;
 
+/// The devices that a run may open. `/dev/fd` is a link to `/proc`, and opens nothing new.
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
 /// A right, which covers everything below a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,8 +33,6 @@ pub enum Access {
     Write,
     /// Reading and writing one device.
     Device,
-    /// Talking to a socket, where the kernel minds.
-    Socket,
 }
 
 /// What one run needs.
@@ -97,6 +98,8 @@ impl Rules {
         // Below the home only what is named is open. A home that is `/` hides nothing.
         let hides = home.parent().is_some();
         let mut without_home = closed.clone();
+        // A disk, a terminal or shared memory would give what the home or another process holds.
+        without_home.insert("/dev".into());
         if hides {
             without_home.insert(home.clone());
         }
@@ -127,11 +130,8 @@ impl Rules {
                 paths.filter(|path| !hides || !home.starts_with(path)).map(|path| (access, path)),
             );
         }
-        rules.list.push((Access::Device, "/dev/null".into()));
-        // Looking up host names may go through them.
-        for socket in ["/run/nscd", "/run/systemd/resolve"] {
-            rules.list.push((Access::Socket, socket.into()));
-        }
+        rules.list.push((Access::List, "/dev".into()));
+        rules.list.extend(DEVICES.map(|device| (Access::Device, device.into())));
         // By bytes, since comparing paths by their components takes longer than all the rest.
         let bytes = |(access, path): &(Access, PathBuf)| (*access, path.as_os_str().to_owned());
         rules.list.sort_by_cached_key(bytes);
@@ -145,7 +145,7 @@ impl Rules {
         let path = canonical(path);
         self.list.iter().any(|(access, open)| match access {
             Access::Read | Access::Run | Access::Write => path.starts_with(open),
-            Access::List | Access::Device | Access::Socket => false,
+            Access::List | Access::Device => false,
         })
     }
 

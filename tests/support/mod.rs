@@ -2,6 +2,8 @@
 
 pub(crate) mod answers;
 #[cfg(target_os = "linux")]
+pub(crate) mod attempt;
+#[cfg(target_os = "linux")]
 pub(crate) mod fake;
 pub(crate) mod kimi;
 pub(crate) mod messages;

@@ -1,0 +1,93 @@
+//! System calls that no shell command makes: the test program itself tries one under the name `attempt`, and exits
+//! with 0 when it got through.
+
+use std::env;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::exit;
+
+use nix::libc;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socketpair};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use super::world::World;
+
+const NAME: &str = "attempt";
+
+/// Puts the program beside the world's `kimi`, where a script finds it as `"${0%/*}/attempt"`.
+pub(crate) fn install(world: &World) {
+    let folder = world.root().join("fake");
+    std::fs::create_dir_all(&folder).unwrap();
+    symlink(env::current_exe().unwrap(), folder.join(NAME)).unwrap();
+}
+
+/// Makes the attempt that the arguments name, when this process was started for one, and does not return then.
+pub(crate) fn if_asked() {
+    let args: Vec<String> = env::args().collect();
+    if Path::new(&args[0]).file_name().is_none_or(|name| name != NAME) {
+        return;
+    }
+    let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    match attempt(&args) {
+        Ok(()) => exit(0),
+        Err(error) => {
+            eprintln!("attempt: {error}");
+            exit(1)
+        }
+    }
+}
+
+fn attempt(args: &[&str]) -> std::io::Result<()> {
+    let process = |text: &str| Pid::from_raw(text.parse().unwrap()).unwrap();
+    let number = |pid: &str| pid.parse::<libc::c_long>().unwrap();
+    match *args {
+        ["stream", path] => UnixStream::connect(path)?.write_all(b"x"),
+        ["datagram", path] => {
+            let (one, _other) =
+                socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::empty())?;
+            sendto(one.as_raw_fd(), b"x", &UnixAddr::new(path)?, MsgFlags::empty())?;
+            Ok(())
+        }
+        ["limits", pid] => {
+            let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+            let limit = Rlimit { current: Some(0), maximum };
+            prlimit(Some(process(pid)), Resource::Core, limit).map(drop).map_err(Into::into)
+        }
+        ["priority", pid] => {
+            rustix::process::setpriority_process(Some(process(pid)), 5).map_err(Into::into)
+        }
+        ["affinity", pid] => {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+            let cpus = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+            nix::sched::sched_setaffinity(pid, &cpus).map_err(Into::into)
+        }
+        ["input_priority", pid] => {
+            // The best-effort class, level 7.
+            raw(libc::SYS_ioprio_set, [1, number(pid), (2 << 13) | 7])
+        }
+        ["attribute", path] => {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(path, "user.planted", b"x", flags).map_err(Into::into)
+        }
+        ["shared_memory"] => raw(libc::SYS_shmget, [0x6b69_6d69, 4096, 0o1600]),
+        ["key_ring"] => raw(libc::SYS_keyctl, [0, -3, 1]),
+        ["ring"] => {
+            // A null pointer: EFAULT tells that the call itself is allowed.
+            match raw(libc::SYS_io_uring_setup, [1, 0, 0]) {
+                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(()),
+                other => other,
+            }
+        }
+        ref other => panic!("there is no attempt {other:?}"),
+    }
+}
+
+#[expect(unsafe_code, reason = "calls that no crate offers, with plain numbers for arguments")]
+fn raw(call: libc::c_long, [a, b, c]: [libc::c_long; 3]) -> std::io::Result<()> {
+    // SAFETY: none of the calls above reads or writes memory of this process.
+    let result = unsafe { libc::syscall(call, a, b, c) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
