@@ -286,11 +286,11 @@ fn both_orders(real: Real, program: &Path) {
     );
 }
 
-/// A Kimi of the kind that speaks kimi-code's stream and says what stands in a file of the home.
+/// A Kimi of the kind that speaks kimi-code's stream and says what a file beside it holds.
 fn says(answer: &Value) -> World {
     let world = World::with_fake(
         "2.1.0",
-        "cat \"$KIMI_CODE_HOME/answer\"; while [ -e \"$KIMI_CODE_HOME/wait\" ]; do sleep 0.02; done",
+        "cat \"${0%/*}/answer\"; while [ -e \"${0%/*}/wait\" ]; do sleep 0.02; done",
     );
     set_answer(&world, answer);
     world
@@ -298,7 +298,7 @@ fn says(answer: &Value) -> World {
 
 fn set_answer(world: &World, answer: &Value) {
     let line = json!({"role": "assistant", "content": answer.to_string()});
-    fs::write(world.kimis().join("answer"), format!("{line}\n")).unwrap();
+    fs::write(world.beside("answer"), format!("{line}\n")).unwrap();
 }
 
 fn thread_of(ran: &Ran) -> String {
@@ -347,7 +347,7 @@ fn what_does_not_fit() {
 fn asked_again() {
     let world = says(&verdict(24, QUOTE));
     let id = thread_of(&world.consult(&[]));
-    fs::write(world.kimis().join("answer"), "").unwrap();
+    fs::write(world.beside("answer"), "").unwrap();
     let reject = ["--reject", "F1=the disk is checked first", "-m", "See also main.rs."];
     let failed = world.run(&[["consult", "--json", "--thread", &id].as_slice(), &reject].concat());
     assert_eq!((failed.code, &failed.json()["error"]["kind"]), (Some(22), &json!("empty_answer")));
@@ -396,8 +396,8 @@ fn write_prompt_keeper(world: &World) {
     fs::write(
         &path,
         script.replace(
-            "cat \"$KIMI_CODE_HOME/answer\"",
-            "echo \"$*\" > \"$KIMI_CODE_HOME/prompt\"; cat \"$KIMI_CODE_HOME/answer\"",
+            "cat \"${0%/*}/answer\"",
+            "echo \"$*\" > \"$KIMI_CODE_HOME/prompt\"; cat \"${0%/*}/answer\"",
         ),
     )
     .unwrap();
@@ -406,7 +406,7 @@ fn write_prompt_keeper(world: &World) {
 fn all_adopted() {
     let world = says(&verdict(24, QUOTE));
     let id = thread_of(&world.consult(&[]));
-    fs::remove_file(world.kimis().join("answer")).unwrap();
+    fs::remove_file(world.beside("answer")).unwrap();
     let result = world.run(&["consult", "--json", "--thread", &id, "--adopt", "F1"]).json();
     assert_eq!(result["response"], "Settled: nothing is left open, and Kimi was not asked again.");
     assert_eq!(
@@ -508,13 +508,13 @@ fn without_a_thread() {
 
 fn killed() {
     let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
-    fs::write(world.kimis().join("wait"), "").unwrap();
+    fs::write(world.beside("wait"), "").unwrap();
     let mut server = Server::start(&world, Era::Modern);
     server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
     let state = || world.run(&["threads", "--json"]).json();
     wait_until("the round is open", || state()[0]["state"] == "unfinished");
     server.signal(rustix::process::Signal::KILL);
-    fs::remove_file(world.kimis().join("wait")).unwrap();
+    fs::remove_file(world.beside("wait")).unwrap();
 
     let id = state()[0]["id"].as_str().unwrap().to_owned();
     let again = world.run(&["consult", "--json", "--thread", &id]);
@@ -553,7 +553,7 @@ fn killed_at_any_point() {
 fn never_interleave() {
     let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
     let id = thread_of(&world.consult(&[]));
-    fs::write(world.kimis().join("wait"), "").unwrap();
+    fs::write(world.beside("wait"), "").unwrap();
     let mut first = Server::start(&world, Era::Modern);
     let answers =
         json!([{"finding": "F1", "verdict": "REJECT", "reasoning": "the disk is checked first"}]);
@@ -572,7 +572,7 @@ fn never_interleave() {
     let delete = world.run(&["threads", "delete", &id]);
     assert_eq!(delete.failed().1, format!("the thread {id} is busy: a call is working on it"));
     // Another thread is not held up.
-    fs::remove_file(world.kimis().join("wait")).unwrap();
+    fs::remove_file(world.beside("wait")).unwrap();
     assert_eq!(call(&mut second, &proposal())["thread"]["round"], 1);
     assert_eq!(first.answer(asked)["structuredContent"]["thread"]["round"], 2);
 }

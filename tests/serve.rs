@@ -350,8 +350,8 @@ fn what_was_answered_is_written() {
     let mut request = proposal();
     request["max_result_chars"] = json!(1_000_000);
     for leaving in Leaving::ALL {
-        let world = fake("cat \"$KIMI_CODE_HOME/answer\"", &MANUAL);
-        fs::write(world.kimis().join("answer"), format!("{line}\n")).unwrap();
+        let world = fake("cat \"${0%/*}/answer\"", &MANUAL);
+        fs::write(world.beside("answer"), format!("{line}\n")).unwrap();
         let mut server = Server::start_unheard(&world, Era::Modern);
         let params = json!({"name": "consult_kimi", "arguments": request});
         let id = server.ask("tools/call", params);
@@ -390,8 +390,8 @@ fn read(server: &mut Server, uri: &str) -> (String, String) {
 
 fn a_thread_as_a_resource(era: Era) {
     let line = json!({"role": "assistant", "content": verdict(1, "x").to_string()});
-    let world = fake("cat \"$KIMI_CODE_HOME/answer\"", &MANUAL);
-    fs::write(world.kimis().join("answer"), format!("{line}\n")).unwrap();
+    let world = fake("cat \"${0%/*}/answer\"", &MANUAL);
+    fs::write(world.beside("answer"), format!("{line}\n")).unwrap();
     let mut server = Server::start(&world, era);
     if era == Era::Modern {
         assert_eq!(capabilities(&mut server), json!({"tools": {}, "resources": {}, "prompts": {}}));

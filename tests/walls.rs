@@ -1,6 +1,8 @@
 //! The walls around a hostile program, model, project and host. Each attempt is also made outside the bridge, where
 //! it must succeed: one that fails anyway shows nothing.
 
+mod leftovers;
+
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
@@ -18,6 +20,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     });
     attempts
         .chain([test("walls::a_descriptor_of_the_host_is_closed", a_descriptor_of_the_host)])
+        .chain(leftovers::tests())
         .collect()
 }
 

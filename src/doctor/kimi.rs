@@ -34,7 +34,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     if let Ok(program) = &found.used {
         checks.push(version(program.dialect, &program.version));
         checks.extend(logins(&login::look(&loaded.environment, program.dialect)));
-        checks.push(ripgrep(&ripgrep::look(loaded, program.dialect)));
+        checks.push(ripgrep(&ripgrep::look(loaded, program.dialect), program.dialect));
     }
     checks
 }
@@ -210,7 +210,7 @@ fn seen(login: &Login) -> Check {
     }
 }
 
-fn ripgrep(found: &Ripgrep) -> Check {
+fn ripgrep(found: &Ripgrep, dialect: Dialect) -> Check {
     match found {
         Ripgrep::OnPath(path) => Check::ok("ripgrep", path.display().to_string()),
         Ripgrep::Fetched(path) => {
@@ -218,7 +218,7 @@ fn ripgrep(found: &Ripgrep) -> Check {
         }
         Ripgrep::Missing => Check::warning(
             "ripgrep",
-            "`rg` is not on PATH: Kimi fetches its own at its first search, and can run it from the next consultation on",
+            format!("`rg` is not on PATH: Kimi cannot {}", ripgrep::impossible_without(dialect)),
             "Install ripgrep (`apt install ripgrep`, `brew install ripgrep`).",
         ),
     }

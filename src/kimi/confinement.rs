@@ -96,25 +96,29 @@ pub fn of_consultation(
         secret: &secret,
         project: Some(project),
         program: &program.path,
-        write: vec![home.path.clone()],
+        home: Some(home),
+        ripgrep: ripgrep::of_user(&loaded.environment, program.dialect),
         logins: home::logins(&loaded.environment, program.dialect),
         run_dir,
     };
     confine(loaded, &places)
 }
 
-/// What a program may open that is only asked what it is.
+/// The rules for a program that is asked for its version only: it may write to the run's temporary folder.
 ///
 /// # Errors
 /// As [`of_consultation`].
 pub fn of_identification(loaded: &Loaded, program: &Path, run_dir: &Path) -> Result<Confinement> {
-    let homes = Dialect::ALL.map(|dialect| home::path(loaded.state_dir(), dialect));
-    for home in &homes {
-        folders::make_private(home)?;
-    }
-    let write = homes.into();
-    let secret = SecretFiles::built_in();
-    confine(loaded, &Places { secret, project: None, program, write, logins: Vec::new(), run_dir })
+    let places = Places {
+        secret: SecretFiles::built_in(),
+        project: None,
+        program,
+        home: None,
+        ripgrep: None,
+        logins: Vec::new(),
+        run_dir,
+    };
+    confine(loaded, &places)
 }
 
 /// The secret files, with those that the user adds.
@@ -133,7 +137,9 @@ struct Places<'a> {
     secret: &'a SecretFiles,
     project: Option<&'a Path>,
     program: &'a Path,
-    write: Vec<PathBuf>,
+    home: Option<&'a Home>,
+    /// The ripgrep of the user's own Kimi, where none is on `PATH`.
+    ripgrep: Option<PathBuf>,
     logins: Vec<PathBuf>,
     run_dir: &'a Path,
 }
@@ -166,14 +172,14 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     let programs = [Some(places.program), ripgrep.as_deref()];
     let mut run = installation::needed_by(programs.into_iter().flatten(), environment);
     run.extend_from_slice(&loaded.settings.readable);
-    // Kimi's own ripgrep, in the private home or where that leads.
-    run.extend(places.write.iter().map(|home| home.join("bin")).filter(|bin| bin.is_dir()));
+    run.extend(places.ripgrep.clone());
     // The hook that refuses secret files.
     run.extend(environment.program.iter().cloned());
     let mut read = vec![places.run_dir.to_owned(), folders::empty_in(loaded.state_dir())];
     read.extend(network::certificates(environment).map(|(_, path)| path));
-    let mut write = places.write.clone();
-    write.push(folders::temporary(places.run_dir));
+    let mut write = vec![folders::temporary(places.run_dir)];
+    // It was opened without following a link, and no run can replace it.
+    write.extend(places.home.map(|home| home.path.clone()));
     write.extend(places.logins.iter().cloned());
     let mut closed = vec![loaded.state_dir().to_owned()];
     closed.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));

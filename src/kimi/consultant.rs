@@ -26,8 +26,18 @@ pub(crate) struct Consultant {
     pub(crate) linked: Vec<String>,
     /// The files that it gets a copy of.
     pub(crate) copied: Vec<String>,
-    /// The files that are removed from it before a run.
-    pub(crate) removed: Vec<String>,
+    /// The entries that stay in it from one run to the next, each with its kind. All others are removed.
+    pub(crate) known: BTreeMap<String, EntryKind>,
+}
+
+/// The kind of an entry of a private home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
 }
 
 /// The version of each program that the tests run against.

@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
+use rustix::fs::FlockOperation;
+
+use super::untrusted::Folder;
 
 use crate::error::{Error, Kind, Result};
 
@@ -60,7 +62,7 @@ pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The folder of one run, removed when dropped.
 #[derive(Debug)]
 pub struct RunFolder {
-    folder: TempDir,
+    path: PathBuf,
     /// An exclusive lock, held as long as the bridge lives: a folder whose lock is free was left behind by a
     /// bridge that was killed.
     _lock: fs::File,
@@ -70,8 +72,33 @@ impl RunFolder {
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // An error leaves the folder for the next run, once the lock is free.
+        let _ = discard_run(&self.path);
+    }
+}
+
+/// The most entries that are removed at the end or the beginning of a run. The rest is left for the next.
+const REMOVED_AT_ONCE: usize = 50_000;
+
+/// The folder for what is being removed. A run cannot reach it.
+pub(super) fn trash(state: &Folder) -> io::Result<Folder> {
+    state.make("trash")
+}
+
+/// Removes the folder of a run, whatever the run left in it.
+fn discard_run(path: &Path) -> io::Result<()> {
+    let (Some(runs), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let Some(state_dir) = runs.parent() else { return Ok(()) };
+    let trash = trash(&Folder::trusted(state_dir)?)?;
+    Folder::trusted(runs)?.discard(name, &trash)?;
+    trash.clear(REMOVED_AT_ONCE);
+    Ok(())
 }
 
 const TEMPORARY: &str = "tmp";
@@ -101,12 +128,12 @@ pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
             let lock = fs::File::open(folder.path())?;
             lock.lock()?;
             fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
-            Ok(RunFolder { folder, _lock: lock })
+            Ok(RunFolder { path: folder.keep(), _lock: lock })
         });
     let made = made.map_err(|error| cannot("make", &runs, &error))?;
     // What cannot be removed now is left for the next run.
     for (folder, _lock) in abandoned(&runs) {
-        let _ = fs::remove_dir_all(&folder);
+        let _ = discard_run(&folder);
     }
     Ok(made)
 }
@@ -122,12 +149,13 @@ pub fn left_behind(state_dir: &Path) -> usize {
 }
 
 /// The folders whose lock is free, each with the lock, now taken.
-fn abandoned(runs: &Path) -> impl Iterator<Item = (PathBuf, fs::File)> {
-    let folders = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
-    folders.filter_map(|folder| {
-        let lock = fs::File::open(&folder).ok()?;
-        lock.try_lock().ok()?;
-        Some((folder, lock))
+fn abandoned(runs: &Path) -> impl Iterator<Item = (PathBuf, Folder)> {
+    let folder = Folder::trusted(runs);
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let run = folder.as_ref().ok()?.below(entry.file_name()).ok()?;
+        rustix::fs::flock(&run, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some((entry.path(), run))
     })
 }
 
@@ -166,7 +194,11 @@ mod tests {
 
     /// Its lock goes, its folder stays.
     fn killed(run: RunFolder) {
-        drop(run.folder.keep());
+        let path = run.path.clone();
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        drop(run);
+        fs::rename(&aside, &path).unwrap();
     }
 
     #[test]

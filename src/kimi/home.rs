@@ -2,35 +2,60 @@
 //!
 //! Only what is needed to reach the model is carried over from the user's folder: models, providers,
 //! services and the login. MCP servers, hooks, plugins and permission rules stay behind. Sessions
-//! live here, so the folder is kept between runs.
+//! live here, so they are kept between runs. A run may leave anything else here too, which decides nothing about a
+//! later run: the home is made anew before each, with the known entries only.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use toml::{Table, Value};
 
-use super::consultant::consultant;
+use super::consultant::{EntryKind, consultant};
 use super::dialect::Dialect;
-use super::{folders, ripgrep};
+use super::folders;
+use super::untrusted::{self, Folder};
 use crate::documents;
 use crate::error::{Error, Kind, Result};
 use crate::settings::{Environment, Loaded};
 
+/// The most bytes of the user's `config.toml` and of a small file beside it.
+const CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A private home that is ready for a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Home {
     /// The folder.
     pub path: PathBuf,
+    /// The same folder, open.
+    pub folder: Folder,
     /// Variables in which the user's providers look for their keys.
     pub keys: Vec<String>,
+    /// A shared lock, held as long as the run lasts: no other run makes the home anew meanwhile.
+    _lock: File,
 }
 
-/// Where the private home of a dialect is.
+/// The folder of all private homes, in the state folder.
+const HOMES: &str = "homes";
+/// The folder of their locks, where no run can open them: one could lock its own home for ever.
+const LOCKS: &str = "locks";
+/// A home that is being made, beside its lock.
+const NEW: &str = "new";
+
+/// The private home of a dialect.
 #[must_use]
 pub fn path(state_dir: &Path, dialect: Dialect) -> PathBuf {
-    state_dir.join("homes").join(dialect.name())
+    state_dir.join(HOMES).join(dialect.name())
+}
+
+/// Opens the private home of a dialect, if there is one.
+#[must_use]
+pub fn open(state_dir: &Path, dialect: Dialect) -> Option<Folder> {
+    Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(dialect.name()).ok()
 }
 
 /// The user's own data folder of a dialect.
@@ -49,48 +74,86 @@ pub fn logins(environment: &Environment, dialect: Dialect) -> Vec<PathBuf> {
     folders.filter(|folder| folder.is_dir()).collect()
 }
 
-/// Makes the private home anew from what the user's holds now.
+/// Makes the private home anew from what the user's holds now. While another run uses it, nothing is removed.
 ///
 /// # Errors
 /// [`Kind::Settings`] when the user's `config.toml` cannot be read; [`Kind::Spawn`] when the folder
 /// cannot be made.
 pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
-    let home = path(loaded.state_dir(), dialect);
     let user = of_user(&loaded.environment, dialect);
-    folders::make_private(&home)?;
-    for name in &consultant().removed {
-        remove(&home.join(name)).map_err(|error| unusable(&home, &error))?;
-    }
     let users = users_config(&user)?;
     let config =
         toml::to_string(&config(dialect, &users, &loaded.environment)).map_err(|error| {
             unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
         })?;
-    let file = home.join("config.toml");
-    if fs::read(&file).ok().as_deref() != Some(config.as_bytes()) {
-        folders::write_private(&file, config.as_bytes())?;
-    }
+    let path = path(loaded.state_dir(), dialect);
+    folders::make(loaded.state_dir())?;
+    let made = locked(loaded.state_dir(), dialect).and_then(|(folder, lock)| {
+        folder.write("config.toml", config.as_bytes())?;
+        for name in &consultant().copied {
+            // Where the user's has none, Kimi makes its own.
+            if let Ok(bytes) = untrusted::read(&user.join(name), CONFIG_BYTES) {
+                folder.write(name, &bytes)?;
+            }
+        }
+        // A file in place of the folder into which Kimi would fetch a ripgrep, to run it.
+        folder.write("bin", b"")?;
+        Ok((folder, lock))
+    });
+    let (folder, lock) = made.map_err(|error| unusable(&path, &error))?;
     for folder in &consultant().linked {
-        link(&user.join(folder), &home.join(folder)).map_err(|error| cannot_link(&home, &error))?;
+        link(&user.join(folder), &path.join(folder)).map_err(|error| cannot_link(&path, &error))?;
     }
-    for name in &consultant().copied {
-        // Where the user's has none, Kimi makes its own, and that one may stay.
-        if let Ok(bytes) = fs::read(user.join(name)) {
-            folders::write_private(&home.join(name), &bytes)?;
+    Ok(Home { path, folder, keys: key_variables(&users), _lock: lock })
+}
+
+/// The private home with a shared lock, cleaned if no other run uses it.
+fn locked(state_dir: &Path, dialect: Dialect) -> io::Result<(Folder, File)> {
+    let state = Folder::trusted(state_dir)?;
+    let locks = state.make(LOCKS)?.make(dialect.name())?;
+    let lock = File::from(locks.as_fd().try_clone_to_owned()?);
+    match lock.try_lock() {
+        Ok(()) => clean(&state, &locks, OsStr::new(dialect.name()))?,
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    // Cleaning takes milliseconds, so this does not wait for long.
+    lock.lock_shared()?;
+    Ok((state.make(HOMES)?.make(dialect.name())?, lock))
+}
+
+/// Puts a new folder in the place of a private home, and moves the known entries into it. However much a run left,
+/// only these are looked at.
+fn clean(state: &Folder, locks: &Folder, name: &OsStr) -> io::Result<()> {
+    let homes = state.make(HOMES)?;
+    let trash = folders::trash(state)?;
+    let old = match homes.kind(name) {
+        Some(FileType::Directory) => homes.below(name)?,
+        Some(_) => return homes.discard(name, &trash),
+        None => return Ok(()),
+    };
+    locks.discard(NEW, &trash)?;
+    let new = locks.make(NEW)?;
+    for (entry, kind) in &consultant().known {
+        let kind = match kind {
+            EntryKind::File => FileType::RegularFile,
+            EntryKind::Folder => FileType::Directory,
+        };
+        let entry = OsStr::new(entry);
+        if old.kind(entry) == Some(kind) {
+            old.hand_over(entry, &new, entry)?;
         }
     }
-    // Without ripgrep on PATH both programs fetch their own into their data folder; the one that
-    // stands in the user's already serves as well.
-    if ripgrep::on_path(&loaded.environment).is_none() {
-        link(&user.join("bin"), &home.join("bin")).map_err(|error| cannot_link(&home, &error))?;
-    }
-    Ok(Home { path: home, keys: key_variables(&users) })
+    homes.discard(name, &trash)?;
+    locks.hand_over(OsStr::new(NEW), &homes, name)
 }
 
 /// The user's own `config.toml`; an empty one where there is none.
 pub(super) fn users_config(user: &Path) -> Result<Table> {
     let file = user.join("config.toml");
-    match fs::read_to_string(&file) {
+    let text = untrusted::read(&file, CONFIG_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    match text {
         Ok(text) => documents::toml(&text).map_err(|why| unreadable(&file, &why)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::new()),
         Err(error) => Err(unreadable(&file, &error.to_string())),
@@ -105,20 +168,11 @@ fn unreadable(file: &Path, why: &str) -> Error {
     )
 }
 
-/// Removes a file, a link or a folder, if there is one.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => Ok(()),
-    }
-}
-
 fn unusable(home: &Path, error: &io::Error) -> Error {
     Error::new(
         Kind::Spawn,
-        format!("could not clear {}: {error}", home.display()),
-        "Remove the folder; it is made again.",
+        format!("could not prepare {}: {error}", home.display()),
+        "Remove the folder, which is made again, or set `state_dir` to one that is writable.",
     )
 }
 
@@ -311,6 +365,7 @@ pattern = "*"
             fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         there.sort();
         assert_eq!(there, ["bin", "config.toml", "credentials", "device_id"]);
+        assert!(fs::symlink_metadata(home.path.join("bin")).unwrap().is_file());
         assert_eq!(fs::read(home.path.join("credentials/kimi-code.json")).unwrap(), b"token");
     }
 
@@ -366,19 +421,43 @@ command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
         assert!(fs::symlink_metadata(&link).is_err(), "a link that leads nowhere stays");
     }
 
+    fn names_in(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     #[test]
-    fn what_could_run_is_removed_however_it_came_there() {
+    fn only_known_entries_of_their_kinds_stay_unless_another_run_uses_the_home() {
         let root = tempfile::tempdir().unwrap();
-        let home = prepared(root.path(), Dialect::KimiCode).path;
+        let users = root.path().join("users");
+        fs::create_dir_all(&users).unwrap();
+        fs::write(users.join("file"), "x").unwrap();
+        let other = prepared(root.path(), Dialect::KimiCode);
+        let home = other.path.clone();
         fs::write(home.join("mcp.json"), "{}").unwrap();
         fs::create_dir_all(home.join("plugins/evil")).unwrap();
-        symlink("/tmp", home.join("skills")).unwrap();
-        fs::create_dir(home.join("sessions")).unwrap();
+        symlink(&users, home.join("skills")).unwrap();
+        symlink(users.join("file"), home.join("device_id")).unwrap();
+        fs::create_dir_all(home.join("sessions/p/s")).unwrap();
         prepared(root.path(), Dialect::KimiCode);
-        let mut there: Vec<_> =
-            fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        there.sort();
-        assert_eq!(there, ["config.toml", "sessions"]);
+        assert!(home.join("mcp.json").exists(), "the home of a run is cleaned");
+        drop(other);
+        prepared(root.path(), Dialect::KimiCode);
+        assert_eq!(names_in(&home), ["bin", "config.toml", "sessions"]);
+        assert!(home.join("sessions/p/s").exists());
+
+        fs::remove_dir_all(home.join("sessions")).unwrap();
+        symlink(&users, home.join("sessions")).unwrap();
+        prepared(root.path(), Dialect::KimiCode);
+        assert_eq!(names_in(&home), ["bin", "config.toml"]);
+        fs::remove_dir_all(&home).unwrap();
+        symlink(&users, &home).unwrap();
+        prepared(root.path(), Dialect::KimiCode);
+        assert!(!fs::symlink_metadata(&home).unwrap().is_symlink());
+        assert_eq!(fs::read(users.join("file")).unwrap(), b"x");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod session;
 pub(crate) mod status;
 pub(crate) mod text;
 pub(crate) mod transcript;
+mod untrusted;
 
 pub use self::dialect::{Dialect, Identity, Program};
 pub use self::evidence::{Evidence, Seen};
@@ -92,7 +93,7 @@ pub async fn ask(
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
             // A session that was broken off before Kimi named it.
-            None => session::begun_with(&home.path, program.dialect, &prompt, began),
+            None => session::begun_with(&home.folder, program.dialect, &prompt, began),
         };
         with_session(error, program.dialect, session)
     })?;
@@ -124,7 +125,7 @@ fn prepare(
 ) -> Result<Prepared> {
     let home = home::prepare(loaded, program.dialect)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
-    let Confinement { sandbox, under, ripgrep_config, warnings } =
+    let Confinement { sandbox, under, ripgrep_config, mut warnings } =
         confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files)?;
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir)?;
     let empty_folder = folders::empty(loaded.state_dir())?;
@@ -152,7 +153,8 @@ fn prepare(
         temporary: &folders::temporary(run_dir),
         ripgrep_config: &ripgrep_config,
     };
-    let environment = consultant::consultant().environment(&loaded.environment, &home.keys);
+    let mut environment = consultant::consultant().environment(&loaded.environment, &home.keys);
+    warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
     let invocation = invocation(program, environment, places, &prompt, question.resume, under);
     Ok(Prepared { home, prompt, invocation, sandbox, warnings })
 }

@@ -10,13 +10,15 @@ use super::failure::{self, ShutOut, retired};
 use super::invocation::{Invocation, Under};
 use super::reply::{Limits, Watch};
 use super::text::clean;
-use super::{confinement, folders, queue, run};
+use super::{confinement, folders, queue, run, untrusted};
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::settings::{Environment, Loaded};
 
 /// The limit of `kimi --version`; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
+/// The most that is read of what is remembered of programs.
+const MEMORY_BYTES: u64 = 1024 * 1024;
 const VERSION_BYTES: u64 = 64 * 1024;
 /// Characters of the output that an error repeats.
 const SAID_CHARS: usize = 300;
@@ -141,7 +143,7 @@ type Programs = BTreeMap<PathBuf, (u64, u128, String)>;
 async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_>) -> Candidate {
     let memory = loaded.state_dir().join("programs.json");
     let recall = || -> Programs {
-        let bytes = std::fs::read(&memory).unwrap_or_default();
+        let bytes = untrusted::read(&memory, MEMORY_BYTES).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     };
     let real = real(&path);
@@ -197,12 +199,14 @@ pub(super) async fn ask_version(
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let confinement = confinement::of_identification(loaded, path, run_dir.path())?;
     let mut env = consultant().environment(&loaded.environment, &[]);
-    // Even this call makes a data folder, which must not be in the user's home.
+    let temporary = folders::temporary(run_dir.path());
+    // Even this call makes a data folder. It is thrown away: a program that turns out to be no Kimi must not leave
+    // anything that a later run reads.
     for dialect in Dialect::ALL {
-        let home = super::home::path(loaded.state_dir(), dialect);
+        let home = temporary.join(dialect.home_folder());
+        folders::make(&home)?;
         env.insert(dialect.home_variable().to_owned(), home.display().to_string());
     }
-    let temporary = folders::temporary(run_dir.path());
     env.insert("TMPDIR".to_owned(), temporary.display().to_string());
     let invocation = Invocation {
         program: path.to_owned(),

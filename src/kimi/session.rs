@@ -3,58 +3,72 @@
 //! Both programs name their session only when they end well. One that was broken off is found by what
 //! it was asked: the prompt stands in it, and every prompt holds a mark that no other has.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::home;
+use super::untrusted::Folder;
 use crate::settings::Loaded;
 
-/// How much of a session's first file is looked at, bytes: the prompt stands near its beginning.
+/// The part of a session's first file that is looked at, bytes: the prompt stands near its beginning.
 const LOOKED_AT: u64 = 8 * 1024 * 1024;
+/// The most folders that are listed. Kimi keeps one folder for each project.
+const PROJECTS: usize = 1_000;
+/// The most sessions of one project that are listed.
+const SESSIONS: usize = 10_000;
+/// The most recent sessions that are read. A run begins one.
+const READ: usize = 16;
 
 /// Whether the private home still holds this session: kimi-cli would begin a new one in silence.
 #[must_use]
 pub fn exists(loaded: &Loaded, dialect: Dialect, session: &str) -> bool {
     let is_name = !session.is_empty()
         && session.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    is_name && all(&home::path(loaded.state_dir(), dialect)).any(|folder| folder.ends_with(session))
+    let Some(home) = home::open(loaded.state_dir(), dialect).filter(|_| is_name) else {
+        return false;
+    };
+    projects(&home).any(|project| project.below(session).is_ok())
 }
 
 /// The session that was begun since then with this prompt.
 #[must_use]
 pub fn begun_with(
-    home: &Path,
+    home: &Folder,
     dialect: Dialect,
     prompt: &str,
     since: SystemTime,
 ) -> Option<String> {
-    let file = match dialect {
-        Dialect::KimiCode => "agents/main/wire.jsonl",
-        Dialect::KimiCli => "context.jsonl",
+    let (folder, name) = match dialect {
+        Dialect::KimiCode => ("agents/main", "wire.jsonl"),
+        Dialect::KimiCli => ("", "context.jsonl"),
     };
-    let is_recent = |folder: &PathBuf| {
-        let changed = fs::metadata(folder.join(file)).and_then(|metadata| metadata.modified());
-        changed.is_ok_and(|changed| changed >= since)
-    };
-    let found = all(home).filter(is_recent).find(|folder| holds(&folder.join(file), prompt))?;
-    Some(found.file_name()?.to_str()?.to_owned())
+    let recent = projects(home).flat_map(|project| {
+        let names = project.entries(SESSIONS).unwrap_or_default();
+        names.into_iter().filter_map(move |session: OsString| {
+            let file = project.below(&session).ok()?.below(folder).ok()?.open(name).ok()?;
+            let changed = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+            (changed >= since).then_some((session, file))
+        })
+    });
+    let (session, _) = recent.take(READ).find(|(_, file)| holds(file, prompt))?;
+    session.into_string().ok()
 }
 
-/// The folders of all sessions, of whichever project.
-fn all(home: &Path) -> impl Iterator<Item = PathBuf> {
-    let projects = fs::read_dir(home.join("sessions")).into_iter().flatten().flatten();
-    let sessions = projects.flat_map(|project| fs::read_dir(project.path()).into_iter().flatten());
-    sessions.flatten().map(|session| session.path()).filter(|path| path.is_dir())
+/// The folders that hold sessions.
+fn projects(home: &Folder) -> impl Iterator<Item = Folder> {
+    let sessions = home.below("sessions").ok();
+    let names = sessions.as_ref().and_then(|sessions| sessions.entries(PROJECTS).ok());
+    let names = names.unwrap_or_default().into_iter();
+    names.filter_map(move |name| sessions.as_ref()?.below(name).ok())
 }
 
 /// Whether a line of the file holds the text as one of its strings.
-fn holds(file: &Path, text: &str) -> bool {
-    let Ok(file) = File::open(file) else { return false };
+fn holds(file: &File, text: &str) -> bool {
     let lines = BufReader::new(file.take(LOOKED_AT)).split(b'\n');
     lines.map_while(Result::ok).any(|line| {
         serde_json::from_slice::<Value>(&line).is_ok_and(|value| has_string(&value, text))
@@ -72,6 +86,7 @@ fn has_string(value: &Value, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -89,7 +104,8 @@ mod tests {
         write("session_2", "agents/main/wire.jsonl", "Ask two\n");
         write("0-1", "context.jsonl", "Ask three");
         let check = |dialect, prompt, expected: Option<&str>| {
-            let found = begun_with(home.path(), dialect, prompt, SystemTime::UNIX_EPOCH);
+            let home = Folder::trusted(home.path()).unwrap();
+            let found = begun_with(&home, dialect, prompt, SystemTime::UNIX_EPOCH);
             assert_eq!(found.as_deref(), expected, "{prompt}");
         };
         check(Dialect::KimiCode, "Ask \"one\" 中文", Some("session_1"));
@@ -97,6 +113,7 @@ mod tests {
         check(Dialect::KimiCode, "Ask three", None);
         check(Dialect::KimiCli, "Ask three", Some("0-1"));
         let later = SystemTime::now() + Duration::from_secs(60);
-        assert_eq!(begun_with(home.path(), Dialect::KimiCode, "Ask two\n", later), None);
+        let home = Folder::trusted(home.path()).unwrap();
+        assert_eq!(begun_with(&home, Dialect::KimiCode, "Ask two\n", later), None);
     }
 }

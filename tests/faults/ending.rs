@@ -163,10 +163,9 @@ pub(super) fn check(case: &Case, dialect: Dialect, held: Held, ending: Ending) {
     if held == Held::ByNobody {
         world = world.with(&[("KIMI_BRIDGE_KEEPER", "0"), ("KIMI_BRIDGE_SANDBOX", "off")]);
     }
-    let home = world.private_home(dialect.name());
     let got = match ending {
         Ending::Undisturbed(way) => {
-            fs::write(home.join(GO), "").unwrap();
+            fs::write(world.beside(GO), "").unwrap();
             world = world.with(case.limits);
             let got = match way {
                 Way::Host => asked_by_a_host(case, &world),
@@ -178,7 +177,7 @@ pub(super) fn check(case: &Case, dialect: Dialect, held: Held, ending: Ending) {
         Ending::CutOff(by) => {
             let mut server = Server::start(&world, Era::Legacy);
             let id = ask(&mut server, case);
-            wait_until("the program is at its mark", || home.join(HERE).exists());
+            wait_until("the program is at its mark", || world.is_marked(dialect.name(), HERE));
             cut_off(case, &world, held, server, id, by)
         }
     };

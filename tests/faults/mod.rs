@@ -200,8 +200,7 @@ fn a_version_that_never_ends() {
 
     let world = asked(vec![Step::Mark(HERE.to_owned()), Step::Hang]);
     let child = started(world.bridge(&["status"]));
-    // The home of the version call is the world's too.
-    wait_until("the version is asked", || world.kimis().join(HERE).exists());
+    wait_until("the version is asked", || world.is_marked("kimi-code", HERE));
     send(&child, Signal::INT);
     child.wait_with_output().unwrap();
     nobody_left(&world);

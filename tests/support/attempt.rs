@@ -3,7 +3,7 @@
 
 use std::env;
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::process::exit;
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socketpair};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::world::World;
@@ -81,8 +82,28 @@ fn attempt(args: &[&str]) -> std::io::Result<()> {
                 other => other,
             }
         }
+        ["deep", folder] => deep(folder),
+        ["remove", folder] => std::fs::remove_dir_all(folder),
         ref other => panic!("there is no attempt {other:?}"),
     }
+}
+
+/// Makes a tree of 3,000 levels, some of which nobody may open.
+fn deep(folder: &str) -> std::io::Result<()> {
+    let open = |folder: std::os::fd::BorrowedFd<'_>, name: &str| {
+        rustix::fs::openat(folder, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let mut folder = open(rustix::fs::CWD, folder)?;
+    for level in 0..3_000 {
+        let name = if level == 0 { "deep" } else { "d" };
+        rustix::fs::mkdirat(&folder, name, Mode::RWXU)?;
+        let next = open(folder.as_fd(), name)?;
+        if level % 100 == 99 {
+            rustix::fs::fchmod(&folder, Mode::empty())?;
+        }
+        folder = next;
+    }
+    Ok(())
 }
 
 #[expect(unsafe_code, reason = "calls that no crate offers, with plain numbers for arguments")]

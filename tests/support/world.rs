@@ -45,7 +45,7 @@ impl World {
     pub(crate) fn with_fake(version: &str, script: &str) -> World {
         let world = World::new();
         let path = world.root().join("fake/kimi");
-        fs::create_dir_all(world.kimis()).unwrap();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         let version = format!("[ \"$1\" = --version ] && {{ echo '{version}'; exit 0; }}");
         write_program(&path, &format!("#!/bin/bash\n{version}\n{script}\n"));
         let path = path.display().to_string();
@@ -81,7 +81,13 @@ impl World {
         self.home().join(".local/state/kimi-bridge")
     }
 
-    /// Kimi's private home: the one folder where a program in Kimi's place may write.
+    /// A file beside the program in Kimi's place, which may read it as `"${0%/*}/name"`.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.root().join("fake").join(name)
+    }
+
+    /// Kimi's private home: the one folder where a program in Kimi's place may write. What lies there is gone before
+    /// the next run.
     pub(crate) fn kimis(&self) -> PathBuf {
         self.private_home("kimi-code")
     }
@@ -89,6 +95,15 @@ impl World {
     /// The same for the dialect of this name.
     pub(crate) fn private_home(&self, dialect: &str) -> PathBuf {
         self.state().join("homes").join(dialect)
+    }
+
+    /// Whether a program in Kimi's place left this mark, in the private home or in the home of a version call. That
+    /// one lasts as long as the call.
+    pub(crate) fn is_marked(&self, dialect: &str, mark: &str) -> bool {
+        let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        let homes = runs
+            .flat_map(|run| [".kimi-code", ".kimi"].map(|home| run.path().join("tmp").join(home)));
+        homes.chain([self.private_home(dialect)]).any(|home| home.join(mark).exists())
     }
 
     /// The bridge, started in the project.

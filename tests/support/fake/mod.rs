@@ -117,7 +117,7 @@ pub(crate) enum Step {
     Mark(String),
     /// Waits for a file in the private home.
     Await(String),
-    /// Makes [`HERE`] and waits for [`GO`], or for TERM, which it survives this once.
+    /// Makes [`HERE`] and waits for [`GO`] beside the program, or for TERM, which it survives this once.
     Hold,
     /// Waits for TERM, which it survives this once.
     AwaitTerm,
@@ -181,7 +181,6 @@ impl Script {
         let world = World::new();
         let program = world.root().join("fake/kimi");
         fs::create_dir_all(program.parent().unwrap()).unwrap();
-        fs::create_dir_all(world.private_home(self.dialect.name())).unwrap();
         symlink(env::current_exe().unwrap(), &program).unwrap();
         self.install(&world);
         // Something that leads to a model, or nothing is started.

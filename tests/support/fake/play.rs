@@ -292,7 +292,7 @@ impl Player {
         if let Some(mark) = mark {
             self.mark(mark)?;
         }
-        let until = until.map(|name| self.home().map(|home| home.join(name))).transpose()?;
+        let until = until.map(|name| self.program.with_file_name(name));
         while !until.as_ref().is_some_and(|file| file.exists()) {
             if signals.read_signal()?.is_some() {
                 break;

@@ -1,0 +1,334 @@
+//! Files and folders that a run could write: reached through no link, never waited for, and read or listed only up to
+//! a bound. A run may leave a link, a pipe, a device, an endless file or a tree of any depth in place of its own files.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The rights of a folder that nobody else may open.
+const PRIVATE: Mode = Mode::RWXU;
+/// The entries that are listed before a folder is opened again, while it is being emptied.
+const BATCH: usize = 1_000;
+
+/// Reads a file whose folder no run could write. The path may lead through links.
+///
+/// # Errors
+/// Also for everything that is no regular file, and for one of more than `most` bytes.
+pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // Opening a device may already have an effect.
+    regular(rustix::fs::stat(path)?.st_mode)?;
+    bounded(checked(rustix::fs::open(path, flags, Mode::empty())?)?, most)
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder(OwnedFd);
+
+impl Folder {
+    /// Opens a folder that no run could replace. The path may lead through links.
+    pub fn trusted(path: &Path) -> io::Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens a folder below this one.
+    ///
+    /// # Errors
+    /// Also when a part of the path is a link.
+    pub fn below(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
+        let mut folder = Folder(self.0.try_clone()?);
+        for name in path.as_ref() {
+            folder = folder.child(name)?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens a folder below this one, and makes the parts of the path that are missing. The last one is closed to
+    /// other users.
+    ///
+    /// # Errors
+    /// Also when a part of the path is a link.
+    pub fn make(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
+        let mut folder = Folder(self.0.try_clone()?);
+        for name in path.as_ref() {
+            match rustix::fs::mkdirat(&folder.0, name, PRIVATE) {
+                Ok(()) | Err(Errno::EXIST) => folder = folder.child(name)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        rustix::fs::fchmod(&folder.0, PRIVATE)?;
+        Ok(folder)
+    }
+
+    /// A folder in this one, whatever its rights were.
+    fn child(&self, name: &OsStr) -> io::Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&self.0, name, flags, Mode::empty());
+        match open() {
+            Err(Errno::ACCESS) => {
+                self.make_accessible(name)?;
+                Ok(Folder(open()?))
+            }
+            opened => Ok(Folder(opened?)),
+        }
+    }
+
+    /// Gives the user the rights to a folder in this one that a run took away.
+    fn make_accessible(&self, name: &OsStr) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            // `fchmodat` follows links on older kernels, so the folder is changed by its descriptor.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
+            let number = std::os::fd::AsRawFd::as_raw_fd(&folder);
+            rustix::fs::chmod(format!("/proc/self/fd/{number}"), PRIVATE)?;
+        }
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::chmodat(&self.0, name, PRIVATE, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(())
+    }
+
+    /// The kind of an entry, if there is one. A link is not followed.
+    #[must_use]
+    pub fn kind(&self, name: &OsStr) -> Option<FileType> {
+        let entry = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(FileType::from_raw_mode(entry.st_mode))
+    }
+
+    /// Opens a regular file in this folder.
+    ///
+    /// # Errors
+    /// Also for everything else, which is not waited for.
+    pub fn open(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        let name = name.as_ref();
+        // Opening a device may already have an effect.
+        regular(rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)?;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        checked(rustix::fs::openat(&self.0, name, flags, Mode::empty())?)
+    }
+
+    /// Reads a regular file in this folder.
+    ///
+    /// # Errors
+    /// Also for everything else, and for a file of more than `most` bytes.
+    pub fn read(&self, name: impl AsRef<OsStr>, most: u64) -> io::Result<Vec<u8>> {
+        bounded(self.open(name)?, most)
+    }
+
+    /// The names of the first entries, in no order.
+    pub fn entries(&self, most: usize) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+            if names.len() >= most {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    /// Writes a file that nobody else can read, in place of the one of this name, whole or not at all.
+    ///
+    /// # Errors
+    /// Also when a folder has that name.
+    pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let temporary = unused_name();
+        let file = rustix::fs::openat(&self.0, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
+        let written = File::from(file)
+            .write_all(bytes)
+            .and_then(|()| Ok(rustix::fs::renameat(&self.0, &temporary, &self.0, name.as_ref())?));
+        if written.is_err() {
+            let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
+        }
+        written
+    }
+
+    /// Moves an entry into another folder.
+    ///
+    /// # Errors
+    /// Also when the other one has an entry of that name which cannot be replaced.
+    pub fn hand_over(&self, name: &OsStr, to: &Folder, new_name: &OsStr) -> io::Result<()> {
+        let rename = || rustix::fs::renameat(&self.0, name, &to.0, new_name);
+        match rename() {
+            // A folder that nobody may write cannot be moved.
+            Err(Errno::ACCESS) => {
+                self.make_accessible(name)?;
+                Ok(rename()?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Removes an entry: a file or a link at once, a folder by moving it into the trash.
+    pub fn discard(&self, name: impl AsRef<OsStr>, trash: &Folder) -> io::Result<()> {
+        let name = name.as_ref();
+        match self.kind(name) {
+            None => Ok(()),
+            Some(FileType::Directory) => self.hand_over(name, trash, &unused_name()),
+            Some(_) => Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?),
+        }
+    }
+
+    /// Removes what this folder holds, `most` entries at most. A tree of any depth is taken down from its top: each
+    /// folder in a folder is moved up into this one first, so neither a stack nor a path grows with it.
+    pub fn clear(&self, most: usize) {
+        let mut left = most;
+        while let Ok(names) = self.entries(BATCH)
+            && !names.is_empty()
+        {
+            for name in names {
+                let Some(rest) = left.checked_sub(1) else { return };
+                left = rest;
+                if self.unlink(&name).is_err() {
+                    self.flatten(&name, &mut left);
+                }
+            }
+        }
+    }
+
+    /// Removes an entry that is no folder, or an empty one.
+    fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        let folder = self.kind(name) == Some(FileType::Directory);
+        let flags = if folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        Ok(rustix::fs::unlinkat(&self.0, name, flags)?)
+    }
+
+    /// Removes the files of a folder in this one, and moves its folders into this one.
+    fn flatten(&self, name: &OsStr, left: &mut usize) {
+        let Ok(folder) = self.child(name) else { return };
+        let _ = rustix::fs::fchmod(&folder.0, PRIVATE);
+        while let Ok(names) = folder.entries(BATCH)
+            && !names.is_empty()
+        {
+            for name in names {
+                let Some(rest) = left.checked_sub(1) else { return };
+                *left = rest;
+                if folder.unlink(&name).is_err() {
+                    let _ = folder.hand_over(&name, self, &unused_name());
+                }
+            }
+        }
+        let _ = self.unlink(name);
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A name that nothing else has.
+fn unused_name() -> OsString {
+    let mut bytes = [0; 12];
+    // Without random bytes the name may be taken, and then the entry stays.
+    let _ = getrandom::fill(&mut bytes);
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(".{}", digits.concat()).into()
+}
+
+/// The opened file, if it is the regular one that was looked at before.
+fn checked(file: OwnedFd) -> io::Result<File> {
+    regular(rustix::fs::fstat(&file)?.st_mode)?;
+    Ok(File::from(file))
+}
+
+fn regular(mode: rustix::fs::RawMode) -> io::Result<()> {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_a_bounded_size_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::trusted(root.path()).unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("file"), "1234").unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("/dev/zero", at("zero")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        File::create(at("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        let check = |name: &str, most: u64, expected: Option<&[u8]>| {
+            assert_eq!(folder.read(name, most).ok().as_deref(), expected, "{name}");
+        };
+        check("file", 4, Some(b"1234"));
+        check("file", 3, None);
+        for name in ["link", "zero", "folder", "sparse", "pipe", "none"] {
+            check(name, 1_000, None);
+        }
+        assert_eq!(read(&at("link"), 4).unwrap(), b"1234");
+        assert!(read(&at("zero"), 4).is_err() && read(&at("pipe"), 4).is_err());
+    }
+
+    #[test]
+    fn no_link_is_followed_on_the_way_to_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("real/deep")).unwrap();
+        symlink("real", root.path().join("link")).unwrap();
+        let folder = Folder::trusted(root.path()).unwrap();
+        assert!(folder.below("real/deep").is_ok());
+        assert!(folder.below("link/deep").is_err());
+        assert!(folder.make("link/new").is_err());
+        folder.make("new/deep").unwrap().write("f", b"x").unwrap();
+        let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode();
+        assert_eq!((mode("new/deep") & 0o777, mode("new/deep/f") & 0o777), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_deep_tree_is_removed_and_nothing_that_a_link_leads_to() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("users")).unwrap();
+        fs::write(root.path().join("users/file"), "x").unwrap();
+        let folder = Folder::trusted(root.path()).unwrap();
+        let trash = folder.make("trash").unwrap();
+        let mut deep = folder.make("deep").unwrap();
+        for level in 0..3_000 {
+            rustix::fs::symlinkat(root.path().join("users"), &deep, "link").unwrap();
+            rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();
+            let next = deep.child(OsStr::new("d")).unwrap();
+            if level % 100 == 0 {
+                rustix::fs::fchmod(&deep, Mode::empty()).unwrap();
+            }
+            deep = next;
+        }
+        folder.discard("deep", &trash).unwrap();
+        assert!(!root.path().join("deep").exists());
+        trash.clear(100);
+        assert!(!trash.entries(1).unwrap().is_empty(), "a bound is a bound");
+        trash.clear(50_000);
+        assert_eq!(trash.entries(1).unwrap(), Vec::<OsString>::new());
+        assert_eq!(fs::read(root.path().join("users/file")).unwrap(), b"x");
+    }
+}

@@ -1,0 +1,211 @@
+//! What a program leaves in the folders that it may write, and the next run: it must open nothing, run nothing, hold
+//! up nothing and stay nowhere.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::support::answers::{ANSWER, VERSION};
+use crate::support::world::{Ran, World, write_program};
+use crate::support::{attempt, test};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let opened = OPENED.iter().map(|&(name, plant, take)| {
+        test(&format!("walls::a_planted::{name}"), move || opens_nothing(plant, take))
+    });
+    let held_up = HELD_UP.iter().map(|&(name, plant, control)| {
+        test(&format!("walls::a_leftover::{name}"), move || holds_nothing_up(plant, control))
+    });
+    let asked = test("walls::a_version_call_leaves_nothing", a_version_call);
+    let deep = test("walls::a_deep_tree_in_the_run_folder_is_removed", a_deep_tree);
+    let rejected = test("walls::a_link_in_place_of_the_private_home", a_link_for_a_home);
+    opened.chain(held_up).chain([asked, deep, rejected]).collect()
+}
+
+/// A name, a command that prepares the next run from inside a run, and one that takes what was prepared. The home is
+/// prepared so that `$HOME/.ssh/id` is a secret and `$HOME/.ssh/program` runs.
+const OPENED: [(&str, &str, &str); 4] = [
+    ("folder_of_programs", "ln -sfn \"$HOME/.ssh\" \"$D/bin\"", "cat \"$HOME/.ssh/id\""),
+    ("folder_of_programs_runs", "ln -sfn \"$HOME/.ssh\" \"$D/bin\"", "\"$HOME/.ssh/program\""),
+    ("ripgrep", "rm -rf \"$D/bin\"; mkdir \"$D/bin\"; cp /bin/true \"$D/bin/rg\"", "\"$D/bin/rg\""),
+    ("list_of_trusted_folders", "mkdir -p \"$D/workspace-trust/x\"", "ls \"$D/workspace-trust/x\""),
+];
+
+/// The home with a secret and a program in it.
+fn with_secret(world: &World) {
+    let folder = world.home().join(".ssh");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("id"), "secret\n").unwrap();
+    write_program(&folder.join("program"), "#!/bin/sh\ntrue\n");
+}
+
+fn install(world: &World, script: &str) {
+    let version = "[ \"$1\" = --version ] && { echo 2.1.0; exit 0; }";
+    let script = format!("#!/bin/bash\n{version}\nD=\"$KIMI_CODE_HOME\"\n{script}\n");
+    write_program(&world.root().join("fake/kimi"), &script);
+}
+
+fn opens_nothing(plant: &str, take: &str) {
+    let world = World::with_fake("2.1.0", "");
+    with_secret(&world);
+    let taken =
+        format!("if ({take}) > /dev/null 2>&1; then touch \"$D/through\"; fi; {VERSION}; {ANSWER}");
+    for script in [format!("{plant}; {VERSION}; {ANSWER}"), taken] {
+        install(&world, &script);
+        let ran = world.consult(&[]);
+        assert_eq!((ran.code, &ran.json()["provenance"]["sandbox"]), (Some(0), &json!("landlock")));
+    }
+    assert!(!world.kimis().join("through").exists(), "{plant}, then {take}");
+    outside(&world, &format!("{plant}; {take}"));
+    assert_eq!(fs::read(world.home().join(".ssh/id")).unwrap(), b"secret\n");
+}
+
+/// The same without any wall, where it must succeed.
+#[track_caller]
+fn outside(world: &World, script: &str) {
+    let folder = world.root().join("data");
+    fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).env("HOME", world.home()).env("D", &folder);
+    let control = command.current_dir(world.project()).output().unwrap();
+    assert!(control.status.success(), "{script} fails outside as well: {control:?}");
+}
+
+/// A program that is asked for its version, and turns out to be none that can be used.
+fn a_version_call() {
+    let world = World::with_fake("2.1.0", "");
+    with_secret(&world);
+    let plant = "for D in \"$KIMI_CODE_HOME\" \"$KIMI_SHARE_DIR\"; do ln -sfn \"$HOME/.ssh\" \"$D/bin\"; \
+                 touch \"$D/planted\" \"$D/mcp.json\"; done";
+    let kimi = world.root().join("fake/kimi");
+    write_program(&kimi, &format!("#!/bin/bash\n{plant}\necho 'no Kimi at all'\n"));
+    assert_eq!(world.consult(&[]).code, Some(10));
+    let take = "cat \"$HOME/.ssh/id\" || cat \"$D/planted\" || cat \"$D/mcp.json\"";
+    install(
+        &world,
+        &format!(
+            "if ({take}) > /dev/null 2>&1; then touch \"$D/through\"; fi; {VERSION}; {ANSWER}"
+        ),
+    );
+    let ran = world.consult(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!world.kimis().join("through").exists());
+    outside(&world, &format!("touch \"$D/planted\"; {take}"));
+}
+
+/// A name, a command that a run leaves behind, and one that shows that opening it does not end.
+const HELD_UP: [(&str, &str, &str); 3] = [
+    (
+        "pipe_for_settings",
+        "rm -f \"$D/config.toml\"; mkfifo \"$D/config.toml\"",
+        "cat \"$D/config.toml\"",
+    ),
+    ("folder_for_settings", "rm -f \"$D/config.toml\"; mkdir -p \"$D/config.toml/x\"", "sleep 9"),
+    (
+        "pipe_for_a_session",
+        "mkdir -p \"$D/sessions/p/s/agents/main\"; mkfifo \"$D/sessions/p/s/agents/main/wire.jsonl\"",
+        "cat \"$D/sessions/p/s/agents/main/wire.jsonl\"",
+    ),
+];
+
+fn holds_nothing_up(plant: &str, control: &str) {
+    let world = World::with_fake("2.1.0", "");
+    // The run fails, so its session is looked for among what it left.
+    install(&world, &format!("{plant}; {VERSION}; exit 1"));
+    assert_eq!(consult(&world).code, Some(33), "{plant}");
+    install(&world, &format!("{VERSION}; {ANSWER}"));
+    assert_eq!(consult(&world).code, Some(0), "{plant}");
+    assert_eq!(runs(&world), 0);
+    let data = world.root().join("data");
+    outside(&world, plant);
+    let bounded = format!("timeout 1 bash -c '{control}'; [ $? -eq 124 ]");
+    let shown = Command::new("bash").args(["-c", &bounded]).env("D", &data).status().unwrap();
+    assert!(shown.success(), "{control} ends");
+}
+
+/// A consultation that is ended when it does not end, and that gets no more memory than a bridge needs.
+#[track_caller]
+fn consult(world: &World) -> Ran {
+    let context = world.root().join("context.json");
+    fs::write(&context, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
+    let bridge = Path::new(env!("CARGO_BIN_EXE_kimi-bridge"));
+    let script = format!(
+        "ulimit -v 4000000; exec '{}' consult --json -m m -c '{}'",
+        bridge.display(),
+        context.display()
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).env_clear().envs(&world.env).current_dir(world.project());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("the consultation does not end");
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Ran::from(child.wait_with_output().unwrap())
+}
+
+fn runs(world: &World) -> usize {
+    let entries = |folder: &str| fs::read_dir(world.state().join(folder)).into_iter().flatten();
+    entries("runs").count() + entries("trash").count()
+}
+
+fn a_deep_tree() {
+    let world = World::with_fake("2.1.0", "");
+    attempt::install(&world);
+    let deep = "\"${0%/*}/attempt\" deep";
+    install(
+        &world,
+        &format!(
+            "{deep} \"$TMPDIR\" || exit 3; chmod 0 \"$TMPDIR\" \"${{TMPDIR%/*}}\"; {VERSION}; {ANSWER}"
+        ),
+    );
+    let ran = consult(&world);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(runs(&world), 0);
+    // The home as well, by the next run.
+    install(&world, &format!("{deep} \"$D\" || exit 3; chmod 0 \"$D\"; {VERSION}; {ANSWER}"));
+    assert_eq!(consult(&world).code, Some(0));
+    install(&world, &format!("{VERSION}; {ANSWER}"));
+    assert_eq!(consult(&world).code, Some(0));
+    assert_eq!((runs(&world), world.kimis().join("deep").exists()), (0, false));
+
+    let folder = world.root().join("data");
+    fs::create_dir_all(&folder).unwrap();
+    let done = Command::new(world.beside("attempt")).arg("deep").arg(&folder).status().unwrap();
+    assert!(done.success());
+    // The usual way holds a descriptor for each level.
+    let usual = format!(
+        "ulimit -n 1024; exec '{}' remove '{}'",
+        world.beside("attempt").display(),
+        folder.display()
+    );
+    let usual = Command::new("bash").args(["-c", &usual]).output().unwrap();
+    assert!(!usual.status.success(), "the usual way removes it as well");
+    let done = Command::new("rm").arg("-rf").arg(&folder).status().unwrap();
+    assert!(done.success());
+}
+
+fn a_link_for_a_home() {
+    let world = World::with_fake("2.1.0", &format!("{VERSION}; {ANSWER}"));
+    with_secret(&world);
+    let home = world.kimis();
+    fs::create_dir_all(home.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(world.home().join(".ssh"), &home).unwrap();
+    assert_eq!(consult(&world).code, Some(0));
+    assert!(!fs::symlink_metadata(&home).unwrap().is_symlink());
+    let left: Vec<_> = fs::read_dir(world.home().join(".ssh"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
