@@ -178,7 +178,7 @@ fn nothing_of_the_users_own_runs(real: Real, program: &Path) {
     }
     assert_eq!(model.other_requests(), Vec::<String>::new(), "nobody reports home");
     for kept in ["mcp.json", "skills", "AGENTS.md"] {
-        assert!(!world.state().join("homes").join(real.name()).join(kept).exists(), "{kept}");
+        assert!(!world.private_home(real.name()).join(kept).exists(), "{kept}");
     }
 }
 
@@ -196,7 +196,7 @@ fn the_private_home_alone(real: Real, program: &Path) {
     assert_eq!(world.consult(&[]).code, Some(0));
     drop(model);
 
-    let home = world.state().join("homes/kimi-code");
+    let home = world.kimis();
     let config = home.join("config.toml");
     let kimi = |model: &Model, args: &[&str]| {
         let mut command = Command::new(program);

@@ -196,7 +196,7 @@ fn asked_afresh(real: Real, program: &Path) {
     let model = Model::start(vec![fenced(&verdict(24, QUOTE)), fenced(&answer)]);
     let world = World::with_real(real, program, &model);
     let first = world.consult(&[]).json();
-    fs::remove_dir_all(world.state().join("homes").join(real.name()).join("sessions")).unwrap();
+    fs::remove_dir_all(world.private_home(real.name()).join("sessions")).unwrap();
     let id = first["thread"]["id"].as_str().unwrap();
     let ran = world.run(&[
         "consult",

@@ -32,7 +32,9 @@ pub(super) async fn ask(
         kimi::home::expect_login(&loaded.environment, program.dialect)?;
         program
     };
-    let exists = |session: &String| kimi::session::exists(loaded, program.dialect, session);
+    let work_dir = round.context.work_dir.clone();
+    let exists =
+        |session: &String| kimi::session::exists(loaded, program.dialect, &work_dir, session);
     let broken_off = round.broken_off(&program).filter(exists);
     let goes_on = broken_off.is_some();
     if goes_on {

@@ -9,10 +9,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
+use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
 use super::consultant::{EntryKind, consultant};
@@ -21,6 +23,7 @@ use super::folders;
 use super::untrusted::{self, Folder};
 use crate::documents;
 use crate::error::{Error, Kind, Result};
+use crate::sandbox::rules::canonical;
 use crate::settings::{Environment, Loaded};
 
 /// The most bytes of the user's `config.toml` and of a small file beside it.
@@ -43,19 +46,31 @@ pub struct Home {
 const HOMES: &str = "homes";
 /// The folder of their locks, where no run can open them: one could lock its own home for ever.
 const LOCKS: &str = "locks";
+/// The profile of the runs that only read.
+const READER: &str = "reader";
 /// A home that is being made, beside its lock.
 const NEW: &str = "new";
 
-/// The private home of a dialect.
-#[must_use]
-pub fn path(state_dir: &Path, dialect: Dialect) -> PathBuf {
-    state_dir.join(HOMES).join(dialect.name())
+/// The private home of a project, in the folder of all homes. No run reads what Kimi remembers of another project.
+fn relative(dialect: Dialect, project: &Path) -> PathBuf {
+    [dialect.name(), READER, &name_of(project)].iter().collect()
 }
 
-/// Opens the private home of a dialect, if there is one.
+/// The same name for the same project: the last part of its path, for a person, and a hash of the whole path.
+fn name_of(project: &Path) -> String {
+    let project = canonical(project);
+    let last = project.file_name().unwrap_or_default().to_string_lossy();
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let last: String = last.chars().map(allowed).take(40).collect();
+    let hash = Sha256::digest(project.as_os_str().as_bytes());
+    let hash: Vec<String> = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{last}-{}", hash.concat())
+}
+
+/// Opens the private home of a project, if there is one.
 #[must_use]
-pub fn open(state_dir: &Path, dialect: Dialect) -> Option<Folder> {
-    Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(dialect.name()).ok()
+pub fn open(state_dir: &Path, dialect: Dialect, project: &Path) -> Option<Folder> {
+    Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(relative(dialect, project)).ok()
 }
 
 /// The user's own data folder of a dialect.
@@ -79,16 +94,17 @@ pub fn logins(environment: &Environment, dialect: Dialect) -> Vec<PathBuf> {
 /// # Errors
 /// [`Kind::Settings`] when the user's `config.toml` cannot be read; [`Kind::Spawn`] when the folder
 /// cannot be made.
-pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
+pub fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home> {
     let user = of_user(&loaded.environment, dialect);
     let users = users_config(&user)?;
     let config =
         toml::to_string(&config(dialect, &users, &loaded.environment)).map_err(|error| {
             unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
         })?;
-    let path = path(loaded.state_dir(), dialect);
+    let relative = relative(dialect, project);
+    let path = loaded.state_dir().join(HOMES).join(&relative);
     folders::make(loaded.state_dir())?;
-    let made = locked(loaded.state_dir(), dialect).and_then(|(folder, lock)| {
+    let made = locked(loaded.state_dir(), dialect, &relative).and_then(|(folder, lock)| {
         folder.write("config.toml", config.as_bytes())?;
         for name in &consultant().copied {
             // Where the user's has none, Kimi makes its own.
@@ -108,32 +124,41 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect) -> Result<Home> {
 }
 
 /// The private home with a shared lock, cleaned if no other run uses it.
-fn locked(state_dir: &Path, dialect: Dialect) -> io::Result<(Folder, File)> {
+fn locked(state_dir: &Path, dialect: Dialect, relative: &Path) -> io::Result<(Folder, File)> {
     let state = Folder::trusted(state_dir)?;
-    let locks = state.make(LOCKS)?.make(dialect.name())?;
-    let lock = File::from(locks.as_fd().try_clone_to_owned()?);
+    let (homes, locks, trash) = (state.make(HOMES)?, state.make(LOCKS)?, folders::trash(&state)?);
+    // One home is made at a time, which takes milliseconds.
+    let all = File::from(locks.as_fd().try_clone_to_owned()?);
+    all.lock()?;
+    if locks.below(dialect.name()).and_then(|locks| locks.below(READER)).is_err() {
+        // Before there was a home for each project, each dialect had one, in which runs wrote.
+        homes.discard(dialect.name(), &trash)?;
+    }
+    let own = locks.make(relative)?;
+    let lock = File::from(own.as_fd().try_clone_to_owned()?);
     match lock.try_lock() {
-        Ok(()) => clean(&state, &locks, OsStr::new(dialect.name()))?,
+        Ok(()) => clean(&homes, relative, &own, &trash)?,
         Err(TryLockError::WouldBlock) => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // Cleaning takes milliseconds, so this does not wait for long.
     lock.lock_shared()?;
-    Ok((state.make(HOMES)?.make(dialect.name())?, lock))
+    Ok((homes.make(relative)?, lock))
 }
 
 /// Puts a new folder in the place of a private home, and moves the known entries into it. However much a run left,
 /// only these are looked at.
-fn clean(state: &Folder, locks: &Folder, name: &OsStr) -> io::Result<()> {
-    let homes = state.make(HOMES)?;
-    let trash = folders::trash(state)?;
+fn clean(homes: &Folder, relative: &Path, beside: &Folder, trash: &Folder) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (relative.parent(), relative.file_name()) else {
+        return Ok(());
+    };
+    let homes = homes.make(parent)?;
     let old = match homes.kind(name) {
         Some(FileType::Directory) => homes.below(name)?,
-        Some(_) => return homes.discard(name, &trash),
+        Some(_) => return homes.discard(name, trash),
         None => return Ok(()),
     };
-    locks.discard(NEW, &trash)?;
-    let new = locks.make(NEW)?;
+    beside.discard(NEW, trash)?;
+    let new = beside.make(NEW)?;
     for (entry, kind) in &consultant().known {
         let kind = match kind {
             EntryKind::File => FileType::RegularFile,
@@ -144,8 +169,8 @@ fn clean(state: &Folder, locks: &Folder, name: &OsStr) -> io::Result<()> {
             old.hand_over(entry, &new, entry)?;
         }
     }
-    homes.discard(name, &trash)?;
-    locks.hand_over(OsStr::new(NEW), &homes, name)
+    homes.discard(name, trash)?;
+    beside.hand_over(OsStr::new(NEW), &homes, name)
 }
 
 /// The user's own `config.toml`; an empty one where there is none.
@@ -334,7 +359,7 @@ pattern = "*"
             program: Some("/b/kimi-bridge".into()),
             ..Environment::default()
         };
-        prepare(&load(environment, &[]).unwrap(), dialect).unwrap()
+        prepare(&load(environment, &[]).unwrap(), dialect, &root.join("project")).unwrap()
     }
 
     fn with_users(root: &Path, dialect: Dialect) {
@@ -458,6 +483,21 @@ command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
         prepared(root.path(), Dialect::KimiCode);
         assert!(!fs::symlink_metadata(&home).unwrap().is_symlink());
         assert_eq!(fs::read(users.join("file")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn each_project_has_a_home_and_what_an_older_bridge_left_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let older = root.path().join("state/homes/kimi-code");
+        fs::create_dir_all(older.join("sessions/p/s")).unwrap();
+        symlink(root.path(), older.join("reader")).unwrap();
+        let home = prepared(root.path(), Dialect::KimiCode);
+        assert_eq!(names_in(&older), ["reader"]);
+        assert_eq!(home.path.parent(), Some(older.join("reader").as_path()));
+        assert!(!home.path.join("sessions").exists());
+        let name = name_of(Path::new("/a/my project"));
+        assert!(name.starts_with("my_project-") && name.len() == 27, "{name}");
+        assert_ne!(name, name_of(Path::new("/b/my project")));
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn prepare(
     run_dir: &Path,
     question: Question<'_>,
 ) -> Result<Prepared> {
-    let home = home::prepare(loaded, program.dialect)?;
+    let home = home::prepare(loaded, program.dialect, question.work_dir)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
     let Confinement { sandbox, under, ripgrep_config, mut warnings } =
         confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files)?;

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -24,12 +25,12 @@ const SESSIONS: usize = 10_000;
 /// The most recent sessions that are read. A run begins one.
 const READ: usize = 16;
 
-/// Whether the private home still holds this session: kimi-cli would begin a new one in silence.
+/// Whether the private home of the project still holds this session: kimi-cli would begin a new one in silence.
 #[must_use]
-pub fn exists(loaded: &Loaded, dialect: Dialect, session: &str) -> bool {
+pub fn exists(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> bool {
     let is_name = !session.is_empty()
         && session.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let Some(home) = home::open(loaded.state_dir(), dialect).filter(|_| is_name) else {
+    let Some(home) = home::open(loaded.state_dir(), dialect, project).filter(|_| is_name) else {
         return false;
     };
     projects(&home).any(|project| project.below(session).is_ok())

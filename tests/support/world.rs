@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::kimi::Real;
 use super::model::Model;
@@ -86,7 +87,7 @@ impl World {
         self.root().join("fake").join(name)
     }
 
-    /// Kimi's private home: the one folder where a program in Kimi's place may write. What lies there is gone before
+    /// Kimi's private home for the project: the one folder where a program in Kimi's place may write. What lies there is gone before
     /// the next run.
     pub(crate) fn kimis(&self) -> PathBuf {
         self.private_home("kimi-code")
@@ -94,7 +95,11 @@ impl World {
 
     /// The same for the dialect of this name.
     pub(crate) fn private_home(&self, dialect: &str) -> PathBuf {
-        self.state().join("homes").join(dialect)
+        let project = self.project().canonicalize().unwrap();
+        let hash = Sha256::digest(project.as_os_str().as_encoded_bytes());
+        let hash: Vec<String> = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("tally-{}", hash.concat());
+        self.state().join("homes").join(dialect).join("reader").join(name)
     }
 
     /// Whether a program in Kimi's place left this mark, in the private home or in the home of a version call. That
