@@ -32,7 +32,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         .chain(both("sandbox::secret_files_stay_closed", secret_files_stay_closed))
         .chain(both("sandbox::without_it_hooks_do_what_they_can", hooks_do_what_they_can))
         .chain([
-            test("sandbox::a_login_can_be_renewed", a_login_can_be_renewed),
             test("sandbox::a_closed_path_is_named", a_closed_path_is_named),
             test("sandbox::off_is_said", off_is_said),
             test("sandbox::a_version_is_asked_inside", a_version_is_asked_inside),
@@ -287,28 +286,6 @@ fn hooks_do_what_they_can(real: Real, program: &Path) {
     saw_only_what_is_open(&model, &ran.json());
     let warnings = ran.json()["warnings"].to_string();
     assert!(warnings.contains("no sandbox held Kimi (it is switched off)"), "{warnings}");
-}
-
-fn a_login_can_be_renewed() {
-    let script = format!(
-        "set -e; for f in credentials oauth; do echo new > \"$KIMI_CODE_HOME/$f/token.tmp\"; \
-         mv \"$KIMI_CODE_HOME/$f/token.tmp\" \"$KIMI_CODE_HOME/$f/token\"; done; {VERSION}; {ANSWER}"
-    );
-    let world = World::with_fake("2.1.0", &script);
-    let users = world.home().join(".kimi-code");
-    for folder in ["credentials", "oauth"] {
-        fs::create_dir_all(users.join(folder)).unwrap();
-        fs::write(users.join(folder).join("token"), "old").unwrap();
-    }
-    let ran = world.consult(&[]);
-    assert_eq!(
-        (ran.code, &ran.json()["provenance"]["sandbox"]),
-        (Some(0), &json!("landlock")),
-        "{ran:?}"
-    );
-    for folder in ["credentials", "oauth"] {
-        assert_eq!(fs::read_to_string(users.join(folder).join("token")).unwrap(), "new\n");
-    }
 }
 
 /// A program that needs a file of the home which nobody could have guessed.

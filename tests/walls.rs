@@ -2,6 +2,7 @@
 //! it must succeed: one that fails anyway shows nothing.
 
 mod leftovers;
+mod login;
 
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     attempts
         .chain([test("walls::a_descriptor_of_the_host_is_closed", a_descriptor_of_the_host)])
         .chain(leftovers::tests())
+        .chain(login::tests())
         .collect()
 }
 

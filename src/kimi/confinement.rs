@@ -98,7 +98,6 @@ pub fn of_consultation(
         program: &program.path,
         home: Some(home),
         ripgrep: ripgrep::of_user(&loaded.environment, program.dialect),
-        logins: home::logins(&loaded.environment, program.dialect),
         run_dir,
     };
     confine(loaded, &places)
@@ -115,7 +114,6 @@ pub fn of_identification(loaded: &Loaded, program: &Path, run_dir: &Path) -> Res
         program,
         home: None,
         ripgrep: None,
-        logins: Vec::new(),
         run_dir,
     };
     confine(loaded, &places)
@@ -140,7 +138,6 @@ struct Places<'a> {
     home: Option<&'a Home>,
     /// The ripgrep of the user's own Kimi, where none is on `PATH`.
     ripgrep: Option<PathBuf>,
-    logins: Vec<PathBuf>,
     run_dir: &'a Path,
 }
 
@@ -180,7 +177,6 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     let mut write = vec![folders::temporary(places.run_dir)];
     // It was opened without following a link, and no run can replace it.
     write.extend(places.home.map(|home| home.path.clone()));
-    write.extend(places.logins.iter().cloned());
     let mut closed = vec![loaded.state_dir().to_owned()];
     closed.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
     Rules::of(&Wanted {

@@ -22,8 +22,6 @@ pub(crate) struct Consultant {
     fixed_environment: BTreeMap<String, String>,
     /// The top-level keys of `config.toml` that a private home carries over.
     pub(crate) carried_over: Vec<String>,
-    /// The folders that it shares with the user's data folder.
-    pub(crate) linked: Vec<String>,
     /// The files that it gets a copy of.
     pub(crate) copied: Vec<String>,
     /// The entries that stay in it from one run to the next, each with its kind. All others are removed.

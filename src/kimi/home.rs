@@ -5,12 +5,11 @@
 //! live here, so they are kept between runs. A run may leave anything else here too, which decides nothing about a
 //! later run: the home is made anew before each, with the known entries only.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -20,6 +19,7 @@ use toml::{Table, Value};
 use super::consultant::{EntryKind, consultant};
 use super::dialect::Dialect;
 use super::folders;
+use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
 use crate::documents;
 use crate::error::{Error, Kind, Result};
@@ -38,6 +38,8 @@ pub struct Home {
     pub folder: Folder,
     /// Variables in which the user's providers look for their keys.
     pub keys: Vec<String>,
+    /// The copies of the user's login.
+    pub tokens: Tokens,
     /// A shared lock, held as long as the run lasts: no other run makes the home anew meanwhile.
     _lock: File,
 }
@@ -50,6 +52,8 @@ const LOCKS: &str = "locks";
 const READER: &str = "reader";
 /// A home that is being made, beside its lock.
 const NEW: &str = "new";
+/// What was last the same in the user's login and in the copy of a run, beside the lock.
+const HASHES: &str = "tokens";
 
 /// The private home of a project, in the folder of all homes. No run reads what Kimi remembers of another project.
 fn relative(dialect: Dialect, project: &Path) -> PathBuf {
@@ -80,15 +84,6 @@ pub fn of_user(environment: &Environment, dialect: Dialect) -> PathBuf {
     moved.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
 }
 
-/// The folders of the user's that a private home of this dialect leads to, as far as there are any: Kimi
-/// renews the login in them.
-#[must_use]
-pub fn logins(environment: &Environment, dialect: Dialect) -> Vec<PathBuf> {
-    let user = of_user(environment, dialect);
-    let folders = consultant().linked.iter().map(|name| user.join(name));
-    folders.filter(|folder| folder.is_dir()).collect()
-}
-
 /// Makes the private home anew from what the user's holds now. While another run uses it, nothing is removed.
 ///
 /// # Errors
@@ -104,7 +99,9 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home
     let relative = relative(dialect, project);
     let path = loaded.state_dir().join(HOMES).join(&relative);
     folders::make(loaded.state_dir())?;
-    let made = locked(loaded.state_dir(), dialect, &relative).and_then(|(folder, lock)| {
+    let names = tokens::names(&users, &loaded.environment, dialect, &user);
+    let made = Locked::make(loaded.state_dir(), dialect, &relative, &names).and_then(|made| {
+        let Locked { folder, lock, beside, locks } = made;
         folder.write("config.toml", config.as_bytes())?;
         for name in &consultant().copied {
             // Where the user's has none, Kimi makes its own.
@@ -114,40 +111,68 @@ pub fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home
         }
         // A file in place of the folder into which Kimi would fetch a ripgrep, to run it.
         folder.write("bin", b"")?;
-        Ok((folder, lock))
+        let hashes = beside.make(HASHES)?;
+        let tokens = Tokens::carry(dialect, user, folder.below("")?, hashes, locks, names)?;
+        Ok((folder, tokens, lock))
     });
-    let (folder, lock) = made.map_err(|error| unusable(&path, &error))?;
-    for folder in &consultant().linked {
-        link(&user.join(folder), &path.join(folder)).map_err(|error| cannot_link(&path, &error))?;
-    }
-    Ok(Home { path, folder, keys: key_variables(&users), _lock: lock })
+    let (folder, tokens, lock) = made.map_err(|error| unusable(&path, &error))?;
+    Ok(Home { path, folder, keys: key_variables(&users), tokens, _lock: lock })
 }
 
-/// The private home with a shared lock, cleaned if no other run uses it.
-fn locked(state_dir: &Path, dialect: Dialect, relative: &Path) -> io::Result<(Folder, File)> {
-    let state = Folder::trusted(state_dir)?;
-    let (homes, locks, trash) = (state.make(HOMES)?, state.make(LOCKS)?, folders::trash(&state)?);
-    // One home is made at a time, which takes milliseconds.
-    let all = File::from(locks.as_fd().try_clone_to_owned()?);
-    all.lock()?;
-    if locks.below(dialect.name()).and_then(|locks| locks.below(READER)).is_err() {
-        // Before there was a home for each project, each dialect had one, in which runs wrote.
-        homes.discard(dialect.name(), &trash)?;
+/// A private home with a shared lock.
+struct Locked {
+    folder: Folder,
+    lock: File,
+    /// The folder of the bridge's own files about this home.
+    beside: Folder,
+    /// The folder of all locks of the dialect.
+    locks: Folder,
+}
+
+impl Locked {
+    /// Takes the lock, and cleans the home if no other run uses it.
+    fn make(
+        state_dir: &Path,
+        dialect: Dialect,
+        relative: &Path,
+        names: &[OsString],
+    ) -> io::Result<Locked> {
+        let state = Folder::trusted(state_dir)?;
+        let (homes, locks, trash) =
+            (state.make(HOMES)?, state.make(LOCKS)?, folders::trash(&state)?);
+        // One home is made at a time, which takes milliseconds.
+        let all = File::from(locks.as_fd().try_clone_to_owned()?);
+        all.lock()?;
+        if locks.below(dialect.name()).and_then(|locks| locks.below(READER)).is_err() {
+            // Before there was a home for each project, each dialect had one, in which runs wrote.
+            homes.discard(dialect.name(), &trash)?;
+        }
+        let beside = locks.make(relative)?;
+        let lock = File::from(beside.as_fd().try_clone_to_owned()?);
+        match lock.try_lock() {
+            Ok(()) => clean(&homes, relative, &beside, &trash, names)?,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        lock.lock_shared()?;
+        Ok(Locked {
+            folder: homes.make(relative)?,
+            lock,
+            beside,
+            locks: locks.below(dialect.name())?,
+        })
     }
-    let own = locks.make(relative)?;
-    let lock = File::from(own.as_fd().try_clone_to_owned()?);
-    match lock.try_lock() {
-        Ok(()) => clean(&homes, relative, &own, &trash)?,
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    lock.lock_shared()?;
-    Ok((homes.make(relative)?, lock))
 }
 
 /// Puts a new folder in the place of a private home, and moves the known entries into it. However much a run left,
 /// only these are looked at.
-fn clean(homes: &Folder, relative: &Path, beside: &Folder, trash: &Folder) -> io::Result<()> {
+fn clean(
+    homes: &Folder,
+    relative: &Path,
+    beside: &Folder,
+    trash: &Folder,
+    names: &[OsString],
+) -> io::Result<()> {
     let (Some(parent), Some(name)) = (relative.parent(), relative.file_name()) else {
         return Ok(());
     };
@@ -167,6 +192,15 @@ fn clean(homes: &Folder, relative: &Path, beside: &Folder, trash: &Folder) -> io
         let entry = OsStr::new(entry);
         if old.kind(entry) == Some(kind) {
             old.hand_over(entry, &new, entry)?;
+        }
+    }
+    // A token that was renewed in a run whose bridge was killed.
+    let copies = new.make(tokens::FOLDER)?;
+    for token in names {
+        let renewed =
+            old.below(tokens::FOLDER).and_then(|old| old.read(token, tokens::TOKEN_BYTES));
+        if let Ok(renewed) = renewed {
+            copies.write(token, &renewed)?;
         }
     }
     homes.discard(name, trash)?;
@@ -198,14 +232,6 @@ fn unusable(home: &Path, error: &io::Error) -> Error {
         Kind::Spawn,
         format!("could not prepare {}: {error}", home.display()),
         "Remove the folder, which is made again, or set `state_dir` to one that is writable.",
-    )
-}
-
-fn cannot_link(home: &Path, error: &io::Error) -> Error {
-    Error::new(
-        Kind::Spawn,
-        format!("could not link the login into {}: {error}", home.display()),
-        "Make the folder writable, or set `state_dir` to one that is.",
     )
 }
 
@@ -276,27 +302,6 @@ fn key_variables(users: &Table) -> Vec<String> {
     named.map(str::to_owned).collect()
 }
 
-/// Makes `link` lead to the folder `target`, or be absent when there is none.
-fn link(target: &Path, link: &Path) -> io::Result<()> {
-    let leads_there = fs::read_link(link).is_ok_and(|there| there == target);
-    match fs::symlink_metadata(link) {
-        Ok(_) if leads_there && target.is_dir() => return Ok(()),
-        // Kimi made its own while the user's did not exist yet.
-        Ok(old) if old.is_dir() && !target.is_dir() => return Ok(()),
-        Ok(old) if old.is_dir() => fs::remove_dir_all(link)?,
-        Ok(_) => fs::remove_file(link)?,
-        Err(_) => {}
-    }
-    if !target.is_dir() {
-        return Ok(());
-    }
-    match symlink(target, link) {
-        // Another server made the same link in the meantime.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done,
-    }
-}
-
 /// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
 /// provider is configured, even one without a key, Kimi is asked.
 ///
@@ -322,6 +327,9 @@ pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::settings::load;
 
@@ -370,6 +378,7 @@ pattern = "*"
         fs::write(user.join("mcp.json"), "{}").unwrap();
         fs::write(user.join("device_id"), "d").unwrap();
         fs::write(user.join("credentials/kimi-code.json"), "token").unwrap();
+        fs::write(user.join("credentials/other.json"), "token of another service").unwrap();
     }
 
     fn check(dialect: Dialect, walls: &str) {
@@ -390,6 +399,7 @@ pattern = "*"
             fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         there.sort();
         assert_eq!(there, ["bin", "config.toml", "credentials", "device_id"]);
+        assert_eq!(names_in(&home.path.join("credentials")), ["kimi-code.json"]);
         assert!(fs::symlink_metadata(home.path.join("bin")).unwrap().is_file());
         assert_eq!(fs::read(home.path.join("credentials/kimi-code.json")).unwrap(), b"token");
     }
@@ -432,20 +442,6 @@ command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
         );
     }
 
-    #[test]
-    fn a_login_that_comes_later_is_linked_and_one_that_moves_is_followed() {
-        let root = tempfile::tempdir().unwrap();
-        let home = prepared(root.path(), Dialect::KimiCode);
-        let link = home.path.join("credentials");
-        assert!(!link.exists());
-        with_users(root.path(), Dialect::KimiCode);
-        prepared(root.path(), Dialect::KimiCode);
-        assert!(link.join("kimi-code.json").exists());
-        fs::remove_dir_all(root.path().join("home/.kimi-code")).unwrap();
-        prepared(root.path(), Dialect::KimiCode);
-        assert!(fs::symlink_metadata(&link).is_err(), "a link that leads nowhere stays");
-    }
-
     fn names_in(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> =
@@ -471,13 +467,13 @@ command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
         assert!(home.join("mcp.json").exists(), "the home of a run is cleaned");
         drop(other);
         prepared(root.path(), Dialect::KimiCode);
-        assert_eq!(names_in(&home), ["bin", "config.toml", "sessions"]);
+        assert_eq!(names_in(&home), ["bin", "config.toml", "credentials", "sessions"]);
         assert!(home.join("sessions/p/s").exists());
 
         fs::remove_dir_all(home.join("sessions")).unwrap();
         symlink(&users, home.join("sessions")).unwrap();
         prepared(root.path(), Dialect::KimiCode);
-        assert_eq!(names_in(&home), ["bin", "config.toml"]);
+        assert_eq!(names_in(&home), ["bin", "config.toml", "credentials"]);
         fs::remove_dir_all(&home).unwrap();
         symlink(&users, &home).unwrap();
         prepared(root.path(), Dialect::KimiCode);

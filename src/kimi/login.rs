@@ -1,7 +1,6 @@
 //! What is to be seen of a login, a key or a provider. Of a token's file only its time is looked at,
 //! and of a key only whether there is one: nothing secret stays in memory, let alone leaves this file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +10,8 @@ use toml::{Table, Value};
 
 use super::dialect::Dialect;
 use super::home::{of_user, users_config};
+use super::tokens::{FOLDER, TOKEN_BYTES, TOKENS};
+use super::untrusted::Folder;
 use crate::error::Error;
 use crate::settings::Environment;
 
@@ -121,11 +122,18 @@ fn providers(config: &Table, environment: &Environment) -> Vec<Provider> {
 }
 
 fn tokens(user: &Path) -> Vec<Token> {
-    let entries = fs::read_dir(user.join("credentials")).into_iter().flatten().flatten();
-    let files = entries.map(|entry| entry.path());
-    let mut tokens: Vec<Token> = files
-        .filter(|file| file.extension().is_some_and(|extension| extension == "json"))
-        .map(|file| Token { state: state(&file), file })
+    let path = user.join(FOLDER);
+    let Ok(folder) = Folder::trusted(&path) else { return Vec::new() };
+    let names = folder.entries(TOKENS).unwrap_or_default();
+    let mut tokens: Vec<Token> = names
+        .into_iter()
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "json"))
+        .map(|name| Token {
+            state: folder
+                .read(&name, TOKEN_BYTES)
+                .map_or(TokenState::Unclear, |bytes| state(&bytes)),
+            file: path.join(name),
+        })
         .collect();
     tokens.sort_by(|a, b| a.file.cmp(&b.file));
     tokens
@@ -149,8 +157,14 @@ fn is_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
     text.map(|text| !text.is_empty()).map_err(|_| D::Error::custom("not a text"))
 }
 
-fn state(file: &Path) -> TokenState {
-    let stored = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+/// Whether a file holds a token that was renewed: kimi-code also writes one without any text, to mark a refused one.
+pub(super) fn is_usable_token(bytes: &[u8]) -> bool {
+    let stored = serde_json::from_slice(bytes);
+    stored.is_ok_and(|Stored { access_token, refresh_token, .. }| access_token && refresh_token)
+}
+
+fn state(bytes: &[u8]) -> TokenState {
+    let stored = serde_json::from_slice(bytes).ok();
     let Some(Stored { access_token, refresh_token, expires_at }) = stored else {
         return TokenState::Unclear;
     };
@@ -165,15 +179,14 @@ fn state(file: &Path) -> TokenState {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_token_is_judged_by_its_time_alone() {
         let check = |text: &str, expected| {
-            let folder = tempfile::tempdir().unwrap();
-            let file = folder.path().join("t.json");
-            fs::write(&file, text).unwrap();
-            assert_eq!(state(&file), expected, "{text}");
+            assert_eq!(state(text.as_bytes()), expected, "{text}");
         };
         let past_and_future = [1e9, 9e9];
         for time in past_and_future {

@@ -28,6 +28,7 @@ mod run;
 pub mod session;
 pub(crate) mod status;
 pub(crate) mod text;
+mod tokens;
 pub(crate) mod transcript;
 mod untrusted;
 
@@ -88,7 +89,8 @@ pub async fn ask(
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
     let began = SystemTime::now();
     let Question { secrets, transcript, .. } = question;
-    let ran = run::run(&invocation, program.dialect, &limits, secrets, transcript, watch).await;
+    let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, watch);
+    let (ran, not_renewed) = home.tokens.alongside(Box::pin(run)).await;
     let mut reply = ran.map_err(|error| {
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
@@ -99,6 +101,7 @@ pub async fn ask(
     })?;
     reply.sandbox = sandbox;
     reply.warnings.extend(warnings);
+    reply.warnings.extend(not_renewed);
     if let Under::Sandbox(rules) = &invocation.under {
         let secret_files = question.secrets.files();
         reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));

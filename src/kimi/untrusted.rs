@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -143,12 +144,20 @@ impl Folder {
     /// # Errors
     /// Also when a folder has that name.
     pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+        self.put(name.as_ref(), |file| file.write_all(bytes))
+    }
+
+    /// The same, and waits until the disk has the file.
+    pub fn write_durably(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+        self.put(name.as_ref(), |file| file.write_all(bytes).and_then(|()| file.sync_all()))
+    }
+
+    fn put(&self, name: &OsStr, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let temporary = unused_name();
         let file = rustix::fs::openat(&self.0, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
-        let written = File::from(file)
-            .write_all(bytes)
-            .and_then(|()| Ok(rustix::fs::renameat(&self.0, &temporary, &self.0, name.as_ref())?));
+        let written = write(&mut File::from(file))
+            .and_then(|()| Ok(rustix::fs::renameat(&self.0, &temporary, &self.0, name)?));
         if written.is_err() {
             let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
         }
@@ -179,6 +188,23 @@ impl Folder {
             Some(FileType::Directory) => self.hand_over(name, trash, &unused_name()),
             Some(_) => Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?),
         }
+    }
+
+    /// Removes a file or a link, if there is one.
+    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.0, name.as_ref(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The time since an entry was changed; zero where that is unknown.
+    #[must_use]
+    pub fn age(&self, name: &Path) -> Duration {
+        let entry = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        let seconds = entry.ok().and_then(|entry| u64::try_from(entry.st_mtime).ok());
+        let changed = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        changed.and_then(|changed| changed.elapsed().ok()).unwrap_or_default()
     }
 
     /// Removes what this folder holds, `most` entries at most. A tree of any depth is taken down from its top: each

@@ -44,7 +44,7 @@ fn with_secret(world: &World) {
     write_program(&folder.join("program"), "#!/bin/sh\ntrue\n");
 }
 
-fn install(world: &World, script: &str) {
+pub(super) fn install(world: &World, script: &str) {
     let version = "[ \"$1\" = --version ] && { echo 2.1.0; exit 0; }";
     let script = format!("#!/bin/bash\n{version}\nD=\"$KIMI_CODE_HOME\"\n{script}\n");
     write_program(&world.root().join("fake/kimi"), &script);
@@ -67,7 +67,7 @@ fn opens_nothing(plant: &str, take: &str) {
 
 /// The same without any wall, where it must succeed.
 #[track_caller]
-fn outside(world: &World, script: &str) {
+pub(super) fn outside(world: &World, script: &str) {
     let folder = world.root().join("data");
     fs::create_dir_all(&folder).unwrap();
     let mut command = Command::new("bash");
@@ -130,7 +130,7 @@ fn holds_nothing_up(plant: &str, control: &str) {
 
 /// A consultation that is ended when it does not end, and that gets no more memory than a bridge needs.
 #[track_caller]
-fn consult(world: &World) -> Ran {
+pub(super) fn consult(world: &World) -> Ran {
     let context = world.root().join("context.json");
     fs::write(&context, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
     let bridge = Path::new(env!("CARGO_BIN_EXE_kimi-bridge"));
