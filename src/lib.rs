@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! commands ─► mcp ───► consult ─► kimi ─► sandbox
-//!        └──► doctor ─┘   └─────► ledger   redact · settings · workspace · documents · error
+//!        └──► doctor ─┘   └─────► ledger   redact · settings · workspace · documents · hidden · error
 //!                └──► hosts
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! - [`redact`]: what may leave the machine, and what of what came back may be told. [`settings`]:
 //!   what a person can change, and the only reader of the environment. [`workspace`]: whether the
 //!   project changed meanwhile. [`documents`]: other programs' files, read without repeating what they
-//!   hold. [`error`]: the one error.
+//!   hold. [`hidden`]: characters that cannot be seen, taken out. [`error`]: the one error.
 //!
 //! A call passes through these types, one function an arrow; `consult::consult` is that line:
 //!
@@ -34,6 +34,7 @@ pub mod consult;
 mod doctor;
 mod documents;
 pub mod error;
+pub mod hidden;
 mod hosts;
 pub mod kimi;
 pub mod ledger;

@@ -14,6 +14,8 @@ mod doctor;
 mod failures;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod injection;
 mod registrations;
 mod rooms;
@@ -41,6 +43,8 @@ fn main() {
         failures::tests(),
         #[cfg(target_os = "linux")]
         faults::tests(),
+        #[cfg(target_os = "linux")]
+        hostile::tests(),
         injection::tests(),
         registrations::tests(),
         rooms::tests(),

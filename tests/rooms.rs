@@ -10,7 +10,7 @@ use crate::support::test;
 /// The rooms from the bottom up; a room may use those before it. Rooms of one line do not know each
 /// other.
 const FLOORS: [&[&str]; 7] = [
-    &["documents", "error"],
+    &["documents", "error", "hidden"],
     &["redact", "settings", "workspace"],
     &["hosts", "sandbox"],
     &["kimi", "ledger"],

@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("secrets::an_error_and_what_had_arrived_hold_none", in_an_error),
         test("secrets::a_secret_that_is_wrapped_over_lines_is_found", wrapped),
         test("secrets::an_earlier_answer_and_a_decision_hold_none", in_an_argument),
+        test("secrets::a_key_in_disguise_is_not_kept", in_disguise),
         test("secrets::the_users_own_patterns_count", own_patterns),
         test("secrets::a_bad_file_of_the_users_is_refused_whole", bad_file),
     ]);
@@ -259,6 +260,46 @@ fn wrapped() {
     let expected = "the service refused the key or login: Error code: 401 - the key [redacted:aws-key] is wrong";
     assert_eq!(ran.json()["error"]["message"], expected);
     holds_none("what is kept", &kept(&world), &[key.clone(), rest.to_owned()]);
+}
+
+/// Keys that hold a character which cannot be seen, or that stand in an escaped text, on the way out and back.
+fn in_disguise() {
+    let Planted { going, coming } = planted();
+    let split = |key: &str| format!("{}\u{200b}{}", &key[..9], &key[9..]);
+    let said = format!("{} and \\n{} and \\u0022{}", split(&coming[0]), coming[1], coming[3]);
+    let answer = json!({"response": said, "findings": []}).to_string();
+    let line = json!({"role": "assistant", "content": answer}).to_string();
+    let script =
+        format!("printf '%s' \"$*\" > \"$KIMI_CODE_HOME/asked\"; cat <<'END'\n{line}\nEND");
+    let world = World::with_fake("2.1.0", &script);
+    let context = world.root().join("context.json");
+    let about = json!({"proposed_approach": format!("%22{}", going[0]), "goals": ["g"]});
+    fs::write(&context, about.to_string()).unwrap();
+    let message = format!("Why {}?", split(&going[1]));
+    let ran =
+        world.run(&["consult", "--json", "-m", &message, "-c", &context.display().to_string()]);
+    let result = ran.json();
+    assert_eq!(
+        result["response"],
+        "[redacted:aws-key] and \\n[redacted:slack-token] and \\u0022[redacted:gitlab-token]"
+    );
+    let warnings = result["warnings"].to_string();
+    assert!(
+        warnings.contains("1 invisible or control character was removed from the request"),
+        "{warnings}"
+    );
+    let thread = result["thread"]["id"].as_str().unwrap();
+    let mut texts = vec![ran.stdout, kept(&world)];
+    texts.push(fs::read_to_string(world.kimis().join("asked")).unwrap());
+    for format in ["md", "html", "json"] {
+        texts.push(world.run(&["threads", "export", thread, "--format", format]).stdout);
+    }
+    let all = [&going[..2], &coming[..2], &coming[3..4]].concat();
+    for text in texts {
+        assert!(text.contains("[redacted:"), "{text}");
+        holds_none("a text", &text.replace(['\u{200b}', '\u{ad}'], ""), &all);
+        holds_none("a text", &text.replace("\\u200b", ""), &all);
+    }
 }
 
 fn in_an_argument() {

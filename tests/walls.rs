@@ -10,9 +10,11 @@ use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::support::answers::{ANSWER, VERSION};
-use crate::support::world::{World, write_program};
+use crate::support::server::{Era, Server};
+use crate::support::world::{World, proposal, write_program};
 use crate::support::{attempt, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -20,7 +22,13 @@ pub(crate) fn tests() -> Vec<Trial> {
         test(&format!("walls::a_program_cannot::{name}"), move || cannot(setup, script))
     });
     attempts
-        .chain([test("walls::a_descriptor_of_the_host_is_closed", a_descriptor_of_the_host)])
+        .chain([
+            test("walls::a_descriptor_of_the_host_is_closed", a_descriptor_of_the_host),
+            test("walls::a_version_call_reads_no_secret_of_the_project", a_version_call),
+            test("walls::a_kimi_of_the_project_reads_no_secret_beside_it", a_kimi_of_the_project),
+            test("walls::a_citation_of_a_closed_file_reads_as_missing", a_closed_citation),
+            test("walls::a_call_cannot_make_a_secret_place_the_project", a_secret_place),
+        ])
         .chain(leftovers::tests())
         .chain(login::tests())
         .collect()
@@ -28,7 +36,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// A name, a command that prepares the home, and one that exits with 0 only if it got through. `$HOME` is the
 /// user's home, `$TRY` the program that makes system calls, `$OUTSIDE` a process of the user's.
-const ATTEMPTS: [(&str, &str, &str); 11] = [
+const ATTEMPTS: [(&str, &str, &str); 16] = [
     ("talk_to_a_socket", "", "\"$TRY\" stream \"$HOME/stream.sock\""),
     ("send_to_a_socket", "", "\"$TRY\" datagram \"$HOME/datagram.sock\""),
     ("limit_another_process", "", "\"$TRY\" limits $OUTSIDE"),
@@ -40,6 +48,23 @@ const ATTEMPTS: [(&str, &str, &str); 11] = [
     ("join_a_key_ring", "", "\"$TRY\" key_ring"),
     ("set_up_a_ring", "", "\"$TRY\" ring"),
     ("open_a_terminal", "", "exec 3<> /dev/ptmx"),
+    (
+        "read_a_login_deep_in_the_project",
+        "mkdir -p tally/sub/.docker; echo k > tally/sub/.docker/config.json",
+        "cat \"$HOME/tally/sub/.docker/config.json\"",
+    ),
+    ("read_a_secret_in_capitals", "echo k > tally/ID_RSA", "cat \"$HOME/tally/ID_RSA\""),
+    ("read_a_backup_of_a_secret", "echo k > tally/id_rsa.bak", "cat \"$HOME/tally/id_rsa.bak\""),
+    (
+        "read_a_token_of_a_submodule",
+        "mkdir -p tally/x/.git; echo 'url = https://q8Zr2LmXv9WcYb4s@h/r' > tally/x/.git/config",
+        "cat \"$HOME/tally/x/.git/config\"",
+    ),
+    (
+        "read_a_key_under_another_name",
+        "mkdir tally/keys; echo '-----BEGIN PRIVATE KEY-----' > tally/keys/deploy",
+        "cat \"$HOME/tally/keys/deploy\"",
+    ),
 ];
 
 fn cannot(setup: &str, script: &str) {
@@ -101,4 +126,106 @@ fn a_descriptor_of_the_host() {
     assert!(done.status.success(), "{done:?}");
     assert_eq!(text, "", "the program wrote through a descriptor of the host");
     assert_eq!(with_descriptor("sh -c 'echo x >&9'").1, "x\n");
+}
+
+/// Plants a secret and an open file in a folder, and returns the lines of a script that tries to read both.
+fn planted_beside(folder: &Path) -> String {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join(".env"), "KEY=planted\n").unwrap();
+    fs::write(folder.join("open.txt"), "open\n").unwrap();
+    let folder = folder.display();
+    format!(
+        "cat '{folder}/.env' >> \"$KIMI_CODE_HOME/secret\" 2> /dev/null; \
+         cat '{folder}/open.txt' >> \"$KIMI_CODE_HOME/open\""
+    )
+}
+
+/// Returns what a program in Kimi's place has read of the two.
+fn read_of_both(world: &World) -> [String; 2] {
+    ["secret", "open"].map(|name| fs::read_to_string(world.kimis().join(name)).unwrap_or_default())
+}
+
+fn a_version_call() {
+    for (sandbox, expected) in [("required", ["", "open\n"]), ("off", ["KEY=planted\n", "open\n"])]
+    {
+        let world = World::with_fake("2.1.0", "").with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
+        // Outside the home, where everything else is open.
+        let project = world.root().join("srv/project");
+        let script = planted_beside(&project);
+        write_program(
+            &world.root().join("fake/kimi"),
+            &format!("#!/bin/bash\n{script}; echo 2.1.0\n"),
+        );
+        let status = world.bridge(&["status", "--json"]).current_dir(&project).output().unwrap();
+        assert!(status.status.success(), "{status:?}");
+        assert_eq!(read_of_both(&world), expected, "{sandbox}");
+    }
+}
+
+fn a_kimi_of_the_project() {
+    for (sandbox, expected) in [("required", ["", "open\n"]), ("off", ["KEY=planted\n", "open\n"])]
+    {
+        let world = World::with_fake("2.1.0", "").with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
+        let tools = world.project().join("tools");
+        let script = planted_beside(&tools);
+        let kimi = tools.join("kimi");
+        let version = "[ \"$1\" = --version ] && { echo 2.1.0; exit; }";
+        write_program(&kimi, &format!("#!/bin/bash\n{version}; {script}; {VERSION}; {ANSWER}\n"));
+        let ran = world.with(&[("KIMI_PATH", &kimi.display().to_string())]);
+        let consulted = ran.consult(&[]);
+        assert_eq!(consulted.code, Some(0), "{consulted:?}");
+        assert_eq!(read_of_both(&ran), expected, "{sandbox}");
+    }
+}
+
+fn a_closed_citation() {
+    let quote = |path: &str, quote: &str| json!({"path": path, "line_start": 1, "line_end": 1, "quote": quote});
+    let cited = [
+        quote(".env", "KEY=planted"),
+        quote(".env", "KEY=guessed"),
+        quote("plain", "SECRET=planted"),
+        quote("none", "KEY=planted"),
+        quote("open.txt", "open"),
+    ];
+    let finding = json!({"severity": "note", "claim": "c", "failure_scenario": "f", "suggestion": "s", "citations": cited});
+    let answer = json!({"response": "r", "findings": [finding], "confidence": "low: c"});
+    let line = json!({"role": "assistant", "content": answer.to_string()}).to_string();
+    for sandbox in ["required", "off"] {
+        let world = World::with_fake("2.1.0", &format!("echo '{line}'"));
+        let world = world.with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
+        planted_beside(&world.project());
+        fs::write(world.project().join("plain"), "SECRET=planted\n").unwrap();
+        std::os::unix::fs::symlink("plain", world.project().join("id_rsa")).unwrap();
+        let ran = world.consult(&[]);
+        let citations = ran.json()["findings"][0]["citations"].clone();
+        let status = |at: usize| citations[at]["status"].as_str().unwrap().to_owned();
+        let all: Vec<String> = (0..cited.len()).map(status).collect();
+        assert_eq!(all, ["missing", "missing", "missing", "missing", "not_in_trace"], "{ran:?}");
+    }
+}
+
+fn a_secret_place() {
+    let world = World::with_fake("2.1.0", "cat id_rsa > \"$KIMI_CODE_HOME/secret\"")
+        .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_SANDBOX", "off")]);
+    let ssh = world.home().join(".ssh");
+    fs::create_dir_all(&ssh).unwrap();
+    fs::write(ssh.join("id_rsa"), "k").unwrap();
+    fs::write(world.project().join(".env"), "k").unwrap();
+    std::os::unix::fs::symlink("../.ssh", world.project().join("keys")).unwrap();
+    let mut server = Server::start(&world, Era::Modern);
+    let mut call = |field: &str, value: &serde_json::Value| {
+        let mut request = proposal();
+        request[field] = value.clone();
+        let result = server.call("consult_kimi", &request);
+        assert_eq!(result["isError"], true, "{field} {value}: {result:#}");
+        result.to_string()
+    };
+    for place in ["~/.ssh", "keys", "../.ssh", "../.local/state/kimi-bridge", "/proc/self"] {
+        let path = place.replace('~', &world.home().display().to_string());
+        let refused = call("work_dir", &json!(path));
+        assert!(refused.contains("/work_dir") && refused.contains("readable: ["), "{refused}");
+    }
+    let refused = call("files", &json!(["src/main.rs", ".env"]));
+    assert!(refused.contains("/files/1") && refused.contains("files: ["), "{refused}");
+    assert!(!world.kimis().join("secret").exists(), "Kimi was started");
 }

@@ -18,7 +18,7 @@ use encoding_rs::{
     WINDOWS_1251, WINDOWS_1252,
 };
 use kimi_bridge::consult::citation::{Citation, Citations, Status};
-use kimi_bridge::kimi::hidden::is_hidden;
+use kimi_bridge::hidden::is_hidden;
 use libfuzzer_sys::fuzz_target;
 
 /// What is made up, a file, where a part of it begins (two bytes), how long it is, how it is spread.
@@ -78,7 +78,7 @@ fuzz_target!(|input: &[u8]| {
     let mut parts = said.splitn(3, '\n');
     let mut next = || parts.next().unwrap_or_default();
     let quote = quote(header, next(), next(), next());
-    let citation = Citations::new(&PROJECT.dir, &PROJECT.shown).check(quote.clone());
+    let citation = Citations::new(&PROJECT.dir, &PROJECT.shown, &|_| false).check(quote.clone());
     check(&quote, &citation);
 });
 

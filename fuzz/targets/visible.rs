@@ -1,6 +1,6 @@
 //! What every text that is shown must be.
 
-use kimi_bridge::kimi::hidden::is_hidden;
+use kimi_bridge::hidden::is_hidden;
 use serde_json::Value;
 
 /// Nothing is left in a text that nobody can see, but for the joiners, selectors and tags that emoji and

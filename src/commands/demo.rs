@@ -23,8 +23,8 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
     let project = folder.path().join("tally");
     sample::unpack(&project).map_err(|error| cannot(&error))?;
     let state_dir = loaded.state_dir().to_owned();
-    let installed = program::find(&loaded, stop.watch()).await;
-    let (program, loaded, asked) = if args.with_kimi {
+    let installed = program::find(&loaded, &loaded.environment.current_dir, stop.watch()).await;
+    let (program, mut loaded, asked) = if args.with_kimi {
         let program = installed.clone()?;
         let asked = format!("{} {} is asked.", program.dialect, program.version);
         (program, loaded, asked)
@@ -33,6 +33,8 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
             "A stand-in answers: two recorded answers that are part of kimi-bridge, no model.";
         (stand_in_program()?, apart(loaded, folder.path()), asked.to_owned())
     };
+    // The temporary folder may lie in a hidden one.
+    loaded.settings.readable.push(project.clone());
     let mut fields = Role::Skeptic.example();
     fields["work_dir"] = json!(project);
     fields["files"] = json!(["src/store.rs"]);

@@ -74,6 +74,10 @@ async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
         "files": ["src/store.rs"],
         "timeout_seconds": TRIAL_SECONDS.min(loaded.settings.timeout_seconds),
     });
+    // The temporary folder may lie in a hidden one.
+    let mut loaded = loaded.clone();
+    loaded.settings.readable.push(project.clone());
+    let loaded = &loaded;
     let start = Instant::now();
     let mut result = super::consult_live(super::request(fields), loaded, None, stop).await;
     let took = start.elapsed();

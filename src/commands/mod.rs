@@ -31,7 +31,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::{Cli, Command};
 use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
-use crate::kimi::home::GUARD;
+use crate::kimi::guard::COMMAND as GUARD;
 use crate::kimi::{Program, Progress, Watch};
 use crate::sandbox::{self, keeper};
 use crate::settings::{self, Environment, Loaded, Settings};

@@ -28,7 +28,7 @@ pub(super) async fn ask(
     let program = if let Some(program) = program {
         program
     } else {
-        let program = kimi::program::find(loaded, watch).await?;
+        let program = kimi::program::find(loaded, &round.context.work_dir, watch).await?;
         kimi::home::expect_login(&loaded.environment, program.dialect)?;
         program
     };

@@ -8,6 +8,7 @@ pub(crate) mod decision;
 pub(crate) mod export;
 mod injection;
 mod objects;
+mod place;
 mod prompt;
 mod proof;
 pub mod reading;

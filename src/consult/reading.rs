@@ -17,7 +17,7 @@ use super::schema;
 use super::texts::each_text;
 use super::violations::Checker;
 use crate::error::Violation;
-use crate::kimi::hidden::Cleaned;
+use crate::hidden::Cleaned;
 use crate::kimi::text::{clean, first_chars, last_bytes};
 
 /// What reading brought.

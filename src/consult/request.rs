@@ -1,12 +1,13 @@
 //! Request ─► Context: what the caller sent, and the same once it has been checked.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::place::Place;
 use super::role::{Role, RoleContext};
 use super::thread::Adjudication;
 use super::violations::Checker;
@@ -218,68 +219,6 @@ fn suggest_role(fields: &Value, violations: &mut [Violation]) {
     }
 }
 
-/// Where the project is, and which of its files matter.
-struct Place {
-    work_dir: PathBuf,
-    files: Vec<PathBuf>,
-}
-
-impl Place {
-    fn of(fields: &Value, loaded: &Loaded) -> std::result::Result<Place, Vec<Violation>> {
-        let environment = &loaded.environment;
-        let project = environment.project_dir();
-        let named =
-            fields["work_dir"].as_str().map_or_else(|| project.clone(), |dir| project.join(dir));
-        let refused = |expected: String| vec![Violation::new("/work_dir", &expected)];
-        let work_dir = match named.canonicalize() {
-            Ok(path) if path.is_dir() => path,
-            Ok(_) => {
-                return Err(refused(format!("expected a folder, {} is none", named.display())));
-            }
-            Err(error) => {
-                return Err(refused(format!(
-                    "expected an existing folder, {}: {error}",
-                    named.display()
-                )));
-            }
-        };
-        let home = environment.home.canonicalize().unwrap_or_else(|_| environment.home.clone());
-        if home.starts_with(&work_dir) {
-            return Err(refused(format!(
-                "expected the folder of one project; {} is the home folder or holds it",
-                work_dir.display()
-            )));
-        }
-        if work_dir.display().to_string().contains(char::is_control) {
-            return Err(refused("expected a path without control characters".to_owned()));
-        }
-        let mut files = Vec::new();
-        let mut violations = Vec::new();
-        for (at, file) in fields["files"].as_array().into_iter().flatten().enumerate() {
-            let Some(file) = file.as_str() else { continue };
-            match inside(&work_dir, Path::new(file)) {
-                Ok(file) => files.push(file),
-                Err(expected) => violations.push(Violation::new(format!("/files/{at}"), &expected)),
-            }
-        }
-        if violations.is_empty() { Ok(Place { work_dir, files }) } else { Err(violations) }
-    }
-}
-
-/// The path relative to the project, if it names something in it.
-fn inside(work_dir: &Path, file: &Path) -> std::result::Result<PathBuf, String> {
-    let outside = || format!("expected a path inside the project {}", work_dir.display());
-    let path = work_dir.join(file);
-    if path.display().to_string().contains(char::is_control) {
-        return Err("expected a path without control characters".to_owned());
-    }
-    match path.canonicalize() {
-        Ok(real) => real.strip_prefix(work_dir).map(Path::to_owned).map_err(|_| outside()),
-        Err(_) if file.components().any(|part| part == Component::ParentDir) => Err(outside()),
-        Err(error) => Err(format!("expected an existing path, {}: {error}", path.display())),
-    }
-}
-
 fn refusal(violations: Vec<Violation>, role: Role) -> Error {
     let count = violations.len();
     let problems = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
@@ -296,6 +235,8 @@ fn refusal(violations: Vec<Violation>, role: Role) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::settings::{Environment, load};
 

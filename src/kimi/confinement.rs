@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
@@ -10,10 +11,14 @@ use super::home::{self, Home};
 use super::invocation::Under;
 use super::{folders, installation, network, ripgrep};
 use crate::error::{Error, Kind, Result, Violation};
+use crate::redact::Secrets;
 use crate::sandbox::rules::{Appeared, canonical};
-use crate::sandbox::secret_files::Found;
+use crate::sandbox::secret_files::{Found, Stop};
 use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
+
+/// The most globs for ripgrep. Beyond that, names stand for paths.
+const GLOBS: usize = 20_000;
 
 /// How a run is held, and what the caller must know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct Confinement {
     pub sandbox: Sandbox,
     /// What the helper is told.
     pub under: Under,
+    /// Files and folders of the project that are closed, absolute and without links.
+    pub closed: Vec<PathBuf>,
     /// A configuration for ripgrep that leaves out what is closed: ripgrep calls a whole search failed
     /// that met a file which it may not open.
     pub ripgrep_config: String,
@@ -90,31 +97,48 @@ pub fn of_consultation(
     run_dir: &Path,
     project: &Path,
     secret_files: &[String],
+    stop: Stop<'_>,
 ) -> Result<Confinement> {
     let secret = secret_files_with(secret_files)?;
     let places = Places {
         secret: &secret,
         project: Some(project),
+        searched: Some(project),
         program: &program.path,
         home: Some(home),
         ripgrep: ripgrep::of_user(&loaded.environment, program.dialect),
         run_dir,
+        stop,
     };
     confine(loaded, &places)
 }
 
-/// The rules for a program that is asked for its version only: it may write to the run's temporary folder.
+/// The rules for a program that is asked for its version only: it may write to the run's temporary folder. Secret
+/// files of `project` stay closed.
 ///
 /// # Errors
 /// As [`of_consultation`].
-pub fn of_identification(loaded: &Loaded, program: &Path, run_dir: &Path) -> Result<Confinement> {
+pub fn of_identification(
+    loaded: &Loaded,
+    program: &Path,
+    run_dir: &Path,
+    project: &Path,
+    stop: Stop<'_>,
+) -> Result<Confinement> {
+    let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
+    let secret = SecretFiles::with(secrets.files());
+    let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+    // A server that was started in the home, or in a folder above it, has no project.
+    let searched = !canonical(&loaded.environment.home).starts_with(canonical(project));
     let places = Places {
-        secret: SecretFiles::built_in(),
+        secret,
         project: None,
+        searched: searched.then_some(project),
         program,
         home: None,
         ripgrep: None,
         run_dir,
+        stop,
     };
     confine(loaded, &places)
 }
@@ -133,12 +157,16 @@ fn secret_files_with(more: &[String]) -> Result<Cow<'static, SecretFiles>> {
 
 struct Places<'a> {
     secret: &'a SecretFiles,
+    /// The folder that is opened.
     project: Option<&'a Path>,
+    /// The folder whose secret files are closed.
+    searched: Option<&'a Path>,
     program: &'a Path,
     home: Option<&'a Home>,
     /// The ripgrep of the user's own Kimi, where none is on `PATH`.
     ripgrep: Option<PathBuf>,
     run_dir: &'a Path,
+    stop: Stop<'a>,
 }
 
 fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
@@ -146,21 +174,24 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
     let (sandbox, warning) = decide(*sandbox, kernel())?;
     let mut warnings: Vec<String> = warning.into_iter().collect();
     let project = places.project.map(canonical);
-    let (under, ripgrep_config) = match sandbox {
+    let (under, closed, ripgrep_config) = match sandbox {
         Sandbox::None => {
-            let found = project.as_deref().map(|project| places.secret.search(project));
+            let found =
+                project.as_deref().map(|project| places.secret.search(project, places.stop));
             let Found { secret, unseen } = found.unwrap_or_default();
             let under = if *keeper { Under::Keeper } else { Under::Nothing };
-            (under, ripgrep_config(&secret, &unseen, project.as_deref()))
+            let config = ripgrep_config(&secret, &unseen, project.as_deref());
+            (under, [secret, unseen].concat(), config)
         }
         Sandbox::Landlock => {
             let rules = rules(loaded, places);
             warnings.extend(shut(&rules, project.as_deref()));
             let config = ripgrep_config(&rules.secret, &rules.shut, project.as_deref());
-            (Under::Sandbox(Box::new(rules)), config)
+            let closed = [rules.secret.as_slice(), &rules.shut].concat();
+            (Under::Sandbox(Box::new(rules)), closed, config)
         }
     };
-    Ok(Confinement { sandbox, under, ripgrep_config, warnings })
+    Ok(Confinement { sandbox, under, closed, ripgrep_config, warnings })
 }
 
 fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
@@ -179,15 +210,17 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     write.extend(places.home.map(|home| home.path.clone()));
     let mut closed = vec![loaded.state_dir().to_owned()];
     closed.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
-    Rules::of(&Wanted {
+    let wanted = Wanted {
         home: &environment.home,
         project: places.project,
+        searched: places.searched,
         run: &run,
         read: &read,
         write: &write,
         closed: &closed,
         secret: places.secret,
-    })
+    };
+    Rules::of(&wanted, places.stop)
 }
 
 /// What the caller must know about folders that stayed closed.
@@ -201,16 +234,23 @@ fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
 
 /// What the caller must know about files that came while Kimi ran.
 #[must_use]
-pub fn appeared(rules: &Rules, project: &Path, secret_files: &[String]) -> Vec<String> {
+pub fn appeared(
+    rules: &Rules,
+    project: &Path,
+    secret_files: &[String],
+    stop: Stop<'_>,
+) -> Vec<String> {
     let Ok(secret) = SecretFiles::with(secret_files) else { return Vec::new() };
-    let Appeared { open, closed } = rules.appeared(project, &secret);
+    let Appeared { open, closed, unseen } = rules.appeared(project, &secret, stop);
     let project = canonical(project);
     let open = named(&open, &project)
         .map(|paths| format!("secret files appeared while Kimi ran, and were open to it: {paths}"));
     let closed = named(&closed, &project).map(|paths| {
         format!("files appeared beside a secret one while Kimi ran, and were closed to it: {paths}")
     });
-    open.into_iter().chain(closed).collect()
+    let unseen = named(&unseen, &project)
+        .map(|paths| format!("secret files that appeared were not looked for in {paths}"));
+    open.into_iter().chain(closed).chain(unseen).collect()
 }
 
 /// The first few paths in words; nothing for none. The project is canonical.
@@ -230,29 +270,68 @@ fn named(paths: &[PathBuf], project: &Path) -> Option<String> {
 
 fn ripgrep_config(secret: &[PathBuf], shut: &[PathBuf], project: Option<&Path>) -> String {
     let Some(project) = project else { return String::new() };
+    let closed = secret.iter().chain(shut).filter_map(|path| path.strip_prefix(project).ok());
+    let closed: Vec<&Path> = closed.filter(|path| !path.as_os_str().is_empty()).collect();
     let mut globs = BTreeSet::new();
-    for path in secret.iter().chain(shut) {
-        let Ok(relative) = path.strip_prefix(project) else { continue };
-        // Globs count from the folder that is searched, which may be any on the way down.
-        let mut rest = relative;
-        while let Some(text) = rest.to_str().filter(|text| !text.is_empty() && !text.contains('\n'))
-        {
-            globs.insert(format!("--glob=!/{}", escaped(text)));
-            let mut components = rest.components();
-            components.next();
-            rest = components.as_path();
+    if closed.iter().map(|path| path.components().count()).sum::<usize>() > GLOBS {
+        let names = closed.iter().filter_map(|path| path.file_name());
+        globs.extend(names.map(|name| format!("--glob=!{}\n", escaped(name))));
+    } else {
+        for path in closed {
+            // Globs count from the folder that is searched, which may be any on the way down.
+            let mut rest = path.components();
+            while !rest.as_path().as_os_str().is_empty() {
+                globs.insert(format!("--glob=!/{}\n", escaped(rest.as_path().as_os_str())));
+                rest.next();
+            }
         }
     }
-    globs.into_iter().map(|glob| glob + "\n").collect()
+    globs.into_iter().collect()
 }
 
-fn escaped(path: &str) -> String {
+/// A path as a glob. White space, which ripgrep takes away at the end of a line, and bytes that are no text match
+/// anything.
+fn escaped(path: &OsStr) -> String {
     let mut escaped = String::new();
-    for c in path.chars() {
+    for c in path.to_string_lossy().chars() {
+        if c.is_whitespace() || c == char::REPLACEMENT_CHARACTER {
+            escaped.push('*');
+            continue;
+        }
         if "*?[]{}!\\".contains(c) {
             escaped.push('\\');
         }
         escaped.push(c);
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(secret: &[&[u8]], expected: &[&str]) {
+        let project = Path::new("/p");
+        let secret: Vec<PathBuf> =
+            secret.iter().map(|path| project.join(OsStr::from_bytes(path))).collect();
+        let config = ripgrep_config(&secret, &[], Some(project));
+        assert_eq!(config.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_search_leaves_out_what_is_closed_from_wherever_it_begins() {
+        check(&[b"a/b/.env"], &["--glob=!/.env", "--glob=!/a/b/.env", "--glob=!/b/.env"]);
+        check(&[b"[x]*"], &["--glob=!/\\[x\\]\\*"]);
+        check(&[b"a\nb/x .env "], &["--glob=!/a*b/x*.env*", "--glob=!/x*.env*"]);
+        check(&[b"\xff/.env"], &["--glob=!/*/.env", "--glob=!/.env"]);
+    }
+
+    #[test]
+    fn a_search_in_a_project_of_very_many_secrets_leaves_out_all_files_of_their_names() {
+        let paths: Vec<_> = (0..GLOBS).map(|n| PathBuf::from(format!("/p/{n}/.env"))).collect();
+        assert_eq!(ripgrep_config(&paths, &[], Some(Path::new("/p"))), "--glob=!.env\n");
+    }
 }

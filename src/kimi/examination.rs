@@ -84,7 +84,8 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
 /// Starts the program that is used, without the memory of its version.
 async fn start(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Start {
     let begun = Instant::now();
-    let (said, held_back) = match ask_version(loaded, path, watch).await {
+    let project = loaded.environment.project_dir();
+    let (said, held_back) = match ask_version(loaded, &project, path, watch).await {
         Ok(said) if Dialect::identify(&said) != Identity::Unknown => {
             return Start::Well(begun.elapsed());
         }
@@ -106,13 +107,14 @@ async fn start_outside(
         Ok((Sandbox::Landlock, _)) => {}
         Ok((Sandbox::None, _)) | Err(_) => return Start::NotAtAll(said.to_owned()),
     }
-    let identity = match ask_version(&outside(loaded), path, watch).await {
-        Ok(said) => match Dialect::identify(&said) {
-            Identity::Unknown => return Start::NotAtAll(repeated(loaded, &said)),
-            identity @ (Identity::Usable(..) | Identity::Retired(_)) => identity,
-        },
-        Err(why) => return Start::NotAtAll(why.error.message),
-    };
+    let identity =
+        match ask_version(&outside(loaded), &loaded.environment.project_dir(), path, watch).await {
+            Ok(said) => match Dialect::identify(&said) {
+                Identity::Unknown => return Start::NotAtAll(repeated(loaded, &said)),
+                identity @ (Identity::Usable(..) | Identity::Retired(_)) => identity,
+            },
+            Err(why) => return Start::NotAtAll(why.error.message),
+        };
     let closed = held_back.filter(|why| why.error.kind == Kind::Sandbox);
     let why = closed.unwrap_or_else(|| ShutOut::from(shut_out(said)));
     let opened = open_until_it_starts(loaded, path, why.open.clone(), watch).await;
@@ -132,7 +134,7 @@ async fn open_until_it_starts(
     while let Some(open) = next.filter(|open| opened.len() < OPENED && !opened.contains(open)) {
         wider.settings.readable.push(open.clone());
         opened.push(open);
-        next = match ask_version(&wider, path, watch).await {
+        next = match ask_version(&wider, &wider.environment.project_dir(), path, watch).await {
             Ok(said) if Dialect::identify(&said) != Identity::Unknown => return opened,
             Ok(_) => None,
             Err(why) => why.open,

@@ -18,9 +18,9 @@ use toml::{Table, Value};
 
 use super::consultant::{EntryKind, consultant};
 use super::dialect::Dialect;
-use super::folders;
 use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
+use super::{folders, guard};
 use crate::documents;
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::rules::canonical;
@@ -257,8 +257,8 @@ fn config(dialect: Dialect, users: &Table, environment: &Environment) -> Table {
 }
 
 /// What is run before each call of a tool: both programs ask hooks, also on resume, and kimi-code never
-/// asks the deny rules that it parses. One refuses every tool but the reading ones, the other refuses
-/// secret files, also where there is no sandbox.
+/// asks the deny rules that it parses. One refuses every tool but the reading ones, the other what these may
+/// not read, also where there is no sandbox.
 fn hooks(dialect: Dialect, environment: &Environment) -> Value {
     let called: Vec<&str> =
         consultant().tools.iter().map(|tool| tool.when_called(dialect)).collect();
@@ -277,14 +277,11 @@ fn hooks(dialect: Dialect, environment: &Environment) -> Value {
         "echo 'this consultation is read-only' >&2; exit 2".to_owned(),
     )];
     if let Some(program) = &environment.program {
-        let words = [program.as_path(), Path::new(GUARD), &environment.config_dir].map(quoted);
-        hooks.push(hook(format!("^({})$", called.join("|")), words.join(" ")));
+        let command = format!("{} {} \"${}\"", quoted(program), guard::COMMAND, guard::RUN_DIR);
+        hooks.push(hook(format!("^({})$", called.join("|")), command));
     }
     Value::Array(hooks)
 }
-
-/// The hidden command of the binary that tells whether a call of a tool names a secret file.
-pub const GUARD: &str = "guard";
 
 /// A word for the shell.
 fn quoted(word: &Path) -> String {
@@ -389,8 +386,7 @@ pattern = "*"
         let config: Table =
             fs::read_to_string(home.path.join("config.toml")).unwrap().parse().unwrap();
         let users: Table = USERS.parse().unwrap();
-        let folder = root.path().join("config").display().to_string();
-        let mut expected: Table = walls.replace("CONFIG", &folder).parse().unwrap();
+        let mut expected: Table = walls.parse().unwrap();
         for carried in ["default_model", "providers", "models"] {
             expected.insert(carried.to_owned(), users[carried].clone());
         }
@@ -419,7 +415,7 @@ command = "echo 'this consultation is read-only' >&2; exit 2"
 [[hooks]]
 event = "PreToolUse"
 matcher = "^(Read|Glob|Grep|WebSearch|FetchURL)$"
-command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
+command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\""
 "#,
         );
     }
@@ -437,7 +433,7 @@ command = "echo 'this consultation is read-only' >&2; exit 2"
 [[hooks]]
 event = "PreToolUse"
 matcher = "^(ReadFile|Glob|Grep|SearchWeb|FetchURL)$"
-command = "'/b/kimi-bridge' 'guard' 'CONFIG'"
+command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\""
 "#,
         );
     }

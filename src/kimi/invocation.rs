@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::dialect::{Dialect, Program};
+use super::guard;
 use crate::sandbox::Rules;
 
 /// The longest prompt that goes as an argument. Linux takes up to 131,071 bytes.
@@ -53,6 +54,8 @@ pub(crate) struct Places<'a> {
     pub(crate) home: &'a Path,
     /// The folder for temporary files.
     pub(crate) temporary: &'a Path,
+    /// The folder of the run.
+    pub(crate) run_dir: &'a Path,
     /// Settings for ripgrep, with which Kimi searches.
     pub(crate) ripgrep_config: &'a Path,
 }
@@ -96,6 +99,7 @@ pub(crate) fn invocation(
     for (name, path) in [
         (program.dialect.home_variable(), places.home),
         ("TMPDIR", places.temporary),
+        (guard::RUN_DIR, places.run_dir),
         ("RIPGREP_CONFIG_PATH", places.ripgrep_config),
     ] {
         env.insert(name.to_owned(), path.display().to_string());
@@ -129,6 +133,7 @@ mod tests {
             empty_folder: Path::new("/r/none"),
             home: Path::new("/h"),
             temporary: Path::new("/r/tmp"),
+            run_dir: Path::new("/r"),
             ripgrep_config: Path::new("/r/ripgrep"),
         };
         invocation(
@@ -149,6 +154,7 @@ mod tests {
                 ("PATH", "/bin"),
                 (home, "/h"),
                 ("TMPDIR", "/r/tmp"),
+                ("KIMI_BRIDGE_RUN_DIR", "/r"),
                 ("RIPGREP_CONFIG_PATH", "/r/ripgrep"),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,6 +1,7 @@
 //! How to run both programs called `kimi`, and read what they say. This room knows no role, no
 //! round and no finding: a prompt goes in, a [`Reply`] comes out.
 
+mod address;
 mod agent;
 mod child;
 pub mod confinement;
@@ -11,7 +12,7 @@ pub mod evidence;
 pub(crate) mod examination;
 mod failure;
 pub mod folders;
-pub mod hidden;
+pub mod guard;
 pub mod home;
 mod installation;
 pub mod invocation;
@@ -36,18 +37,21 @@ pub use self::dialect::{Dialect, Identity, Program};
 pub use self::evidence::{Evidence, Seen};
 pub use self::reply::{Progress, Reply, Watch};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::json;
 
 use self::confinement::Confinement;
+use self::guard::Facts;
 use self::home::Home;
 use self::invocation::{Invocation, Places, Under, goes_by_file, invocation};
 use self::reply::Limits;
 use crate::error::{Error, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
+use crate::sandbox::rules::canonical;
+use crate::sandbox::secret_files::Stop;
 use crate::settings::Loaded;
 
 /// One prompt for Kimi.
@@ -83,9 +87,10 @@ pub async fn ask(
 ) -> Result<Reply> {
     let _slot = queue::wait(&loaded.settings, watch).await?;
     let run_dir = folders::for_one_run(loaded.state_dir())?;
-    let prepared = prepare(loaded, program, run_dir.path(), question)?;
+    let stop = || watch.is_over();
+    let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
     queue::expect_wanted(watch)?;
-    let Prepared { home, prompt, invocation, sandbox, warnings } = prepared;
+    let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
     let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
     let began = SystemTime::now();
     let Question { secrets, transcript, .. } = question;
@@ -100,11 +105,12 @@ pub async fn ask(
         with_session(error, program.dialect, session)
     })?;
     reply.sandbox = sandbox;
+    reply.closed = closed;
     reply.warnings.extend(warnings);
     reply.warnings.extend(not_renewed);
     if let Under::Sandbox(rules) = &invocation.under {
         let secret_files = question.secrets.files();
-        reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files));
+        reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files, &stop));
     }
     Ok(reply)
 }
@@ -116,6 +122,8 @@ struct Prepared {
     prompt: String,
     invocation: Invocation,
     sandbox: Sandbox,
+    /// What is closed in the project.
+    closed: Vec<PathBuf>,
     warnings: Vec<String>,
 }
 
@@ -125,11 +133,12 @@ fn prepare(
     program: &Program,
     run_dir: &Path,
     question: Question<'_>,
+    stop: Stop<'_>,
 ) -> Result<Prepared> {
     let home = home::prepare(loaded, program.dialect, question.work_dir)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
-    let Confinement { sandbox, under, ripgrep_config, mut warnings } =
-        confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files)?;
+    let Confinement { sandbox, under, closed, ripgrep_config, mut warnings } =
+        confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files, stop)?;
     let agent_file = agent::write(program.dialect, question.system_prompt, run_dir)?;
     let empty_folder = folders::empty(loaded.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
@@ -140,13 +149,30 @@ fn prepare(
     }
     let ripgrep_config = ripgrep::configured(&ripgrep_config, run_dir)?;
     let text = question.prompt.as_str();
-    let prompt = if goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts) {
-        let file = run_dir.join("request.md");
+    let file = run_dir.join("request.md");
+    let by_file = goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts);
+    let (prompt, file) = if by_file {
         folders::write_anew(&file, text.as_bytes())?;
-        question.read_from_file.replace("{path}", &file.display().to_string())
+        let path = file.display().to_string();
+        (question.read_from_file.replace("{path}", &path), Some(file))
     } else {
-        text.to_owned()
+        (text.to_owned(), None)
     };
+    let environment = &loaded.environment;
+    let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
+    private.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
+    let facts = Facts {
+        project: canonical(project),
+        home: environment.home.clone(),
+        private_home: home.path.clone(),
+        prompt: file,
+        readable: loaded.settings.readable.clone(),
+        private,
+        closed: closed.clone(),
+        secret_files: secret_files.to_owned(),
+        is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),
+    };
+    facts.write(run_dir)?;
     let places = Places {
         work_dir: project,
         agent_file: &agent_file,
@@ -154,12 +180,13 @@ fn prepare(
         empty_folder: &empty_folder,
         home: &home.path,
         temporary: &folders::temporary(run_dir),
+        run_dir,
         ripgrep_config: &ripgrep_config,
     };
     let mut environment = consultant::consultant().environment(&loaded.environment, &home.keys);
     warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
     let invocation = invocation(program, environment, places, &prompt, question.resume, under);
-    Ok(Prepared { home, prompt, invocation, sandbox, warnings })
+    Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })
 }
 
 /// The error with the session that a later run can go on in.

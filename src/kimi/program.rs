@@ -37,11 +37,12 @@ pub(crate) struct Candidate {
     pub(crate) held_back: Option<ShutOut>,
 }
 
-/// The Kimi to use: the first usable one. The error names the programs that were found instead.
-pub(crate) async fn find(loaded: &Loaded, watch: Watch<'_>) -> Result<Program> {
+/// The Kimi to use: the first usable one. None of them can open secret files of the project. The error names the
+/// programs that were found instead.
+pub(crate) async fn find(loaded: &Loaded, project: &Path, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
-        seen.push(identify(loaded, path, found, watch).await);
+        seen.push(identify(loaded, project, path, found, watch).await);
         queue::expect_wanted(watch)?;
         if let Ok(program) = choose(loaded, &seen) {
             return Ok(program);
@@ -68,8 +69,9 @@ pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
 /// Every Kimi there is, in the order of preference.
 pub(crate) async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
+    let project = loaded.environment.project_dir();
     for (path, found) in places(loaded) {
-        all.push(identify(loaded, path, found, watch).await);
+        all.push(identify(loaded, &project, path, found, watch).await);
     }
     all
 }
@@ -140,7 +142,13 @@ fn usual_places(environment: &Environment) -> Vec<(PathBuf, String)> {
 /// takes a second to print its version.
 type Programs = BTreeMap<PathBuf, (u64, u128, String)>;
 
-async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_>) -> Candidate {
+async fn identify(
+    loaded: &Loaded,
+    project: &Path,
+    path: PathBuf,
+    found: String,
+    watch: Watch<'_>,
+) -> Candidate {
     let memory = loaded.state_dir().join("programs.json");
     let recall = || -> Programs {
         let bytes = untrusted::read(&memory, MEMORY_BYTES).unwrap_or_default();
@@ -157,7 +165,7 @@ async fn identify(loaded: &Loaded, path: PathBuf, found: String, watch: Watch<'_
         let identity = Dialect::identify(&output);
         return Candidate { path, found, identity, said: output, held_back: None };
     }
-    let (output, held_back) = match ask_version(loaded, &path, watch).await {
+    let (output, held_back) = match ask_version(loaded, project, &path, watch).await {
         Ok(output) => (output, None),
         Err(why) if why.error.kind == Kind::Sandbox => (why.error.message.clone(), Some(why)),
         Err(why) => (why.error.message, None),
@@ -193,11 +201,13 @@ pub(super) fn repeated(loaded: &Loaded, output: &str) -> String {
 /// The output of `kimi --version`, standard output first. The program runs inside the sandbox already.
 pub(super) async fn ask_version(
     loaded: &Loaded,
+    project: &Path,
     path: &Path,
     watch: Watch<'_>,
 ) -> std::result::Result<String, ShutOut> {
     let run_dir = folders::for_one_run(loaded.state_dir())?;
-    let confinement = confinement::of_identification(loaded, path, run_dir.path())?;
+    let confinement =
+        confinement::of_identification(loaded, path, run_dir.path(), project, &|| watch.is_over())?;
     let mut env = consultant().environment(&loaded.environment, &[]);
     let temporary = folders::temporary(run_dir.path());
     // Even this call makes a data folder. It is thrown away: a program that turns out to be no Kimi must not leave
@@ -273,7 +283,7 @@ mod tests {
         let never = CancellationToken::new();
         let places = tokio::sync::Semaphore::new(1);
         let watch = Watch { progress: &|_| {}, cancel: &never, closing: &never, places: &places };
-        find(loaded, watch).await
+        find(loaded, &loaded.environment.current_dir, watch).await
     }
 
     #[tokio::test]

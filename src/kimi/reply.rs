@@ -1,6 +1,7 @@
 //! A run from the outside: its limits, its caller, its progress and its result.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -92,6 +93,14 @@ pub struct Watch<'a> {
     pub places: &'a Semaphore,
 }
 
+impl Watch<'_> {
+    /// Whether the caller has stopped waiting for the run.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cancel.is_cancelled() || self.closing.is_cancelled()
+    }
+}
+
 /// The result of a run that brought an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
@@ -107,6 +116,8 @@ pub struct Reply {
     pub warnings: Vec<String>,
     /// The sandbox of the run.
     pub sandbox: Sandbox,
+    /// Files and folders of the project that were closed, absolute and without links.
+    pub closed: Vec<PathBuf>,
     /// From the start to the end.
     pub elapsed: Duration,
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::hidden::Cleaned;
+use crate::hidden::Cleaned;
 
 /// The text without escape sequences, invisible characters, and control characters other than newline and tab.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {

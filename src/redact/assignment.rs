@@ -41,7 +41,9 @@ pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
         let Some(place) = name_around(text, word.end()) else { continue };
         done = place.end;
         let name = &text[place.clone()];
-        let Some((assignment, core)) = secret_name(name) else { continue };
+        let escape = escape_length(&text[..place.start], name);
+        let found = secret_name(name).or_else(|| secret_name(&name[escape..]));
+        let Some((assignment, core)) = found else { continue };
         let parts = [&text[..place.start], name, &text[place.end..]];
         let behind = value::look_behind(Name { parts, assignment, core });
         done += behind.done;
@@ -75,6 +77,20 @@ fn name_around(text: &str, end: usize) -> Option<Range<usize>> {
     let before = bytes[..end].iter().rev().take(LONGEST).take_while(|&byte| in_name(byte)).count();
     let after = bytes[end..].iter().take(LONGEST).take_while(|&byte| in_name(byte)).count();
     (before + after < LONGEST).then_some(end - before..end + after)
+}
+
+/// The number of bytes at the beginning of a name that belong to an escape: the `n` of `\npwd`, the `22` of `%22pwd`.
+fn escape_length(before: &str, name: &str) -> usize {
+    let is_hex = |from: usize, to: usize| {
+        name.as_bytes().get(from..to).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    match (before.as_bytes().last(), name.as_bytes()) {
+        (Some(b'%'), _) if is_hex(0, 2) => 2,
+        (Some(b'\\'), [b'u', ..]) if is_hex(1, 5) => 5,
+        (Some(b'\\'), [b'x', ..]) if is_hex(1, 3) => 3,
+        (Some(b'\\'), [b'n' | b'r' | b't', ..]) => 1,
+        _ => 0,
+    }
 }
 
 /// The assignment that a name belongs to, and the words for which it does; a tail of the name is ignored.
@@ -158,6 +174,19 @@ mod tests {
         ] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn a_name_behind_an_escape_is_still_one() {
+        for text in [
+            "\\npwd=hunter22",
+            "\\u0022pwd\": \"hunter22\"",
+            "?%22pwd=hunter22",
+            "C:\\x22pwd=hunter22",
+        ] {
+            check(text, Some(("password", "hunter22")));
+        }
+        check("C:\\token = q8Zr2LmXv9WcYb4s", Some(("token", RANDOM)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the values of the environment's own secrets. Forms, names and words are data, in `config/secrets.yaml`, to
 //! which the user may add; the look of a value is code, here. This room does not know the purpose of a text.
 //!
-//! Redacting is idempotent, and takes time in proportion to the text.
+//! A text that is redacted holds nothing that cannot be seen. Redacting is idempotent, and takes time in proportion to the text.
 
 mod assignment;
 mod look;
@@ -18,6 +18,7 @@ mod sheet;
 mod value;
 mod variables;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 use self::pieces::Span;
 use self::rules::Rule;
 use crate::error::{Error, Result};
+use crate::hidden::Cleaned;
 
 /// Bytes that are looked at beyond a cut, so that a secret across it is found.
 const BEYOND: usize = 24 * 1024;
@@ -104,16 +106,25 @@ impl Secrets {
     }
 
     /// Replaces every secret by `[redacted:kind]`.
+    ///
+    /// The text loses what cannot be seen first: a key with such a character inside would be no key, and would be one
+    /// again for its reader.
     #[must_use]
     pub fn redact(&self, text: &str) -> Redacted {
-        let (text, count) = pieces::replace(text, |text| self.spans(text));
+        let visible = Cleaned::of(text).text;
+        let (mut text, count) = pieces::replace(&visible, |text| self.spans(text));
+        if let Cow::Owned(cleaned) = Cleaned::of(&text).text {
+            // A marker stands where the rest of an emoji stood.
+            text = cleaned;
+        }
         Redacted { text, count }
     }
 
     /// The marker that replaces the text of a field, if it is a secret by the field's name.
     #[must_use]
     pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
-        assignment::in_field(name, text).map(pieces::marker)
+        let [name, text] = [name, text].map(|text| Cleaned::of(text).text);
+        assignment::in_field(&name, &text).map(pieces::marker)
     }
 
     /// The first `chars` characters of a text without its secrets, in which no secret was cut in half.
@@ -150,12 +161,12 @@ impl Secrets {
 
     /// The same for the fields of a JSON object, and their names.
     pub fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
-        let mut count = 0;
         // First, so that the names decide about the texts as they would in a second redaction.
-        if fields.keys().any(|name| self.redact(name).count > 0) {
-            let clean = |(name, value): (String, Value)| (self.redact(&name).text, value);
-            *fields = std::mem::take(fields).into_iter().map(clean).collect();
-            count += 1;
+        let names: Vec<Redacted> = fields.keys().map(|name| self.redact(name)).collect();
+        let mut count = usize::from(names.iter().any(|name| name.count > 0));
+        if fields.keys().zip(&names).any(|(name, redacted)| *name != redacted.text) {
+            let values = std::mem::take(fields).into_iter().map(|(_, value)| value);
+            *fields = names.into_iter().map(Redacted::into_text).zip(values).collect();
         }
         for (name, value) in fields.iter_mut() {
             if let Value::String(text) = value
@@ -225,6 +236,14 @@ mod tests {
     struct Table {
         redacted: Vec<Row>,
         untouched: Vec<String>,
+        around: Around,
+    }
+
+    /// Texts that may stand directly before and behind a key.
+    #[derive(Deserialize)]
+    struct Around {
+        before: Vec<String>,
+        after: Vec<String>,
     }
 
     #[derive(Deserialize)]
@@ -240,7 +259,7 @@ mod tests {
 
     #[test]
     fn secrets_are_replaced_and_everything_else_stays() {
-        let Table { redacted, untouched } = table();
+        let Table { redacted, untouched, around: _ } = table();
         assert!(redacted.len() >= 110 && untouched.len() >= 110, "the table is there");
         let rows = redacted.into_iter().map(|row| (row.text, row.becomes));
         let all = rows.chain(untouched.into_iter().map(|text| (text.clone(), text)));
@@ -251,6 +270,57 @@ mod tests {
             .map(|(found, expected, text)| format!("{text}\n  became {found}\n  not    {expected}"))
             .collect();
         assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    /// The secrets of the table that need no text around them.
+    fn keys() -> Vec<String> {
+        let secrets = Secrets::default();
+        let secret = |Row { text, becomes }| {
+            let (before, rest) = becomes.split_once(pieces::OPENS)?;
+            let secret = text.strip_prefix(before)?.strip_suffix(rest.split_once(']')?.1)?;
+            let marker = secrets.redact(secret).into_text();
+            let alone = marker.starts_with(pieces::OPENS) && marker.ends_with(']');
+            (alone && !secret.contains(['\n', ' '])).then(|| secret.to_owned())
+        };
+        table().redacted.into_iter().filter_map(secret).collect()
+    }
+
+    #[test]
+    fn a_key_is_found_whatever_stands_directly_around_it() {
+        let (secrets, keys, Around { before, after }) =
+            (Secrets::default(), keys(), table().around);
+        assert!(keys.len() >= 60, "{}", keys.len());
+        let mut passed = Vec::new();
+        for key in &keys {
+            let around = before.iter().map(|before| format!("{before}{key}"));
+            let around = around.chain(after.iter().map(|after| format!(" {key}{after}")));
+            for text in around {
+                let redacted = secrets.redact(&text);
+                if redacted.as_str().contains(&key[..12]) || redacted.count() == 0 {
+                    passed.push(text);
+                }
+            }
+        }
+        assert!(passed.is_empty(), "{} passed:\n{}", passed.len(), passed.join("\n"));
+    }
+
+    #[test]
+    fn a_key_is_found_with_anything_inside_that_cannot_be_seen() {
+        let secrets = Secrets::default();
+        for key in keys() {
+            let expected = secrets.redact(&key);
+            for hidden in ["\u{200b}", "\u{ad}", "\u{1b}[1m", "\u{202e}\u{feff}", "\0"] {
+                for at in [1, key.len() / 2, key.len() - 1] {
+                    let text = format!("{}{hidden}{}", &key[..at], &key[at..]);
+                    assert_eq!(secrets.redact(&text), expected, "{text:?}");
+                    let name = format!("pass{hidden}word");
+                    let mut value = json!({name: format!("hunt{hidden}er22"), text: 1});
+                    secrets.redact_all(&mut value);
+                    let expected = json!({"password": "[redacted:password]", expected.as_str(): 1});
+                    assert_eq!(value, expected);
+                }
+            }
+        }
     }
 
     #[test]
@@ -384,7 +454,7 @@ mod tests {
 
     /// Texts of secrets, halves of them, markers and anything else, side by side.
     fn text() -> impl Strategy<Value = String> {
-        let Table { redacted, untouched } = table();
+        let Table { redacted, untouched, around: _ } = table();
         let texts: Vec<String> =
             redacted.into_iter().flat_map(|row| [row.text, row.becomes]).chain(untouched).collect();
         let sample = proptest::sample::select(texts);

@@ -10,7 +10,7 @@ use std::ops::Range;
 /// takes more is replaced as a whole, so that the time stays in proportion to the text.
 const SEARCHES: usize = 8;
 
-const OPENS: &str = "[redacted:";
+pub(super) const OPENS: &str = "[redacted:";
 
 /// The place and kind of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::{LazyLock, OnceLock};
 
-use regex::{Captures, Regex};
+use regex::Regex;
 use serde::Deserialize;
 
 use super::look;
@@ -13,6 +13,16 @@ use super::sheet::SHEET;
 
 /// The name of the group that alone is the secret, in a pattern that has it.
 const SECRET: &str = "secret";
+/// The name of the group around a built-in pattern, without what stands around the secret.
+const FORM: &str = "form";
+/// A place where a secret begins: a boundary, or behind an underscore, a digit or an escape, the last letter of which
+/// is no part of the word that follows: `\n`, `\x3d`, `\u003d`, `%3D`, `%253D`, `=3D`, `\x1b[31m`.
+const BEFORE: &str = concat!(
+    r"(?:\b|(?-u:[_0-9]|\\+(?:[abefnrtv]|x[0-9A-Fa-f]{2}|u\{?[0-9A-Fa-f]{2,6}\}?)",
+    r"|[%=](?:25)*[0-9A-Fa-f]{2}|\[[0-9;]{1,12}m))"
+);
+/// A place where a secret ends.
+const AFTER: &str = r"(?:\b|_)";
 
 /// The form of one kind of secret, as a file has it.
 #[derive(Debug, Deserialize)]
@@ -64,24 +74,24 @@ impl Rule {
         Ok(Rule { only: rule.only.or(Some(Only::Any)), regex: regex.into(), ..rule })
     }
 
-    /// The compiled pattern. In a built-in one a boundary is that of an ASCII word, so that a key is found
-    /// beside a letter of another script; a user's is compiled as it is written, when its file is read.
+    /// The compiled pattern; a user's is compiled as it is written, when its file is read.
     #[expect(clippy::expect_used, reason = "a test compiles each built-in pattern")]
     fn regex(&self) -> &Regex {
-        let ascii = || self.pattern.replace(r"\b", r"(?-u:\b)");
-        self.regex.get_or_init(|| Regex::new(&ascii()).expect("the pattern compiles"))
+        self.regex
+            .get_or_init(|| Regex::new(&with_ends(&self.pattern)).expect("the pattern compiles"))
     }
 
     /// Adds the places of the secrets of this form.
     pub(super) fn find<'a>(&'a self, text: &str, spans: &mut Vec<Span<'a>>) {
         let regex = self.regex();
+        let all = regex.captures_iter(text);
         if regex.capture_names().flatten().any(|name| name == SECRET) {
-            let secret = |found: Captures<'_>| Some(found.name(SECRET)?.range());
-            let found = regex.captures_iter(text).filter_map(secret);
+            let found = all.filter_map(|found| Some(found.name(SECRET)?.range()));
             let found = found.filter(|range| self.counts(&text[range.clone()], is_placeholder));
             spans.extend(found.map(|range| Span::new(range, &self.kind)));
         } else {
-            let found = regex.find_iter(text).filter(|found| {
+            let found = all.filter_map(|found| found.name(FORM).or_else(|| found.get(0)));
+            let found = found.filter(|found| {
                 let alone = self.only != Some(Only::Random)
                     || !look::ends_in_a_blob(&text[..found.start()]);
                 alone && self.counts(found.as_str(), is_dummy)
@@ -100,6 +110,15 @@ impl Rule {
             Only::Random => !is_none(secret) && look::is_random(secret),
         }
     }
+}
+
+/// A built-in pattern that finds a secret in the middle of an escaped text too, where it begins or ends with a
+/// boundary. A boundary is that of an ASCII word, so that a key is found beside a letter of another script.
+fn with_ends(pattern: &str) -> String {
+    let (flags, form) = pattern.strip_prefix("(?i)").map_or(("", pattern), |form| ("(?i)", form));
+    let (before, form) = form.strip_prefix(r"\b").map_or(("", form), |form| (BEFORE, form));
+    let (form, after) = form.strip_suffix(r"\b").map_or((form, ""), |form| (form, AFTER));
+    format!("{flags}{before}(?P<{FORM}>{form}){after}").replace(r"\b", r"(?-u:\b)")
 }
 
 static WORDS: LazyLock<Prefilter> =

@@ -7,11 +7,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::secret_files::{Found, SecretFiles};
+use super::secret_files::{Found, SecretFiles, Stop};
 
 /// The most entries that are opened one by one. A folder beyond that stays closed as a whole.
 const ENTRIES: usize = 32_768;
@@ -42,6 +43,8 @@ pub struct Wanted<'a> {
     pub home: &'a Path,
     /// The project, if the run is about one.
     pub project: Option<&'a Path>,
+    /// The folder whose secret files stay closed: the project, also where the run is not about it.
+    pub searched: Option<&'a Path>,
     /// What may be read and executed in the home: the program, its runtime, and what a setting adds.
     pub run: &'a [PathBuf],
     /// What may be read in the home.
@@ -62,6 +65,8 @@ pub struct Appeared {
     pub open: Vec<PathBuf>,
     /// Files that were, although they are not secret.
     pub closed: Vec<PathBuf>,
+    /// Folders that were not looked through a second time.
+    pub unseen: Vec<PathBuf>,
 }
 
 /// What may be opened.
@@ -69,7 +74,7 @@ pub struct Appeared {
 pub struct Rules {
     /// Each right and the file or folder that it holds for.
     pub list: Vec<(Access, PathBuf)>,
-    /// The secret files and folders of the project, which stay closed.
+    /// The secret files and folders of the project, which stay closed, in order.
     pub secret: Vec<PathBuf>,
     /// Folders of the project that stay closed as a whole: too many secret files, or never looked
     /// through.
@@ -80,16 +85,16 @@ pub struct Rules {
 
 impl Rules {
     /// Works them out. Looks through the project for secret files, which takes a while in a large
-    /// one.
+    /// one, until `stop` returns `true`.
     #[must_use]
-    pub fn of(wanted: &Wanted<'_>) -> Rules {
+    pub fn of(wanted: &Wanted<'_>, stop: Stop<'_>) -> Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
         let home = canonical(wanted.home);
         let mut closed: BTreeSet<PathBuf> =
             wanted.closed.iter().map(|path| canonical(path)).collect();
-        if let Some(project) = &project {
-            let Found { secret, unseen } = wanted.secret.search(project);
+        if let Some(folder) = wanted.searched.map(canonical) {
+            let Found { secret, unseen } = wanted.secret.search(&folder, stop);
             closed.extend(secret.iter().cloned());
             closed.extend(unseen.iter().cloned());
             rules.secret = secret;
@@ -126,9 +131,19 @@ impl Rules {
         for (access, paths) in named {
             let paths = paths.iter().map(|path| canonical(path));
             // A setting or a strange installation must not open the whole home by accident.
-            rules.list.extend(
-                paths.filter(|path| !hides || !home.starts_with(path)).map(|path| (access, path)),
-            );
+            for path in paths.filter(|path| !hides || !home.starts_with(path)) {
+                match access {
+                    // The program may lie in the project, beside a secret file.
+                    Access::Run | Access::Read => {
+                        let closed = below(&path, &closed).cloned().collect();
+                        rules.list.extend(Opened::around(&path, access, &closed).list);
+                    }
+                    // What is made in such a folder must be open as well.
+                    Access::Write | Access::List | Access::Device => {
+                        rules.list.push((access, path));
+                    }
+                }
+            }
         }
         rules.list.push((Access::List, "/dev".into()));
         rules.list.extend(DEVICES.map(|device| (Access::Device, device.into())));
@@ -142,38 +157,46 @@ impl Rules {
     /// Whether reading a path is allowed, as far as the rules themselves tell.
     #[must_use]
     pub fn allow_reading(&self, path: &Path) -> bool {
-        let path = canonical(path);
-        self.list.iter().any(|(access, open)| match access {
-            Access::Read | Access::Run | Access::Write => path.starts_with(open),
-            Access::List | Access::Device => false,
-        })
+        reaches(&self.readable(), &canonical(path))
     }
 
-    /// What appeared in the project since: secret files that lie where everything was opened whole, and
-    /// files that lie where only what was there had been opened.
-    #[must_use]
-    pub fn appeared(&self, project: &Path, secret: &SecretFiles) -> Appeared {
-        let project = canonical(project);
-        let now = secret.search(&project).secret;
-        let is_new = |path: &PathBuf| !self.secret.contains(path);
-        let new: Vec<PathBuf> = now.into_iter().filter(is_new).collect();
-        let open = new.iter().filter(|path| self.allow_reading(path)).cloned().collect();
-        let entries = self
-            .opened_by_entry
-            .iter()
-            .flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
-        let paths = entries
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
-        let holds_open = |path: &PathBuf| self.opened_by_entry.contains(path);
-        let closed = paths.map(|entry| entry.path()).filter(|path| {
-            is_new(path)
-                && !new.contains(path)
-                && !self.shut.contains(path)
-                && !holds_open(path)
-                && !self.allow_reading(path)
+    /// The files and folders that may be read, in order, without those that lie in another of them.
+    fn readable(&self) -> Vec<&Path> {
+        let open = self.list.iter().filter(|(access, _)| match access {
+            Access::Read | Access::Run | Access::Write => true,
+            Access::List | Access::Device => false,
         });
-        Appeared { open, closed: closed.collect() }
+        let mut open: Vec<&Path> = open.map(|(_, path)| path.as_path()).collect();
+        // Paths compare by their components, so what lies below a folder follows it at once.
+        open.sort_unstable();
+        open.dedup_by(|next, folder| next.starts_with(folder));
+        open
+    }
+
+    /// Returns what appeared in the project since: secret files that lie where everything was opened whole, and
+    /// files that lie where only what was there had been opened. Once `stop` returns `true`, the rest is left out.
+    #[must_use]
+    pub fn appeared(&self, project: &Path, secret: &SecretFiles, stop: Stop<'_>) -> Appeared {
+        let Found { secret: now, mut unseen } = secret.search(&canonical(project), stop);
+        let new: Vec<PathBuf> =
+            now.into_iter().filter(|path| self.secret.binary_search(path).is_err()).collect();
+        let readable = self.readable();
+        let known: BTreeSet<&PathBuf> =
+            [&self.secret, &self.shut, &self.opened_by_entry, &new].into_iter().flatten().collect();
+        let mut closed = Vec::new();
+        for folder in self.opened_by_entry.iter().take_while(|_| !stop()) {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let files = entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
+                .map(|entry| entry.path());
+            closed.extend(files.filter(|path| !known.contains(path) && !reaches(&readable, path)));
+        }
+        unseen.retain(|folder| !self.shut.contains(folder));
+        Appeared {
+            open: new.iter().filter(|path| reaches(&readable, path)).cloned().collect(),
+            closed,
+            unseen,
+        }
     }
 
     /// The rights and paths as an order holds them.
@@ -181,6 +204,13 @@ impl Rules {
     pub fn for_order(&self) -> Vec<(Access, OsString)> {
         self.list.iter().map(|(access, path)| (*access, path.into())).collect()
     }
+}
+
+/// Returns whether a path without links is one of these, or lies in one; they are in order, and none lies in
+/// another.
+fn reaches(open: &[&Path], path: &Path) -> bool {
+    let behind = open.partition_point(|open| *open <= path);
+    open[..behind].last().is_some_and(|open| path.starts_with(open))
 }
 
 /// The path without links, as far as it exists.
@@ -206,7 +236,7 @@ impl Opened {
             if closed.contains(&path) {
                 continue;
             }
-            if !holds_any(&path, closed) {
+            if below(&path, closed).next().is_none() {
                 opened.list.push((access, path));
                 continue;
             }
@@ -230,13 +260,11 @@ impl Opened {
     }
 }
 
-/// Whether something that stays closed lies below a folder.
-fn holds_any(folder: &Path, closed: &BTreeSet<PathBuf>) -> bool {
+/// What stays closed below a folder.
+fn below<'a>(folder: &'a Path, closed: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
     // Paths compare by their components, so what lies below a folder follows it at once.
-    closed
-        .range(folder.to_owned()..)
-        .find(|path| *path != folder)
-        .is_some_and(|next| next.starts_with(folder))
+    let behind = (Bound::Excluded(folder), Bound::Unbounded);
+    closed.range::<Path, _>(behind).take_while(move |path| path.starts_with(folder))
 }
 
 #[cfg(test)]
@@ -254,15 +282,17 @@ mod tests {
         }
         let secret = SecretFiles::new([".env", "*.key"], &[] as &[Holding]).unwrap();
         let run: Vec<PathBuf> = run.iter().map(|path| root.join(path)).collect();
-        let rules = Rules::of(&Wanted {
+        let wanted = Wanted {
             home: &root.join("home"),
             project: Some(&root.join(project)),
+            searched: Some(&root.join(project)),
             run: &run,
             read: &[],
             write: &[root.join("home/state/run")],
             closed: &[root.join("home/state")],
             secret: &secret,
-        });
+        };
+        let rules = Rules::of(&wanted, &|| false);
         (root, rules)
     }
 
@@ -316,6 +346,53 @@ mod tests {
     }
 
     #[test]
+    fn a_program_of_the_project_opens_no_secret_beside_it() {
+        for home in ["home", "srv"] {
+            let path = |path: &str| format!("{home}/p/{path}");
+            let files = [path("tools/kimi"), path("tools/x.key"), path("tools/lib/a"), path("b")];
+            let files = files.each_ref().map(String::as_str);
+            let [program, secret, library, other] = files;
+            let (folder, project) = (path("tools"), path(""));
+            check(
+                &[&files[..], &["home/a"]].concat(),
+                &project,
+                &[&folder],
+                &[program, library, other],
+                &[secret],
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_only_searched_is_not_opened_and_its_secrets_are_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let secret = SecretFiles::new(["*.key"], &[]).unwrap();
+        let home = root.join("home");
+        for (project, is_open) in [("home/p", false), ("srv/p", true)] {
+            let project = root.join(project);
+            fs::create_dir_all(project.join("bin")).unwrap();
+            for file in ["a", "x.key", "bin/kimi", "bin/y.key"] {
+                fs::write(project.join(file), "").unwrap();
+            }
+            let wanted = Wanted {
+                home: &home,
+                project: None,
+                searched: Some(&project),
+                run: &[project.join("bin")],
+                read: &[],
+                write: &[],
+                closed: &[],
+                secret: &secret,
+            };
+            let rules = Rules::of(&wanted, &|| false);
+            let open = |path: &str| rules.allow_reading(&project.join(path));
+            assert_eq!(["a", "bin/kimi"].map(open), [is_open, true], "{project:?}");
+            assert_eq!(["x.key", "bin/y.key"].map(open), [false, false], "{project:?}");
+        }
+    }
+
+    #[test]
     fn a_project_outside_the_home_has_its_secrets_closed_as_well() {
         check(
             &["srv/p/.env", "srv/p/f", "srv/q/.env", "home/a"],
@@ -363,13 +440,14 @@ mod tests {
         let wanted = Wanted {
             home: &home,
             project: Some(&project),
+            searched: Some(&project),
             run: &[],
             read: &[],
             write: &[],
             closed: &[],
             secret: &secret,
         };
-        let rules = Rules::of(&wanted);
+        let rules = Rules::of(&wanted, &|| false);
         assert_eq!(rules.shut, [project.join("many")]);
         assert_eq!(rules.opened_by_entry, std::slice::from_ref(&project));
         assert!(rules.allow_reading(&project.join("f")));
@@ -381,13 +459,60 @@ mod tests {
         let (root, rules) = rules(&["home/p/a/x.key", "home/p/b/y"], "home/p", &[]);
         let (project, secret) =
             (root.join("home/p"), SecretFiles::new([".env", "*.key"], &[]).unwrap());
-        assert_eq!(rules.appeared(&project, &secret), Appeared::default());
+        assert_eq!(rules.appeared(&project, &secret, &|| false), Appeared::default());
         for path in ["a/late", "a/late.key", "b/late", "b/.env"] {
             fs::write(project.join(path), "").unwrap();
         }
-        let expected =
-            Appeared { open: vec![project.join("b/.env")], closed: vec![project.join("a/late")] };
-        assert_eq!(rules.appeared(&project, &secret), expected);
+        let expected = Appeared {
+            open: vec![project.join("b/.env")],
+            closed: vec![project.join("a/late")],
+            unseen: vec![],
+        };
+        assert_eq!(rules.appeared(&project, &secret, &|| false), expected);
+        let stopped = Appeared { unseen: vec![project.clone()], ..Appeared::default() };
+        assert_eq!(rules.appeared(&project, &secret, &|| true), stopped);
         fs::remove_dir_all(root).unwrap();
+    }
+
+    /// The rules for a project of these files, and what appears in it when nothing does. Of so many files, looking
+    /// each up in a list of the others would take many minutes.
+    fn rules_of_many(files: impl Iterator<Item = String>) -> Rules {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let project = root.join("home/p");
+        for file in files {
+            let file = project.join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::File::create(file).unwrap();
+        }
+        let secret = SecretFiles::new([".env"], &[]).unwrap();
+        let wanted = Wanted {
+            home: &root.join("home"),
+            project: Some(&project),
+            searched: Some(&project),
+            run: &[],
+            read: &[],
+            write: &[],
+            closed: &[],
+            secret: &secret,
+        };
+        let rules = Rules::of(&wanted, &|| false);
+        let nothing = rules.appeared(&project, &secret, &|| false);
+        assert_eq!(nothing, Appeared::default());
+        rules
+    }
+
+    #[test]
+    fn thousands_of_packages_with_a_secret_each_take_no_time() {
+        let files = (0..3_000).flat_map(|n| [format!("{n}/.env"), format!("{n}/main.rs")]);
+        let rules = rules_of_many(files);
+        assert_eq!((rules.secret.len(), rules.opened_by_entry.len()), (3_000, 3_001));
+    }
+
+    #[test]
+    fn deep_folders_with_a_secret_at_their_ends_take_no_time() {
+        let chain = |n: usize| format!("{n}/{}.env", "d/".repeat(99));
+        let rules = rules_of_many((0..60).map(chain));
+        assert_eq!((rules.secret.len(), rules.opened_by_entry.len()), (60, 6_001));
     }
 }

@@ -3,6 +3,7 @@
 //! The list is data; this file only looks. Nothing that it reads leaves it but a yes or a no.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
@@ -29,6 +31,11 @@ pub struct SecretFiles {
     holding: Vec<(Gitignore, Regex)>,
 }
 
+/// The form of a name that an editor or a person made from another, which is the group `name`.
+#[expect(clippy::expect_used, reason = "the pattern is compiled in, and a test uses it")]
+static LEFTOVERS: LazyLock<regex::Regex> =
+    LazyLock::new(|| regex::Regex::new(&built_in().leftovers).expect("the pattern compiles"));
+
 /// Files that are secret when they hold a text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +45,9 @@ pub struct Holding {
     /// A regular expression.
     pub text: String,
 }
+
+/// Returns whether work that nobody waits for any more is to end.
+pub type Stop<'a> = &'a dyn Fn() -> bool;
 
 /// How far a search may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +67,7 @@ impl Default for Reach {
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Found {
-    /// The secret files and folders, absolute.
+    /// The secret files and folders, absolute and in order.
     pub secret: Vec<PathBuf>,
     /// Folders that were not looked through, absolute: the search had to end, or they cannot be read.
     pub unseen: Vec<PathBuf>,
@@ -68,12 +78,17 @@ pub struct Found {
 struct Lists {
     files: Vec<String>,
     holding: Vec<Holding>,
+    leftovers: String,
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+fn built_in() -> Lists {
+    serde_yaml::from_str(BUILT_IN).expect("config/secret_files.yaml is readable")
 }
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
 static LISTS: LazyLock<SecretFiles> = LazyLock::new(|| {
-    let lists: Lists =
-        serde_yaml::from_str(BUILT_IN).expect("config/secret_files.yaml is readable");
+    let lists = built_in();
     let names = lists.files.iter().map(String::as_str);
     SecretFiles::new(names, &lists.holding).expect("config/secret_files.yaml can be used")
 });
@@ -93,8 +108,7 @@ impl SecretFiles {
         if more.is_empty() {
             return Ok(Cow::Borrowed(SecretFiles::built_in()));
         }
-        let lists: Lists =
-            serde_yaml::from_str(BUILT_IN).map_err(|error| vec![error.to_string()])?;
+        let lists = built_in();
         let names = lists.files.iter().chain(more).map(String::as_str);
         SecretFiles::new(names, &lists.holding).map(Cow::Owned)
     }
@@ -125,10 +139,10 @@ impl SecretFiles {
         }
     }
 
-    /// Whether this file or folder is secret by its name. The path is relative to the project.
+    /// Returns whether this file or folder is secret by its name. The path is relative to the project.
     #[must_use]
     pub fn is_named(&self, path: &Path, is_folder: bool) -> bool {
-        self.names.matched(path, is_folder).is_ignore()
+        is_listed(&self.names, path, is_folder)
     }
 
     /// Whether a file of a project is secret, by its name, that of a folder on the way, or what it holds.
@@ -148,28 +162,31 @@ impl SecretFiles {
 
     /// Returns whether a file is secret for its text. A file that the bridge cannot read is not: neither can Kimi.
     fn holds(&self, relative: &Path, path: &Path) -> bool {
-        let of_file = |(files, _): &&(Gitignore, Regex)| files.matched(relative, false).is_ignore();
+        let of_file = |(files, _): &&(Gitignore, Regex)| is_listed(files, relative, false);
         let mut texts = self.holding.iter().filter(of_file).peekable();
         texts.peek().is_some()
             && beginning(path).is_ok_and(|start| texts.any(|(_, text)| text.is_match(&start)))
     }
 
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
-    /// a secret name that leads elsewhere in the project closes what it leads to.
+    /// a secret name that leads elsewhere in the project closes what it leads to. `stop` is asked at each
+    /// folder; once it returns `true`, the rest stays unseen.
     #[must_use]
-    pub fn search(&self, project: &Path) -> Found {
-        self.search_within(project, Reach::default())
+    pub fn search(&self, project: &Path, stop: Stop<'_>) -> Found {
+        self.search_within(project, Reach::default(), stop)
     }
 
-    fn search_within(&self, project: &Path, reach: Reach) -> Found {
+    fn search_within(&self, project: &Path, reach: Reach, stop: Stop<'_>) -> Found {
         let end = Instant::now() + reach.time;
         let mut left = reach.entries;
         let mut found = Found::default();
         // By levels, so that what remains unseen when the search must end lies deep.
         let mut folders = std::collections::VecDeque::from([project.to_owned()]);
         while let Some(folder) = folders.pop_front() {
-            let entries = fs::read_dir(&folder);
-            let (Ok(entries), true) = (entries, left > 0 && Instant::now() < end) else {
+            let goes_on = left > 0 && Instant::now() < end && !stop();
+            let entries = goes_on.then(|| fs::read_dir(&folder).ok()).flatten();
+            let Some(entries) = entries else {
+                // Nothing deeper is looked at any more.
                 found.unseen.push(folder);
                 continue;
             };
@@ -200,10 +217,50 @@ impl SecretFiles {
     }
 }
 
+/// Returns whether a list names a file or folder, or the one that it was made from: `.env~` is a `.env`.
+fn is_listed(list: &Gitignore, path: &Path, is_folder: bool) -> bool {
+    let mut path = PathBuf::from(path.as_os_str().to_ascii_lowercase());
+    loop {
+        match list.matched(&path, is_folder) {
+            Match::Ignore(_) => return true,
+            Match::Whitelist(_) => return false,
+            Match::None => {}
+        }
+        let origins = path.file_name().map(origins).unwrap_or_default();
+        let Some((next, others)) = origins.split_first() else { return false };
+        // A name that is made from several in turn ends in `next`; the others are its last step.
+        if others.iter().any(|name| list.matched(path.with_file_name(name), is_folder).is_ignore())
+        {
+            return true;
+        }
+        path.set_file_name(next);
+    }
+}
+
+/// The names that a name may be made from, in lower case, each shorter than it.
+fn origins(name: &OsStr) -> Vec<String> {
+    let name = name.to_string_lossy();
+    let origin = |name: &str| Some(LEFTOVERS.captures(name)?.name("name")?.as_str().to_owned());
+    let whole = origin(&name).filter(|origin| origin.len() < name.len());
+    // `secrets-old.yaml`, and `.id_rsa.swp`, where the dot belongs to the addition.
+    let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
+    let inner = origin(stem).filter(|origin| origin.len() < stem.len());
+    let inner = inner.map(|origin| format!("{origin}.{extension}"));
+    let shown = whole.as_ref().and_then(|whole| whole.strip_prefix('.')).map(str::to_owned);
+    whole.into_iter().chain(inner).chain(shown).collect()
+}
+
+/// The lines as globs. Names are compared in lower case, and a line with a slash inside counts at any depth, unless
+/// it begins with one or opens again.
 fn globs<'a>(lines: impl IntoIterator<Item = &'a str>, problems: &mut Vec<String>) -> Gitignore {
     let mut builder = GitignoreBuilder::new("");
     for line in lines {
-        if let Err(error) = builder.add_line(None, line) {
+        let mut glob = line.to_ascii_lowercase();
+        let is_inner = glob.trim_end().trim_end_matches('/').contains('/');
+        if is_inner && !glob.starts_with(['/', '!', '#']) && !glob.starts_with("**/") {
+            glob.insert_str(0, "**/");
+        }
+        if let Err(error) = builder.add_line(None, &glob) {
             problems.push(format!("`{line}`: {error}"));
         }
     }
@@ -226,6 +283,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_name_that_is_made_from_itself_again_and_again_takes_no_time() {
+        let name = format!("x{}", ".bak".repeat(63));
+        assert!(!SecretFiles::built_in().is_named(Path::new(&name), false));
+        let name = format!(".env{}", "-old.bak".repeat(31));
+        assert!(SecretFiles::built_in().is_named(Path::new(&name), false));
+    }
 
     #[test]
     fn names_tell_secret_files_from_their_like() {
@@ -279,14 +344,68 @@ mod tests {
             ".npmignore",
             "Cargo.toml",
             "config.json",
+            "docker/config.json",
+            ".env.example",
+            "secrets.yaml.example",
+            "staging.tfvars.sample",
+            "id_rsa.pub.bak",
+            "main.rs.bak",
+            "notes.1",
+            "src/auth.json",
+            "kubeconfig_test.go",
+            "shadow",
         ] {
             check(open, false);
         }
-        for folder in [".ssh", "a/.aws", ".kube", ".config/gcloud"] {
+        for folder in
+            [".ssh", "a/.aws", ".kube", ".config/gcloud", "a/.config/gcloud", ".SSH", ".aws.bak"]
+        {
             assert!(SecretFiles::built_in().is_named(Path::new(folder), true), "{folder}");
         }
         for folder in [".env.d/x", "ssh", "aws", ".github", ".config"] {
             assert!(!SecretFiles::built_in().is_named(Path::new(folder), true), "{folder}");
+        }
+    }
+
+    #[test]
+    fn a_name_counts_at_any_depth_in_any_case_and_with_what_an_editor_adds() {
+        for secret in [
+            ".ENV",
+            "ID_RSA",
+            "Server.KEY",
+            "sub/.docker/config.json",
+            "a/b/.cargo/credentials.toml",
+            "a/.CONFIG/gh/hosts.yml",
+            ".env~",
+            "#.env#",
+            ".#.env",
+            ".env.swp",
+            ".env.orig",
+            ".env.old",
+            ".env.save",
+            "id_rsa.bak",
+            "id_rsa.1",
+            "id_rsa.bak.2",
+            "id_rsa (1)",
+            "id_rsa_old",
+            "Copy of id_rsa",
+            ".id_rsa.swp",
+            "server.key~",
+            "server.key.20240131",
+            "secrets-old.yaml",
+            "secrets (2).yaml.bak",
+            ".npmrc.bak",
+            "sub/.docker/config.json.orig",
+            "secrets.yml",
+            "config/secrets.yaml",
+            ".dev.vars",
+            ".streamlit/secrets.toml",
+            "staging.tfvars",
+            "kubeconfig.yaml",
+            ".flaskenv",
+            "local.settings.json",
+        ] {
+            assert!(SecretFiles::built_in().is_named(Path::new(secret), false), "{secret}");
         }
     }
 
@@ -311,7 +430,30 @@ mod tests {
         check("credentials.json", "{\"user\": \"x\"}", false);
         check(".git/config", "[http]\n extraheader = AUTHORIZATION: basic x", true);
         check(".git/config", "url = https://u:tok@host/r", true);
-        check(".git/config", "url = https://host/r\n url = git@host:r", false);
+        let fine = "url = https://host/r\n url = git@host:r\n url = https://me@host/r";
+        for config in [".git/config", "vendor/x/.git/config", ".git/modules/a/b/config"] {
+            check(config, "url = https://q8Zr2LmXv9WcYb4s@host/r", true);
+            check(config, "[github]\n token = x", true);
+            check(config, fine, false);
+        }
+        check("deploy_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----", true);
+        check("deploy_ed25519", "notes", false);
+        check("a/keys/deploy", "-----BEGIN OPENSSH PRIVATE KEY-----", true);
+        check("a/keys/deploy.rs", "-----BEGIN OPENSSH PRIVATE KEY-----", false);
+        check("tls/server.crt", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----", true);
+        check("age-key.txt", "# public key: age1\nAGE-SECRET-KEY-1ABC", true);
+        check("a.pem.bak", "-----BEGIN PRIVATE KEY-----", true);
+        check("B.PEM", "-----BEGIN PRIVATE KEY-----", true);
+        check("auth.json", "{\"http-basic\": {\"host\": {}}}", true);
+        check("locales/auth.json", "{\"login\": \"Log in\", \"password\": \"Password\"}", false);
+        check("appsettings.Production.json", "{\"Db\": \"Server=x;Password=hunter22;\"}", true);
+        check("appsettings.json", "{\"Logging\": {\"Level\": \"Debug\"}}", false);
+        check("my-secret.yaml", "kind: Secret\ndata:\n  token: aGVsbG8gd29ybGQ=", true);
+        check("my-secret.yaml", "kind: Secret\ndata:\n  token: {{ .Values.token }}", false);
+        check("kubeconfig-dev", "users:\n- user:\n    token: abc", true);
+        check("database.yml", "production:\n  password: hunter22", true);
+        check("database.yml", "production:\n  password: <%= ENV[\"X\"] %>", false);
+        check("wg0.conf", &format!("PrivateKey = {}=", "a".repeat(43)), true);
         check("late.json", &format!("{}\"type\": \"service_account\"", " ".repeat(20_000)), false);
     }
 
@@ -330,7 +472,7 @@ mod tests {
         symlink("plain", project.join("id_rsa")).unwrap();
         symlink("../outside", project.join("id_dsa")).unwrap();
         symlink("..", project.join("up")).unwrap();
-        let found = SecretFiles::built_in().search(&project);
+        let found = SecretFiles::built_in().search(&project, &|| false);
         let secret = [".ssh", "a/b/.env", "node_modules/x/.npmrc", "plain"];
         let expected = secret.map(|path| project.join(path)).into();
         assert_eq!(found, Found { secret: expected, unseen: vec![] });
@@ -344,7 +486,7 @@ mod tests {
             fs::write(project.path().join(path), "").unwrap();
         }
         let reach = Reach { entries: 3, ..Reach::default() };
-        let found = SecretFiles::built_in().search_within(project.path(), reach);
+        let found = SecretFiles::built_in().search_within(project.path(), reach, &|| false);
         assert_eq!(found.secret, [project.path().join(".env")]);
         let mut unseen = found.unseen;
         unseen.sort();
@@ -352,10 +494,36 @@ mod tests {
     }
 
     #[test]
+    fn a_search_that_is_stopped_reads_no_further_folder() {
+        let project = tempfile::tempdir().unwrap();
+        let folders: Vec<_> = (0..50).map(|n| project.path().join(format!("{n:02}/a"))).collect();
+        for folder in &folders {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let asked = std::cell::Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 10
+        };
+        let found = SecretFiles::built_in().search(project.path(), &stop);
+        // The root and nine of its folders were read: 41 others, and what lies in the nine, is left.
+        assert_eq!((found.secret.len(), found.unseen.len(), asked.get()), (0, 50, 60));
+    }
+
+    #[test]
     fn a_person_adds_lines_and_takes_some_back() {
-        let more = ["*.secret".to_owned(), "!public.key".to_owned()];
-        let files = SecretFiles::with(&more).unwrap();
-        for (path, expected) in [("a.secret", true), ("b.key", true), ("public.key", false)] {
+        let more = ["*.Secret", "vault/x", "/top/y", "!public.key", "!test/own.key"];
+        let files = SecretFiles::with(&more.map(str::to_owned)).unwrap();
+        for (path, expected) in [
+            ("a.secret", true),
+            ("b.key", true),
+            ("public.key", false),
+            ("a/vault/x", true),
+            ("top/y", true),
+            ("a/top/y", false),
+            ("test/own.key", false),
+            ("a/test/own.key", true),
+        ] {
             assert_eq!(files.is_named(Path::new(path), false), expected, "{path}");
         }
         assert!(SecretFiles::with(&["[z-a]".to_owned()]).is_err());

@@ -27,6 +27,8 @@ pub(super) struct Fixture {
     /// The caller's question.
     #[serde(default = "question")]
     pub(super) message: String,
+    /// What Kimi gets of it, where that is not the question as it stands.
+    pub(super) sent: Option<String>,
     /// The project's files with their texts.
     files: BTreeMap<String, String>,
     /// Files in the home.

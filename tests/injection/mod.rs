@@ -95,7 +95,8 @@ fn play(real: Real, program: &Path, path: &Path) {
     let rules = fixture.rules(&world);
     for (request, offered) in requests.iter().zip(model.offered_tools()) {
         assert_eq!((offered, &request["model"]), (real.tools(), &json!("kimi-for-coding")));
-        the_bridge_alone_speaks(request, &fixture.message, &rules);
+        let sent = fixture.sent.as_ref().unwrap_or(&fixture.message);
+        the_bridge_alone_speaks(request, sent, &rules);
     }
 
     assert_eq!(ran.code, Some(0), "{ran:?}");

@@ -30,8 +30,8 @@ pub enum Status {
     NotInTrace,
     /// It is nowhere in the file.
     Mismatch,
-    /// There is no such file, or it could not be read, or is larger than 16 MB: nothing is known of the
-    /// quote.
+    /// There is no such file, or it is closed to Kimi, or could not be read, or is larger than 16 MB: nothing is
+    /// known of the quote.
     Missing,
     /// The file is not in the project.
     Outside,
@@ -66,9 +66,10 @@ pub struct Citation {
 }
 
 /// Checks citations against one project, as it is on the disk when each is checked.
-#[derive(Debug)]
 pub struct Citations<'a> {
     work_dir: &'a Path,
+    /// Returns whether a file is closed to Kimi: its status must say no more than that of a file that is not there.
+    is_closed: &'a dyn Fn(&Path) -> bool,
     shown: BTreeSet<PathBuf>,
     /// Bytes that may still be read.
     left: u64,
@@ -76,12 +77,16 @@ pub struct Citations<'a> {
 
 impl<'a> Citations<'a> {
     /// A checker for the project in `work_dir`, an absolute path without links. `shown` are the
-    /// files that Kimi's tools showed it, as they named them.
+    /// files that Kimi's tools showed it, as they named them; `is_closed` gets absolute paths.
     #[must_use]
-    pub fn new(work_dir: &'a Path, shown: &BTreeSet<String>) -> Citations<'a> {
+    pub fn new(
+        work_dir: &'a Path,
+        shown: &BTreeSet<String>,
+        is_closed: &'a dyn Fn(&Path) -> bool,
+    ) -> Citations<'a> {
         let shown =
             shown.iter().filter_map(|path| work_dir.join(path).canonicalize().ok()).collect();
-        Citations { work_dir, shown, left: MAX_READ }
+        Citations { work_dir, is_closed, shown, left: MAX_READ }
     }
 
     /// Checks one. Lines that are the wrong way round are turned; those that the path carries
@@ -114,7 +119,10 @@ impl<'a> Citations<'a> {
     /// The path that is meant, and the lines that it carries: as it stands if there is such a file,
     /// else without white space around it, else without its lines.
     fn named<'p>(&self, path: &'p str) -> (&'p str, Option<Lines>) {
-        let exists = |path: &str| self.work_dir.join(path).exists();
+        let exists = |path: &str| {
+            let path = self.work_dir.join(path);
+            path.exists() && !(self.is_closed)(&path)
+        };
         let trimmed = path.trim();
         if exists(path) {
             return (path, None);
@@ -139,6 +147,9 @@ impl<'a> Citations<'a> {
             return Err(if inside { Status::Missing } else { Status::Outside });
         };
         let relative = real.strip_prefix(self.work_dir).map_err(|_| Status::Outside)?;
+        if (self.is_closed)(&named) {
+            return Err(Status::Missing);
+        }
         // A file may be named to deceive whoever reads its name.
         let relative = clean(&relative.display().to_string()).into_owned();
         if real.is_file() { Ok((real, relative)) } else { Err(Status::Missing) }
@@ -238,7 +249,8 @@ mod tests {
             let shown = fs::read_dir(&self.dir).unwrap().map(|entry| entry.unwrap().file_name());
             let shown = shown.map(|name| format!("./{}", name.display()));
             let shown = shown.filter(|name| name != "./unread.rs").chain(["src/deep.rs".into()]);
-            let mut citations = Citations::new(&self.dir, &shown.collect());
+            let is_closed = |path: &Path| path.ends_with(".env") || path.ends_with("plain");
+            let mut citations = Citations::new(&self.dir, &shown.collect(), &is_closed);
             citations.check(Citation {
                 path: path.replace("ROOT", &self.dir.display().to_string()),
                 line_start: lines.0,
@@ -483,6 +495,24 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_file_reads_as_one_that_is_not_there() {
+        let project = Project::new();
+        let quote = "KEY = planted";
+        for closed in [".env", "plain"] {
+            project.write(closed, quote);
+            for form in ["NAME", "NAME:1", " NAME ", "./NAME", "ROOT/NAME", "NAME:1-2"] {
+                for quote in [quote, "something else"] {
+                    let of = |name: &str| {
+                        let citation = project.citation(&form.replace("NAME", name), NONE, quote);
+                        Citation { path: citation.path.replace(name, "NAME"), ..citation }
+                    };
+                    assert_eq!(of(closed), of("none"), "{form} {quote}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_readable_file_is_missing_and_never_waited_for() {
         let project = Project::new();
         rustix::fs::mknodat(
@@ -513,7 +543,7 @@ mod tests {
         let project = Project::new();
         project.write("a.rs", CODE);
         let shown = BTreeSet::from(["a.rs".to_owned()]);
-        let mut citations = Citations::new(&project.dir, &shown);
+        let mut citations = Citations::new(&project.dir, &shown, &|_| false);
         let mut check = |status| {
             let (line_start, line_end) = at(3, 3);
             let (path, quote) = ("a.rs".to_owned(), "fn main() {".to_owned());
@@ -549,7 +579,7 @@ mod tests {
         project.check("sparse", at(1, 1), "nowhere", (Missing, at(1, 1)));
         project.write("a.rs", CODE);
         let read = BTreeSet::from(["huge.txt", "a.rs", "sparse"].map(str::to_owned));
-        let mut citations = Citations::new(&project.dir, &read);
+        let mut citations = Citations::new(&project.dir, &read, &|_| false);
         citations.left = 9_000_000;
         let mut check = |path: &str, quote: &str, status| {
             let (path, quote) = (path.to_owned(), quote.to_owned());

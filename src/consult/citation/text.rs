@@ -10,7 +10,7 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use rustix::fs::{Mode, OFlags};
 
-use crate::kimi::hidden::is_hidden;
+use crate::hidden::is_hidden;
 
 /// The weight below which a quote is found only where it fills the cited lines: a closing brace stands
 /// everywhere.

@@ -5,6 +5,7 @@ mod shorten;
 pub(crate) use self::shorten::shorten_error;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,12 @@ use super::reading::Reading;
 use super::request::Context;
 use super::role::RoleContext;
 use super::thread::{Stance, State, says_something};
+use crate::hidden;
 use crate::kimi::text::first_chars;
-use crate::kimi::{self, Dialect, Evidence, Program, hidden};
+use crate::kimi::{self, Dialect, Evidence, Program};
 use crate::redact::Secrets;
-use crate::sandbox::Sandbox;
+use crate::sandbox::rules::canonical;
+use crate::sandbox::{Sandbox, SecretFiles};
 
 /// Characters of Kimi's text in `raw_response_preview`.
 const PREVIEW_CHARS: usize = 500;
@@ -124,7 +127,16 @@ impl ConsultResult {
             Answer { response: reply.text, ..Answer::default() }
         });
         let shown = reply.seen.shown.union(&origin.read_before).cloned().collect();
-        check(&mut answer, Citations::new(&origin.context.work_dir, &shown), origin.first_finding);
+        let work_dir = &origin.context.work_dir;
+        let secret = SecretFiles::with(origin.secrets.files());
+        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+        let is_closed = |path: &Path| {
+            let real = canonical(path);
+            reply.closed.iter().any(|closed| real.starts_with(closed))
+                || secret.is_secret(work_dir, path)
+        };
+        let citations = Citations::new(work_dir, &shown, &is_closed);
+        check(&mut answer, citations, origin.first_finding);
         warnings.extend(strange_winner(&answer, &origin.context.about));
         let result = ConsultResult {
             parse_ok,
@@ -276,6 +288,7 @@ mod tests {
             session_id: Some("s1".into()),
             warnings: vec![],
             sandbox: Sandbox::Landlock,
+            closed: Vec::new(),
             elapsed: Duration::from_millis(12),
         };
         ConsultResult::new(
@@ -344,7 +357,8 @@ mod tests {
         #[test]
         fn a_text_that_holds_no_answer_is_handed_on_whole(text in "[^{]{0,200}") {
             let result = made(&text, 0, 40_000);
-            prop_assert_eq!((result.parse_ok, result.answer.response), (false, text));
+            let visible = kimi::text::clean(&text).into_owned();
+            prop_assert_eq!((result.parse_ok, result.answer.response), (false, visible));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::consult::role::Role;
 use crate::consult::standing::{locked, round_error, standing, unreadable};
 use crate::consult::thread::{Adjudication, Round, State, Step, Thread};
 use crate::error::{Error, Kind, Result, Violation};
+use crate::hidden;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
@@ -29,6 +30,7 @@ pub(crate) fn open<'a>(
 
 /// Opens a thread with its first round, or with the rounds that only the caller remembers.
 fn start<'a>(context: Context, loaded: &'a Loaded, secrets: &'a Secrets) -> Result<Next<'a>> {
+    let words = json!([context.message, context.about, context.prior_exchange]);
     let (context, redactions) = context.without_secrets(secrets)?;
     let mut thread = Thread::open();
     if let Some(prior) = &context.prior_exchange {
@@ -43,7 +45,7 @@ fn start<'a>(context: Context, loaded: &'a Loaded, secrets: &'a Secrets) -> Resu
             }
         }
     }
-    let mut warnings = Vec::new();
+    let mut warnings = Vec::from_iter(hidden::request_warning(&words));
     let ledger = Ledger::open(loaded.state_dir())
         .map_err(|error| warnings.push(format!("this thread is not remembered: {}", error.message)))
         .ok();

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::kimi::hidden::Cleaned;
+use crate::hidden::Cleaned;
 use crate::kimi::text::{clean, first_chars};
 use crate::redact::Secrets;
 

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::Record;
 use crate::error::{Error, Kind, Result};
+use crate::hidden::{self, Cleaned};
 use crate::kimi::dialect::Dialect;
 use crate::kimi::failure::{self, Ending, How, MAY_PASS};
-use crate::kimi::hidden::{self, Cleaned};
 use crate::kimi::invocation::{Invocation, Under};
 use crate::kimi::reply::{End, Reply};
 use crate::kimi::text::clean;
@@ -43,6 +43,7 @@ impl Record {
             session_id: self.session,
             warnings,
             sandbox: Sandbox::None,
+            closed: Vec::new(),
             elapsed: self.started.elapsed(),
         })
     }

@@ -6,6 +6,7 @@ use std::cell::LazyCell;
 use std::sync::LazyLock;
 
 use regex::{Regex, RegexBuilder};
+use serde_json::Value;
 
 /// A text without its invisible characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +50,34 @@ impl Cleaned<'_> {
     }
 }
 
+/// The warning about the characters that were taken out of a request; nothing when there were none.
+#[must_use]
+pub fn request_warning(request: &Value) -> Option<String> {
+    Some(format!("{} from the request", removed(count(request))?))
+}
+
+/// The number of characters that are taken out of the texts of a JSON value.
+fn count(value: &Value) -> usize {
+    match value {
+        Value::String(text) => Cleaned::of(text).hidden,
+        Value::Array(values) => values.iter().map(count).sum(),
+        Value::Object(fields) => fields.values().map(count).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+fn removed(count: usize) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 invisible or control character was removed".to_owned()),
+        count => Some(format!("{count} invisible or control characters were removed")),
+    }
+}
+
 /// The warning about the characters that were removed from Kimi's words and from the results of its tools.
 #[must_use]
 pub fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
-    let removed = match in_words + in_evidence {
-        0 => return None,
-        1 => "1 invisible or control character was removed".to_owned(),
-        count => format!("{count} invisible or control characters were removed"),
-    };
+    let removed = removed(in_words + in_evidence)?;
     Some(match (in_words, in_evidence) {
         (_, 0) => format!("{removed} from Kimi's text"),
         (0, _) => format!("{removed} from what Kimi's tools returned"),
@@ -228,6 +249,9 @@ mod tests {
     #[test]
     fn the_warning_says_where() {
         assert_eq!(warning(0, 0), None);
+        let request = serde_json::json!({"a": ["x\u{200b}y", 1], "b": "\u{1b}[1m", "c": "d\r\n"});
+        let expected = "5 invisible or control characters were removed from the request";
+        assert_eq!(request_warning(&request).as_deref(), Some(expected));
         let check = |words, evidence, expected: &str| {
             assert_eq!(warning(words, evidence).as_deref(), Some(expected));
         };

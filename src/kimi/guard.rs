@@ -1,0 +1,421 @@
+//! What the hook allows that both programs ask before each call of a tool: an allow-list, which holds without a
+//! sandbox too. The bridge writes the facts of a run into its folder, where Kimi cannot write, and the hook reads
+//! them there.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use ignore::overrides::OverrideBuilder;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{address, folders};
+use crate::error::{Error, Kind, Result};
+use crate::sandbox::SecretFiles;
+use crate::sandbox::rules::canonical;
+
+/// The hidden command of the binary that both programs ask.
+pub const COMMAND: &str = "guard";
+/// The variable of a run's environment that names the run's folder to the hook.
+pub const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
+/// Folders of the system that may be read, wherever the home lies.
+const SYSTEM: [&str; 11] = [
+    "/bin",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/nix/store",
+    "/opt",
+    "/sbin",
+    "/snap",
+    "/usr",
+    "/Library",
+];
+/// Fields of a call that are no path.
+const NO_PATHS: [&str; 8] =
+    ["pattern", "glob", "type", "output_mode", "query", "url", "limit", "sort"];
+
+/// What the hook knows of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The project, without links.
+    pub project: PathBuf,
+    /// The user's home.
+    pub home: PathBuf,
+    /// Kimi's private home.
+    pub private_home: PathBuf,
+    /// The file with the prompt, where there is one.
+    pub prompt: Option<PathBuf>,
+    /// What the setting `readable` names.
+    pub readable: Vec<PathBuf>,
+    /// Folders that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
+    pub private: Vec<PathBuf>,
+    /// Files and folders of the project that are closed.
+    pub closed: Vec<PathBuf>,
+    /// The user's lines about secret files.
+    pub secret_files: Vec<String>,
+    /// Whether Kimi fetches through a proxy.
+    pub is_proxied: bool,
+}
+
+fn file_in(run_dir: &Path) -> PathBuf {
+    run_dir.join("guard.json")
+}
+
+impl Facts {
+    /// Writes the facts into the folder of a run.
+    ///
+    /// # Errors
+    /// [`Kind::Spawn`] when they cannot be written.
+    pub fn write(&self, run_dir: &Path) -> Result<()> {
+        let json = serde_json::to_vec(self);
+        let json = json.map_err(|error| Error::of(Kind::Spawn, format!("no hook: {error}")))?;
+        folders::write_anew(&file_in(run_dir), &json)
+    }
+
+    /// Reads the facts from the folder of a run.
+    #[must_use]
+    pub fn read(run_dir: &Path) -> Option<Facts> {
+        serde_json::from_slice(&fs::read(file_in(run_dir)).ok()?).ok()
+    }
+
+    /// Returns why a call is refused.
+    #[must_use]
+    pub fn refusal(&self, call: &Value) -> Option<String> {
+        let field = |snake: &str, camel: &str| call.get(snake).or(call.get(camel)).cloned();
+        let tool = field("tool_name", "toolName").unwrap_or_default();
+        let input = field("tool_input", "toolInput").unwrap_or_default();
+        let session = field("session_id", "sessionId").unwrap_or_default();
+        let Some(input) = input.as_object() else {
+            return Some("the arguments cannot be read".to_owned());
+        };
+        if input.values().any(|value| value.is_array() || value.is_object()) {
+            return Some("no tool of this run takes lists or objects".to_owned());
+        }
+        let session = session.as_str().unwrap_or_default();
+        let named = paths(input);
+        let closed = named.iter().find_map(|path| self.refusal_of(path, session));
+        closed.or_else(|| match tool.as_str().unwrap_or_default() {
+            "Read" | "ReadFile" if named.is_empty() => Some("it names no file".to_owned()),
+            "Read" | "ReadFile" | "WebSearch" | "SearchWeb" => None,
+            "Glob" => leaves_its_folder(input).then(|| "a pattern may not hold `..`".to_owned()),
+            "Grep" => self.refusal_of_search(named.first().copied().unwrap_or("."), input),
+            "FetchURL" => {
+                let url = input.get("url").and_then(Value::as_str).unwrap_or_default();
+                address::refusal(url, self.is_proxied)
+            }
+            other => Some(format!("{other} is no tool of this run")),
+        })
+    }
+
+    /// Why a path may not be read. The programs take `..` away before they follow links, and the system after.
+    fn refusal_of(&self, named: &str, session: &str) -> Option<String> {
+        let Some(path) = self.absolute(named) else {
+            return Some(format!("{named} is no plain path"));
+        };
+        let secret = SecretFiles::with(&self.secret_files);
+        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+        for real in [resolved(&lexical(&path)), resolved(&path)] {
+            if !self.is_open(&real, session) {
+                return Some(format!("{named} lies outside what this run may read"));
+            }
+            let root =
+                if real.starts_with(&self.project) { &*self.project } else { Path::new("/") };
+            let is_closed = self.closed.iter().any(|closed| real.starts_with(closed));
+            if is_closed || secret.is_secret(root, &real) || secret.is_secret(root, &path) {
+                return Some(format!(
+                    "{named} is closed to this run: its name or content says that it holds a secret"
+                ));
+            }
+        }
+        None
+    }
+
+    /// The path as a program takes it: from the project, or from the home. Another user's home is none.
+    fn absolute(&self, named: &str) -> Option<PathBuf> {
+        if named.contains("://") || named.contains('\0') {
+            return None;
+        }
+        match named.strip_prefix('~') {
+            Some("") => Some(self.home.clone()),
+            Some(rest) => Some(self.home.join(rest.strip_prefix('/')?)),
+            None => Some(self.project.join(named)),
+        }
+    }
+
+    /// Returns whether a path without links may be read: the innermost folder that is named decides.
+    fn is_open(&self, path: &Path, session: &str) -> bool {
+        if self.prompt.as_deref().map(canonical).as_deref() == Some(path) {
+            return true;
+        }
+        if let Ok(output) = path.strip_prefix(canonical(&self.private_home)) {
+            // kimi-code saves what is too long, and tells the model to read it there.
+            let parts: Vec<_> = output.iter().filter_map(|part| part.to_str()).collect();
+            return parts.first() == Some(&"sessions")
+                && !session.is_empty()
+                && parts.contains(&session)
+                && parts.contains(&"tool-results");
+        }
+        let readable = self.readable.iter().map(|path| (canonical(path), true));
+        let private = self.private.iter().map(|path| (canonical(path), false));
+        let home = canonical(&self.home);
+        // A home that is `/` hides nothing.
+        let hidden = (home.parent().is_some()).then_some((home, false));
+        let system = SYSTEM.map(|folder| (PathBuf::from(folder), true));
+        let folders = [(self.project.clone(), true)].into_iter().chain(readable).chain(private);
+        let around =
+            folders.chain(hidden).chain(system).filter(|(folder, _)| path.starts_with(folder));
+        // Of the same folder, the one that opens it counts: somebody named it.
+        let inmost = around.max_by_key(|(folder, is_open)| (folder.components().count(), *is_open));
+        inmost.is_some_and(|(_, is_open)| is_open)
+    }
+
+    /// Why a search may not begin: a glob of the call takes back what the configuration of ripgrep leaves out.
+    fn refusal_of_search(&self, named: &str, input: &Map<String, Value>) -> Option<String> {
+        let path = lexical(&self.absolute(named)?);
+        let real = resolved(&path);
+        let inside = |folders: &[PathBuf]| -> Vec<PathBuf> {
+            folders
+                .iter()
+                .map(|folder| canonical(folder))
+                .filter(|f| f.starts_with(&real))
+                .collect()
+        };
+        let closed = inside(&self.closed);
+        if !inside(&self.private).is_empty() {
+            return Some(format!("{named} holds folders that this run may not read"));
+        }
+        if closed.is_empty() {
+            return None;
+        }
+        if path != real {
+            return Some(format!(
+                "{named} leads to a folder with files that are closed; search in {} itself",
+                real.display()
+            ));
+        }
+        let glob = input.get("glob").and_then(Value::as_str)?;
+        let takes_back = |closed: &PathBuf| {
+            [&self.project, &real].into_iter().any(|root| {
+                let globs = OverrideBuilder::new(root).add(glob).and_then(|globs| globs.build());
+                let matched = |is_folder| {
+                    globs
+                        .as_ref()
+                        .is_ok_and(|globs| globs.matched(closed, is_folder).is_whitelist())
+                };
+                globs.is_err() || matched(closed.is_dir())
+            })
+        };
+        let closed = closed.iter().find(|closed| takes_back(closed))?;
+        Some(format!(
+            "the glob {glob} takes in {}, which is closed to this run; leave the glob out, or search in a folder \
+             without it",
+            closed.display()
+        ))
+    }
+}
+
+/// The paths that a call names: every text but those that are known for something else.
+fn paths(input: &Map<String, Value>) -> Vec<&str> {
+    let texts = input.iter().filter(|(name, _)| !NO_PATHS.contains(&name.as_str()));
+    texts.filter_map(|(_, value)| value.as_str()).collect()
+}
+
+fn leaves_its_folder(input: &Map<String, Value>) -> bool {
+    let pattern = input.get("pattern").and_then(Value::as_str).unwrap_or_default();
+    pattern.split(['/', '{', ',', '}']).any(|part| part == "..")
+}
+
+/// The path without `.` and `..`, as text.
+fn lexical(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut path, part| {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(part),
+        }
+        path
+    })
+}
+
+/// The path without links, as far as it exists; what does not exist is taken as text.
+fn resolved(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    there.map_or_else(
+        || lexical(path),
+        |(part, real)| lexical(&real.join(path.strip_prefix(part).unwrap_or(path))),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use serde_json::json;
+
+    use super::*;
+
+    struct World {
+        root: PathBuf,
+        facts: Facts,
+    }
+
+    fn world() -> World {
+        let root = tempfile::tempdir().unwrap().keep().canonicalize().unwrap();
+        let path = |path: &str| root.join(path);
+        let files = [
+            "home/p/src/main.rs",
+            "home/p/conf/.env",
+            "home/p/conf/readme",
+            "home/p/plain",
+            "home/q/a",
+            "home/open/a",
+            "home/.ssh/id_rsa",
+            "home/.kimi/config.toml",
+            "home/state/runs/r/request.md",
+            "home/state/runs/r/ripgrep",
+            "home/state/ledger.db",
+            "home/state/homes/k/config.toml",
+            "home/state/homes/k/sessions/w/s1/agents/main/tool-results/x",
+            "home/state/homes/k/sessions/w/s1/state.json",
+            "home/state/homes/k/sessions/w/s2/agents/main/tool-results/x",
+            "elsewhere/a",
+        ];
+        for file in files {
+            fs::create_dir_all(path(file).parent().unwrap()).unwrap();
+            fs::write(path(file), "").unwrap();
+        }
+        for (target, link) in [("../q", "out"), ("conf", "in"), ("conf/.env", "note")] {
+            symlink(target, path("home/p").join(link)).unwrap();
+        }
+        let facts = Facts {
+            project: path("home/p"),
+            home: path("home"),
+            private_home: path("home/state/homes/k"),
+            prompt: Some(path("home/state/runs/r/request.md")),
+            readable: vec![path("home/open")],
+            private: vec![path("home/state"), path("home/.kimi")],
+            closed: vec![path("home/p/conf/.env"), path("home/p/plain")],
+            secret_files: vec!["*.mine".to_owned()],
+            is_proxied: false,
+        };
+        World { root, facts }
+    }
+
+    impl World {
+        #[track_caller]
+        fn check(&self, tool: &str, input: &Value, is_refused: bool) {
+            let input = input.to_string().replace("ROOT", self.root.to_str().unwrap());
+            let input: Value = serde_json::from_str(&input).unwrap();
+            let call = json!({"session_id": "s1", "tool_name": tool, "tool_input": input});
+            let refusal = self.facts.refusal(&call);
+            assert_eq!(refusal.is_some(), is_refused, "{call} {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_may_be_read_and_nothing_else() {
+        let world = world();
+        for (path, is_refused) in [
+            ("src/main.rs", false),
+            ("src/none.rs", false),
+            ("./src/../src/main.rs", false),
+            ("ROOT/home/p/src/main.rs", false),
+            ("~/p/src/main.rs", false),
+            ("conf/readme", false),
+            ("in/readme", false),
+            ("ROOT/home/open/a", false),
+            ("/usr/share/doc", false),
+            ("ROOT/home/state/runs/r/request.md", false),
+            ("ROOT/home/state/homes/k/sessions/w/s1/agents/main/tool-results/x", false),
+            ("conf/.env", true),
+            ("in/.env", true),
+            ("note", true),
+            ("plain", true),
+            ("a.mine", true),
+            (".ENV", true),
+            ("../q/a", true),
+            ("out/a", true),
+            ("out/../q/a", true),
+            ("in/../../q/a", true),
+            ("~/.ssh/id_rsa", true),
+            ("~root/x", true),
+            ("~", true),
+            ("ROOT/home/.kimi/config.toml", true),
+            ("ROOT/home/state/ledger.db", true),
+            ("ROOT/home/state/runs/r/ripgrep", true),
+            ("ROOT/home/state/homes/k/config.toml", true),
+            ("ROOT/home/state/homes/k/sessions/w/s1/state.json", true),
+            ("ROOT/home/state/homes/k/sessions/w/s2/agents/main/tool-results/x", true),
+            ("ROOT/home/state/homes/k/sessions/w/s1/tool-results/../state.json", true),
+            ("ROOT/elsewhere/a", true),
+            ("/proc/self/environ", true),
+            ("/proc/1/environ", true),
+            ("/dev/sda", true),
+            ("/", true),
+            ("/etc/../proc/1/environ", true),
+            ("file:///etc/passwd", true),
+        ] {
+            world.check("Read", &json!({"path": path}), is_refused);
+            world.check("ReadFile", &json!({"file_path": path, "n_lines": 3}), is_refused);
+            world.check("Glob", &json!({"pattern": "*", "directory": path}), is_refused);
+        }
+    }
+
+    #[test]
+    fn a_search_takes_back_nothing_that_is_left_out() {
+        let world = world();
+        for (input, is_refused) in [
+            (json!({}), false),
+            (json!({"path": "."}), false),
+            (json!({"path": "conf"}), false),
+            (json!({"path": "src", "glob": "*"}), false),
+            (json!({"glob": "*.rs"}), false),
+            (json!({"glob": "!*.rs"}), false),
+            (json!({"glob": "*"}), true),
+            (json!({"glob": ".env"}), true),
+            (json!({"glob": "**/.e[n]v"}), true),
+            (json!({"glob": "{plain,x}"}), true),
+            (json!({"path": "conf", "glob": ".*"}), true),
+            (json!({"path": "conf", "glob": "/.env"}), true),
+            (json!({"path": "conf/.env"}), true),
+            (json!({"path": "in"}), true),
+            (json!({"path": "~"}), true),
+            (json!({"path": "/"}), true),
+            (json!({"glob": "[z-a]"}), true),
+        ] {
+            let mut input = input;
+            input["pattern"] = json!("x");
+            world.check("Grep", &input, is_refused);
+        }
+    }
+
+    #[test]
+    fn only_the_tools_of_the_run_are_called() {
+        let world = world();
+        world.check("WebSearch", &json!({"query": "~/.ssh"}), false);
+        world.check("Glob", &json!({"pattern": "src/*"}), false);
+        world.check("Glob", &json!({"pattern": "../q/*"}), true);
+        world.check("Glob", &json!({"pattern": "{..,x}/*"}), true);
+        world.check("FetchURL", &json!({"url": "http://1.1.1.1/"}), false);
+        world.check("FetchURL", &json!({"url": "http://127.0.0.1/"}), true);
+        world.check("FetchURL", &json!({}), true);
+        world.check("Read", &json!({}), true);
+        world.check("Bash", &json!({"command": "true"}), true);
+        world.check("Read", &json!("x"), true);
+        world.check("Read", &json!({"path": "src/main.rs", "paths": ["../q/a"]}), true);
+        assert!(world.facts.refusal(&json!({})).is_some());
+    }
+
+    #[test]
+    fn facts_are_read_as_they_were_written() {
+        let World { facts, .. } = world();
+        let dir = tempfile::tempdir().unwrap();
+        facts.write(dir.path()).unwrap();
+        assert_eq!(Facts::read(dir.path()), Some(facts));
+        assert_eq!(Facts::read(Path::new("/nonexistent")), None);
+    }
+}
