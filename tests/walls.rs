@@ -146,19 +146,19 @@ fn read_of_both(world: &World) -> [String; 2] {
 }
 
 fn a_version_call() {
-    for (sandbox, expected) in [("required", ["", "open\n"]), ("off", ["KEY=planted\n", "open\n"])]
-    {
+    for (sandbox, reads_the_secret) in [("required", false), ("off", true)] {
         let world = World::with_fake("2.1.0", "").with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
         // Outside the home, where everything else is open.
         let project = world.root().join("srv/project");
-        let script = planted_beside(&project);
-        write_program(
-            &world.root().join("fake/kimi"),
-            &format!("#!/bin/bash\n{script}; echo 2.1.0\n"),
-        );
+        planted_beside(&project);
+        let folder = project.display();
+        // It tells on standard output: the home that it gets is thrown away.
+        let script = format!("cat '{folder}/.env' '{folder}/open.txt' 2> /dev/null");
+        write_program(&world.root().join("fake/kimi"), &format!("#!/bin/bash\n{script}\n"));
         let status = world.bridge(&["status", "--json"]).current_dir(&project).output().unwrap();
-        assert!(status.status.success(), "{status:?}");
-        assert_eq!(read_of_both(&world), expected, "{sandbox}");
+        let said = String::from_utf8(status.stdout).unwrap();
+        assert!(said.contains("open"), "{sandbox}: {said}");
+        assert_eq!(said.contains("planted"), reads_the_secret, "{sandbox}: {said}");
     }
 }
 
@@ -212,6 +212,7 @@ fn a_secret_place() {
     fs::write(ssh.join("id_rsa"), "k").unwrap();
     fs::write(world.project().join(".env"), "k").unwrap();
     std::os::unix::fs::symlink("../.ssh", world.project().join("keys")).unwrap();
+    fs::create_dir_all(world.state()).unwrap();
     let mut server = Server::start(&world, Era::Modern);
     let mut call = |field: &str, value: &serde_json::Value| {
         let mut request = proposal();

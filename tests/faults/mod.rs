@@ -276,6 +276,7 @@ fn the_childs_environment() {
             "FASTMCP_ENV_FILE",
             "HOME",
             "KIMI_API_KEY",
+            "KIMI_BRIDGE_RUN_DIR",
             "KIMI_CLI_NO_AUTO_UPDATE",
             "KIMI_CODE_HOME",
             "KIMI_CODE_NO_AUTO_UPDATE",
