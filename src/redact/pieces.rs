@@ -27,22 +27,20 @@ impl<'a> Span<'a> {
 
 /// Spans in order, with those that touch the same text made one: the first that was found names it.
 pub(super) fn apart(spans: Vec<Span<'_>>) -> Vec<Span<'_>> {
-    let mut found: Vec<(usize, Span)> =
+    let mut ranked: Vec<(usize, Span)> =
         spans.into_iter().filter(|span| !span.range.is_empty()).enumerate().collect();
-    found.sort_by_key(|(rank, span)| (span.range.start, *rank));
-    let mut apart: Vec<(usize, Span)> = Vec::with_capacity(found.len());
-    for (rank, span) in found {
-        match apart.last_mut() {
-            Some((first, last)) if span.range.start < last.range.end => {
-                last.range.end = last.range.end.max(span.range.end);
-                if rank < *first {
-                    (*first, last.kind) = (rank, span.kind);
-                }
+    ranked.sort_unstable_by_key(|(rank, span)| (span.range.start, *rank));
+    ranked.dedup_by(|(rank, span), (first, last)| {
+        let overlaps = span.range.start < last.range.end;
+        if overlaps {
+            last.range.end = last.range.end.max(span.range.end);
+            if *rank < *first {
+                (*first, last.kind) = (*rank, span.kind);
             }
-            _ => apart.push((rank, span)),
         }
-    }
-    apart.into_iter().map(|(_, span)| span).collect()
+        overlaps
+    });
+    ranked.into_iter().map(|(_, span)| span).collect()
 }
 
 /// The marker of a secret of this kind.
