@@ -114,10 +114,11 @@ struct Function<'a> {
 /// One item of a `content` that is a list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Part {
+struct Part<'a> {
     #[serde(rename = "type")]
     kind: Lenient<Text>,
-    text: Lenient<Text>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
 }
 
 impl Event<'_> {
@@ -134,11 +135,7 @@ impl Event<'_> {
             "assistant" => assistant(fields.content, fields.tool_calls),
             "tool" => Event::ToolResult {
                 id: short(&fields.tool_call_id, ID_BYTES),
-                text: fields
-                    .content
-                    .and_then(said)
-                    .map(|text| first_bytes(&text, TEXT_BYTES).to_owned())
-                    .unwrap_or_default(),
+                text: fields.content.and_then(|it| said(it, TEXT_BYTES)).unwrap_or_default(),
             },
             "meta" => meta(&fields),
             other => Event::Unknown(format!("role `{}`", clean(other))),
@@ -167,7 +164,7 @@ fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event
     if let Some(tool_calls) = tool_calls {
         json::items(tool_calls, take);
     }
-    Event::Assistant { text: content.and_then(said), calls, more_calls }
+    Event::Assistant { text: content.and_then(|it| said(it, usize::MAX)), calls, more_calls }
 }
 
 fn meta(fields: &Fields<'_>) -> Event<'static> {
@@ -190,27 +187,28 @@ fn short(text: &Lenient<Text>, limit: usize) -> String {
     text.0.as_ref().map(|Text(text)| first_bytes(text, limit).to_owned()).unwrap_or_default()
 }
 
-/// The text of a `content`: a string, or the `text` parts of a list. `None` when there is no text in it,
-/// which is not the same as an empty string from a tool.
-fn said(content: &RawValue) -> Option<String> {
-    if let Some(text) = json::text(content.get()) {
+/// The text of a `content`, or a beginning of about so many bytes: a string, or the `text` parts of a list.
+/// `None` when there is no text in it, which is not the same as an empty string from a tool.
+fn said(content: &RawValue, limit: usize) -> Option<String> {
+    if let Some(text) = json::beginning(content.get(), limit) {
         return Some(text);
     }
     let mut said: Option<String> = None;
     json::items(content, |part| {
-        let Some(Part { kind: Lenient(Some(kind)), text: Lenient(Some(text)) }) =
-            json::object(part.get())
+        let Some(Part { kind: Lenient(Some(kind)), text: Some(text) }) = json::object(part.get())
         else {
             return;
         };
-        if kind.0 != "text" {
+        let left = limit.saturating_sub(said.as_ref().map_or(0, String::len));
+        if kind.0 != "text" || left == 0 {
             return;
         }
+        let Some(text) = json::beginning(text.get(), left) else { return };
         match &mut said {
-            None => said = Some(text.0),
+            None => said = Some(text),
             Some(said) => {
                 said.push('\n');
-                said.push_str(&text.0);
+                said.push_str(&text);
             }
         }
     });
@@ -303,7 +301,8 @@ mod tests {
     #[test]
     fn of_a_tools_result_the_beginning_is_kept() {
         let line = json!({"role": "tool", "content": "中".repeat(TEXT_BYTES)}).to_string();
-        let text = "中".repeat(TEXT_BYTES / 3);
+        // The quote is written too.
+        let text = "中".repeat((TEXT_BYTES - 1) / 3);
         assert_eq!(Event::read(&line), Some(Event::ToolResult { id: String::new(), text }));
     }
 

@@ -415,11 +415,12 @@ mod tests {
         let mut trace = empty(Dialect::KimiCli);
         let calls = 5 * MAX_CALLS + 10;
         for n in 0..calls {
-            let args = json!({"path": format!("{n}{}", "中".repeat(3_000)), "x": vec!["y".repeat(300); 60]});
+            let many = if n < MAX_CALLS { 60 } else { 1 };
+            let args = json!({"path": format!("{n}{}", "中".repeat(3_000)), "x": vec!["y".repeat(300); many]});
             let name = if n % 2 == 0 { "Grep" } else { "ReadFile" };
             trace.call(call(&n.to_string(), name, args));
             let files: Vec<String> =
-                (0..60).map(|file| format!("{n}/{file}{}:1:x", "z".repeat(900))).collect();
+                (0..many).map(|file| format!("{n}/{file}{}:1:x", "z".repeat(900))).collect();
             trace.result(&n.to_string(), &files.join("\n"));
         }
         trace.more_calls(5);

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::kimi::text::first_bytes;
+
 /// A value, or none where there is one of another kind.
 #[derive(Default)]
 pub(super) struct Lenient<T>(pub(super) Option<T>);
@@ -47,6 +49,19 @@ pub(in crate::kimi) fn text(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
 }
 
+/// The text of a JSON string, or the beginning of it that takes so many bytes there. Most of a stream is the
+/// results of tools, of which the beginning is enough.
+pub(super) fn beginning(json: &str, limit: usize) -> Option<String> {
+    if json.len() <= limit {
+        return text(json);
+    }
+    let cut = first_bytes(json, limit);
+    // An escape sequence has up to six bytes, and may not be cut.
+    let near_end = first_bytes(cut, limit.saturating_sub(6)).len();
+    let end = cut[near_end..].find('\\').map_or(cut.len(), |at| near_end + at);
+    text(&format!("{}\"", cut[..end].trim_end_matches('\\')))
+}
+
 /// The fields of a JSON object that `T` names; `None` for any other value.
 pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     // A derived reader takes the items of an array for the fields.
@@ -75,4 +90,21 @@ pub(super) fn items<'a>(array: &'a RawValue, take: impl FnMut(&'a RawValue)) {
 
     // Any other value has no items.
     let _ = serde_json::Deserializer::from_str(array.get()).deserialize_seq(Items(take));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_escape_sequence_is_cut() {
+        let json = r#""a\\\\\u00e9\n\"\\🚀\ud83d\ude80b""#;
+        let whole = text(json).unwrap();
+        for limit in 1..json.len() {
+            let beginning = beginning(json, limit).unwrap();
+            // Half of a surrogate pair is replaced.
+            assert!(whole.starts_with(beginning.trim_end_matches('\u{fffd}')), "{limit}");
+        }
+        assert_eq!(beginning(json, json.len()), Some(whole));
+    }
 }
