@@ -3,9 +3,6 @@
 
 use std::borrow::Cow;
 
-/// The memory that is kept from one line for the next, bytes.
-const SPARE: usize = 64 * 1024;
-
 /// One line of a stream, without its line ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -71,7 +68,6 @@ impl Lines {
         });
         self.length = 0;
         self.pending.clear();
-        self.pending.shrink_to(SPARE);
     }
 }
 
@@ -143,7 +139,7 @@ mod tests {
             if expected.last().is_some_and(|last| last.is_empty()) {
                 expected.pop();
             }
-            let expected: Vec<Line<'_>> = expected
+            let expected: Vec<Line<'static>> = expected
                 .into_iter()
                 .map(|line| {
                     if line.len() > limit {

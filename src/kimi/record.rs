@@ -155,19 +155,24 @@ impl Record {
     }
 
     fn take_line(&mut self, line: Line<'_>) {
-        let text = match line {
-            Line::Whole(text) => text,
+        match line {
+            Line::Whole(text) => {
+                self.take_text(&text);
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.add(&text);
+                }
+            }
             Line::TooLong(bytes) => {
                 let skipped =
                     format!("a line of {bytes} bytes was skipped: it is over max_line_bytes");
                 self.too_long = Some(skipped.clone());
-                return self.warn(skipped);
+                self.warn(skipped);
             }
-        };
-        if let Some(transcript) = &mut self.transcript {
-            transcript.add(&text);
         }
-        let Some(event) = Event::read(&text) else { return };
+    }
+
+    fn take_text(&mut self, line: &str) {
+        let Some(event) = Event::read(line) else { return };
         self.retrying = matches!(event, Event::Retrying(_));
         match event {
             Event::Started => {}

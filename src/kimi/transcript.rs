@@ -10,10 +10,11 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -29,16 +30,20 @@ const UNSENT: usize = 4 * 1024 * 1024;
 
 const HANGS: &str = "the disk does not answer";
 
+/// Lines, and the permit of the writer, which is idle again when it drops both.
+type Batch = (Vec<String>, OwnedSemaphorePermit);
+
 /// A transcript in progress.
 #[derive(Debug)]
 pub(crate) struct Transcript {
-    /// Lines that the writer has not taken yet, each with its line ending.
-    unsent: String,
+    unsent: Vec<String>,
+    unsent_bytes: usize,
     /// Bytes that Kimi may still write before the transcript is over its limit.
     left: u64,
-    /// The channel to the writer.
-    writer: mpsc::Sender<String>,
-    /// The time until which the writer must take the unsent lines.
+    writer: mpsc::UnboundedSender<Batch>,
+    /// One permit, for one batch at a time: long lines are in memory once.
+    idle: Arc<Semaphore>,
+    /// The time until which the writer must be idle.
     overdue: Option<Instant>,
     /// The end of the writer.
     outcome: oneshot::Receiver<io::Result<()>>,
@@ -49,18 +54,19 @@ pub(crate) struct Transcript {
 impl Transcript {
     /// Starts the transcript of a run. A file that exists is continued.
     pub(crate) fn start(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
-        // One message at a time keeps the memory small that a fast Kimi can take.
-        let (writer, lines) = mpsc::channel(1);
+        let (writer, batches) = mpsc::unbounded_channel();
         let (end, outcome) = oneshot::channel();
         let (path, secrets) = (path.to_owned(), secrets.clone());
         let write = move || {
-            let _ = end.send(writer::write(&path, secrets, lines));
+            let _ = end.send(writer::write(&path, secrets, batches));
         };
         let thread = thread::Builder::new().name("transcript".to_owned()).spawn(write);
         Transcript {
-            unsent: String::new(),
+            unsent: Vec::new(),
+            unsent_bytes: 0,
             left: limit,
             writer,
+            idle: Arc::new(Semaphore::new(1)),
             overdue: None,
             outcome,
             failure: thread.err().map(|error| error.to_string()),
@@ -69,37 +75,40 @@ impl Transcript {
 
     /// Adds a line that Kimi wrote, as long as there is room.
     pub(crate) fn add(&mut self, line: &str) {
-        if self.left == 0 || self.unsent.len() > UNSENT {
+        if self.failure.is_some() || self.left == 0 || self.unsent_bytes > UNSENT {
             return;
         }
-        let bytes = line.len() as u64 + 1;
-        let (line, left) = match self.left.checked_sub(bytes) {
+        let bytes = line.len() + 1;
+        let (line, left) = match self.left.checked_sub(bytes as u64) {
             Some(left) => (line, left),
             None => ("… the rest is not kept: it is over max_transcript_bytes", 0),
         };
         self.left = left;
-        self.unsent.push_str(line);
-        self.unsent.push('\n');
+        self.unsent_bytes += bytes;
+        self.unsent.push(line.to_owned());
     }
 
-    /// Whether [`Transcript::catch_up`] has something to do.
+    /// Whether [`Transcript::catch_up`] has something to wait for.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.unsent.is_empty()
+        let is_busy = !self.unsent.is_empty() || self.idle.available_permits() == 0;
+        is_busy && self.failure.is_none()
     }
 
-    /// Waits until the writer takes the unsent lines, or gives the writer up. Dropping the future loses
-    /// nothing.
+    /// Waits until the writer is idle, and sends the unsent lines. Gives the writer up if it takes too long.
+    /// Dropping the future loses nothing.
     pub(crate) async fn catch_up(&mut self) {
         let overdue = *self.overdue.get_or_insert_with(|| Instant::now() + PATIENCE);
-        match timeout_at(overdue, self.writer.reserve()).await {
-            Ok(Ok(permit)) => permit.send(mem::take(&mut self.unsent)),
-            Ok(Err(_)) => self.left = 0,
-            Err(_) => {
-                self.failure = Some(HANGS.to_owned());
-                self.left = 0;
+        match timeout_at(overdue, Arc::clone(&self.idle).acquire_owned()).await {
+            Ok(Ok(permit)) if !self.unsent.is_empty() => {
+                self.unsent_bytes = 0;
+                if self.writer.send((mem::take(&mut self.unsent), permit)).is_err() {
+                    // The writer has failed, and says why at the end.
+                    self.left = 0;
+                }
             }
+            Ok(_) => {}
+            Err(_) => self.failure = Some(HANGS.to_owned()),
         }
-        self.unsent.clear();
         self.overdue = None;
     }
 

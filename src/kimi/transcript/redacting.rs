@@ -1,11 +1,11 @@
 //! A line of JSON without its secrets. They are searched for in its texts, since a pattern does not know
 //! a secret with escapes in it; the rest of the line stays as it is written.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use crate::kimi::event::json;
 use crate::redact::Secrets;
@@ -22,40 +22,45 @@ pub(super) fn is_json(text: &str) -> bool {
 }
 
 /// The line without secrets; [`is_json`] is true of it.
-pub(super) fn redact(secrets: &Secrets, line: &str) -> String {
-    let mut redacted = String::with_capacity(line.len());
-    let mut end = 0;
+pub(super) fn redact<'a>(secrets: &Secrets, line: &'a str) -> Cow<'a, str> {
+    let mut redacted = String::new();
+    let (mut copied, mut end) = (0, 0);
     let mut previous = None;
     for string in STRING.find_iter(line) {
-        let between = &line[end..string.start()];
+        let name = previous.filter(|_| line[end..string.start()].trim_ascii() == ":");
         end = string.end();
-        let name = previous.filter(|_| between.trim_ascii() == ":");
-        let text = json::text(string.as_str()).unwrap_or_default();
-        let kept = redact_text(secrets, name.as_deref(), &text);
-        redacted.push_str(between);
-        if kept == text {
-            redacted.push_str(string.as_str());
-        } else {
-            redacted.push_str(&Value::from(kept.as_str()).to_string());
+        let mut text = json::text(string.as_str()).unwrap_or_default();
+        if let Some(clean) = redact_text(secrets, name.as_deref(), &text) {
+            redacted.push_str(&line[copied..string.start()]);
+            redacted.push_str(&serde_json::to_string(&clean).unwrap_or_default());
+            copied = end;
+            text = clean;
         }
-        previous = Some(kept);
+        previous = Some(text);
     }
-    redacted.push_str(&line[end..]);
-    redacted
+    if copied == 0 {
+        return Cow::Borrowed(line);
+    }
+    redacted.push_str(&line[copied..]);
+    Cow::Owned(redacted)
 }
 
-/// A text without secrets. The name of its field counts, and the arguments of a tool call are JSON in a
-/// text.
-fn redact_text(secrets: &Secrets, name: Option<&str>, text: &str) -> String {
-    let nested = is_json(text).then(|| redact(secrets, text));
-    let text = nested.as_deref().unwrap_or(text);
-    let of_name = name.and_then(|name| secrets.redact_field(name, text));
-    of_name.unwrap_or_else(|| secrets.redact(text).into_text())
+/// A text without secrets; `None` where it holds none. The name of its field counts, and the arguments of
+/// a tool call are JSON in a text.
+fn redact_text(secrets: &Secrets, name: Option<&str>, text: &str) -> Option<String> {
+    let inner = if is_json(text) { redact(secrets, text) } else { Cow::Borrowed(text) };
+    if let Some(marker) = name.and_then(|name| secrets.redact_field(name, &inner)) {
+        return Some(marker);
+    }
+    let redacted = secrets.redact(&inner);
+    let is_clean = redacted.count() == 0 && matches!(inner, Cow::Borrowed(_));
+    (!is_clean).then(|| redacted.into_text())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 

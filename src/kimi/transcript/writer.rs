@@ -8,10 +8,10 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::redacting;
-use crate::redact::{Redacted, Secrets};
+use super::{Batch, redacting};
+use crate::redact::Secrets;
 
 /// Bytes of plain text that are held back until the next line of JSON.
 const PLAIN_HELD: usize = 64 * 1024;
@@ -20,17 +20,20 @@ const PLAIN_HELD: usize = 64 * 1024;
 pub(super) fn write(
     path: &Path,
     secrets: Secrets,
-    mut batches: Receiver<String>,
+    mut batches: UnboundedReceiver<Batch>,
 ) -> io::Result<()> {
+    // A run that wrote nothing leaves no file.
     let Some(mut batch) = batches.blocking_recv() else { return Ok(()) };
     let out = BufWriter::new(GzEncoder::new(open(path)?, Compression::fast()));
     let mut writer = Writer { out, secrets, plain: String::new() };
     loop {
-        for line in batch.split_terminator('\n') {
-            writer.add(line)?;
+        let (lines, busy) = batch;
+        for line in lines {
+            writer.add(&line)?;
         }
+        drop(busy);
         match batches.blocking_recv() {
-            Some(more) => batch = more,
+            Some(next) => batch = next,
             None => return writer.finish(),
         }
     }
@@ -53,12 +56,15 @@ struct Writer {
 
 impl Writer {
     fn add(&mut self, line: &str) -> io::Result<()> {
-        if redacting::is_json(line) {
+        let is_json = redacting::is_json(line);
+        if is_json || self.plain.len() + line.len() > PLAIN_HELD {
             self.write_plain()?;
+        }
+        if is_json {
             return writeln!(self.out, "{}", redacting::redact(&self.secrets, line));
         }
-        if self.plain.len() + line.len() > PLAIN_HELD {
-            self.write_plain()?;
+        if line.len() > PLAIN_HELD {
+            return writeln!(self.out, "{}", self.secrets.redact(line).as_str());
         }
         self.plain.push_str(line);
         self.plain.push('\n');
@@ -69,13 +75,12 @@ impl Writer {
     /// the next.
     fn write_plain(&mut self) -> io::Result<()> {
         let plain = mem::take(&mut self.plain);
-        let lines: Vec<_> =
-            plain.split_terminator('\n').map(|line| self.secrets.redact(line)).collect();
+        let redacted = self.secrets.redact(&plain);
         let joined = self.secrets.redact(&plain.replace('\n', ""));
-        if joined.count() > lines.iter().map(Redacted::count).sum() {
+        if joined.count() > redacted.count() {
             return writeln!(self.out, "{}", joined.as_str());
         }
-        lines.iter().try_for_each(|line| writeln!(self.out, "{}", line.as_str()))
+        self.out.write_all(redacted.as_str().as_bytes())
     }
 
     fn finish(mut self) -> io::Result<()> {
