@@ -10,9 +10,9 @@ mod visible;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use kimi_bridge::hidden::Cleaned;
 use kimi_bridge::kimi::event::Event;
 use kimi_bridge::kimi::evidence::Trace;
-use kimi_bridge::hidden::Cleaned;
 use kimi_bridge::kimi::lines::{Line, Lines};
 use kimi_bridge::kimi::{Dialect, Seen};
 use kimi_bridge::redact::Secrets;

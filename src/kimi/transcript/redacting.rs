@@ -45,7 +45,7 @@ pub(super) fn redact<'a>(secrets: &Secrets, line: &'a str) -> Cow<'a, str> {
     Cow::Owned(redacted)
 }
 
-/// A text without secrets; `None` where it holds none. The name of its field counts, and the arguments of
+/// A text without secrets and invisible characters; `None` where it holds none. The name of its field counts, and the arguments of
 /// a tool call are JSON in a text.
 fn redact_text(secrets: &Secrets, name: Option<&str>, text: &str) -> Option<String> {
     let inner = if is_json(text) { redact(secrets, text) } else { Cow::Borrowed(text) };
@@ -53,8 +53,7 @@ fn redact_text(secrets: &Secrets, name: Option<&str>, text: &str) -> Option<Stri
         return Some(marker);
     }
     let redacted = secrets.redact(&inner);
-    let is_clean = redacted.count() == 0 && matches!(inner, Cow::Borrowed(_));
-    (!is_clean).then(|| redacted.into_text())
+    (redacted.as_str() != text).then(|| redacted.into_text())
 }
 
 #[cfg(test)]
