@@ -3,7 +3,7 @@
 //! them there.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use ignore::overrides::OverrideBuilder;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{address, folders};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::SecretFiles;
-use crate::sandbox::rules::canonical;
+use crate::sandbox::rules::{canonical, lexical};
 
 /// The hidden command of the binary that both programs ask.
 pub const COMMAND: &str = "guard";
@@ -225,20 +225,6 @@ fn paths(input: &Map<String, Value>) -> Vec<&str> {
 fn leaves_its_folder(input: &Map<String, Value>) -> bool {
     let pattern = input.get("pattern").and_then(Value::as_str).unwrap_or_default();
     pattern.split(['/', '{', ',', '}']).any(|part| part == "..")
-}
-
-/// The path without `.` and `..`, as text.
-fn lexical(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut path, part| {
-        match part {
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(part),
-        }
-        path
-    })
 }
 
 /// The path without links, as far as it exists; what does not exist is taken as text.

@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use crate::sandbox::rules::lexical;
 use crate::settings::Environment;
 
 /// The limit of files that are followed: programs, the targets of links, interpreters.
@@ -67,7 +68,7 @@ impl Walk {
         self.virtual_environment(file);
         if kind.is_symlink() {
             if let (Ok(target), Some(folder)) = (fs::read_link(file), file.parent()) {
-                self.next.push((normal(&folder.join(target)), part));
+                self.next.push((lexical(&folder.join(target)), part));
             }
             // The folders on the way may be links as well.
             self.next.extend(file.canonicalize().map(|real| (real, part)));
@@ -145,23 +146,6 @@ fn outermost(path: &Path, name: &str) -> Option<PathBuf> {
     let components: Vec<Component<'_>> = path.components().collect();
     let at = components.iter().position(|component| component.as_os_str() == name)?;
     Some(components[..=at].iter().collect())
-}
-
-/// The path without `.` and `..`; links are not resolved.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => {
-                normal.push(component);
-            }
-        }
-    }
-    normal
 }
 
 #[cfg(test)]

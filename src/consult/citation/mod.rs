@@ -5,13 +5,14 @@ mod text;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::text::{Folded, Lines, Place, without_numbers};
 use crate::kimi::text::clean;
+use crate::sandbox::rules::lexical;
 
 /// The longest file that is searched, bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -143,7 +144,7 @@ impl<'a> Citations<'a> {
                 || named.clone(),
                 |(part, real)| real.join(named.strip_prefix(part).unwrap_or(&named)),
             );
-            let inside = lexically(&would).starts_with(self.work_dir);
+            let inside = lexical(&would).starts_with(self.work_dir);
             return Err(if inside { Status::Missing } else { Status::Outside });
         };
         let relative = real.strip_prefix(self.work_dir).map_err(|_| Status::Outside)?;
@@ -193,20 +194,6 @@ fn without_lines(path: &str) -> Option<(&str, Lines)> {
     let (start, end) = lines.split_once('-').unwrap_or((lines, lines));
     let (start, end): Lines = (start.parse().ok()?, end.parse().ok()?);
     Some((bare, (start.min(end), start.max(end))))
-}
-
-/// The path without `.` and `..`, which need not exist.
-fn lexically(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut path, part| {
-        match part {
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(part),
-        }
-        path
-    })
 }
 
 #[cfg(test)]
