@@ -142,8 +142,8 @@ impl Turns<'_> {
         };
         let why: Vec<String> = why.iter().map(|violation| format!("- {violation}")).collect();
         match self.turn(&prompt::repair(&why.join("\n")), Some(&again)).await {
-            Ok(mended) if mended.reading.answer.is_ok() => {
-                Ok(Answered { reply: turn.reply.mended(mended.reply), ..mended })
+            Ok(repaired) if repaired.reading.answer.is_ok() => {
+                Ok(Answered { reply: turn.reply.repaired(repaired.reply), ..repaired })
             }
             // What came first is worth more than nothing.
             Ok(_) | Err(_) => Ok(turn),

@@ -125,7 +125,7 @@ pub struct Reply {
 impl Reply {
     /// This reply with the words of a later turn, which says the same in a form that can be read.
     #[must_use]
-    pub fn mended(mut self, later: Reply) -> Reply {
+    pub fn repaired(mut self, later: Reply) -> Reply {
         self.text = later.text;
         self.hidden = later.hidden;
         self.seen.evidence.extend(later.seen.evidence);
