@@ -58,7 +58,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
         }
         return Ok(code);
     }
-    super::print(&round("Round 1: Kimi challenges", &first))?;
+    super::print(&round("Round 1: Kimi challenges", &first)?)?;
     let Some(thread) = &first.thread else {
         return Err(Error::new(
             Kind::Ledger,
@@ -83,7 +83,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> 
         json!({"thread_id": thread.id, "prior_exchange": {"adjudications": adjudications}}),
     );
     let second = super::consult_live(answers, &loaded, Some(program), stop).await?;
-    super::print(&round("Round 2: Kimi answers the rejection", &second))?;
+    super::print(&round("Round 2: Kimi answers the rejection", &second)?)?;
     let decision = super::request(
         json!({"thread_id": thread.id, "decision": DECISION, "rationale": RATIONALE}),
     );
@@ -107,10 +107,10 @@ const DECISION: &str =
     "Return write errors, stop at a torn line, and count in 64 bits before this ships.";
 const RATIONALE: &str = "The adopted findings lose data; the rejected one was withdrawn on a fact.";
 
-fn round(title: &str, result: &ConsultResult) -> String {
+fn round(title: &str, result: &ConsultResult) -> Result<String> {
     // The demo takes the next step itself.
     let result = ConsultResult { thread: None, ..result.clone() };
-    format!("{}\n\n{}\n", styled(BOLD, title), render::result(&result, width()))
+    Ok(format!("{}\n\n{}\n", styled(BOLD, title), render::result(&result, width())?))
 }
 
 fn wrapped(text: &str) -> String {
@@ -122,7 +122,7 @@ fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     let record = crate::consult::record::load(loaded, id)?;
     let folder = state_dir.join("demo");
     let page = folder.join("thread.html");
-    let (markdown, html) = (export::markdown(&record), export::html(&record)?);
+    let (markdown, html) = (export::markdown(&record)?, export::html(&record)?);
     fs::create_dir_all(&folder)
         .and_then(|()| fs::write(folder.join("thread.md"), markdown))
         .and_then(|()| fs::write(&page, html))

@@ -11,7 +11,6 @@ mod sample;
 mod serve;
 mod stand_in;
 mod status;
-mod thread_text;
 mod threads;
 
 use std::io::Write as _;
@@ -176,7 +175,7 @@ fn request(fields: Value) -> Request {
 
 /// Prints a result and returns the exit code that says whether it could be read.
 fn show(result: &ConsultResult, as_json: bool) -> Result<u8> {
-    let text = if as_json { json(result)? } else { render::result(result, render::width()) };
+    let text = if as_json { json(result)? } else { render::result(result, render::width())? };
     print(&text)?;
     Ok(if result.parse_ok { 0 } else { UNREADABLE })
 }

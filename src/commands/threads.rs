@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::render::{BOLD, DIM, paragraph, styled, width};
+use super::render::{self, BOLD, DIM, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
 use crate::consult::{decision, export, record, record_decision};
 use crate::error::Result;
@@ -15,15 +15,13 @@ use crate::settings::Loaded;
 pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
     let text = match &args.command {
         None => list(args, loaded)?,
-        Some(ThreadsCommand::Show { id }) => {
-            super::thread_text::thread(&record::load(loaded, id)?, width())
-        }
+        Some(ThreadsCommand::Show { id }) => render::thread(&record::load(loaded, id)?, width())?,
         Some(ThreadsCommand::Export { id, format }) => {
             let record = record::load(loaded, id)?;
             match format {
-                Format::Md => export::markdown(&record),
+                Format::Md => export::markdown(&record)?,
                 Format::Html => export::html(&record)?,
-                Format::Json => export::json(&record)?,
+                Format::Json => super::json(&record)?,
             }
         }
         Some(ThreadsCommand::Decide { id, decision, rationale }) => {

@@ -84,7 +84,7 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
     let (text, mime_type) = match named {
         Named::Threads => (threads(loaded), JSON),
         Named::Thread(id) => {
-            (record::load(loaded, id).map(|record| export::markdown(&record)), MARKDOWN)
+            (record::load(loaded, id).and_then(|record| export::markdown(&record)), MARKDOWN)
         }
         Named::Transcript(id, number) => (record::transcript(loaded, id, number), TEXT),
     };

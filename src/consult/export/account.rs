@@ -1,15 +1,15 @@
-//! Record ─► `Account`: each finding with all that was said about it. The record keeps rounds, as they
-//! happened; a reader wants the exchange below the finding.
+//! Record ─► `Account`, which each template renders: each finding with the exchange about it. A record
+//! keeps rounds, as they happened; a reader wants the exchange below the finding.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::exchange::{Outcome, Said, Turn, outcome, turns};
 use crate::consult::answer::Finding;
 use crate::consult::record::Record;
 use crate::consult::result::ConsultResult;
-use crate::consult::thread::State;
 use crate::kimi::text::first_chars;
 
 /// Characters of the first line of the message that make a title.
@@ -17,136 +17,139 @@ const TITLE_CHARS: usize = 110;
 /// Characters of the sentence that leads into an answer.
 const LEAD_CHARS: usize = 280;
 
-/// A record, by finding.
-#[derive(Debug, Clone)]
+/// A thread by finding.
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Account<'a> {
-    pub record: &'a Record,
+    record: &'a Record,
+    /// The first line of the question.
+    title: String,
+    /// The question; empty where the title is all of it.
+    message: &'a str,
+    /// The fields of the context with their values; empty ones are left out.
+    context: Vec<(String, Value)>,
+    /// The last answer.
+    last: Option<&'a ConsultResult>,
+    /// The sentence that leads into the last answer.
+    lead: String,
     /// Every finding, in the order in which they came up.
-    pub points: Vec<Point<'a>>,
+    exchanges: Vec<Exchange<'a>>,
+    /// The number of findings that came to each end.
+    outcomes: Vec<(Outcome, usize)>,
+    /// What was said besides findings, over all rounds, each once: title and items.
+    lists: Vec<(&'static str, Vec<&'a str>)>,
 }
 
 /// A finding and the exchange about it.
-#[derive(Debug, Clone)]
-pub(crate) struct Point<'a> {
-    pub finding: &'a Finding,
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Exchange<'a> {
+    finding: &'a Finding,
     /// The round in which it came up.
-    pub round: u8,
-    /// What was said about it, in order.
-    pub turns: Vec<Turn<'a>>,
-    pub outcome: Outcome,
+    round: u8,
+    /// The exchange about it, in order.
+    turns: Vec<Turn<'a>>,
+    outcome: Outcome,
+    /// The caller's last reason.
+    caller: &'a str,
+    /// Kimi's last reason, or in brackets why there is none.
+    kimi: &'a str,
 }
 
 impl<'a> Account<'a> {
     /// Follows each finding through the rounds.
     pub(crate) fn of(record: &'a Record) -> Account<'a> {
-        let results =
+        let answered =
             record.rounds.iter().filter_map(|round| Some((round.number, round.result.as_ref()?)));
-        let findings = results
-            .flat_map(|(n, result)| result.answer.findings.iter().map(move |found| (n, found)));
-        let points = findings.map(|(round, finding)| {
-            let turns = turns(record, round, &finding.id);
-            let contested = record.contested.contains(&finding.id);
-            Point { finding, round, outcome: outcome(&turns, contested), turns }
-        });
-        Account { record, points: points.collect() }
-    }
-
-    /// The first line of the question.
-    pub(crate) fn title(&self) -> String {
-        let line = self.record.message.lines().map(str::trim).find(|line| !line.is_empty());
-        let line = line.unwrap_or("A question without words");
-        shortened(line, TITLE_CHARS)
-    }
-
-    /// The last answer that could be read.
-    pub(crate) fn last_answer(&self) -> Option<&'a ConsultResult> {
-        self.record.results().next_back()
-    }
-
-    /// The sentence that leads into Kimi's last answer, or the judge's choice.
-    pub(crate) fn lead(&self) -> String {
-        let Some(last) = self.last_answer() else { return String::new() };
-        let first = last.answer.response.trim().split("\n\n").next().unwrap_or_default();
-        shortened(&first.split_whitespace().collect::<Vec<_>>().join(" "), LEAD_CHARS)
-    }
-
-    /// Where the thread stands, a clause.
-    pub(crate) fn standing(&self) -> &'static str {
-        match self.record.state {
-            State::Unfinished => "unfinished: Kimi's answer has not arrived",
-            State::AwaitingAdjudication => "the caller has findings to answer",
-            State::Settled => "settled: nothing is open",
-            State::Contested => "contested: the caller has to decide",
-            State::Decided => "decided",
+        let exchanges: Vec<Exchange<'a>> = answered
+            .flat_map(|(round, result)| {
+                let findings = result.answer.findings.iter();
+                findings.map(move |finding| Exchange::of(record, round, finding))
+            })
+            .collect();
+        let mut outcomes = BTreeMap::new();
+        for exchange in &exchanges {
+            *outcomes.entry(exchange.outcome).or_insert(0) += 1;
         }
-    }
-
-    /// How many findings came to which end; outcomes that did not happen are left out.
-    pub(crate) fn outcomes(&self) -> Vec<(Outcome, usize)> {
-        let mut counts = BTreeMap::new();
-        for point in &self.points {
-            *counts.entry(point.outcome).or_insert(0) += 1;
+        let first_line = record.message.lines().map(str::trim).find(|line| !line.is_empty());
+        let title = shortened(first_line.unwrap_or("A question without words"), TITLE_CHARS);
+        let last = record.results().next_back();
+        let lead = last.and_then(|result| result.answer.response.trim().split("\n\n").next());
+        let lead: Vec<&str> = lead.unwrap_or_default().split_whitespace().collect();
+        Account {
+            message: if record.message.trim() == title { "" } else { &record.message },
+            title,
+            context: fields(&record.context),
+            last,
+            lead: shortened(&lead.join(" "), LEAD_CHARS),
+            exchanges,
+            outcomes: outcomes.into_iter().collect(),
+            lists: lists(record),
+            record,
         }
-        counts.into_iter().collect()
-    }
-
-    /// What was said besides findings, over all rounds, each once: title and items. Empty ones are
-    /// left out.
-    pub(crate) fn lists(&self) -> Vec<(&'static str, Vec<&'a str>)> {
-        type Items = fn(&ConsultResult) -> &[String];
-        let lists: [(&'static str, Items); 5] = [
-            ("Attacked, and it held", |result| &result.answer.survived),
-            ("Not examined", |result| &result.answer.not_examined),
-            ("Risks that remain", |result| &result.answer.key_risks),
-            ("Assumptions", |result| &result.answer.assumptions),
-            ("Alternatives", |result| &result.answer.alternatives),
-        ];
-        let merged = lists.map(|(title, items)| {
-            let mut all: Vec<&str> = Vec::new();
-            for result in self.record.results() {
-                for item in items(result) {
-                    if !all.contains(&item.as_str()) {
-                        all.push(item);
-                    }
-                }
-            }
-            (title, all)
-        });
-        merged.into_iter().filter(|(_, items)| !items.is_empty()).collect()
-    }
-
-    /// The context, a title and a value for each field; empty ones are left out.
-    pub(crate) fn context(&self) -> Vec<(String, &'a Value)> {
-        let fields = self.record.context.as_object().into_iter().flatten();
-        let told = fields.filter(|(_, value)| match value {
-            Value::Null => false,
-            Value::String(text) => !text.trim().is_empty(),
-            Value::Array(items) => !items.is_empty(),
-            Value::Bool(_) | Value::Number(_) | Value::Object(_) => true,
-        });
-        told.map(|(name, value)| (titled(name), value)).collect()
     }
 }
 
-impl Point<'_> {
-    /// The caller's last reason and Kimi's, or in brackets why Kimi gave none.
-    pub(crate) fn sides(&self) -> (&str, &str) {
-        let last = |caller: bool| {
-            let mut turns = self.turns.iter().rev().filter(|turn| !turn.why.trim().is_empty());
-            turns.find(|turn| turn.said.is_callers() == caller).map(|turn| turn.why)
+impl<'a> Exchange<'a> {
+    fn of(record: &'a Record, round: u8, finding: &'a Finding) -> Exchange<'a> {
+        let turns = turns(record, round, &finding.id);
+        let last = |callers: bool| {
+            let mut turns = turns.iter().rev().filter(|turn| !turn.why.trim().is_empty());
+            turns.find(|turn| turn.callers == callers).map(|turn| turn.why)
         };
-        let passed_over = self.turns.iter().any(|turn| turn.said == Said::Silent);
-        let none =
-            if passed_over { "(passed over the rejection)" } else { "(was not asked again)" };
-        (last(true).unwrap_or_default(), last(false).unwrap_or(none))
+        let was_silent = turns.iter().any(|turn| turn.said == Said::Silent);
+        let none = if was_silent { "(passed over the rejection)" } else { "(was not asked again)" };
+        Exchange {
+            finding,
+            round,
+            outcome: outcome(&turns, record.contested.contains(&finding.id)),
+            caller: last(true).unwrap_or_default(),
+            kimi: last(false).unwrap_or(none),
+            turns,
+        }
     }
 }
 
-/// `proposed_approach` as `Proposed approach`.
-fn titled(name: &str) -> String {
-    let words = name.replace('_', " ");
-    let mut chars = words.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+fn lists(record: &Record) -> Vec<(&'static str, Vec<&str>)> {
+    type Items = fn(&ConsultResult) -> &[String];
+    let lists: [(&'static str, Items); 5] = [
+        ("Attacked, and it held", |result| &result.answer.survived),
+        ("Not examined", |result| &result.answer.not_examined),
+        ("Risks that remain", |result| &result.answer.key_risks),
+        ("Assumptions", |result| &result.answer.assumptions),
+        ("Alternatives", |result| &result.answer.alternatives),
+    ];
+    let merged = lists.map(|(title, items)| {
+        let mut all: Vec<&str> = Vec::new();
+        for item in record.results().flat_map(items) {
+            if !all.contains(&item.as_str()) {
+                all.push(item);
+            }
+        }
+        (title, all)
+    });
+    merged.into_iter().filter(|(_, items)| !items.is_empty()).collect()
+}
+
+/// The fields of an object that are not empty, in its order, which a map of the templates would lose.
+fn fields(object: &Value) -> Vec<(String, Value)> {
+    let fields = object.as_object().into_iter().flatten();
+    let is_told = |value: &Value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => true,
+    };
+    let told = fields.filter(|(_, value)| is_told(value));
+    told.map(|(name, value)| (name.clone(), in_order(value))).collect()
+}
+
+/// The texts and lists of a value, with `{"fields": [[name, value], …]}` for each object.
+fn in_order(value: &Value) -> Value {
+    match value {
+        Value::Object(_) => json!({"fields": fields(value)}),
+        Value::Array(items) => items.iter().map(in_order).collect(),
+        Value::String(_) => value.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => json!(value.to_string()),
+    }
 }
 
 fn shortened(text: &str, limit: usize) -> String {
@@ -160,7 +163,7 @@ fn shortened(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
+    use super::super::{fixture, words};
     use super::*;
 
     #[test]
@@ -168,11 +171,13 @@ mod tests {
         let record = fixture::argued();
         let account = Account::of(&record);
         let told: Vec<String> = account
-            .points
+            .exchanges
             .iter()
-            .map(|point| {
-                let turns: Vec<_> = point.turns.iter().map(|turn| turn.said.name()).collect();
-                format!("{} {} {}", point.finding.id, turns.join(" "), point.outcome)
+            .map(|exchange| {
+                let turns: Vec<_> =
+                    exchange.turns.iter().map(|turn| words::said(turn.said).name).collect();
+                let outcome = words::outcome(exchange.outcome).name;
+                format!("{} {} {outcome}", exchange.finding.id, turns.join(" "))
             })
             .collect();
         assert_eq!(
@@ -196,13 +201,13 @@ mod tests {
         record.contested.clear();
         record.rounds[1].adjudications.clear();
         let account = Account::of(&record);
-        let open = account.points.iter().filter(|point| point.outcome == Outcome::Open);
+        let open = account.exchanges.iter().filter(|exchange| exchange.outcome == Outcome::Open);
         assert_eq!(
-            open.map(|point| point.finding.id.as_str()).collect::<Vec<_>>(),
+            open.map(|exchange| exchange.finding.id.as_str()).collect::<Vec<_>>(),
             ["F2", "F5", "F6"]
         );
         record.rounds.truncate(1);
         let account = Account::of(&record);
-        assert!(account.outcomes().contains(&(Outcome::Rejected, 4)));
+        assert!(account.outcomes.contains(&(Outcome::Rejected, 4)));
     }
 }

@@ -1,20 +1,14 @@
-//! An argument as one HTML page. Its looks stand in `templates/export/`; this file says what stands on
-//! it. The template escapes whatever it is given; only [`prose`] writes tags of its own.
+//! A thread as one HTML page. The template escapes all that it is given; only [`prose`] and [`line`]
+//! write tags of their own.
 
 use std::fmt::Write as _;
 
-use minijinja::value::{Serde, Value as Jinja};
-use minijinja::{AutoEscape, Environment, HtmlEscape, UndefinedBehavior};
-use serde_json::{Value, json};
+use minijinja::value::Value as Jinja;
+use minijinja::{AutoEscape, HtmlEscape};
 
-use super::account::{Account, Point};
-use super::exchange::{Outcome, actor};
-use super::phrases::{date, failure, lines, subject, target, winner};
 use super::prose::{Block, Span, blocks, spans};
-use super::{at_fault, cleaned};
-use crate::consult::answer::Severity;
-use crate::consult::citation::{Citation, Status};
-use crate::consult::record::{Record, RoundRecord};
+use super::render;
+use crate::consult::record::Record;
 use crate::error::Result;
 
 const PAGE: &str = include_str!("../../../templates/export/thread.html.j2");
@@ -22,156 +16,13 @@ const STYLE: &str = include_str!("../../../templates/export/thread.css");
 
 /// One page that needs nothing else.
 pub(crate) fn html(record: &Record) -> Result<String> {
-    let record = cleaned(record);
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.add_filter("prose", |text: String| Jinja::from_safe_string(prose(&text)));
-    environment.add_filter("line", |text: String| Jinja::from_safe_string(line(&text)));
-    environment.add_template("page", PAGE).map_err(|error| at_fault(&error))?;
-    let page = environment.get_template("page").map_err(|error| at_fault(&error))?;
-    let values = minijinja::context! {
-        style => Jinja::from_safe_string(STYLE.to_owned()),
-        v => Jinja::from(Serde(&view(&Account::of(&record)))),
-    };
-    page.render(values).map_err(|error| at_fault(&error))
-}
-
-/// Everything that stands on the page.
-fn view(account: &Account<'_>) -> Value {
-    let record = account.record;
-    let count =
-        |severity| account.points.iter().filter(|point| point.finding.severity == severity).count();
-    let contested = account.points.iter().filter(|point| point.outcome == Outcome::Contested);
-    json!({
-        "title": account.title(),
-        "message": if record.message.trim() == account.title() { "" } else { &record.message },
-        "role": record.role.name(),
-        "subject": subject(record.role),
-        "project": record.project.display().to_string(),
-        "id": record.id,
-        "state": record.state.name(),
-        "standing": account.standing(),
-        "opened": date(record.opened_at),
-        "updated": date(record.updated_at),
-        "lead": account.lead(),
-        "winner": account.last_answer().and_then(|result| result.answer.verdict.as_ref()).map_or("", winner),
-        "calls": record.rounds.iter().flat_map(|round| &round.result).any(|result| !result.evidence.is_empty()),
-        "confidence": account.last_answer().map_or("", |result| result.answer.confidence.as_str()),
-        "findings": account.points.len(),
-        "grounded": account.points.iter().filter(|point| point.finding.grounded).count(),
-        "severities": Severity::ALL.map(|severity| json!({"name": severity.name(), "count": count(severity)})),
-        "outcomes": account.outcomes().into_iter().map(|(outcome, count)| {
-            json!({"kind": outcome, "name": outcome.name(), "count": count})
-        }).collect::<Vec<_>>(),
-        "decision": record.decision.as_ref().map(|decision| json!({
-            "decision": decision.decision, "rationale": decision.rationale, "at": date(decision.at),
-        })),
-        "contested": contested.map(|point| {
-            let (caller, kimi) = point.sides();
-            json!({"id": point.finding.id, "claim": point.finding.claim, "severity": point.finding.severity,
-                   "caller": caller, "kimi": kimi})
-        }).collect::<Vec<_>>(),
-        "context": account.context().into_iter().map(|(name, value)| {
-            json!({"name": name, "html": field(&name, value)})
-        }).collect::<Vec<_>>(),
-        "rounds": record.rounds.iter().map(|round| one_round(round, account)).collect::<Vec<_>>(),
-        "lists": account.lists().into_iter().map(|(title, items)| {
-            json!({"title": title, "items": items})
-        }).collect::<Vec<_>>(),
+    render(record, &[("thread", PAGE)], |environment| {
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.add_filter("prose", |text: &str| Jinja::from_safe_string(prose(text)));
+        environment.add_filter("line", |text: &str| Jinja::from_safe_string(line(text)));
+        environment.add_filter("trim_end", |text: &str| text.trim_end().to_owned());
+        environment.add_global("style", Jinja::from_safe_string(STYLE.to_owned()));
     })
-}
-
-fn one_round(round: &RoundRecord, account: &Account<'_>) -> Value {
-    let points = account.points.iter().filter(|point| point.round == round.number);
-    let points: Vec<Value> = points.map(one_point).collect();
-    let again = round.result.as_ref().map_or(0, |result| result.answer.replies.len());
-    json!({
-        "number": round.number,
-        "at": date(round.opened_at),
-        "failure": failure(round).map(|(message, hint)| json!({"message": message, "hint": hint})),
-        "points": points,
-        "again": again,
-        "transcript": round.transcript.as_ref().map(|path| path.display().to_string()),
-        "result": round.result.as_ref().map(|result| json!({
-            "parse_ok": result.parse_ok,
-            "response": result.answer.response,
-            "confidence": result.answer.confidence,
-            "warnings": result.warnings,
-            "incomplete_trace": result.incomplete_trace,
-            "verdict": result.answer.verdict,
-            "winner": result.answer.verdict.as_ref().map_or("", winner),
-            "evidence": result.evidence.iter().map(|call| json!({
-                "tool": call.tool, "target": target(call).unwrap_or_default(), "summary": call.summary, "ok": call.ok,
-            })).collect::<Vec<_>>(),
-            "seconds": result.provenance.elapsed_ms.div_ceil(1_000),
-            "provenance": result.provenance,
-            "session": result.provenance.session_id.as_deref().unwrap_or_default(),
-        })),
-    })
-}
-
-fn one_point(point: &Point<'_>) -> Value {
-    let finding = point.finding;
-    json!({
-        "id": finding.id,
-        "severity": finding.severity,
-        "claim": finding.claim,
-        "fails": finding.failure_scenario,
-        "instead": finding.suggestion,
-        "grounded": finding.grounded,
-        "outcome": point.outcome,
-        "outcome_name": point.outcome.name(),
-        "citations": finding.citations.iter().map(one_citation).collect::<Vec<_>>(),
-        "turns": point.turns.iter().map(|turn| json!({
-            "caller": turn.said.is_callers(), "actor": actor(turn), "act": turn.said.name(),
-            "why": turn.why, "note": turn.said.note().unwrap_or_default(),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn one_citation(citation: &Citation) -> Value {
-    let (mark, words, means) = match citation.status {
-        Status::Verified => ("✓", "verified", "It stands there, and Kimi read the file."),
-        Status::Moved => {
-            ("↷", "moved", "It stands elsewhere in the file; the lines are corrected.")
-        }
-        Status::NotInTrace => {
-            ("?", "not in trace", "It stands there, but Kimi did not read the file.")
-        }
-        Status::Mismatch => ("≠", "mismatch", "The quote is nowhere in the file."),
-        Status::Missing => ("✗", "missing", "There is no such file, or it could not be read."),
-        Status::Outside => ("⊘", "outside", "The file is not in the project."),
-    };
-    json!({"path": citation.path, "lines": lines(citation), "quote": citation.quote.trim_end(),
-           "status": citation.status, "mark": mark, "words": words, "means": means})
-}
-
-/// A value of the context.
-fn field(name: &str, value: &Value) -> String {
-    match value {
-        Value::String(text) if name == "Logs" => {
-            format!("<pre><code>{}</code></pre>", HtmlEscape(text))
-        }
-        Value::String(text) => prose(text),
-        Value::Array(items) => {
-            let items =
-                items.iter().map(|item| format!("<li dir=\"auto\">{}</li>", field("", item)));
-            format!("<ul>{}</ul>", items.collect::<String>())
-        }
-        Value::Object(fields) => {
-            let told = fields
-                .iter()
-                .filter(|(_, value)| value.as_array().is_none_or(|all| !all.is_empty()));
-            let told = told.map(|(name, value)| {
-                format!("<div><dt>{}</dt><dd>{}</dd></div>", HtmlEscape(name), field("", value))
-            });
-            format!("<dl class=\"record\">{}</dl>", told.collect::<String>())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {
-            HtmlEscape(&value.to_string()).to_string()
-        }
-    }
 }
 
 /// A text of any length as paragraphs, lists and code.
@@ -217,7 +68,7 @@ fn line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
+    use super::super::{cleaned, fixture};
     use super::*;
 
     /// The words of a page, one space between them, and its tags.

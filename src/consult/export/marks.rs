@@ -74,7 +74,7 @@ fn escape(text: &str, at_start: bool, out: &mut String) {
 }
 
 /// A text in a cell of a table, where a pipe ends code too.
-pub(super) fn cell_of(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = String::new();
     escape(&text, false, &mut out);

@@ -1,36 +1,101 @@
-//! A record as a document to keep: Markdown to commit beside the code, one HTML page to read, JSON
-//! for programs. Whatever came from outside is escaped or fenced, so that it cannot break any of them.
+//! A record as a document to keep: Markdown to commit beside the code, or one HTML page to read. Whatever
+//! came from outside is escaped or fenced, so that it cannot break either.
 
 mod account;
 mod exchange;
 mod html;
 mod markdown;
 mod marks;
-mod phrases;
 mod prose;
+mod words;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value as Jinja};
+use minijinja::{Environment, UndefinedBehavior};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
-pub(crate) use self::account::{Account, Point};
-pub(crate) use self::exchange::{Outcome, Said, Turn, actor};
+use self::account::Account;
+use self::exchange::Said;
 pub(crate) use self::html::html;
 pub(crate) use self::markdown::markdown;
-pub(crate) use self::phrases::{date, failure, lines, subject, target, winner};
+pub(crate) use self::words::Tone;
 use super::record::Record;
 use super::texts::each_text;
+use super::thread::Reply;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::clean;
 
-/// The record as JSON, as the ledger has it.
-pub(crate) fn json(record: &Record) -> Result<String> {
-    serde_json::to_string_pretty(record).map(|text| text + "\n").map_err(|error| at_fault(&error))
+/// Renders a record by the template `thread`. `medium` adds the escaping and the filters of one medium to
+/// those of all.
+pub(crate) fn render(
+    record: &Record,
+    templates: &[(&'static str, &'static str)],
+    medium: impl FnOnce(&mut Environment<'static>),
+) -> Result<String> {
+    let record = cleaned(record);
+    fill("thread", Serde(&Account::of(&record)).into(), templates, medium)
+}
+
+/// Renders values by the template `name`, likewise.
+pub(crate) fn fill(
+    name: &str,
+    values: Jinja,
+    templates: &[(&'static str, &'static str)],
+    medium: impl FnOnce(&mut Environment<'static>),
+) -> Result<String> {
+    let mut environment = environment();
+    medium(&mut environment);
+    templates
+        .iter()
+        .try_for_each(|(name, source)| environment.add_template(name, source))
+        .and_then(|()| environment.get_template(name)?.render(values))
+        .map_err(|error| at_fault(&error))
+}
+
+/// The filters of all media.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    let all = &mut environment;
+    add(all, "status", words::status);
+    add(all, "severity", words::severity);
+    add(all, "state", words::state);
+    add(all, "outcome", words::outcome);
+    add(all, "said", words::said);
+    add(all, "reply", |reply: Reply| words::said(Said::from(&reply)));
+    add(all, "subject", words::subject);
+    add(all, "line_range", |citation| words::line_range(&citation));
+    add(all, "winner", |choice| words::winner(&choice).to_owned());
+    add(all, "target", |call| words::target(&call).to_owned());
+    add(all, "failure", |report| words::failure(&report));
+    add(all, "number", |number: f64| number.to_string());
+    add(all, "duration", words::duration);
+    add(all, "date", words::date);
+    environment
+}
+
+/// Adds a filter, which takes one value of a record.
+fn add<A: DeserializeOwned + 'static, B: Serialize + 'static>(
+    environment: &mut Environment<'_>,
+    name: &'static str,
+    show: impl Fn(A) -> B + Send + Sync + 'static,
+) {
+    environment.add_filter(name, move |value: Serde<A>| Jinja::from(Serde(show(value.0))));
+}
+
+/// Makes lines that hold only a tag of a template leave no line in the document.
+pub(crate) fn trim_tag_lines(environment: &mut Environment<'_>) {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.unwrap_or_default());
 }
 
 /// The record without anything that a reader could not see, or that a terminal would obey.
-pub(crate) fn cleaned(record: &Record) -> Record {
+fn cleaned(record: &Record) -> Record {
     let mut value = json!(record);
     each_text(&mut value, &mut |text| *text = clean(text).into_owned());
     serde_json::from_value(value).unwrap_or_else(|_| record.clone())
@@ -51,7 +116,7 @@ mod tests {
     #[test]
     fn the_json_reads_back_as_the_same_record() {
         for record in fixture::all() {
-            let text = json(&record).unwrap();
+            let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
         }
     }

@@ -127,22 +127,19 @@ fn split_strong<'a>(text: &'a str, spans: &mut Vec<Span<'a>>) {
 
 /// Makes text of the marks that do not enclose anything.
 fn pair_strong(spans: &mut [Span<'_>]) {
+    let is_text = |span: Option<&Span<'_>>, fits: fn(&str) -> bool| match span {
+        Some(Span::Text(text)) => fits(text),
+        Some(Span::Code(_)) => true,
+        Some(Span::Strong) | None => false,
+    };
     let mut open = None;
     for at in 0..spans.len() {
         if spans[at] != Span::Strong {
             continue;
         }
-        let opens = spans.get(at + 1).is_some_and(|next| match next {
-            Span::Text(text) => !text.starts_with(char::is_whitespace),
-            Span::Code(_) => true,
-            Span::Strong => false,
-        });
-        let closes = at > 0
-            && match &spans[at - 1] {
-                Span::Text(text) => !text.ends_with(char::is_whitespace),
-                Span::Code(_) => true,
-                Span::Strong => false,
-            };
+        let opens = is_text(spans.get(at + 1), |text| !text.starts_with(char::is_whitespace));
+        let before = at.checked_sub(1).map(|before| &spans[before]);
+        let closes = is_text(before, |text| !text.ends_with(char::is_whitespace));
         match open {
             Some(_) if closes => open = None,
             None if opens => open = Some(at),

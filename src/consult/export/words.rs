@@ -1,0 +1,170 @@
+//! The word, mark and tone of each state that a reader sees. Terminal, Markdown and page all show these.
+
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::exchange::{Outcome, Said};
+use crate::consult::answer::{Severity, Verdict};
+use crate::consult::citation::{Citation, Status};
+use crate::consult::role::Role;
+use crate::consult::thread::State;
+use crate::kimi::Evidence;
+
+/// How good the news is; a terminal gives each tone a colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Tone {
+    Good,
+    Doubt,
+    Bad,
+    Quiet,
+}
+
+/// How a state is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Shown {
+    pub tone: Tone,
+    /// One character; empty where none is needed.
+    pub mark: &'static str,
+    pub name: &'static str,
+    /// The meaning; empty where the name says it.
+    pub means: &'static str,
+}
+
+const fn shown(tone: Tone, mark: &'static str, name: &'static str, means: &'static str) -> Shown {
+    Shown { tone, mark, name, means }
+}
+
+/// The result of checking a citation.
+pub(super) fn status(status: Status) -> Shown {
+    match status {
+        Status::Verified => {
+            shown(Tone::Good, "✓", "verified", "it stands there, and Kimi read the file")
+        }
+        Status::Moved => shown(
+            Tone::Good,
+            "↷",
+            "moved",
+            "it stands elsewhere in the file; the lines are corrected",
+        ),
+        Status::NotInTrace => shown(
+            Tone::Doubt,
+            "?",
+            "not in trace",
+            "it stands there, but Kimi did not read the file",
+        ),
+        Status::Mismatch => shown(Tone::Bad, "≠", "mismatch", "the quote is nowhere in the file"),
+        Status::Missing => {
+            shown(Tone::Bad, "✗", "missing", "there is no such file, or it could not be read")
+        }
+        Status::Outside => shown(Tone::Bad, "⊘", "outside", "the file is not in the project"),
+    }
+}
+
+pub(super) fn severity(severity: Severity) -> Shown {
+    let tone = match severity {
+        Severity::Blocker | Severity::Major => Tone::Bad,
+        Severity::Minor => Tone::Doubt,
+        Severity::Note => Tone::Quiet,
+    };
+    shown(tone, "", severity.name(), "")
+}
+
+/// The state of a thread.
+pub(super) fn state(state: State) -> Shown {
+    let (tone, means) = match state {
+        State::Unfinished => (Tone::Bad, "unfinished: Kimi's answer has not arrived"),
+        State::AwaitingAdjudication => (Tone::Doubt, "the caller has findings to answer"),
+        State::Settled => (Tone::Good, "settled: nothing is open"),
+        State::Contested => (Tone::Doubt, "contested: the caller has to decide"),
+        State::Decided => (Tone::Good, "decided"),
+    };
+    shown(tone, "", state.name(), means)
+}
+
+/// The end of a finding.
+pub(super) fn outcome(outcome: Outcome) -> Shown {
+    let (tone, name) = match outcome {
+        Outcome::Adopted => (Tone::Good, "adopted"),
+        Outcome::Withdrawn => (Tone::Quiet, "withdrawn"),
+        Outcome::Capitulated => (Tone::Doubt, "withdrawn without a fact"),
+        Outcome::Contested => (Tone::Bad, "contested"),
+        Outcome::Rejected => (Tone::Doubt, "rejected"),
+        Outcome::Open => (Tone::Doubt, "open"),
+    };
+    shown(tone, "=", name, "")
+}
+
+/// One step of the exchange about a finding.
+pub(super) fn said(said: Said) -> Shown {
+    let capitulated = "It gave in without naming a fact; do not count this as agreement.";
+    let silent = "Kimi passed over this rejection; that counts as maintaining.";
+    match said {
+        Said::Adopt => shown(Tone::Good, "▸", "ADOPT", ""),
+        Said::Reject => shown(Tone::Bad, "▸", "REJECT", ""),
+        Said::Withdraw => shown(Tone::Good, "◂", "withdraw", ""),
+        Said::Refine => shown(Tone::Doubt, "◂", "refine", ""),
+        Said::Maintain => shown(Tone::Bad, "◂", "maintain", ""),
+        Said::Capitulated => shown(Tone::Doubt, "◂", "capitulated", capitulated),
+        Said::Silent => shown(Tone::Doubt, "◂", "silent", silent),
+    }
+}
+
+/// What the caller puts before this role, a heading.
+pub(super) fn subject(role: Role) -> &'static str {
+    match role {
+        Role::Skeptic => "The proposal",
+        Role::Architect => "The design",
+        Role::Debugger => "The bug",
+        Role::Judge => "The options",
+    }
+}
+
+/// The lines of a citation, as they stand behind its path: `:24`, `:12-15`, or nothing.
+pub(super) fn line_range(citation: &Citation) -> String {
+    match (citation.line_start, citation.line_end) {
+        (Some(start), Some(end)) if end > start => format!(":{start}-{end}"),
+        (Some(start), _) => format!(":{start}"),
+        (None, _) => String::new(),
+    }
+}
+
+/// The judge's choice, or why there is none.
+pub(super) fn winner(choice: &Verdict) -> &str {
+    match (&choice.winner, choice.contested) {
+        (_, true) => "contested: it changed with the order of the options",
+        (Some(winner), false) => winner,
+        (None, false) => "none of the options is acceptable",
+    }
+}
+
+/// What a tool call was about; empty where its arguments do not say.
+pub(super) fn target(call: &Evidence) -> &str {
+    let mut names = ["path", "pattern", "query", "url"].iter();
+    names.find_map(|&name| call.args.get(name)?.as_str()).unwrap_or_default()
+}
+
+/// A length of time.
+pub(super) fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        short @ ..1_000 => format!("{short} ms"),
+        long => format!("{} s", long.div_ceil(1_000)),
+    }
+}
+
+/// Why a round has no answer, by its error report: the message and the hint.
+pub(super) fn failure(report: &Value) -> (String, String) {
+    if report.is_null() {
+        return ("Kimi's answer never arrived".to_owned(), "It can be asked again.".to_owned());
+    }
+    let error = report.get("error").unwrap_or(report);
+    let field = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+    (field("message"), field("hint"))
+}
+
+/// `2026-11-20 22:14 UTC` from seconds since 1970 UTC.
+pub(super) fn date(seconds: i64) -> String {
+    let date = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+    date.format("%Y-%m-%d %H:%M UTC").to_string()
+}
