@@ -2,14 +2,16 @@
 
 use serde_json::json;
 
-use super::answer::{Answer, Finding, Score, Verdict};
-use super::citation::Citation;
+use super::answer::Answer;
 use super::request::Context;
 use super::result::ConsultResult;
-use super::thread::Reply;
+use super::texts::each_text_outside;
 use crate::error::{Error, Kind, Result};
 use crate::redact::Secrets;
 use crate::settings::{Environment, Loaded};
+
+/// The fields of an answer that hold no words of Kimi's: ids, and names from closed sets.
+const BRIDGES_WORDS: [&str; 4] = ["id", "severity", "status", "stance"];
 
 /// What is taken for a secret in this call. The user's file is read anew, so that what is added to it
 /// holds at once.
@@ -46,77 +48,54 @@ impl Context {
 }
 
 impl ConsultResult {
-    /// The same without the secrets in Kimi's words; they are counted in its provenance.
+    /// The same without the secrets in Kimi's words; they are counted in its provenance. The evidence and the
+    /// preview are redacted where they are cut.
     pub(crate) fn without_secrets(mut self, secrets: &Secrets) -> ConsultResult {
         let mut count = 0;
-        self.each_text(&mut |text| {
+        let mut redact = |text: &mut String| {
             let redacted = secrets.redact(text);
             count += redacted.count();
             *text = redacted.into_text();
-        });
+        };
+        let mut answer = json!(self.answer);
+        each_text_outside(&BRIDGES_WORDS, &mut answer, &mut redact);
+        self.warnings.iter_mut().for_each(&mut redact);
+        redact(&mut self.provenance.version);
+        self.provenance.session_id.iter_mut().for_each(redact);
         self.provenance.redactions += count as u64;
+        self.answer = serde_json::from_value(answer).unwrap_or_else(|error| {
+            self.warnings.push(format!(
+                "without its secrets Kimi's answer cannot be read any more: {error}; make the patterns of your \
+                 secrets.yaml more precise"
+            ));
+            Answer::default()
+        });
         self
     }
+}
 
-    /// Every text in it that came from outside, but for the evidence and the preview, which are
-    /// redacted where they are cut. Whoever adds a field decides here whether it is one.
-    fn each_text(&mut self, with: &mut impl FnMut(&mut String)) {
-        let ConsultResult {
-            parse_ok: _,
-            answer,
-            evidence: _,
-            incomplete_trace: _,
-            raw_response_preview: _,
-            thread: _,
-            provenance,
-            warnings,
-        } = self;
-        let Answer {
-            response,
-            replies,
-            verdict,
-            findings,
-            key_risks,
-            assumptions,
-            alternatives,
-            survived,
-            not_examined,
-            confidence,
-        } = answer;
-        with(response);
-        with(confidence);
-        for list in [key_risks, assumptions, alternatives, survived, not_examined, warnings] {
-            list.iter_mut().for_each(&mut *with);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consult::export::fixture;
+
+    #[test]
+    fn every_text_of_an_answer_is_redacted_and_the_answer_can_still_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = "values:\n  - { kind: all, pattern: '(?s).+' }\n";
+        std::fs::write(folder.path().join("secrets.yaml"), all).unwrap();
+        let secrets = Secrets::load(folder.path(), &[]).unwrap();
+        for result in fixture::all().iter().flat_map(crate::consult::record::Record::results) {
+            let redacted = result.clone().without_secrets(&secrets);
+            let mut expected = json!(result.answer);
+            each_text_outside(&BRIDGES_WORDS, &mut expected, &mut |text| {
+                *text = secrets.redact(text).into_text();
+            });
+            assert_eq!(json!(redacted.answer), expected);
+            let told = redacted.warnings.iter().chain(&redacted.provenance.session_id);
+            assert!(
+                told.chain([&redacted.provenance.version]).all(|text| text == "[redacted:all]")
+            );
         }
-        for Reply { finding, stance: _, because, capitulated: _ } in replies {
-            with(finding);
-            with(because);
-        }
-        if let Some(Verdict { winner, scores, contested: _ }) = verdict {
-            winner.iter_mut().for_each(&mut *with);
-            for Score { option, criterion, score: _, reason } in scores {
-                [option, criterion, reason].into_iter().for_each(&mut *with);
-            }
-        }
-        for finding in findings {
-            let Finding {
-                id: _,
-                severity: _,
-                claim,
-                failure_scenario,
-                suggestion,
-                citations,
-                grounded: _,
-            } = finding;
-            with(claim);
-            with(failure_scenario);
-            with(suggestion);
-            for Citation { path, line_start: _, line_end: _, quote, status: _ } in citations {
-                with(path);
-                with(quote);
-            }
-        }
-        with(&mut provenance.version);
-        provenance.session_id.iter_mut().for_each(with);
     }
 }

@@ -7,15 +7,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{ConsultResult, Standing};
-use crate::consult::texts::each_text;
 use crate::error::Error;
 use crate::kimi::text::first_chars;
 
-/// Characters that are left of the summary of a call, in turn.
-const SUMMARIES: [usize; 3] = [200, 60, 0];
-/// What is left beside the findings, in turn: characters of a text, and items of a list.
-const BESIDE: [(usize, usize); 3] = [(1_000, 50), (300, 20), (100, 5)];
-/// Characters that are left of a warning, and how many warnings at either end.
+/// Characters that are left of a warning, and warnings at either end of the list.
 const WARNING: (usize, usize) = (500, 10);
 /// Replies that are left: three rounds bring no more rejections in earnest.
 const REPLIES: usize = 300;
@@ -38,13 +33,11 @@ impl ConsultResult {
         shorten(&mut value, 0, limit, most, place.as_deref());
         let size = chars(&value);
         if size > limit {
-            add_warning(
-                &mut value,
-                format!(
-                    "longer than max_result_chars ({limit}) all the same, {size} characters: findings and a response \
-                     that could be read are never cut"
-                ),
+            let too_long = format!(
+                "longer than max_result_chars ({limit}) all the same, {size} characters: findings and a response that \
+                 could be read are never cut"
             );
+            add_warning(&mut value, too_long);
         }
         serde_json::from_value(value).unwrap_or(self)
     }
@@ -74,91 +67,95 @@ fn shorten(
     most_of_text: Option<usize>,
     place: Option<&str>,
 ) {
-    let place = place.unwrap_or("the whole is kept nowhere, since this thread is not remembered");
-    let mut gave_way: Vec<String> = Vec::new();
-    // How many characters too long it is.
-    let lacks = |value: &Value, gave_way: &[String]| {
-        // The warning is one more item of a list.
-        let warning = warning(limit, gave_way).map_or(0, |warning| chars(&warning) + 1);
-        (around + chars(value) + warning).saturating_sub(limit)
-    };
+    let nowhere = "the whole is kept nowhere, since this thread is not remembered";
+    let place = place.unwrap_or(nowhere);
     let text = most_of_text.and_then(|_| value["response"].as_str().map(str::to_owned));
     let of_text = text.as_ref().map_or(0, |text| text.chars().count());
     let of_text = format!("response (of {of_text} characters: {place})");
-    if let (Some(text), Some(most)) = (&text, most_of_text)
-        && chars(text) > most
-    {
-        value["response"] = json!(ends(text, most, place));
-        gave_way.push(of_text.clone());
-    }
     let calls = value["evidence"].as_array().map_or(0, Vec::len);
-    if calls > 0 && lacks(value, &gave_way) > 0 {
-        gave_way.push("evidence summaries".to_owned());
-        for keep in SUMMARIES {
+    let mut result = Shortened { value, around, limit, gave_way: Vec::new() };
+    if let (Some(text), Some(most)) = (&text, most_of_text) {
+        result.spare(&of_text, |value| value["response"] = json!(ends(text, most, place)));
+    }
+    for most in [200, 60, 0] {
+        result.spare("evidence summaries", |value| {
             for call in items(value, "evidence").into_iter().flatten() {
-                each_text(&mut call["summary"], &mut |text| {
-                    text.truncate(first_chars(text, keep).len());
-                });
+                let summary = call["summary"].as_str().unwrap_or_default();
+                call["summary"] = json!(first_chars(summary, most));
             }
-            if lacks(value, &gave_way) == 0 {
-                break;
-            }
+        });
+    }
+    result.spare("raw_response_preview", |value| {
+        if let Some(preview) = value.get_mut("raw_response_preview") {
+            *preview = json!("");
         }
-    }
-    let has_preview = value["raw_response_preview"].as_str().is_some_and(|text| !text.is_empty());
-    if has_preview && lacks(value, &gave_way) > 0 {
-        gave_way.push("raw_response_preview".to_owned());
-        value["raw_response_preview"] = json!("");
-    }
-    if calls > 0 && lacks(value, &gave_way) > 0 {
-        gave_way.push(format!("evidence (of {calls} calls)"));
-        let mut left = calls;
-        while left > 0 && lacks(value, &gave_way) > 0 {
-            left /= 2;
+    });
+    for most in [200, 100, 50, 25, 10, 3, 0] {
+        result.spare(&format!("evidence (of {calls} calls)"), |value| {
             if let Some(calls) = items(value, "evidence") {
-                calls.truncate(left);
+                calls.truncate(most);
             }
-        }
+        });
     }
-    if lacks(value, &gave_way) > 0
-        && let Some(warnings) = items(value, "warnings")
-    {
-        keep_warnings(warnings);
+    result.spare("", |value| {
+        items(value, "warnings").into_iter().for_each(keep_warnings);
+    });
+    for (text, list) in [(1_000, 50), (300, 20), (100, 5)] {
+        let beside = "what stands beside the findings";
+        result.spare(&format!("{beside} (texts of {text} characters, lists of {list})"), |value| {
+            keep_beside(value, text, list);
+        });
     }
-    let mut beside = None;
-    for (text, list) in BESIDE {
-        if lacks(value, &gave_way) == 0 {
-            break;
-        }
-        let before = chars(value);
-        keep_beside(value, text, list);
-        if chars(value) < before {
-            let at = *beside.get_or_insert(gave_way.len());
-            gave_way.truncate(at);
-            gave_way.push(format!(
-                "what stands beside the findings (texts of {text} characters, lists of {list})"
-            ));
-        }
+    if let Some(text) = &text {
+        let most = chars(&result.value["response"]).saturating_sub(result.lacks());
+        result.spare(&of_text, |value| value["response"] = json!(ends(text, most, place)));
     }
-    let lacking = lacks(value, &gave_way);
-    if let Some(text) = text.filter(|_| lacking > 0) {
-        let most = chars(&value["response"]).saturating_sub(lacking);
-        if chars(&text) > most {
-            value["response"] = json!(ends(&text, most, place));
-            if !gave_way.contains(&of_text) {
-                gave_way.push(of_text);
-            }
-        }
-    }
-    if let Some(warning) = warning(limit, &gave_way) {
+    if let Some(warning) = result.warning() {
         add_warning(value, warning);
     }
 }
 
-/// The warning that says what gave way.
-fn warning(limit: usize, gave_way: &[String]) -> Option<String> {
-    (!gave_way.is_empty())
-        .then(|| format!("shortened to max_result_chars ({limit}): {}", gave_way.join(", ")))
+/// A result that becomes shorter.
+struct Shortened<'a> {
+    value: &'a mut Value,
+    /// Characters around it.
+    around: usize,
+    limit: usize,
+    /// What gave way, for the warning.
+    gave_way: Vec<String>,
+}
+
+impl Shortened<'_> {
+    /// Takes a step where the result is too long. The warning names the step where it makes the result shorter:
+    /// once for each kind, which the words before a bracket name.
+    fn spare(&mut self, name: &str, step: impl FnOnce(&mut Value)) {
+        if self.lacks() == 0 {
+            return;
+        }
+        let before = chars(self.value);
+        step(self.value);
+        if chars(self.value) >= before {
+            return;
+        }
+        let kind = name.split(" (").next().unwrap_or_default();
+        match self.gave_way.iter_mut().find(|told| told.split(" (").next() == Some(kind)) {
+            Some(told) => name.clone_into(told),
+            None if kind.is_empty() => {}
+            None => self.gave_way.push(name.to_owned()),
+        }
+    }
+
+    /// How many characters too long it is, with the warning, which is one more item of a list.
+    fn lacks(&self) -> usize {
+        let warning = self.warning().map_or(0, |warning| chars(&warning) + 1);
+        (self.around + chars(self.value) + warning).saturating_sub(self.limit)
+    }
+
+    fn warning(&self) -> Option<String> {
+        let (limit, gave_way) = (self.limit, self.gave_way.join(", "));
+        (!gave_way.is_empty())
+            .then(|| format!("shortened to max_result_chars ({limit}): {gave_way}"))
+    }
 }
 
 fn add_warning(value: &mut Value, warning: String) {
@@ -172,31 +169,46 @@ fn items<'a>(value: &'a mut Value, list: &str) -> Option<&'a mut Vec<Value>> {
     value.get_mut(list)?.as_array_mut()
 }
 
-/// Shortens what may give way beside the findings: texts to `most` characters, lists to so many items.
-fn keep_beside(value: &mut Value, most: usize, list: usize) {
-    let cut_all = |value: &mut Value| each_text(value, &mut |text| cut(text, most));
-    for name in ["key_risks", "assumptions", "alternatives", "survived", "not_examined"] {
-        if let Some(items) = items(value, name) {
+/// Shortens all but the response and the findings' own words: texts to `text` characters, lists to `list` items.
+fn keep_beside(value: &mut Value, text: usize, list: usize) {
+    for (name, field) in value.as_object_mut().into_iter().flatten() {
+        match name.as_str() {
+            "response" | "thread" | "provenance" | "evidence" | "warnings" => {}
+            "findings" => {
+                let findings = field.as_array_mut().into_iter().flatten();
+                let citations = findings.filter_map(|finding| finding.get_mut("citations"));
+                citations.for_each(|citations| trim(citations, text, list));
+            }
+            "replies" => trim(field, text, REPLIES),
+            _ => trim(field, text, list),
+        }
+    }
+}
+
+/// Keeps the first warnings and the last: Kimi has a hand in those between.
+fn keep_warnings(warnings: &mut Vec<Value>) {
+    let (text, ends) = WARNING;
+    for warning in warnings.iter_mut() {
+        trim(warning, text, 0);
+    }
+    let more = warnings.len().saturating_sub(2 * ends);
+    if more > 0 {
+        warnings.splice(ends..ends + more, [json!(format!("{more} more warnings"))]);
+    }
+}
+
+/// Cuts the texts of a value to `text` characters and its lists to `list` items.
+fn trim(value: &mut Value, text: usize, list: usize) {
+    match value {
+        Value::String(words) => cut(words, text),
+        Value::Array(items) => {
             items.truncate(list);
-            items.iter_mut().for_each(cut_all);
+            for item in items {
+                trim(item, text, list);
+            }
         }
-    }
-    value.get_mut("confidence").map(cut_all);
-    if let Some(replies) = items(value, "replies") {
-        replies.truncate(REPLIES);
-        replies.iter_mut().filter_map(|reply| reply.get_mut("because")).for_each(cut_all);
-    }
-    if let Some(verdict) = value.get_mut("verdict") {
-        if let Some(scores) = items(verdict, "scores") {
-            scores.truncate(list);
-        }
-        cut_all(verdict);
-    }
-    for finding in items(value, "findings").into_iter().flatten() {
-        if let Some(citations) = items(finding, "citations") {
-            citations.truncate(list);
-            citations.iter_mut().for_each(cut_all);
-        }
+        Value::Object(fields) => fields.values_mut().for_each(|field| trim(field, text, list)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -205,11 +217,16 @@ fn transcript(id: &str, round: impl std::fmt::Display) -> String {
     format!("kimi-bridge://threads/{id}/rounds/{round}/transcript")
 }
 
-/// The beginning of a text and its end, where a verdict usually stands, in so many characters of JSON.
+/// The beginning of a text and its end, where a verdict usually stands, in so many characters of JSON. A text
+/// that fits stays as it is.
 fn ends(text: &str, most: usize, place: &str) -> String {
+    let most = most.max(LEAST_OF_A_TEXT);
+    if chars(text) <= most {
+        return text.to_owned();
+    }
     let mark = |left_out: usize| format!("\n\n[… {left_out} characters left out: {place} …]\n\n");
     let all = text.chars().count();
-    let most = most.max(LEAST_OF_A_TEXT).saturating_sub(chars(&mark(all)));
+    let most = most.saturating_sub(chars(&mark(all)));
     let first = fitting(text.chars(), most / 2);
     let last = fitting(text.chars().rev(), most / 2).min(all - first);
     let end = text.char_indices().rev().take(last).last().map_or(text.len(), |(at, _)| at);
@@ -234,18 +251,6 @@ fn cut(text: &mut String, most: usize) {
     if end < text.len() {
         text.truncate(end);
         text.push('…');
-    }
-}
-
-/// Keeps the first warnings and the last: Kimi has a hand in those between.
-fn keep_warnings(warnings: &mut Vec<Value>) {
-    let (most, ends) = WARNING;
-    for warning in warnings.iter_mut() {
-        each_text(warning, &mut |text| cut(text, most));
-    }
-    let more = warnings.len().saturating_sub(2 * ends);
-    if more > 0 {
-        warnings.splice(ends..ends + more, [json!(format!("{more} more warnings"))]);
     }
 }
 
@@ -399,7 +404,7 @@ mod tests {
         ) {
             let whole = chars(&text);
             prop_assert_eq!(fitting(text.chars(), whole - 2), text.chars().count());
-            let kept = if whole > most { ends(&text, most, "there") } else { text.clone() };
+            let kept = ends(&text, most, "there");
             prop_assert!(chars(&kept) <= most, "{}", chars(&kept));
             if let Some((first, rest)) = kept.split_once("\n\n[… ") {
                 let (left_out, last) = rest.split_once(" characters left out: there …]\n\n").unwrap();
