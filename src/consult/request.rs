@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::place::Place;
 use super::role::{Role, RoleContext};
+use super::schema;
 use super::thread::Adjudication;
 use super::violations::Checker;
 use crate::error::{Error, Kind, Result, Violation};
@@ -72,7 +73,7 @@ impl Continuation {
         if fields.get("thread_id").is_none() {
             return Ok(None);
         }
-        let mut violations = Checker::of_continuation().violations(&fields);
+        let mut violations = Checker::new(schema::of_continuation()).violations(&fields);
         violations.extend(of_language(&fields));
         for violation in &mut violations {
             if ["/context", "/work_dir", "/files"].contains(&violation.pointer.as_str()) {
@@ -116,7 +117,7 @@ impl Context {
         let role = fields.get("role").cloned().map_or(Ok(Role::default()), serde_json::from_value);
         let known_role = role.as_ref().copied().unwrap_or_default();
         let fields = Value::Object(fields);
-        let mut violations = Checker::of_request(known_role).violations(&fields);
+        let mut violations = Checker::new(schema::of_request(known_role)).violations(&fields);
         violations.extend(of_language(&fields));
         if role.is_err() {
             // The context was measured against a role that nobody named.

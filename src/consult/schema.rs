@@ -1,6 +1,7 @@
 //! JSON Schemas, made from the types.
 
 use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform as _};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
@@ -12,43 +13,28 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
-    let schema: Schema = settings.into_generator().into_root_schema_for::<T>();
-    let mut schema = schema.to_value();
-    tidy(&mut schema);
-    schema
+    let settings = settings.with_transform(RecursiveTransform(tidy));
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// Removes integer formats and `null` in a type, for which clients print warnings, and titles and empty
-/// defaults, which only cost tokens.
-fn tidy(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            one_enum(object);
-            let is_schema = object.get("type").is_some_and(|kind| !kind.is_object());
-            if is_schema {
-                object.remove("format");
-                object.remove("title");
-                object.remove("default");
-                if let Some(Value::Array(kinds)) = object.get_mut("type") {
-                    kinds.retain(|kind| kind != "null");
-                    if let [only] = kinds.as_slice() {
-                        object["type"] = only.clone();
-                    }
-                }
-            }
-            object.values_mut().for_each(tidy);
-        }
-        Value::Array(values) => values.iter_mut().for_each(tidy),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+/// defaults, which only cost tokens. Of the constants that schemars writes for an enum with documented
+/// variants one `enum` is made.
+fn tidy(schema: &mut Schema) {
+    for keyword in ["format", "title", "default"] {
+        schema.remove(keyword);
     }
-}
-
-/// Makes one `enum` of the constants that schemars writes for an enum with documented variants.
-fn one_enum(schema: &mut Map<String, Value>) {
+    if let Some(Value::Array(kinds)) = schema.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [only] = kinds.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
     let Some(Value::Array(variants)) = schema.get("oneOf") else { return };
-    let names: Vec<Value> =
-        variants.iter().filter_map(|variant| variant.get("const").cloned()).collect();
-    if names.len() == variants.len() {
+    let names: Option<Vec<Value>> =
+        variants.iter().map(|variant| variant.get("const").cloned()).collect();
+    if let Some(names) = names {
         schema.remove("oneOf");
         schema.insert("type".to_owned(), json!("string"));
         schema.insert("enum".to_owned(), Value::Array(names));
@@ -71,14 +57,7 @@ pub(crate) fn of_request(role: Role) -> Value {
     schema["properties"]["context"] = of_context(role);
     schema["properties"]["message"]["pattern"] = json!(r"\S");
     schema["required"] = json!(["message", "context"]);
-    strict_findings(&mut schema);
     schema
-}
-
-/// Requires names of findings, `F` and a number.
-fn strict_findings(schema: &mut Value) {
-    let items = &mut schema["properties"]["prior_exchange"]["properties"]["adjudications"]["items"];
-    items["properties"]["finding"]["pattern"] = json!("^F[1-9][0-9]{0,5}$");
 }
 
 /// The schema of a request that continues a thread, without the fields that the thread knows.
@@ -88,7 +67,6 @@ pub(crate) fn of_continuation() -> Value {
         fields.retain(|name, _| !["context", "work_dir", "files"].contains(&name.as_str()));
     }
     schema["required"] = json!(["thread_id"]);
-    strict_findings(&mut schema);
     schema
 }
 
@@ -125,13 +103,13 @@ pub(crate) fn of_tool_input() -> Value {
 
 /// Removes keywords from a schema and its parts, but no field of such a name.
 pub(crate) fn without(schema: &mut Value, keywords: &[&str]) {
-    let Some(object) = schema.as_object_mut() else { return };
-    object.retain(|name, _| !keywords.contains(&name.as_str()));
-    if let Some(fields) = object.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.values_mut().for_each(|field| without(field, keywords));
-    }
-    if let Some(items) = object.get_mut("items") {
-        without(items, keywords);
+    let remove = |schema: &mut Schema| {
+        if let Some(object) = schema.as_object_mut() {
+            object.retain(|name, _| !keywords.contains(&name.as_str()));
+        }
+    };
+    if let Ok(schema) = <&mut Schema>::try_from(schema) {
+        RecursiveTransform(remove).transform(schema);
     }
 }
 
@@ -182,7 +160,7 @@ fn request_frame() -> Value {
                             "additionalProperties": false,
                             "required": ["finding", "verdict"],
                             "properties": {
-                                "finding": {"type": "string"},
+                                "finding": {"type": "string", "pattern": "^F[1-9][0-9]{0,5}$"},
                                 "verdict": {"type": "string", "enum": ["ADOPT", "REJECT"]},
                                 "reasoning": {"type": "string", "description": "Required for a REJECT"},
                             },

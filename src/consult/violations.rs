@@ -1,9 +1,8 @@
 //! The check of a value against a schema, which names everything that does not fit in words that a caller
 //! can act on.
 
-use std::sync::LazyLock;
-
 use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::paths::Location;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
@@ -28,24 +27,6 @@ impl Checker {
         Checker { schema, validator }
     }
 
-    /// The checker of a whole request in this role.
-    pub(super) fn of_request(role: Role) -> &'static Checker {
-        static CHECKERS: [LazyLock<Checker>; 4] = [
-            LazyLock::new(|| Checker::new(schema::of_request(Role::Skeptic))),
-            LazyLock::new(|| Checker::new(schema::of_request(Role::Architect))),
-            LazyLock::new(|| Checker::new(schema::of_request(Role::Debugger))),
-            LazyLock::new(|| Checker::new(schema::of_request(Role::Judge))),
-        ];
-        &CHECKERS[role as usize]
-    }
-
-    /// The checker of a request that continues a thread.
-    pub(super) fn of_continuation() -> &'static Checker {
-        static CHECKER: LazyLock<Checker> =
-            LazyLock::new(|| Checker::new(schema::of_continuation()));
-        &CHECKER
-    }
-
     /// Everything about the value that does not fit, in the order of the value.
     pub(super) fn violations(&self, value: &Value) -> Vec<Violation> {
         let errors = self.validator.iter_errors(value);
@@ -53,84 +34,60 @@ impl Checker {
     }
 
     fn violations_of(&self, error: &ValidationError<'_>) -> Vec<Violation> {
-        let at = error.instance_path().to_string();
+        let at = error.instance_path();
+        let keyword = error.schema_path().as_str();
+        let schema = keyword.rsplit_once('/').and_then(|(schema, _)| self.schema.pointer(schema));
+        let fields = &schema.unwrap_or(&Value::Null)["properties"];
         match error.kind() {
             ValidationErrorKind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();
-                let pointer = format!("{at}/{}", escape(name));
-                let what = self.description(&pointer).unwrap_or("a value");
-                vec![Violation::new(pointer, format!("required and missing: {what}"))]
+                let what = fields[name]["description"].as_str().unwrap_or("a value");
+                let missing = format!("required and missing: {what}");
+                vec![Violation::new(at.join(name).as_str(), missing)]
             }
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                unexpected.iter().map(|name| self.unknown_field(&at, name)).collect()
+                let unknown = unexpected.iter().map(|name| self.unknown_field(at, name, fields));
+                unknown.collect()
             }
-            kind => vec![Violation::new(at, expected(kind, error))],
+            kind => vec![Violation::new(at.as_str(), expected(kind, error))],
         }
     }
 
-    /// A field that the schema does not know, with the place where it may be meant.
-    fn unknown_field(&self, at: &str, name: &str) -> Violation {
-        let pointer = format!("{at}/{}", escape(name));
-        let here: Vec<&str> = self.fields(at);
-        let mut did_you_mean =
-            nearest(name, here.iter().copied()).map(|near| format!("{at}/{}", escape(near)));
-        let mut expected = match here.as_slice() {
-            [] => "no such field".to_owned(),
-            known => format!("no such field; known are {}", known.join(", ")),
-        };
-        if did_you_mean.is_none() && at.is_empty() && self.fields("/context").contains(&name) {
-            did_you_mean = Some(format!("/context/{}", escape(name)));
+    /// A field that is not among the known ones, with the place where it may be meant.
+    fn unknown_field(&self, at: &Location, name: &str, known: &Value) -> Violation {
+        let known: Vec<&str> =
+            known.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        let context = &self.schema["properties"]["context"]["properties"];
+        let of_context = at.as_str().is_empty() && !context[name].is_null();
+        let did_you_mean = nearest(name, known.iter().copied())
+            .map(|near| at.join(near))
+            .or_else(|| of_context.then(|| at.join("context").join(name)));
+        let mut expected = "no such field".to_owned();
+        if !known.is_empty() {
+            expected = format!("{expected}; known are {}", known.join(", "));
         }
-        if did_you_mean.is_none() && at == "/context" {
-            let roles: Vec<&str> = Role::ALL
-                .iter()
-                .filter(|&&role| !schema::of_context(role)["properties"][name].is_null())
-                .map(|role| role.name())
-                .collect();
+        if did_you_mean.is_none() && at.as_str() == "/context" {
+            let takes_it = |role: &Role| !schema::of_context(*role)["properties"][name].is_null();
+            let roles: Vec<&str> = Role::ALL.into_iter().filter(takes_it).map(Role::name).collect();
             if !roles.is_empty() {
-                expected =
-                    format!("{expected}; `{name}` belongs to the role {}", roles.join(" and "));
+                let roles = roles.join(" and ");
+                expected = format!("{expected}; `{name}` belongs to the role {roles}");
             }
         }
-        Violation { pointer, expected, did_you_mean }
-    }
-
-    fn fields(&self, at: &str) -> Vec<&str> {
-        self.schema_at(at)
-            .and_then(|schema| schema["properties"].as_object())
-            .map(|fields| fields.keys().map(String::as_str).collect())
-            .unwrap_or_default()
-    }
-
-    fn description(&self, pointer: &str) -> Option<&str> {
-        self.schema_at(pointer)?["description"].as_str()
-    }
-
-    fn schema_at(&self, pointer: &str) -> Option<&Value> {
-        pointer.split('/').skip(1).try_fold(&self.schema, |schema, part| {
-            if part.bytes().all(|byte| byte.is_ascii_digit()) && schema.get("items").is_some() {
-                schema.get("items")
-            } else {
-                schema.get("properties")?.get(part.replace("~1", "/").replace("~0", "~"))
-            }
-        })
+        let did_you_mean = did_you_mean.map(|place| place.to_string());
+        Violation { pointer: at.join(name).to_string(), expected, did_you_mean }
     }
 }
 
 fn expected(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
     match kind {
-        ValidationErrorKind::Type { kind } => {
-            let wanted = match kind {
-                TypeKind::Single(one) => one.to_string(),
-                TypeKind::Multiple(many) => {
-                    many.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" or ")
-                }
-            };
-            format!("expected {} {wanted}, found {}", article(&wanted), name_of(error.instance()))
+        ValidationErrorKind::Type { kind: TypeKind::Single(wanted) } => {
+            let article = if wanted.as_str().starts_with(['a', 'i', 'o']) { "an" } else { "a" };
+            format!("expected {article} {wanted}, found {}", name_of(error.instance()))
         }
         ValidationErrorKind::Enum { options } => {
-            let options: Vec<String> =
-                options.as_array().into_iter().flatten().map(plain).collect();
+            let options = options.as_array().into_iter().flatten();
+            let options: Vec<&str> = options.filter_map(Value::as_str).collect();
             format!("expected one of {}, found {}", options.join(", "), short(error.instance()))
         }
         ValidationErrorKind::MinItems { limit } => format!("expected {limit} or more items"),
@@ -147,10 +104,6 @@ fn expected(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
     }
 }
 
-fn article(noun: &str) -> &'static str {
-    if noun.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
-}
-
 fn name_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -162,18 +115,10 @@ fn name_of(value: &Value) -> &'static str {
     }
 }
 
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 fn short(value: &Value) -> String {
     let text = value.to_string();
     let cut = first_chars(&text, 60);
     if cut.len() < text.len() { format!("{cut}…") } else { text }
-}
-
-fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]
@@ -183,8 +128,11 @@ mod tests {
     use super::*;
 
     fn check(role: Role, request: &Value, expected: &[&str]) {
-        let violations: Vec<_> =
-            Checker::of_request(role).violations(request).iter().map(ToString::to_string).collect();
+        let violations: Vec<_> = Checker::new(schema::of_request(role))
+            .violations(request)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(violations, expected, "{request}");
     }
 

@@ -13,27 +13,23 @@ pub(super) fn output() -> Value {
     let mut schema = schema::of::<ConsultResult>();
     schema::without(&mut schema, &["description", "required", "minimum", "maximum", "enum"]);
     for (name, field) in schema["properties"].as_object_mut().into_iter().flatten() {
-        let left_out: &[&str] = match name.as_str() {
-            "findings" | "replies" | "thread" => &[],
-            _ => &["properties", "items"],
+        let inner = match name.as_str() {
+            "findings" | "replies" => field.pointer_mut("/items/properties"),
+            "thread" => field.pointer_mut("/properties"),
+            _ => None,
         };
-        flatten(field, left_out);
+        match inner.and_then(Value::as_object_mut) {
+            Some(fields) => fields.values_mut().for_each(keep_type),
+            None => keep_type(field),
+        }
     }
     schema["properties"]["error"] = json!({"type": "object"});
     schema
 }
 
-/// Leaves out `keywords` of a field, and everything but the type of the fields two levels below it.
-fn flatten(field: &mut Value, keywords: &[&str]) {
-    let Some(field) = field.as_object_mut() else { return };
-    field.retain(|name, _| !keywords.contains(&name.as_str()));
-    for level in ["items", "properties"] {
-        let Some(below) = field.get_mut(level) else { continue };
-        let fields = if level == "items" { below.get_mut("properties") } else { Some(below) };
-        for (_, field) in fields.and_then(Value::as_object_mut).into_iter().flatten() {
-            if let Some(field) = field.as_object_mut() {
-                field.retain(|name, _| name == "type");
-            }
-        }
+/// Leaves out everything but the type of a field.
+fn keep_type(field: &mut Value) {
+    if let Some(field) = field.as_object_mut() {
+        field.retain(|name, _| name == "type");
     }
 }
