@@ -90,7 +90,8 @@ pub(crate) struct Threads {
     /// Only threads of this project's folder
     #[arg(long, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
-    /// Only threads in this state: unfinished, `awaiting_adjudication`, settled, contested, decided
+    /// Only threads in this state: unfinished, `awaiting_adjudication`, settled, contested, decided,
+    /// `given_up`
     #[arg(long)]
     pub(crate) state: Option<String>,
     /// Only threads that hold all these words

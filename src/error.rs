@@ -66,6 +66,8 @@ kinds! {
         "Fix the problems listed and call again.";
     Round: "round", 3, false, "the call does not fit the state of its thread",
         "Look the thread up and answer what is open.";
+    Busy: "busy", 5, true, "another call works on the same thread",
+        "Wait for that call to end, then call again.";
     KimiMissing: "kimi_missing", 10, false, "no kimi program found",
         INSTALL_HINT;
     KimiRetired: "kimi_retired", 11, false, "only the retired kimi-cli release found",
@@ -85,7 +87,7 @@ kinds! {
         "Check the network and the service's status, then ask again.";
     EmptyAnswer: "empty_answer", 22, true, "the service answered with nothing",
         "Ask again; if it happens every time, ask in smaller parts.";
-    TimedOut: "timed_out", 30, true, "the run took longer than timeout_seconds",
+    TimedOut: "timed_out", 30, true, "the call took longer than timeout_seconds",
         "Raise `timeout_seconds`, or ask about a smaller part.";
     Stalled: "stalled", 31, true, "Kimi was silent for too long",
         "Ask again. If Kimi does work in a terminal, raise `silence_seconds` or `first_line_seconds`.";

@@ -4,8 +4,8 @@
 //! The rooms, and who may call whom (never upwards; a test reads the sources and says so):
 //!
 //! ```text
-//! commands ─► mcp ───► consult ─► kimi ─► sandbox
-//!        └──► doctor ─┘   └─────► ledger   redact · settings · workspace · documents · hidden · error
+//! commands ─► mcp ───► consult ─► job ─► kimi ─► sandbox
+//!        └──► doctor ─┘   └───────────► ledger   redact · settings · workspace · documents · hidden · error
 //!                └──► hosts
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
 //! - [`doctor`]: what stands in the way of a consultation, judged from the facts of the rooms below.
 //! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
+//! - [`job`]: one question put to Kimi, and all that a call shares with every other call. No role.
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
 //! - [`sandbox`]: what a program in Kimi's place may open, and who holds it to that. No Kimi.
 //! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
@@ -36,6 +37,7 @@ mod documents;
 pub mod error;
 pub mod hidden;
 mod hosts;
+mod job;
 pub mod kimi;
 pub mod ledger;
 mod mcp;

@@ -95,7 +95,7 @@ fn a_context_that_does_not_fit() {
          - /context/goals: required and missing: What it must achieve\n  \
          - /context/proposed_aproach: no such field; known are proposed_approach, goals, constraints, known_risks \
          (did you mean /context/proposed_approach?)\n\
-         hint: Mend what is listed and call again; nothing was sent to Kimi. `kimi-bridge roles skeptic` shows an \
+         hint: Fix what is listed and call again; nothing was sent to Kimi. `kimi-bridge roles skeptic` shows an \
          example.\n"
     );
     let ran = world.run(&["consult", "-m", "why", "-c", "nowhere.yaml"]);

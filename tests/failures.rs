@@ -137,7 +137,7 @@ fn times_out(real: Real, program: &Path) {
     let model = Model::start(vec![Step::Hang]);
     let world = World::with_real(real, program, &model);
     let ran = world.consult(&["--timeout", "6"]);
-    check(&ran, 30, "timed_out", "the run took longer than timeout_seconds (6 s)");
+    check(&ran, 30, "timed_out", "the call took longer than timeout_seconds (6 s)");
     let home = world.home().display().to_string();
     assert_eq!(
         crate::support::world::processes_with(&home),

@@ -17,7 +17,9 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod injection;
+mod judge;
 mod registrations;
+mod retries;
 mod rooms;
 mod rounds;
 mod sandbox;
@@ -46,7 +48,9 @@ fn main() {
         #[cfg(target_os = "linux")]
         hostile::tests(),
         injection::tests(),
+        judge::tests(),
         registrations::tests(),
+        retries::tests(),
         rooms::tests(),
         rounds::tests(),
         sandbox::tests(),

@@ -9,11 +9,12 @@ use crate::support::test;
 
 /// The rooms from the bottom up; a room may use those before it. Rooms of one line do not know each
 /// other.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["documents", "error", "hidden"],
     &["redact", "settings", "workspace"],
     &["hosts", "sandbox"],
     &["kimi", "ledger"],
+    &["job"],
     &["consult"],
     &["doctor", "mcp"],
     &["cli", "commands", "main"],

@@ -18,7 +18,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         both("rounds::three_rounds_with_a_restart_between_them", three_rounds),
         both("rounds::a_session_that_is_gone_is_asked_afresh", asked_afresh),
         both("rounds::an_answer_that_cannot_be_read_is_asked_for_once_more", repaired),
-        both("rounds::a_judge_is_asked_in_both_orders", both_orders),
         both("rounds::a_run_that_was_broken_off_goes_on_in_its_session", goes_on),
     ]
     .into_iter()
@@ -26,7 +25,10 @@ pub(crate) fn tests() -> Vec<Trial> {
     .collect();
     trials.extend([
         test("rounds::what_does_not_fit_the_thread_is_refused", what_does_not_fit),
+        test("rounds::what_is_repeated_beside_a_thread_is_compared", repeated),
         test("rounds::all_adopted_settles_without_kimi", all_adopted),
+        test("rounds::a_decision_with_open_findings_gives_them_up", given_up),
+        test("rounds::of_two_replies_the_one_that_counts_is_shown", two_replies),
         test("rounds::an_unfinished_round_is_asked_again_whole", asked_again),
         test("rounds::contested_and_decided_at_the_shell", contested_and_decided),
         test("rounds::a_prior_exchange_without_a_thread", without_a_thread),
@@ -74,13 +76,13 @@ fn goes_on(real: Real, program: &Path) {
     assert!(last.contains("Append-only counter store"), "what it had read is remembered: {last}");
 }
 
-const QUOTE: &str = "let _ = writeln!(self.file, \"{key} {value}\");";
+pub(crate) const QUOTE: &str = "let _ = writeln!(self.file, \"{key} {value}\");";
 
-fn fenced(answer: &Value) -> Step {
+pub(crate) fn fenced(answer: &Value) -> Step {
     Step::Text(format!("```json\n{answer:#}\n```"))
 }
 
-fn reply(findings: Value, replies: Value) -> Value {
+pub(crate) fn reply(findings: Value, replies: Value) -> Value {
     let mut answer = verdict(24, QUOTE);
     answer["findings"] = findings;
     answer["replies"] = replies;
@@ -92,13 +94,13 @@ fn new_finding() -> Value {
         {"path": "src/store.rs", "line_start": 29, "line_end": 29, "quote": "self.totals[key]"}]}])
 }
 
-fn call(server: &mut Server, arguments: &Value) -> Value {
+pub(crate) fn call(server: &mut Server, arguments: &Value) -> Value {
     let result = server.call("consult_kimi", arguments);
     assert_eq!(result["isError"], false, "{result:#}");
     result["structuredContent"].clone()
 }
 
-fn answer_to(thread: &Value, adjudications: &Value) -> Value {
+pub(crate) fn answer_to(thread: &Value, adjudications: &Value) -> Value {
     json!({"thread_id": thread["id"], "prior_exchange": {"adjudications": adjudications}})
 }
 
@@ -246,48 +248,8 @@ fn repaired(real: Real, program: &Path) {
     );
 }
 
-fn both_orders(real: Real, program: &Path) {
-    // Whoever stands first wins.
-    let model = Model::start_with(|request, _| {
-        let asked = request["messages"].to_string();
-        let first = if asked.find("1. name: log")
-            < asked.find("1. name: sqlite").or(Some(usize::MAX))
-            && asked.contains("1. name: log")
-        {
-            "log"
-        } else {
-            "sqlite"
-        };
-        fenced(
-            &json!({"response": format!("{first} it is"), "verdict": {"winner": first, "scores": []},
-            "findings": [], "confidence": "low"}),
-        )
-    });
-    let world = World::with_real(real, program, &model);
-    let context = world.root().join("judge.yaml");
-    let options = "options: [{name: log, summary: a log}, {name: sqlite, summary: a database}]\ncriteria: [speed]\n";
-    fs::write(&context, options).unwrap();
-    let context = context.display().to_string();
-    let ask = ["consult", "--json", "--role", "judge", "-m", "which?", "-c", &context];
-    let result = world.run(&ask).json();
-    assert_eq!(result["verdict"], json!({"scores": [], "contested": true}), "{result:#}");
-    assert_eq!(
-        result["warnings"],
-        json!([
-            "the winner changes with the order of the options: log in the order given, sqlite in the other, which \
-                says: sqlite it is"
-        ])
-    );
-    assert_eq!(model.requests().len(), 2);
-    let once = world.with(&[("KIMI_BRIDGE_JUDGE_BOTH_ORDERS", "0")]);
-    assert_eq!(
-        once.run(&ask).json()["verdict"],
-        json!({"winner": "log", "scores": [], "contested": false})
-    );
-}
-
 /// A Kimi of the kind that speaks kimi-code's stream and says what a file beside it holds.
-fn says(answer: &Value) -> World {
+pub(crate) fn says(answer: &Value) -> World {
     let world = World::with_fake(
         "2.1.0",
         "cat \"${0%/*}/answer\"; while [ -e \"${0%/*}/wait\" ]; do sleep 0.02; done",
@@ -296,16 +258,16 @@ fn says(answer: &Value) -> World {
     world
 }
 
-fn set_answer(world: &World, answer: &Value) {
+pub(crate) fn set_answer(world: &World, answer: &Value) {
     let line = json!({"role": "assistant", "content": answer.to_string()});
     fs::write(world.beside("answer"), format!("{line}\n")).unwrap();
 }
 
-fn thread_of(ran: &Ran) -> String {
+pub(crate) fn thread_of(ran: &Ran) -> String {
     ran.json()["thread"]["id"].as_str().unwrap().to_owned()
 }
 
-fn refusal(ran: &Ran) -> (i32, String, Vec<String>) {
+pub(crate) fn refusal(ran: &Ran) -> (i32, String, Vec<String>) {
     let error = &ran.json()["error"];
     let violations = error["violations"].as_array().into_iter().flatten();
     let violations = violations.map(|v| {
@@ -323,6 +285,12 @@ fn what_does_not_fit() {
         refusal(&world.run(&args))
     };
     assert_eq!(call(&[]), (3, format!("the thread {id} awaits your answer to F1"), vec![]));
+    // A caller that lost its context finds the claims in the refusal.
+    for more in [&[][..], &["--adopt", "F7"]] {
+        let ran = world.run(&[&["consult", "--json", "--thread", &id], more].concat());
+        let hint = ran.json()["error"]["hint"].as_str().unwrap().to_owned();
+        assert!(hint.ends_with(" Open are F1: `add` drops the write error"), "{hint}");
+    }
     assert_eq!(
         call(&["--reject", "F1=no", "--adopt", "F7"]),
         (
@@ -336,12 +304,99 @@ fn what_does_not_fit() {
             ]
         )
     );
-    assert_eq!(
-        call(&["--role", "judge"]).1,
-        format!("the thread {id} is one of the role skeptic, not judge")
-    );
     let ran = world.run(&["consult", "--json", "--thread", "nosuch"]);
     assert_eq!(refusal(&ran).1, "there is no thread nosuch");
+}
+
+fn repeated() {
+    let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start(&world, Era::Modern);
+    let mut first = proposal();
+    first["files"] = json!(["src/store.rs", "Cargo.toml"]);
+    let ids: Vec<Value> =
+        (0..2).map(|_| call(&mut server, &first)["thread"]["id"].clone()).collect();
+    set_answer(&world, &reply(json!([]), json!([])));
+    write_prompt_keeper(&world);
+    let reject =
+        json!([{"finding": " f1", "verdict": "reject", "reason": "the disk is checked first"}]);
+
+    // All that was said is said again, in other words for the same place; the agent goes on by itself.
+    let mut same = first.clone();
+    same["thread_id"] = ids[0].clone();
+    same["prior_exchange"] = json!({"round": 1, "adjudications": reject});
+    same["work_dir"] = json!(world.project());
+    same["files"] = json!(["./Cargo.toml", world.project().join("src/store.rs")]);
+    same["initiated_by"] = json!("agent");
+    let second = call(&mut server, &same);
+    assert_eq!(second["thread"]["round"], 2, "{second:#}");
+    let silent = "Kimi did not answer the rejection of F1: it counts as maintained";
+    let afresh = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
+    let warnings = second["warnings"].as_array().unwrap();
+    assert!(warnings.iter().all(|warning| warning == silent || warning == afresh), "{second:#}");
+    let prompt = fs::read_to_string(world.kimis().join("prompt")).unwrap();
+    assert!(!prompt.contains("The other side adds"), "{prompt}");
+
+    let mut other = same.clone();
+    other["thread_id"] = ids[1].clone();
+    other["role"] = json!("debugger");
+    other["context"]["goals"] = json!(["speed"]);
+    other["files"] = json!(["src/main.rs"]);
+    other["work_dir"] = json!("/tmp");
+    let second = call(&mut server, &other);
+    let warning = "not used, since the thread keeps what it was opened with: role, context, work_dir, files. \
+                   A changed proposal needs a new thread";
+    assert!(second["warnings"].as_array().unwrap().contains(&json!(warning)), "{second:#}");
+
+    // Manual mode still takes no consultation that the agent begins.
+    let mut begun = proposal();
+    begun["initiated_by"] = json!("agent");
+    let refused = server.call("consult_kimi", &begun);
+    assert_eq!(refused["structuredContent"]["error"]["kind"], "request");
+}
+
+fn given_up() {
+    let world = says(&verdict(24, QUOTE)).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start(&world, Era::Modern);
+    let id = call(&mut server, &proposal())["thread"]["id"].as_str().unwrap().to_owned();
+    let listed = world.run(&["threads"]).stdout;
+    assert!(listed.contains("awaiting_adjudication (1 open)"), "{listed}");
+    let decision = json!({"thread_id": id, "decision": "ship", "rationale": "no time"});
+    let decided = server.call("record_decision", &decision);
+    let thread = &decided["structuredContent"]["thread"];
+    assert_eq!(
+        (&thread["state"], &thread["open"], &thread["next"]),
+        (
+            &json!("given_up"),
+            &json!(["F1"]),
+            &json!("The thread is closed; F1 was never answered.")
+        )
+    );
+    let listed = world.run(&["threads", "--state", "given_up"]).stdout;
+    assert!(
+        listed.starts_with(&format!("{id}  skeptic   given_up (1 open)  just now\n")),
+        "{listed}"
+    );
+    assert_eq!(world.run(&["threads", "--json"]).json()[0]["open"], 1);
+    let page = world.run(&["threads", "export", &id, "--format", "html"]).stdout;
+    assert!(page.contains("<span class=\"state given_up\">"), "{page}");
+    let again = world.run(&["consult", "--json", "--thread", &id, "--adopt", "F1"]);
+    let message = format!("the thread {id} is given_up: there is nothing more to ask Kimi");
+    assert_eq!(refusal(&again).1, message);
+}
+
+fn two_replies() {
+    let world = says(&verdict(24, QUOTE));
+    let id = thread_of(&world.consult(&[]));
+    let said = |stance: &str, because: &str| json!({"finding": "F1", "stance": stance, "because": because});
+    let replies = json!([said("withdraw", "You are right."), said("maintain", "line 24 drops it")]);
+    set_answer(&world, &reply(json!([]), replies));
+    let reject = "F1=the disk is checked first";
+    let second = world.run(&["consult", "--json", "--thread", &id, "--reject", reject]).json();
+    assert_eq!(second["replies"], json!([said("maintain", "line 24 drops it")]), "{second:#}");
+    assert_eq!(second["thread"]["open"], json!(["F1"]));
+    let warning = "Kimi replied more than once to a rejection; the reply that keeps more counts, not: \
+                   F1 withdraw: You are right.";
+    assert!(second["warnings"].as_array().unwrap().contains(&json!(warning)), "{second:#}");
 }
 
 fn asked_again() {
@@ -378,7 +433,8 @@ fn asked_again() {
         again["replies"],
         json!([{"finding": "F1", "stance": "refine", "because": "only when full"}])
     );
-    let strays = "Kimi replied to what was not rejected; that was passed over: F9";
+    let strays =
+        "Kimi replied to what was not rejected; it changes nothing: F9 withdraw: you are right";
     assert!(again["warnings"].as_array().unwrap().contains(&json!(strays)), "{again:#}");
     let contested = ["consult", "--json", "--thread", &id, "--reject", "F1=it cannot be full"];
     let contested = world.run(&contested).json();
@@ -390,7 +446,7 @@ fn asked_again() {
 }
 
 /// Lets the fake Kimi keep the last prompt that it was given.
-fn write_prompt_keeper(world: &World) {
+pub(crate) fn write_prompt_keeper(world: &World) {
     let path = world.env["KIMI_PATH"].clone();
     let script = fs::read_to_string(&path).unwrap();
     fs::write(
@@ -496,6 +552,12 @@ fn without_a_thread() {
         refused["structuredContent"]["error"]["violations"][0]["pointer"],
         "/prior_exchange/kimi_response"
     );
+    request["prior_exchange"]["kimi_response"] = json!(" ");
+    let refused = server.call("consult_kimi", &request);
+    assert_eq!(
+        refused["structuredContent"]["error"]["violations"][0]["pointer"],
+        "/prior_exchange/kimi_response"
+    );
     request["prior_exchange"]["kimi_response"] = json!("F1: the write error is dropped");
     let result = call(&mut server, &request);
     assert_eq!(
@@ -504,6 +566,22 @@ fn without_a_thread() {
         "{result:#}"
     );
     assert_eq!(result["replies"][0]["capitulated"], true);
+
+    // What Kimi says later is part of the history too: this Kimi never remembers its session.
+    let maintained =
+        json!([{"finding": "F1", "stance": "maintain", "because": "line 24 drops it"}]);
+    set_answer(&world, &reply(new_finding(), maintained));
+    let second = call(&mut server, &request);
+    write_prompt_keeper(&world);
+    let answers = json!([
+        {"finding": "F1", "verdict": "REJECT", "reasoning": "it cannot be full"},
+        {"finding": "F2", "verdict": "ADOPT"}
+    ]);
+    call(&mut server, &answer_to(&second["thread"], &answers));
+    let prompt = fs::read_to_string(world.kimis().join("prompt")).unwrap();
+    for said in ["F1: the write error is dropped", "line 24 drops it", "`total` panics"] {
+        assert!(prompt.contains(said), "{said} is not in:\n{prompt}");
+    }
 }
 
 fn killed() {
@@ -565,9 +643,11 @@ fn never_interleave() {
     });
     let mut second = Server::start(&world, Era::Legacy);
     let busy = second.call("consult_kimi", &request);
+    let busy = &busy["structuredContent"]["error"];
+    let message = format!("the thread {id} is busy: another call is working on it");
     assert_eq!(
-        busy["structuredContent"]["error"]["message"],
-        format!("the thread {id} is busy: another call is working on it")
+        (&busy["kind"], &busy["message"], &busy["retryable"]),
+        (&json!("busy"), &json!(message), &json!(true))
     );
     let delete = world.run(&["threads", "delete", &id]);
     assert_eq!(delete.failed().1, format!("the thread {id} is busy: a call is working on it"));

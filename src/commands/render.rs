@@ -106,7 +106,7 @@ fn next_at_the_shell(thread: &Standing) -> String {
         State::Settled | State::Contested => {
             format!("Decide: kimi-bridge threads decide {id} --decision … --rationale …")
         }
-        State::Decided => format!("Look back: kimi-bridge threads show {id}"),
+        State::Decided | State::GivenUp => format!("Look back: kimi-bridge threads show {id}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::render::{self, BOLD, DIM, paragraph, styled, width};
+use super::render::{self, BOLD, DIM, WARN, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
 use crate::consult::{decision, export, record, record_decision};
 use crate::error::Result;
@@ -63,7 +63,7 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
             "{}  {:<9} {}  {}",
             styled(BOLD, &thread.id),
             thread.role,
-            thread.state,
+            state(&thread),
             age(now() - thread.updated_at)
         );
         let _ = writeln!(text, "{head}");
@@ -76,6 +76,18 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
         let _ = writeln!(text, "            {}", styled(DIM, &thread.project));
     }
     Ok(text)
+}
+
+/// The state, in amber where findings were never answered, and how many are open.
+fn state(thread: &record::Summary) -> String {
+    let open = match thread.open {
+        0 => String::new(),
+        open => format!(" ({open} open)"),
+    };
+    match thread.state.as_str() {
+        "given_up" => styled(WARN, &format!("given_up{open}")),
+        state => format!("{state}{open}"),
+    }
 }
 
 /// How long ago, in the largest unit that says something.

@@ -1,170 +1,174 @@
-//! Redacted ─► Reply ─► `ConsultResult`: the prompts of one round, put to Kimi and answered.
+//! Context ─► `ConsultResult`: the prompts of one round, put to Kimi and answered.
 
 use std::path::Path;
 
-use super::prompt::{self, Asked};
+use super::judge::{self, in_one_order};
+use super::prompt;
 use super::reading::{self, Reading};
 use super::request::Context;
 use super::result::{ConsultResult, Origin};
-use super::role::RoleContext;
-use super::round::OpenRound;
-use crate::error::{Kind, Result};
-use crate::kimi::{self, Program, Question, Reply, Watch};
-use crate::redact::Secrets;
-use crate::settings::Loaded;
+use super::round::{OpenRound, Order};
+use crate::error::{Error, Kind, Result};
+use crate::job::{Answered, Brief, Job, Read};
+use crate::kimi::Program;
 
 const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
 
 const WENT_ON: &str = "Kimi went on in the session in which an earlier attempt was broken off: the evidence lists what \
                        it looked up since";
 
-/// Asks Kimi what the round is about, in Kimi's own session where that can be resumed.
+/// Asks Kimi what the round is about, in Kimi's own session where that can be resumed; a judge in both orders at the
+/// same time, each in a session of its own.
 pub(super) async fn ask(
     round: &mut OpenRound<'_>,
+    job: &Job<'_>,
     program: Option<Program>,
-    watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let (loaded, secrets) = (round.loaded, round.secrets);
-    let program = if let Some(program) = program {
-        program
-    } else {
-        let program = kimi::program::find(loaded, &round.context.work_dir, watch).await?;
-        kimi::home::expect_login(&loaded.environment, program.dialect)?;
-        program
-    };
-    let work_dir = round.context.work_dir.clone();
-    let exists =
-        |session: &String| kimi::session::exists(loaded, program.dialect, &work_dir, session);
-    let broken_off = round.broken_off(&program).filter(exists);
-    let goes_on = broken_off.is_some();
-    if goes_on {
-        round.warn(WENT_ON);
-    }
-    let session = broken_off.or_else(|| round.session(&program).filter(exists));
-    let history = if session.is_some() { None } else { round.history() };
-    if history.is_some() && round.had_session() {
-        round.warn(ASKED_AFRESH);
-    }
-    let transcript = round.transcript();
-    if let Some(half) = transcript.as_ref().filter(|_| !goes_on) {
-        // An attempt that was killed leaves a file that cannot be appended to.
-        let _ = std::fs::remove_file(half);
-    }
-    let context = round.context.clone();
-    let turns = Turns {
-        loaded,
-        program: &program,
-        watch,
-        context: &context,
-        secrets,
-        transcript: transcript.as_deref(),
-    };
-    let asked = round.asked(history);
-    let question = if goes_on { prompt::GO_ON.to_owned() } else { prompt::prompt(&asked, loaded)? };
-    let first = turns.answer(question, session.as_deref());
-    let (answered, other) = match reversed(&asked, loaded) {
-        // The same judge in another order, in a session of its own, at the same time.
-        Some(context) => {
-            let question = prompt::prompt(&Asked { context: &context, ..asked }, loaded)?;
-            let again = Turns { transcript: None, ..turns }.answer(question, None);
-            let (answered, other) = tokio::join!(first, again);
-            (answered, Some(other))
-        }
-        None => (first.await, None),
-    };
-    let Answered { reply, reading } = match answered {
-        // A session that Kimi cannot load is as good as none.
-        Err(error) if session.is_some() && error.kind == Kind::Crashed && !error.has_arrived() => {
-            round.warn(ASKED_AFRESH);
-            let asked = round.asked(round.history());
-            turns.answer(prompt::prompt(&asked, loaded)?, None).await?
-        }
-        answered => answered?,
+    let program = match program {
+        Some(program) => program,
+        None => job.find_program().await?,
     };
     let origin = Origin {
         redactions: round.redactions,
-        secrets: secrets.clone(),
+        secrets: round.secrets.clone(),
         first_finding: round.first_finding(),
         read_before: round.read_before(),
-        context: context.clone(),
+        context: round.context.clone(),
         program: program.clone(),
     };
-    let mut result = ConsultResult::new(reply, reading, &origin);
-    match other {
-        Some(Ok(other)) => result.held_against(other.reading, secrets),
-        Some(Err(error)) => result.warnings.push(format!(
-            "the options were judged in one order only, since the other run failed: {}",
-            secrets.redact(&error.message).as_str()
-        )),
-        None => {}
+    let transcript = round.transcript();
+    let question = Question::of(round, &program, Order::Given, &origin.context)?;
+    if let Some(half) = transcript.as_ref().filter(|_| !question.goes_on) {
+        // An attempt that was killed leaves a file that cannot be appended to.
+        let _ = std::fs::remove_file(half);
     }
-    Ok(result)
-}
-
-/// The same request with the options reversed, for a judge that is to be asked in both orders.
-fn reversed(asked: &Asked<'_>, loaded: &Loaded) -> Option<Context> {
-    let RoleContext::Judge(judge) = &asked.context.about else { return None };
-    if !loaded.settings.judge_both_orders || asked.round > 1 {
-        return None;
+    let first = question.ask(job, &program, transcript.as_deref());
+    let both = round.loaded.settings.judge_both_orders;
+    let Some(context) = judge::reversed(&origin.context).filter(|_| both) else {
+        let Answered { reply, reading } = first.await?;
+        return Ok(ConsultResult::new(reply, reading, &origin));
+    };
+    let question = Question::of(round, &program, Order::Reversed, &context)?;
+    let (first, other) = tokio::join!(first, question.ask(job, &program, None));
+    if let Ok(Answered { reply, .. }) = &other {
+        round.keep_reversed_session(reply.session_id.clone());
     }
-    let mut judge = judge.clone();
-    judge.options.reverse();
-    Some(Context { about: RoleContext::Judge(judge), ..asked.context.clone() })
-}
-
-/// How a prompt becomes a reply that can be read, as far as Kimi can be brought to it.
-#[derive(Clone, Copy)]
-struct Turns<'a> {
-    loaded: &'a Loaded,
-    program: &'a Program,
-    watch: Watch<'a>,
-    context: &'a Context,
-    secrets: &'a Secrets,
-    /// Where what Kimi writes is kept.
-    transcript: Option<&'a Path>,
-}
-
-/// A turn that is over.
-struct Answered {
-    reply: Reply,
-    reading: Reading,
-}
-
-impl Turns<'_> {
-    /// Asks, and once more in the same session when the answer cannot be read.
-    async fn answer(self, prompt: String, session: Option<&str>) -> Result<Answered> {
-        let turn = self.turn(&prompt, session).await?;
-        let again = turn.reply.session_id.clone().or(session.map(str::to_owned));
-        let (Err(why), Some(again), true) =
-            (&turn.reading.answer, again, self.loaded.settings.repair)
-        else {
-            return Ok(turn);
-        };
-        let why: Vec<String> = why.iter().map(|violation| format!("- {violation}")).collect();
-        match self.turn(&prompt::repair(&why.join("\n")), Some(&again)).await {
-            Ok(repaired) if repaired.reading.answer.is_ok() => {
-                Ok(Answered { reply: turn.reply.repaired(repaired.reply), ..repaired })
-            }
-            // What came first is worth more than nothing.
-            Ok(_) | Err(_) => Ok(turn),
+    let result =
+        |Answered { reply, reading }, origin: &Origin| ConsultResult::new(reply, reading, origin);
+    match (first, other) {
+        (Ok(first), Ok(other)) => {
+            let first = result(first, &origin);
+            let first_finding = origin.first_finding + first.answer.findings.len();
+            let other = result(other, &Origin { redactions: 0, first_finding, ..origin });
+            Ok(judge::merged(first, other))
         }
+        (Ok(answered), Err(error)) | (Err(error), Ok(answered)) => {
+            let mut result = result(answered, &origin);
+            let why = origin.secrets.redact(&error.message);
+            result.warnings.push(in_one_order(&format!("the other run failed: {}", why.as_str())));
+            Ok(result)
+        }
+        (Err(error), Err(_)) => Err(error),
+    }
+}
+
+/// The question of a round in one order of the options, ready to be put to Kimi.
+struct Question<'a> {
+    context: &'a Context,
+    prompt: String,
+    /// The session to put it in.
+    session: Option<String>,
+    /// Whether that session holds the question already, and the prompt asks to go on.
+    goes_on: bool,
+    /// The whole question, for a Kimi that remembers nothing.
+    afresh: String,
+    /// Whether the attempt before met a rate limit.
+    was_limited: bool,
+    warning: Option<&'static str>,
+}
+
+impl<'a> Question<'a> {
+    fn of(
+        round: &OpenRound<'_>,
+        program: &Program,
+        order: Order,
+        context: &'a Context,
+    ) -> Result<Question<'a>> {
+        let was_limited = round.was_limited();
+        let afresh = prompt::prompt(&round.asked(context, round.history()), round.loaded)?;
+        if let Some(session) = round.broken_off(program.dialect, order) {
+            let (prompt, warning) = (prompt::GO_ON.to_owned(), Some(WENT_ON));
+            return Ok(Question {
+                context,
+                prompt,
+                session: Some(session),
+                goes_on: true,
+                afresh,
+                was_limited,
+                warning,
+            });
+        }
+        let session = round.session(program.dialect, order);
+        let (prompt, warning) = match &session {
+            Some(_) => (prompt::prompt(&round.asked(context, None), round.loaded)?, None),
+            None => (afresh.clone(), round.had_session(order).then_some(ASKED_AFRESH)),
+        };
+        Ok(Question { context, prompt, session, goes_on: false, afresh, was_limited, warning })
     }
 
-    /// One turn, read.
-    async fn turn(self, prompt: &str, session: Option<&str>) -> Result<Answered> {
-        let prompt = self.secrets.redact(prompt);
-        let question = Question {
-            system_prompt: prompt::SYSTEM_PROMPT,
-            prompt: &prompt,
-            secrets: self.secrets,
-            read_from_file: prompt::READ_FROM_FILE,
-            work_dir: &self.context.work_dir,
-            resume: session,
-            timeout_seconds: self.context.timeout_seconds,
-            transcript: self.transcript,
+    /// Asks, and asks afresh where the session is refused.
+    async fn ask(
+        self,
+        job: &Job<'_>,
+        program: &Program,
+        transcript: Option<&Path>,
+    ) -> Result<Answered<Reading>> {
+        let about = &self.context.about;
+        let read = |text: &str| {
+            let reading = judge::resolved(reading::read(text, about.role()), about);
+            let why = reading.answer.as_ref().err().map(|why| {
+                why.iter().map(|violation| format!("- {violation}")).collect::<Vec<_>>().join("\n")
+            });
+            Read { repair: why.map(|why| prompt::repair(&why)), reading }
         };
-        let reply = kimi::ask(self.loaded, self.program, question, self.watch).await?;
-        let reading = reading::read(&reply.text, self.context.about.role());
-        Ok(Answered { reply, reading })
+        let resumes = self.session.is_some();
+        let brief = Brief {
+            program,
+            system_prompt: prompt::SYSTEM_PROMPT,
+            read_from_file: prompt::READ_FROM_FILE,
+            prompt: self.prompt,
+            session: self.session,
+            transcript,
+            read: &read,
+        };
+        let (mut answered, warning) = match job.run(&brief).await {
+            Err(error) if resumes && is_refusal(&error, self.was_limited) => {
+                let brief = Brief { prompt: self.afresh, session: None, ..brief };
+                (job.run(&brief).await?, Some(ASKED_AFRESH))
+            }
+            answered => (answered?, self.warning),
+        };
+        answered.reply.warnings.extend(warning.map(str::to_owned));
+        Ok(answered)
     }
+}
+
+/// Whether a run brought nothing for a reason that may lie in its session. What the service refuses once in a
+/// conversation, it refuses whenever that is resumed. A rate limit passes by itself, unless it comes twice.
+fn is_refusal(error: &Error, was_limited: bool) -> bool {
+    let ended_by_bridge = matches!(
+        error.kind,
+        Kind::Cancelled | Kind::TimedOut | Kind::Stalled | Kind::TooMuchOutput
+    );
+    let not_started = matches!(
+        error.kind,
+        Kind::KimiMissing
+            | Kind::KimiRetired
+            | Kind::NotLoggedIn
+            | Kind::Settings
+            | Kind::Spawn
+            | Kind::Sandbox
+    );
+    let may_pass = error.kind == Kind::RateLimited && !was_limited;
+    !(error.has_arrived() || ended_by_bridge || not_started || may_pass)
 }

@@ -6,11 +6,12 @@ mod asking;
 pub mod citation;
 pub(crate) mod decision;
 pub(crate) mod export;
+mod fact;
 mod injection;
+mod judge;
 mod objects;
 mod place;
 mod prompt;
-mod proof;
 pub mod reading;
 pub(crate) mod record;
 pub(crate) mod request;
@@ -25,6 +26,7 @@ pub(crate) mod thread;
 mod violations;
 
 pub(crate) use self::decision::record_decision;
+use self::request::Context;
 pub(crate) use self::request::Request;
 pub use self::result::ConsultResult;
 pub use self::role::Role;
@@ -32,9 +34,9 @@ pub use self::role::Role;
 use std::fmt::Write as _;
 
 use self::asking::ask;
-use self::proof::Before;
 use self::round::Next;
 use crate::error::Result;
+use crate::job::Job;
 use crate::kimi::{Program, Watch, transcript};
 use crate::settings::Loaded;
 
@@ -56,10 +58,10 @@ pub(crate) async fn consult(
     let (transcripts, days) =
         (round::transcripts(loaded.state_dir()), loaded.settings.transcript_days);
     drop(tokio::task::spawn_blocking(move || transcript::sweep(&transcripts, days)));
-    let project = round.context.work_dir.clone();
-    let before = Before::take(project, loaded.state_dir(), watch.cancel).await;
-    let answered = ask(&mut round, program, watch).await;
-    let changes = before.compare(watch.closing).await;
+    let Context { work_dir, timeout_seconds, .. } = &round.context;
+    let job = Job::begin(loaded, &secrets, work_dir, *timeout_seconds, watch).await;
+    let answered = ask(&mut round, &job, program).await;
+    let changes = job.end().await;
     match answered {
         Ok(mut result) => {
             result.provenance.workspace_changed = changes.workspace_changed();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::result::ConsultResult;
 use super::role::Role;
 use super::standing::unreadable;
-use super::thread::{Adjudication, State, Thread};
+use super::thread::{Adjudication, Stance, State, Thread};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
 use crate::settings::Loaded;
@@ -29,6 +29,9 @@ pub(crate) struct Summary {
     pub project: String,
     /// Where the thread stands.
     pub state: String,
+    /// How many findings are open, or were when it was given up.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub open: usize,
     /// The question, redacted.
     pub message: String,
     /// When it was opened, seconds since 1970 UTC.
@@ -67,6 +70,18 @@ impl Record {
     /// What Kimi answered, in the order of the rounds.
     pub(crate) fn results(&self) -> impl DoubleEndedIterator<Item = &ConsultResult> + Clone {
         self.rounds.iter().filter_map(|round| round.result.as_ref())
+    }
+
+    /// What a finding says; one that Kimi refined in its new form.
+    pub(crate) fn claim(&self, finding: &str) -> Option<&str> {
+        let refined = self
+            .results()
+            .flat_map(|result| &result.answer.replies)
+            .rfind(|reply| reply.finding == finding && reply.stance == Stance::Refine);
+        refined.map(|reply| reply.because.as_str()).or_else(|| {
+            let mut findings = self.results().flat_map(|result| &result.answer.findings);
+            findings.find(|one| one.id == finding).map(|one| one.claim.as_str())
+        })
     }
 
     /// Reads what the ledger keeps of a thread.
@@ -118,6 +133,7 @@ pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let rows = ledger.threads(filter)?;
     let summaries = rows.into_iter().map(|row| Summary {
+        open: open_in(&row),
         id: row.id,
         role: row.role,
         project: row.project,
@@ -127,6 +143,20 @@ pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
         updated_at: row.updated_at,
     });
     Ok(summaries.collect())
+}
+
+/// How many findings of a thread wait for an answer, or never got one.
+fn open_in(row: &ThreadRow) -> usize {
+    let thread = Thread::of(row).unwrap_or_default();
+    match thread.state() {
+        State::AwaitingAdjudication | State::GivenUp => thread.open_findings().len(),
+        State::Unfinished | State::Settled | State::Contested | State::Decided => 0,
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 pub(crate) fn load(loaded: &Loaded, id: &str) -> Result<Record> {

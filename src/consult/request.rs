@@ -56,6 +56,13 @@ pub(crate) struct Continuation {
     pub thread_id: String,
     /// The role, where the caller named it again.
     pub role: Option<Role>,
+    /// What the thread knows already, where the caller repeats it.
+    pub context: Option<Value>,
+    pub work_dir: Option<PathBuf>,
+    pub files: Option<Vec<PathBuf>>,
+    /// Who wants this consultation, `user` or `agent`.
+    #[serde(default)]
+    pub initiated_by: Option<String>,
     /// The answer to the round before; absent to ask an unfinished round again.
     pub prior_exchange: Option<PriorExchange>,
     pub message: Option<String>,
@@ -67,20 +74,15 @@ pub(crate) struct Continuation {
 
 impl Continuation {
     /// Checks a request that names a thread; `None` for one that does not.
-    pub(crate) fn check(request: &Request, loaded: &Loaded) -> Result<Option<Continuation>> {
+    pub(crate) fn check(request: &Request) -> Result<Option<Continuation>> {
         let mut fields = Value::Object(request.0.clone());
         tidy(&mut fields);
+        tidy_adjudications(&mut fields);
         if fields.get("thread_id").is_none() {
             return Ok(None);
         }
         let mut violations = Checker::new(schema::of_continuation()).violations(&fields);
         violations.extend(of_language(&fields));
-        for violation in &mut violations {
-            if ["/context", "/work_dir", "/files"].contains(&violation.pointer.as_str()) {
-                "the thread knows it already: leave it out".clone_into(&mut violation.expected);
-                violation.did_you_mean = None;
-            }
-        }
         if !violations.is_empty() {
             return Err(Error {
                 violations,
@@ -93,11 +95,10 @@ impl Continuation {
                 ..Error::new(
                     Kind::Request,
                     "the request does not fit a thread",
-                    "Mend what is listed and call again; nothing was sent to Kimi.",
+                    "Fix what is listed and call again; nothing was sent to Kimi.",
                 )
             });
         }
-        allowed(&fields, loaded.settings.mode())?;
         serde_json::from_value(fields).map(Some).map_err(|error| {
             Error::new(
                 Kind::Request,
@@ -105,6 +106,11 @@ impl Continuation {
                 "Fix the field named and call again; nothing was sent to Kimi.",
             )
         })
+    }
+
+    /// Fails where the agent calls by itself and may not.
+    pub(crate) fn expect_allowed(&self, mode: Mode) -> Result<()> {
+        allowed(self.initiated_by.as_deref(), mode)
     }
 }
 
@@ -116,7 +122,8 @@ impl Context {
         fields.values_mut().for_each(tidy);
         let role = fields.get("role").cloned().map_or(Ok(Role::default()), serde_json::from_value);
         let known_role = role.as_ref().copied().unwrap_or_default();
-        let fields = Value::Object(fields);
+        let mut fields = Value::Object(fields);
+        tidy_adjudications(&mut fields);
         let mut violations = Checker::new(schema::of_request(known_role)).violations(&fields);
         violations.extend(of_language(&fields));
         if role.is_err() {
@@ -145,7 +152,10 @@ impl Context {
         }
         let prior_exchange: Option<PriorExchange> =
             serde_json::from_value(fields["prior_exchange"].clone()).ok().flatten();
-        if prior_exchange.as_ref().is_some_and(|prior| prior.kimi_response.is_none()) {
+        let is_blank = |prior: &PriorExchange| {
+            prior.kimi_response.as_ref().is_none_or(|response| response.trim().is_empty())
+        };
+        if prior_exchange.as_ref().is_some_and(is_blank) {
             violations.push(Violation::new(
                 "/prior_exchange/kimi_response",
                 "required without a thread_id: what Kimi answered, for it cannot be looked up",
@@ -154,7 +164,7 @@ impl Context {
         let (Some(place), Some(about), true) = (place, about, violations.is_empty()) else {
             return Err(refusal(violations, known_role));
         };
-        allowed(&fields, loaded.settings.mode())?;
+        allowed(fields["initiated_by"].as_str(), loaded.settings.mode())?;
         let text = |name: &str| fields[name].as_str().map(str::to_owned);
         let number = |name: &str| fields[name].as_u64();
         Ok(Context {
@@ -198,9 +208,28 @@ fn tidy(value: &mut Value) {
     }
 }
 
+/// Takes what leaves no doubt in the caller's answers: an id or a verdict in any case and with white space, and
+/// `reason` for `reasoning`.
+fn tidy_adjudications(fields: &mut Value) {
+    let answers = fields.get_mut("prior_exchange").and_then(|prior| prior.get_mut("adjudications"));
+    for answer in answers.and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(answer) = answer.as_object_mut() else { continue };
+        for name in ["finding", "verdict"] {
+            if let Some(Value::String(text)) = answer.get_mut(name) {
+                *text = text.trim().to_uppercase();
+            }
+        }
+        if !answer.contains_key("reasoning")
+            && let Some(reason) = answer.remove("reason")
+        {
+            answer.insert("reasoning".to_owned(), reason);
+        }
+    }
+}
+
 /// Manual mode is for consultations that the user asked for.
-fn allowed(fields: &Value, mode: Mode) -> Result<()> {
-    if mode == Mode::Auto || fields["initiated_by"] != "agent" {
+fn allowed(initiated_by: Option<&str>, mode: Mode) -> Result<()> {
+    if mode == Mode::Auto || initiated_by != Some("agent") {
         return Ok(());
     }
     Err(Error::new(
@@ -229,7 +258,7 @@ fn refusal(violations: Vec<Violation>, role: Role) -> Error {
         ..Error::new(
             Kind::Request,
             format!("the request does not fit the role {role}: {problems}"),
-            "Mend what is listed and call again; nothing was sent to Kimi.",
+            "Fix what is listed and call again; nothing was sent to Kimi.",
         )
     }
 }
@@ -349,8 +378,68 @@ mod tests {
         }
         let continuation = json!({"thread_id": "t", "language": "German: obey"});
         let request = Request(continuation.as_object().unwrap().clone());
-        let error = Continuation::check(&request, &project.loaded).unwrap_err();
+        let error = Continuation::check(&request).unwrap_err();
         assert_eq!(error.violations[0].pointer, "/language");
+    }
+
+    #[test]
+    fn an_answer_is_taken_in_any_case_and_with_white_space() {
+        let check = |answer: Value, expected: std::result::Result<(&str, &str, &str), &str>| {
+            let fields =
+                json!({"thread_id": "t", "prior_exchange": {"adjudications": [answer.clone()]}});
+            let taken = Continuation::check(&Request(fields.as_object().unwrap().clone()));
+            let taken =
+                taken.map(|call| call.unwrap().prior_exchange.unwrap().adjudications.remove(0));
+            let taken = taken.map(|one| {
+                (one.finding, json!(one.verdict).as_str().unwrap().to_owned(), one.reasoning)
+            });
+            let taken = taken.map_err(|error| error.violations[0].to_string());
+            let expected = expected.map(|(id, verdict, reason)| {
+                (id.to_owned(), verdict.to_owned(), reason.to_owned())
+            });
+            assert_eq!(taken, expected.map_err(str::to_owned), "{answer}");
+        };
+        check(json!({"finding": "F1", "verdict": "ADOPT"}), Ok(("F1", "ADOPT", "")));
+        check(json!({"finding": " f1", "verdict": "adopt"}), Ok(("F1", "ADOPT", "")));
+        check(
+            json!({"finding": "f12\n", "verdict": " Reject ", "reason": "line 6 holds it"}),
+            Ok(("F12", "REJECT", "line 6 holds it")),
+        );
+        check(
+            json!({"finding": "F1", "verdict": "defer"}),
+            Err(
+                "/prior_exchange/adjudications/0/verdict: expected one of ADOPT, REJECT, found \"DEFER\"",
+            ),
+        );
+        check(
+            json!({"finding": "first", "verdict": "ADOPT"}),
+            Err("/prior_exchange/adjudications/0/finding: expected a finding, such as F1"),
+        );
+        check(
+            json!({"finding": "F1", "verdict": "REJECT", "reason": "a", "reasoning": "b"}),
+            Err(
+                "/prior_exchange/adjudications/0/reason: no such field; known are finding, verdict, reasoning \
+                 (did you mean /prior_exchange/adjudications/0/reasoning?)",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_blank_answer_of_kimis_is_none() {
+        let project = project();
+        let prior = |response: &str| {
+            let answer =
+                json!({"finding": "F1", "verdict": "REJECT", "reasoning": "line 6 holds it"});
+            let prior = json!({"adjudications": [answer], "kimi_response": response});
+            Context::check(request(&json!({"prior_exchange": prior})), &project.loaded)
+        };
+        assert!(prior("F1: the write error is dropped").is_ok());
+        for blank in ["", " \n"] {
+            assert_eq!(
+                prior(blank).unwrap_err().violations[0].pointer,
+                "/prior_exchange/kimi_response"
+            );
+        }
     }
 
     #[test]

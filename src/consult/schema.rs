@@ -60,12 +60,9 @@ pub(crate) fn of_request(role: Role) -> Value {
     schema
 }
 
-/// The schema of a request that continues a thread, without the fields that the thread knows.
+/// The schema of a request that continues a thread. What the thread knows may be repeated.
 pub(crate) fn of_continuation() -> Value {
     let mut schema = request_frame();
-    if let Some(fields) = schema["properties"].as_object_mut() {
-        fields.retain(|name, _| !["context", "work_dir", "files"].contains(&name.as_str()));
-    }
     schema["required"] = json!(["thread_id"]);
     schema
 }

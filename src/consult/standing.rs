@@ -31,8 +31,10 @@ pub(crate) fn standing(id: &str, thread: &Thread) -> Standing {
             thread.contested().join(", ")
         ),
         State::Decided => "The thread is closed.".to_owned(),
+        State::GivenUp => format!("The thread is closed; {} was never answered.", open.join(", ")),
     };
-    let open = if state == State::AwaitingAdjudication { open } else { Vec::new() };
+    let is_open = matches!(state, State::AwaitingAdjudication | State::GivenUp);
+    let open = if is_open { open } else { Vec::new() };
     Standing { id: id.to_owned(), round, state, next, open }
 }
 
@@ -49,10 +51,9 @@ pub(super) fn locked(id: &str, loaded: &Loaded, other: &str) -> Result<(Ledger, 
     let ledger = Ledger::open(loaded.state_dir())?;
     match ledger.lock(id)? {
         Some(lock) => Ok((ledger, lock)),
-        None => Err(round_error(
-            format!("the thread {id} is busy: {other} is working on it"),
-            "Wait for that call to end, then call again.",
-        )),
+        None => {
+            Err(Error::of(Kind::Busy, format!("the thread {id} is busy: {other} is working on it")))
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fact::says_something;
 use crate::error::Violation;
 
 /// There is no fourth round.
@@ -46,6 +47,17 @@ pub enum Stance {
     Maintain,
 }
 
+impl Stance {
+    /// The name on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Stance::Withdraw => "withdraw",
+            Stance::Refine => "refine",
+            Stance::Maintain => "maintain",
+        }
+    }
+}
+
 /// Kimi's answer to one rejection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
@@ -74,6 +86,8 @@ pub enum State {
     Contested,
     /// The caller decided; the thread is closed.
     Decided,
+    /// The caller decided while findings were open; the thread is closed, and they were never answered.
+    GivenUp,
 }
 
 /// One consultation of a thread and what followed.
@@ -124,10 +138,16 @@ impl Thread {
 
     /// Where it stands.
     pub(crate) fn state(&self) -> State {
-        let Some(last) = self.rounds.last() else { return State::Unfinished };
-        if self.decided {
-            return State::Decided;
+        match self.argument() {
+            State::AwaitingAdjudication if self.decided => State::GivenUp,
+            _ if self.decided => State::Decided,
+            state => state,
         }
+    }
+
+    /// Where the argument stands, decided or not.
+    fn argument(&self) -> State {
+        let Some(last) = self.rounds.last() else { return State::Unfinished };
         if !last.answered {
             return State::Unfinished;
         }
@@ -204,6 +224,34 @@ impl Thread {
         })
     }
 
+    /// Takes the answers to the round before again, while Kimi's reply to them is missing: a call that failed is
+    /// repeated as it was. A reason may be given in other words; no verdict may change.
+    pub(crate) fn repeat(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
+        let refused = |why: &str| Err(vec![Violation::new("/prior_exchange", why)]);
+        let (State::Unfinished, [.., before, _]) = (self.state(), self.rounds.as_mut_slice())
+        else {
+            return refused("there is no round whose findings can be answered: leave it out");
+        };
+        let open: Vec<String> =
+            before.adjudications.iter().map(|one| one.finding.clone()).collect();
+        let mut violations = misfits(&open, answers);
+        for (at, answer) in answers.iter().enumerate() {
+            let earlier = before.adjudications.iter().find(|one| one.finding == answer.finding);
+            if earlier.is_some_and(|earlier| earlier.verdict != answer.verdict) {
+                let expected = format!(
+                    "`{}` had another verdict in the call that failed, and Kimi has not answered that yet",
+                    answer.finding
+                );
+                violations.push(Violation::new(place(at, "verdict"), expected));
+            }
+        }
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        before.adjudications = answers.to_vec();
+        Ok(Step::Ask(self.disputed()))
+    }
+
     /// Round 2 is asked always; round 3 only if round 2 brought something new.
     fn may_ask_again(&self) -> bool {
         match self.rounds.as_slice() {
@@ -231,17 +279,8 @@ impl Thread {
         if let Some(last) = self.rounds.last_mut() {
             last.answered = true;
             last.findings.clone_from(&ids);
-            for reply in replies {
-                if !disputed.contains(&reply.finding) {
-                    continue;
-                }
-                match last.rejoinders.iter_mut().find(|earlier| earlier.finding == reply.finding) {
-                    // Of two that contradict each other the one that keeps more of the finding holds.
-                    Some(earlier) if earlier.stance < reply.stance => *earlier = reply,
-                    Some(_) => {}
-                    None => last.rejoinders.push(reply),
-                }
-            }
+            let replies = replies.into_iter().filter(|reply| disputed.contains(&reply.finding));
+            last.rejoinders = one_each(replies.collect()).0;
         }
         Ok(ids)
     }
@@ -253,7 +292,7 @@ impl Thread {
         answers.filter(|answer| answer.verdict == Ruling::Reject).cloned().collect()
     }
 
-    /// Closes the thread with the caller's decision: settled, contested or given up.
+    /// Closes the thread with the caller's decision, whatever its state.
     pub(crate) fn decide(&mut self) -> Result<(), &'static str> {
         if self.decided {
             return Err("the thread is decided already");
@@ -272,8 +311,24 @@ impl State {
             State::Settled => "settled",
             State::Contested => "contested",
             State::Decided => "decided",
+            State::GivenUp => "given_up",
         }
     }
+}
+
+/// One reply to each finding, and the others: of two the one that keeps more of the finding holds.
+pub(crate) fn one_each(replies: Vec<Reply>) -> (Vec<Reply>, Vec<Reply>) {
+    let (mut kept, mut others) = (Vec::<Reply>::new(), Vec::new());
+    for reply in replies {
+        match kept.iter_mut().find(|earlier| earlier.finding == reply.finding) {
+            Some(earlier) if earlier.stance < reply.stance => {
+                others.push(std::mem::replace(earlier, reply));
+            }
+            Some(_) => others.push(reply),
+            None => kept.push(reply),
+        }
+    }
+    (kept, others)
 }
 
 fn rejected(answers: &[Adjudication]) -> impl Iterator<Item = &str> {
@@ -281,8 +336,12 @@ fn rejected(answers: &[Adjudication]) -> impl Iterator<Item = &str> {
     rejections.map(|answer| answer.finding.as_str())
 }
 
+/// The pointer to a field of an answer.
+fn place(at: usize, field: &str) -> String {
+    format!("/prior_exchange/adjudications/{at}/{field}")
+}
+
 fn misfits(open: &[String], answers: &[Adjudication]) -> Vec<Violation> {
-    let place = |at: usize, field: &str| format!("/prior_exchange/adjudications/{at}/{field}");
     let mut violations = Vec::new();
     for (at, answer) in answers.iter().enumerate() {
         if !open.contains(&answer.finding) {
@@ -309,17 +368,6 @@ fn misfits(open: &[String], answers: &[Adjudication]) -> Vec<Violation> {
         Violation::new("/prior_exchange/adjudications", format!("`{id}` is open and not answered"))
     }));
     violations
-}
-
-/// Whether a reason is more than a word of dissent: three words, or six characters of a script that
-/// puts no spaces between them.
-pub(crate) fn says_something(reason: &str) -> bool {
-    let words =
-        reason.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count();
-    let dense = reason
-        .chars()
-        .filter(|c| ('\u{2e80}'..='\u{9fff}').contains(c) || ('\u{ac00}'..='\u{d7af}').contains(c));
-    words >= 3 || dense.count() >= 6
 }
 
 #[cfg(test)]
@@ -417,6 +465,49 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_with_open_findings_gives_them_up() {
+        let check = |mut thread: Thread, expected| {
+            assert_eq!(thread.decide(), Ok(()));
+            assert_eq!(thread.state(), expected, "{thread:?}");
+        };
+        check(Thread::open(), State::Decided);
+        check(answered(0), State::Decided);
+        check(answered(2), State::GivenUp);
+        let mut thread = answered(1);
+        thread.adjudicate(&[reject("F1")]).unwrap();
+        check(thread.clone(), State::Decided);
+        thread.answer(0, vec![reply("F1", Stance::Withdraw)]).unwrap();
+        check(thread.clone(), State::Decided);
+        let mut thread = answered(1);
+        thread.adjudicate(&[reject("F1")]).unwrap();
+        thread.answer(0, vec![reply("F1", Stance::Maintain)]).unwrap();
+        check(thread.clone(), State::GivenUp);
+        thread.adjudicate(&[reject("F1")]).unwrap();
+        check(thread, State::Decided);
+    }
+
+    #[test]
+    fn the_call_that_failed_can_be_repeated() {
+        let mut thread = answered(2);
+        assert!(thread.repeat(&[adopt("F1"), reject("F2")]).is_err(), "nothing has failed");
+        thread.adjudicate(&[adopt("F1"), reject("F2")]).unwrap();
+        let asked = thread.clone();
+        assert_eq!(thread.repeat(&[adopt("F1"), reject("F2")]), Ok(Step::Ask(vec![reject("F2")])));
+        assert_eq!(thread, asked);
+        let other_words = Adjudication { reasoning: "line 6 holds it".into(), ..reject("F2") };
+        let again = [other_words.clone(), adopt("F1")];
+        assert_eq!(thread.repeat(&again), Ok(Step::Ask(vec![other_words])));
+        let refusal = thread.repeat(&[reject("F1"), reject("F2")]).unwrap_err();
+        assert_eq!(
+            refusal[0].to_string(),
+            "/prior_exchange/adjudications/0/verdict: `F1` had another verdict in the call that failed, and Kimi has \
+             not answered that yet"
+        );
+        assert!(thread.repeat(&[reject("F2")]).is_err(), "F1 is missing");
+        assert!(Thread::open().repeat(&[reject("F1")]).is_err(), "no round before");
+    }
+
+    #[test]
     fn of_two_replies_the_one_that_keeps_more_holds() {
         let mut thread = answered(1);
         thread.adjudicate(&[reject("F1")]).unwrap();
@@ -424,6 +515,14 @@ mod tests {
             .answer(0, vec![reply("F1", Stance::Withdraw), reply("F1", Stance::Maintain)])
             .unwrap();
         assert_eq!(thread.open_findings(), ["F1"]);
+        let (kept, others) = one_each(vec![
+            reply("F1", Stance::Withdraw),
+            reply("F2", Stance::Refine),
+            reply("F1", Stance::Maintain),
+            reply("F2", Stance::Withdraw),
+        ]);
+        assert_eq!(kept, [reply("F1", Stance::Maintain), reply("F2", Stance::Refine)]);
+        assert_eq!(others, [reply("F1", Stance::Withdraw), reply("F2", Stance::Withdraw)]);
     }
 
     #[test]
@@ -448,22 +547,13 @@ mod tests {
         assert_eq!(thread, before);
     }
 
-    #[test]
-    fn a_reason_says_something_in_any_script() {
-        for reason in ["the caller holds it", "调用者已经持有锁", "see src/a.rs line 4"] {
-            assert!(says_something(reason), "{reason}");
-        }
-        for blunt in ["", " ", "no", "disagree.", "not needed", "— — —", "不同意"] {
-            assert!(!says_something(blunt), "{blunt}");
-        }
-    }
-
     /// What anybody might try on a thread, sensible or not.
     #[derive(Debug, Clone)]
     enum Try {
         Answer(usize, Vec<(usize, Stance)>),
         Adjudicate(Vec<(usize, bool, bool)>),
         AdjudicateOpen(Vec<bool>),
+        Repeat(Vec<(usize, bool)>),
         Decide,
     }
 
@@ -474,6 +564,7 @@ mod tests {
             4 => (0usize..4, proptest::collection::vec((1usize..8, stance), 0..5)).prop_map(|(n, r)| Try::Answer(n, r)),
             2 => proptest::collection::vec((1usize..8, any::<bool>(), any::<bool>()), 0..5).prop_map(Try::Adjudicate),
             4 => proptest::collection::vec(any::<bool>(), 12).prop_map(Try::AdjudicateOpen),
+            1 => proptest::collection::vec((1usize..4, any::<bool>()), 0..3).prop_map(Try::Repeat),
             1 => Just(Try::Decide),
         ];
         proptest::collection::vec(one, 0..14)
@@ -506,13 +597,19 @@ mod tests {
                         }).collect();
                         thread.adjudicate(&answers).is_ok()
                     }
+                    Try::Repeat(answers) => {
+                        let answers: Vec<_> = answers.into_iter().map(|(n, rejects)| {
+                            if rejects { reject(&format!("F{n}")) } else { adopt(&format!("F{n}")) }
+                        }).collect();
+                        thread.repeat(&answers).is_ok()
+                    }
                     Try::Decide => thread.decide().is_ok(),
                 };
                 prop_assert!(!(closed && taken), "a step out of a closed thread");
                 if !taken {
                     prop_assert_eq!(&thread, &before, "a refusal changes nothing");
                 }
-                closed = thread.state() == State::Decided;
+                closed = matches!(thread.state(), State::Decided | State::GivenUp);
 
                 prop_assert!(thread.rounds.len() <= usize::from(MAX_ROUNDS), "a fourth round");
                 let ids: Vec<&String> = thread.rounds.iter().flat_map(|round| &round.findings).collect();

@@ -35,7 +35,7 @@ mod untrusted;
 
 pub use self::dialect::{Dialect, Identity, Program};
 pub use self::evidence::{Evidence, Seen};
-pub use self::reply::{Progress, Reply, Watch};
+pub use self::reply::{Deadline, Progress, Reply, Watch};
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -69,8 +69,8 @@ pub struct Question<'a> {
     pub work_dir: &'a Path,
     /// The session to resume.
     pub resume: Option<&'a str>,
-    /// The call's own limit, seconds.
-    pub timeout_seconds: Option<u64>,
+    /// The end of the call.
+    pub deadline: Deadline,
     /// The file for everything that Kimi writes.
     pub transcript: Option<&'a Path>,
 }
@@ -85,13 +85,13 @@ pub async fn ask(
     question: Question<'_>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
-    let _slot = queue::wait(&loaded.settings, watch).await?;
+    let _slot = queue::wait(&loaded.settings, question.deadline, watch).await?;
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let stop = || watch.is_over();
     let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
     queue::expect_wanted(watch)?;
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
-    let limits = Limits::of(&loaded.settings, program.dialect, question.timeout_seconds);
+    let limits = Limits::of(&loaded.settings, program.dialect, question.deadline);
     let began = SystemTime::now();
     let Question { secrets, transcript, .. } = question;
     let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, watch);

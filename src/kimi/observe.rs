@@ -53,7 +53,7 @@ impl State {
         self.ending.as_ref().is_some_and(|ending| !ending.killed && ending.patience > hurried)
     }
 
-    /// The next point in time at which something is overdue. `whole` is the limit of the run.
+    /// The next point in time at which something is overdue. `whole` is the end of the call.
     fn alarm(&self, whole: Instant, is_behind: bool) -> Instant {
         match (&self.exited, &self.ending) {
             (Some((_, drained_by)), _) => *drained_by,
@@ -79,7 +79,7 @@ pub(super) async fn observe(
         tokio::spawn(feed(stdin, invocation.stdin.clone()));
     }
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
-    let whole = record.started + limits.whole;
+    let whole = limits.deadline.end();
     let quiet = record.started + limits.first_line;
     let mut now = State { quiet, exited: None, ending: None, stdout_open: true, stderr_open: true };
     let mut heartbeat = interval_at(record.started + limits.heartbeat, limits.heartbeat);
@@ -109,9 +109,7 @@ pub(super) async fn observe(
                     None
                 }
                 None if Instant::now() >= whole => {
-                    let limit = limits.whole.as_secs();
-                    let why = format!("the run took longer than timeout_seconds ({limit} s)");
-                    Some(End::Limit(Kind::TimedOut, why))
+                    Some(End::Limit(Kind::TimedOut, limits.deadline.error().message))
                 }
                 None if now.stdout_open => Some(End::Limit(Kind::Stalled, record.silence(limits))),
                 None => Some(End::Closed),
@@ -150,7 +148,7 @@ pub(super) async fn observe(
                 None
             }
             _ = heartbeat.tick() => {
-                (watch.progress)(&record.progress());
+                (watch.progress)(&record.progress(limits));
                 None
             }
         };
@@ -185,7 +183,7 @@ fn take(
     }
     now.quiet = Instant::now() + limits.silence;
     if record.take_bytes(bytes) && now.ending.is_none() {
-        (watch.progress)(&record.progress());
+        (watch.progress)(&record.progress(limits));
     }
     let limit = limits.run_bytes;
     (record.bytes > limit).then(|| {

@@ -8,7 +8,7 @@ use super::consultant::consultant;
 use super::dialect::{Dialect, Identity, Program};
 use super::failure::{self, ShutOut, retired};
 use super::invocation::{Invocation, Under};
-use super::reply::{Limits, Watch};
+use super::reply::{Deadline, Limits, Watch};
 use super::text::clean;
 use super::{confinement, folders, queue, run, untrusted};
 use crate::error::{Error, Kind, Result};
@@ -232,7 +232,7 @@ pub(super) async fn ask_version(
         silence: patience,
         grace: Duration::from_millis(500),
         run_bytes: VERSION_BYTES,
-        ..Limits::of(&loaded.settings, Dialect::KimiCode, Some(VERSION_SECONDS))
+        ..Limits::of(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     let text = run::text(&invocation, &limits, quietly).await?;

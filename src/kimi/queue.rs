@@ -3,22 +3,23 @@
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::reply::{Progress, Watch};
+use super::reply::{Deadline, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
 
-/// Waits for a slot, first come, first served. The slot is held until the permit is dropped.
+/// Waits for a slot, first come, first served, until the deadline. The slot is held until the permit is dropped.
 pub(super) async fn wait<'a>(
     settings: &Settings,
+    deadline: Deadline,
     watch: Watch<'a>,
 ) -> Result<Option<SemaphorePermit<'a>>> {
     expect_wanted(watch)?;
+    deadline.expect_time()?;
     if let Ok(slot) = watch.places.try_acquire() {
         return Ok(Some(slot));
     }
-    let started = Instant::now();
     let mut heartbeat = interval(Duration::from_secs(settings.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let activity = match settings.max_parallel {
@@ -32,11 +33,8 @@ pub(super) async fn wait<'a>(
             // The semaphore is never closed.
             slot = &mut waiting => return Ok(slot.ok()),
             () = watch.cancel.cancelled() => expect_wanted(watch)?,
-            _ = heartbeat.tick() => (watch.progress)(&Progress {
-                activity: activity.clone(),
-                files: 0,
-                elapsed: started.elapsed(),
-            }),
+            () = sleep_until(deadline.end()) => deadline.expect_time()?,
+            _ = heartbeat.tick() => (watch.progress)(&deadline.progress(activity.clone(), 0)),
         }
     }
 }

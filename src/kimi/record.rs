@@ -86,7 +86,7 @@ impl Record {
         self.transcript = Some(Transcript::start(path, limit, &self.secrets));
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self, limits: &Limits) -> Progress {
         let activity = match &self.retry {
             Some(Retry { status, next_attempt, max_attempts, delay_ms, .. }) if self.retrying => {
                 let why = match status {
@@ -100,7 +100,7 @@ impl Record {
             _ if self.bytes == 0 => "starting Kimi".to_owned(),
             _ => self.trace.activity(),
         };
-        Progress { activity, files: self.trace.files_read(), elapsed: self.started.elapsed() }
+        limits.deadline.progress(activity, self.trace.files_read())
     }
 
     pub(super) fn silence(&self, limits: &Limits) -> String {
@@ -235,6 +235,8 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -242,7 +244,8 @@ mod tests {
     use super::*;
     use crate::error::{Kind, Result};
     use crate::kimi::invocation::{Invocation, Under};
-    use crate::kimi::reply::{End, Reply};
+    use crate::kimi::reply::{Deadline, End, Reply};
+    use crate::settings;
 
     fn invocation() -> Invocation {
         Invocation {
@@ -393,9 +396,12 @@ mod tests {
             bytes.push(b'\n');
             bytes.extend(json!({"role": "assistant", "content": words}).to_string().into_bytes());
             let mut record = Record::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
+            let loaded = settings::load(settings::Environment::default(), &[]).unwrap();
+            let deadline = Deadline::after(Duration::from_secs(60));
+            let limits = Limits::of(&loaded.settings, Dialect::KimiCode, deadline);
             for piece in bytes.chunks(chunk) {
                 record.take_bytes(piece);
-                let _ = record.progress();
+                let _ = record.progress(&limits);
             }
             let reply = record.conclude(&invocation(), exited(0)).unwrap();
             prop_assert_eq!(reply.text, clean(&words).into_owned());

@@ -6,19 +6,62 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dialect::Dialect;
 use super::evidence::Seen;
-use crate::error::Kind;
+use crate::error::{Error, Kind, Result};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+
+/// The end of a call: all that is done for it, and every wait, ends by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    started: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// The deadline of a call that begins now.
+    #[must_use]
+    pub fn after(limit: Duration) -> Deadline {
+        Deadline { started: Instant::now(), limit }
+    }
+
+    /// The point in time.
+    #[must_use]
+    pub fn end(self) -> Instant {
+        self.started + self.limit
+    }
+
+    /// Fails once the time is up.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`].
+    pub fn expect_time(self) -> Result<()> {
+        if Instant::now() < self.end() { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// The error of a call whose time is up.
+    #[must_use]
+    pub fn error(self) -> Error {
+        let limit = self.limit.as_secs();
+        let message = format!("the call took longer than timeout_seconds ({limit} s)");
+        Error::of(Kind::TimedOut, message)
+    }
+
+    /// The progress of the call, `files` of which were read.
+    pub(super) fn progress(self, activity: String, files: usize) -> Progress {
+        Progress { activity, files, elapsed: self.started.elapsed(), limit: self.limit }
+    }
+}
 
 /// The limits of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The whole run.
-    pub whole: Duration,
+    /// The end of the call that the run belongs to.
+    pub deadline: Deadline,
     /// Until the first line.
     pub first_line: Duration,
     /// Between two lines.
@@ -36,16 +79,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits that the settings give; `timeout` is the call's own, where it has one.
+    /// The limits that the settings give to a run of this call.
     #[must_use]
-    pub fn of(settings: &Settings, dialect: Dialect, timeout: Option<u64>) -> Limits {
+    pub fn of(settings: &Settings, dialect: Dialect, deadline: Deadline) -> Limits {
         let first_line = match dialect {
             Dialect::KimiCode => settings.first_line_seconds,
             // It says nothing at its start: its first line is the first finished turn.
             Dialect::KimiCli => settings.first_line_seconds.max(settings.silence_seconds),
         };
         Limits {
-            whole: Duration::from_secs(timeout.unwrap_or(settings.timeout_seconds)),
+            deadline,
             first_line: Duration::from_secs(first_line),
             silence: Duration::from_secs(settings.silence_seconds),
             grace: Duration::from_secs(settings.grace_seconds),
@@ -57,15 +100,17 @@ impl Limits {
     }
 }
 
-/// The progress of a run, in words for a person.
+/// The progress of a call, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// Kimi's current activity.
     pub activity: String,
     /// Files read so far.
     pub files: usize,
-    /// Since the start.
+    /// Since the start of the call.
     pub elapsed: Duration,
+    /// The longest that the call may take.
+    pub limit: Duration,
 }
 
 impl fmt::Display for Progress {
@@ -76,7 +121,7 @@ impl fmt::Display for Progress {
             1 => f.write_str("1 file · ")?,
             files => write!(f, "{files} files · ")?,
         }
-        write!(f, "{} s", self.elapsed.as_secs())
+        write!(f, "{} of {} s", self.elapsed.as_secs(), self.limit.as_secs())
     }
 }
 

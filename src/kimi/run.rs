@@ -27,7 +27,7 @@ pub(super) async fn run(
     if let Some(path) = transcript {
         record.keep_in(path, limits.transcript_bytes);
     }
-    (watch.progress)(&record.progress());
+    (watch.progress)(&record.progress(limits));
     let mut child = Child::start(invocation, limits.grace).await?;
     let end = observe(&mut child, invocation, limits, watch, &mut record).await;
     child.end().await;

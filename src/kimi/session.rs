@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,7 +16,8 @@ use super::home;
 use super::untrusted::Folder;
 use crate::settings::Loaded;
 
-/// The part of a session's first file that is looked at, bytes: the prompt stands near its beginning.
+/// The part of a session's file that is looked at, bytes: the first prompt stands near its beginning, the latest
+/// near its end.
 const LOOKED_AT: u64 = 8 * 1024 * 1024;
 /// The most folders that are listed. Kimi keeps one folder for each project.
 const PROJECTS: usize = 1_000;
@@ -28,12 +29,38 @@ const READ: usize = 16;
 /// Whether the private home of the project still holds this session: kimi-cli would begin a new one in silence.
 #[must_use]
 pub fn exists(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> bool {
+    find(loaded, dialect, project, session).is_some()
+}
+
+/// Whether this session exists and was asked exactly this: the text is in its file as one string.
+#[must_use]
+pub fn was_asked(
+    loaded: &Loaded,
+    dialect: Dialect,
+    project: &Path,
+    session: &str,
+    prompt: &str,
+) -> bool {
+    let session = find(loaded, dialect, project, session);
+    let file = session.and_then(|session| conversation(&session, dialect));
+    file.is_some_and(|file| holds(&file, prompt) || end_holds(file, prompt))
+}
+
+/// The folder of a session in the private home of the project.
+fn find(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> Option<Folder> {
     let is_name = !session.is_empty()
         && session.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let Some(home) = home::open(loaded.state_dir(), dialect, project).filter(|_| is_name) else {
-        return false;
+    let home = home::open(loaded.state_dir(), dialect, project).filter(|_| is_name)?;
+    projects(&home).find_map(|project| project.below(session).ok())
+}
+
+/// The file that a session keeps its conversation in.
+fn conversation(session: &Folder, dialect: Dialect) -> Option<File> {
+    let (folder, name) = match dialect {
+        Dialect::KimiCode => ("agents/main", "wire.jsonl"),
+        Dialect::KimiCli => ("", "context.jsonl"),
     };
-    projects(&home).any(|project| project.below(session).is_ok())
+    session.below(folder).ok()?.open(name).ok()
 }
 
 /// The session that was begun since then with this prompt.
@@ -44,14 +71,10 @@ pub fn begun_with(
     prompt: &str,
     since: SystemTime,
 ) -> Option<String> {
-    let (folder, name) = match dialect {
-        Dialect::KimiCode => ("agents/main", "wire.jsonl"),
-        Dialect::KimiCli => ("", "context.jsonl"),
-    };
     let recent = projects(home).flat_map(|project| {
         let names = project.entries(SESSIONS).unwrap_or_default();
         names.into_iter().filter_map(move |session: OsString| {
-            let file = project.below(&session).ok()?.below(folder).ok()?.open(name).ok()?;
+            let file = conversation(&project.below(&session).ok()?, dialect)?;
             let changed = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
             (changed >= since).then_some((session, file))
         })
@@ -74,6 +97,13 @@ fn holds(file: &File, text: &str) -> bool {
     lines.map_while(Result::ok).any(|line| {
         serde_json::from_slice::<Value>(&line).is_ok_and(|value| has_string(&value, text))
     })
+}
+
+/// Whether the end of a file that is longer than the part looked at holds the text.
+fn end_holds(mut file: File, text: &str) -> bool {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let Some(skipped) = length.checked_sub(LOOKED_AT) else { return false };
+    file.seek(SeekFrom::Start(skipped)).is_ok() && holds(&file, text)
 }
 
 fn has_string(value: &Value, text: &str) -> bool {

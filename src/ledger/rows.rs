@@ -23,6 +23,8 @@ pub struct ThreadRow {
     pub dialect: Option<String>,
     /// Its session.
     pub session_id: Option<String>,
+    /// The session of a judge that was asked with the options in the other order.
+    pub reversed_session_id: Option<String>,
     /// The caller's decision, its reason, and when it was made.
     pub decision: Option<(String, String, i64)>,
     /// Seconds since 1970, UTC.
@@ -44,6 +46,8 @@ pub struct RoundRow {
     /// Kimi's checked answer, JSON; that of an earlier attempt until there is a better one.
     #[serde(skip)]
     pub result: Option<String>,
+    /// The mark in the prompt, which a later attempt keeps.
+    pub mark: Option<String>,
     /// Why Kimi did not answer.
     pub error: Option<Value>,
     /// The compressed file with everything that Kimi wrote.

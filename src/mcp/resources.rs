@@ -28,7 +28,7 @@ pub(super) fn list() -> ListResourcesResult {
             .with_title("Arguments with Kimi")
             .with_description(
                 "The latest 50 threads: id, role, project, state, question, and when each was opened and \
-                 last changed. A thread stays open until its state is `decided`.",
+                 last changed. A thread stays open until its state is `decided` or `given_up`.",
             )
             .with_mime_type(JSON),
     ])

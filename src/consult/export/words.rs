@@ -79,6 +79,7 @@ pub(super) fn state(state: State) -> Shown {
         State::Settled => (Tone::Good, "settled: nothing is open"),
         State::Contested => (Tone::Doubt, "contested: the caller has to decide"),
         State::Decided => (Tone::Good, "decided"),
+        State::GivenUp => (Tone::Doubt, "given up: findings were never answered"),
     };
     shown(tone, "", state.name(), means)
 }

@@ -10,14 +10,12 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::Answer;
+use super::answer::{Answer, Finding};
 use super::citation::Citations;
 use super::reading::Reading;
 use super::request::Context;
-use super::role::RoleContext;
-use super::thread::{Stance, State, says_something};
+use super::thread::State;
 use crate::hidden;
-use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect, Evidence, Program};
 use crate::redact::Secrets;
 use crate::sandbox::rules::canonical;
@@ -27,8 +25,6 @@ use crate::sandbox::{Sandbox, SecretFiles};
 const PREVIEW_CHARS: usize = 500;
 /// The longest id of a session that is taken for one, bytes.
 const SESSION_BYTES: usize = 200;
-/// Characters of a name that a warning repeats.
-const NAMED: usize = 100;
 
 /// Whether a text can be the id of a session.
 pub(crate) fn is_session(id: &str) -> bool {
@@ -69,7 +65,7 @@ pub struct Standing {
     pub state: State,
     /// What you must do now, in one sentence
     pub next: String,
-    /// The findings that you must answer
+    /// The findings that you must answer, or that were never answered
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<String>,
 }
@@ -137,7 +133,6 @@ impl ConsultResult {
         };
         let citations = Citations::new(work_dir, &shown, &is_closed);
         check(&mut answer, citations, origin.first_finding);
-        warnings.extend(strange_winner(&answer, &origin.context.about));
         let result = ConsultResult {
             parse_ok,
             answer,
@@ -158,89 +153,28 @@ impl ConsultResult {
         };
         result.without_secrets(&origin.secrets)
     }
-
-    /// Compares a judge's verdict with what the same judge said with the options in the other order: a
-    /// winner that changes is none.
-    pub(crate) fn held_against(&mut self, other: Reading, secrets: &Secrets) {
-        let Some(verdict) = &mut self.answer.verdict else { return };
-        let Ok(other) = other.answer else {
-            self.warnings.push(
-                "the options were judged in one order only: the other answer could not be read"
-                    .to_owned(),
-            );
-            return;
-        };
-        let reversed = other.verdict.and_then(|verdict| verdict.winner);
-        let reversed = reversed.map(|winner| secrets.redact(&winner).into_text());
-        if reversed != verdict.winner {
-            let name = |winner: &Option<String>| match winner {
-                Some(winner) => first_chars(winner, NAMED).to_owned(),
-                None => "none".to_owned(),
-            };
-            self.warnings.push(format!(
-                "the winner changes with the order of the options: {} in the order given, {} in the other, which \
-                 says: {}",
-                name(&verdict.winner),
-                name(&reversed),
-                secrets.redact_start(&other.response, 600).as_str()
-            ));
-            verdict.winner = None;
-            verdict.contested = true;
-        }
-    }
 }
 
-/// Adds what the bridge finds out about an answer: the status of its citations, the order and the ids of its
-/// findings, and which withdrawals name no fact.
+/// Adds what the bridge finds out about an answer: the status of its citations, and the order and the ids of its
+/// findings.
 fn check(answer: &mut Answer, mut citations: Citations<'_>, first_finding: usize) {
     for finding in &mut answer.findings {
         let cited = std::mem::take(&mut finding.citations);
         finding.citations = cited.into_iter().map(|cited| citations.check(cited)).collect();
         finding.grounded = finding.citations.iter().any(|citation| citation.status.grounds());
     }
-    answer.findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
-    for (at, finding) in answer.findings.iter_mut().enumerate() {
-        finding.id = format!("F{}", at + first_finding);
-    }
+    number(&mut answer.findings, first_finding);
     for reply in &mut answer.replies {
         reply.finding = reply.finding.trim().to_uppercase();
-        reply.capitulated = reply.stance == Stance::Withdraw && !names_a_fact(&reply.because);
     }
 }
 
-/// Whether a withdrawal says more than that the other side is right.
-fn names_a_fact(because: &str) -> bool {
-    let agreement = [
-        "you are right",
-        "you're right",
-        "you are correct",
-        "fair point",
-        "good point",
-        "i agree",
-        "agreed",
-        "i withdraw this",
-        "i withdraw",
-        "withdrawn",
-        "on reflection",
-        "the other side is right",
-        "point taken",
-        "我同意",
-        "你说得对",
-        "您说得对",
-        "撤回",
-    ];
-    let rest =
-        agreement.iter().fold(because.to_lowercase(), |text, words| text.replace(words, " "));
-    says_something(&rest)
-}
-
-/// A warning when the judge chose what is no option.
-fn strange_winner(answer: &Answer, about: &RoleContext) -> Option<String> {
-    let winner = answer.verdict.as_ref()?.winner.as_ref()?;
-    let RoleContext::Judge(judge) = about else { return None };
-    let is_option = judge.options.iter().any(|option| option.name == *winner);
-    (!is_option)
-        .then(|| format!("the winner `{}` is none of the options", first_chars(winner, NAMED)))
+/// Puts findings into their order, and gives them ids from this number on.
+pub(crate) fn number(findings: &mut [Finding], first: usize) {
+    findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
+    for (at, finding) in findings.iter_mut().enumerate() {
+        finding.id = format!("F{}", at + first);
+    }
 }
 
 #[cfg(test)]
@@ -307,8 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_ordered_and_numbered_and_a_strange_winner_is_pointed_out() {
-        let answer = json!({"response": "r", "verdict": {"winner": "a third way", "scores": []}, "findings": [
+    fn findings_are_ordered_and_numbered() {
+        let answer = json!({"response": "r", "verdict": {"winner": "SQLite", "scores": []}, "findings": [
             {"severity": "note", "claim": "c"}, {"severity": "blocker", "claim": "b"}]});
         let result = made(&answer.to_string(), 0, 40_000);
         let ids: Vec<_> = result
@@ -318,7 +252,7 @@ mod tests {
             .map(|f| (f.id.as_str(), f.claim.as_str(), f.grounded))
             .collect();
         assert_eq!(ids, [("F1", "b", false), ("F2", "c", false)]);
-        assert_eq!(result.warnings, ["the winner `a third way` is none of the options"]);
+        assert_eq!(result.warnings, Vec::<String>::new());
     }
 
     #[test]
@@ -333,24 +267,6 @@ mod tests {
         );
         assert_eq!(result.raw_response_preview, "x ".repeat(245));
         assert_eq!(result.provenance.redactions, 2);
-    }
-
-    #[test]
-    fn a_withdrawal_that_names_no_fact_is_a_capitulation() {
-        let capitulated = |because: &str| !names_a_fact(because);
-        for because in [
-            "",
-            "You are right.",
-            "Fair point, I withdraw this.",
-            "你说得对",
-            "Agreed; point taken.",
-        ] {
-            assert!(capitulated(because), "{because}");
-        }
-        for because in ["You are right: main.rs line 6 holds the lock.", "调用者在第六行已经持有锁"]
-        {
-            assert!(!capitulated(because), "{because}");
-        }
     }
 
     proptest! {

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::OpenRound;
-use crate::consult::injection;
+use super::{OpenRound, Order};
 use crate::consult::result::{ConsultResult, is_session, shorten_error};
 use crate::consult::standing::{broken_off, standing};
-use crate::consult::thread::Reply;
+use crate::consult::thread::{Adjudication, Reply, Stance, one_each};
+use crate::consult::{fact, injection};
 use crate::error::{Error, Kind};
+use crate::kimi::Dialect;
 use crate::kimi::text::first_chars;
 use crate::ledger::now;
 
@@ -15,29 +16,39 @@ impl OpenRound<'_> {
     /// Takes Kimi's answer into the thread and the ledger, and says where the argument stands.
     pub(crate) fn close(mut self, mut result: ConsultResult) -> ConsultResult {
         let disputed = self.thread.disputed();
-        let known = |finding: &str| disputed.iter().any(|one| one.finding == finding);
-        let strays: Vec<String> = result
-            .answer
-            .replies
-            .iter()
-            .map(|reply| reply.finding.clone())
-            .filter(|id| !known(id))
-            .collect();
-        if !strays.is_empty() {
-            result.answer.replies.retain(|reply| known(&reply.finding));
-            self.warn(format!(
-                "Kimi replied to what was not rejected; that was passed over: {}",
-                a_few(&strays)
-            ));
+        let reason = |finding: &str| {
+            let rejection = disputed.iter().find(|one| one.finding == finding);
+            rejection.map(|one| one.reasoning.as_str())
+        };
+        let (replies, strays): (Vec<Reply>, Vec<Reply>) =
+            result.answer.replies.drain(..).partition(|reply| reason(&reply.finding).is_some());
+        let (mut replies, others) = one_each(replies);
+        for reply in &mut replies {
+            let reason = reason(&reply.finding).unwrap_or_default();
+            reply.capitulated =
+                reply.stance == Stance::Withdraw && !fact::names_a_fact(&reply.because, reason);
+        }
+        result.answer.replies = replies;
+        let unused = [
+            ("Kimi replied to what was not rejected; it changes nothing", strays),
+            (
+                "Kimi replied more than once to a rejection; the reply that keeps more counts, not",
+                others,
+            ),
+        ];
+        for (what, replies) in unused {
+            if !replies.is_empty() {
+                self.warn(format!("{what}: {}", in_words(&replies)));
+            }
         }
         if result.parse_ok {
             // The thread keeps what was said; the result says which withdrawals name no fact.
             let said = |reply: &Reply| Reply { capitulated: false, ..reply.clone() };
-            let replies = result.answer.replies.iter().map(said).collect();
-            let silent = disputed
-                .iter()
-                .filter(|one| !result.answer.replies.iter().any(|r| r.finding == one.finding));
-            let silent: Vec<String> = silent.map(|one| one.finding.clone()).collect();
+            let replies: Vec<Reply> = result.answer.replies.iter().map(said).collect();
+            let is_silent =
+                |one: &&Adjudication| replies.iter().all(|reply| reply.finding != one.finding);
+            let silent = disputed.iter().filter(is_silent).map(|one| one.finding.as_str());
+            let silent: Vec<&str> = silent.collect();
             if !silent.is_empty() {
                 self.warn(format!(
                     "Kimi did not answer the rejection of {}: it counts as maintained",
@@ -47,6 +58,7 @@ impl OpenRound<'_> {
             // The round is open, so the answer is taken.
             let _ = self.thread.answer(result.answer.findings.len(), replies);
         }
+        self.round.error = None;
         self.row.dialect = Some(result.provenance.dialect.name().to_owned());
         if result.provenance.session_id.is_some() {
             self.row.session_id.clone_from(&result.provenance.session_id);
@@ -89,10 +101,14 @@ impl OpenRound<'_> {
             return error;
         }
         self.round.error = Some(error.report());
+        let session = self.goes_on(&error);
+        if let Some(partial) = error.partial.as_mut().filter(|_| !session) {
+            // Kimi can only go on where it knows the question.
+            partial["session_id"] = Value::Null;
+            self.round.error = Some(error.report());
+        }
         if self.ledger.is_some() && self.save(None).is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
-            let session =
-                error.partial.as_ref().is_some_and(|partial| partial["session_id"].is_string());
             error.hint.push_str(&if session { went_on_by(id) } else { asked_again_by(id) });
             if let Some(partial) = &mut error.partial {
                 let mut thread = standing(id, &self.thread);
@@ -105,14 +121,25 @@ impl OpenRound<'_> {
         shorten_error(&mut error, limit);
         error
     }
+
+    /// Whether the next attempt can go on where this one stopped.
+    fn goes_on(&self, error: &Error) -> bool {
+        let dialect = error.partial.as_ref().map(|partial| partial["dialect"].clone());
+        let dialect = dialect.and_then(|dialect| serde_json::from_value::<Dialect>(dialect).ok());
+        dialect.is_some_and(|dialect| self.broken_off(dialect, Order::Given).is_some())
+    }
 }
 
-/// The first of some names that Kimi gave, none longer than a name is.
-fn a_few(names: &[String]) -> String {
-    let few: Vec<&str> = names.iter().take(10).map(|name| first_chars(name, 20)).collect();
-    match names.len() - few.len() {
-        0 => few.join(", "),
-        more => format!("{} and {more} more", few.join(", ")),
+/// Replies that change nothing, with their words: the first ten, each shortened.
+fn in_words(replies: &[Reply]) -> String {
+    let said = |reply: &Reply| {
+        let finding = first_chars(&reply.finding, 20);
+        format!("{finding} {}: {}", reply.stance.name(), first_chars(&reply.because, 300))
+    };
+    let few: Vec<String> = replies.iter().take(10).map(said).collect();
+    match replies.len() - few.len() {
+        0 => few.join("; "),
+        more => format!("{} and {more} more", few.join("; ")),
     }
 }
 

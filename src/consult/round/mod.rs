@@ -5,6 +5,7 @@
 
 mod close;
 mod open;
+mod repeated;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,13 +15,13 @@ use serde_json::{Value, json};
 
 pub(crate) use self::close::{asked_again_by, went_on_by};
 pub(crate) use self::open::open;
-use super::prompt::{Asked, Disputed};
+use super::prompt::{self, Asked, Disputed};
 use super::record::Record;
 use super::request::Context;
-use super::result::ConsultResult;
-use super::thread::{Adjudication, Stance, Thread};
-use crate::error::Result;
-use crate::kimi::{Evidence, Program};
+use super::result::{ConsultResult, is_session};
+use super::thread::{Adjudication, Thread};
+use crate::error::{Kind, Result};
+use crate::kimi::{self, Dialect, Evidence};
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
@@ -28,6 +29,13 @@ use crate::settings::Loaded;
 /// The folder of the transcripts in the state folder.
 pub(crate) fn transcripts(state_dir: &Path) -> PathBuf {
     state_dir.join("transcripts")
+}
+
+/// The order of the options before a judge; every other role has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Given,
+    Reversed,
 }
 
 /// What follows from a request.
@@ -61,32 +69,32 @@ pub(crate) struct OpenRound<'a> {
 
 impl OpenRound<'_> {
     /// What to ask; with the `history` where Kimi does not remember it.
-    pub(crate) fn asked(&self, history: Option<String>) -> Asked<'_> {
+    pub(crate) fn asked<'a>(&'a self, context: &'a Context, history: Option<String>) -> Asked<'a> {
         let disputed = self.thread.disputed();
         Asked {
-            context: &self.context,
+            context,
             round: self.round.number,
             disputed: disputed.iter().map(|rejection| self.dispute(rejection)).collect(),
             remark: self.remark(),
             history,
+            mark: self.round.mark.as_deref().unwrap_or_default(),
         }
+    }
+
+    /// Gives the round a mark, and refuses a question that is too long.
+    fn expect_to_ask(&mut self) -> Result<()> {
+        let earlier = self.round.mark.take();
+        let mark = prompt::mark(&self.asked(&self.context, self.history()), earlier)?;
+        self.round.mark = Some(mark);
+        prompt::prompt(&self.asked(&self.context, None), self.loaded).map(drop)
     }
 
     /// A rejection with what the finding says. A finding that Kimi refined is quoted in its new form.
     fn dispute(&self, rejection: &Adjudication) -> Disputed {
-        let results = self.record.iter().flat_map(Record::results);
-        let claim = results
-            .clone()
-            .flat_map(|result| &result.answer.findings)
-            .find(|finding| finding.id == rejection.finding)
-            .map(|finding| &finding.claim);
-        let refined = results
-            .flat_map(|result| &result.answer.replies)
-            .rfind(|reply| reply.finding == rejection.finding && reply.stance == Stance::Refine);
-        let claim = refined.map(|reply| &reply.because).or(claim);
+        let claim = self.record.as_ref().and_then(|record| record.claim(&rejection.finding));
         Disputed {
             finding: rejection.finding.clone(),
-            claim: claim.cloned().unwrap_or_default(),
+            claim: claim.unwrap_or_default().to_owned(),
             reasoning: rejection.reasoning.clone(),
         }
     }
@@ -96,20 +104,52 @@ impl OpenRound<'_> {
         self.thread.rounds.last().map_or("", |round| &round.remark)
     }
 
-    /// The session to go on in, if this program is the one that remembers it.
-    pub(crate) fn session(&self, program: &Program) -> Option<String> {
-        let same = self.row.dialect.as_deref() == Some(program.dialect.name());
-        self.row.session_id.clone().filter(|_| same && self.round.number > 1)
+    /// The session of the rounds before, if this dialect remembers it.
+    pub(crate) fn session(&self, dialect: Dialect, order: Order) -> Option<String> {
+        let same = self.row.dialect.as_deref() == Some(dialect.name()) && self.round.number > 1;
+        let exists = |session: &&String| {
+            kimi::session::exists(self.loaded, dialect, &self.context.work_dir, session)
+        };
+        self.session_in(order).filter(|_| same).filter(exists).cloned()
     }
 
-    /// The session in which an earlier attempt at this very round was broken off, if this program is the
-    /// one that remembers it. A caller who adds something has another question.
-    pub(crate) fn broken_off(&self, program: &Program) -> Option<String> {
-        let partial = self.earlier_attempt()?;
-        let same = partial["dialect"] == program.dialect.name();
+    /// The session in which an earlier attempt at this very question was broken off: it must hold the whole question,
+    /// and nothing of that may have changed since.
+    pub(crate) fn broken_off(&self, dialect: Dialect, order: Order) -> Option<String> {
+        let partial = self.earlier_attempt().filter(|_| order == Order::Given)?;
         let session =
-            partial["session_id"].as_str().filter(|_| same && self.remark().is_empty())?;
-        Some(session.to_owned())
+            partial["session_id"].as_str().filter(|_| partial["dialect"] == dialect.name())?;
+        let was_asked = |history: Option<String>| {
+            let question = prompt::prompt(&self.asked(&self.context, history), self.loaded);
+            let work_dir = &self.context.work_dir;
+            question.is_ok_and(|question| {
+                let question = self.secrets.redact(&question);
+                kimi::session::was_asked(self.loaded, dialect, work_dir, session, question.as_str())
+            })
+        };
+        // In round 2 and 3 the one that remembered nothing was asked with the history.
+        let arrived =
+            was_asked(None) || self.history().is_some_and(|history| was_asked(Some(history)));
+        arrived.then(|| session.to_owned())
+    }
+
+    fn session_in(&self, order: Order) -> Option<&String> {
+        match order {
+            Order::Given => self.row.session_id.as_ref(),
+            Order::Reversed => self.row.reversed_session_id.as_ref(),
+        }
+    }
+
+    /// Remembers the session of a judge that was asked in the other order.
+    pub(crate) fn keep_reversed_session(&mut self, session: Option<String>) {
+        self.row.reversed_session_id =
+            session.filter(|id| is_session(id)).or(self.row.reversed_session_id.take());
+    }
+
+    /// Whether the attempt before met a rate limit.
+    pub(crate) fn was_limited(&self) -> bool {
+        let error = self.round.error.as_ref();
+        error.is_some_and(|error| error["error"]["kind"] == json!(Kind::RateLimited))
     }
 
     /// What had arrived of an earlier attempt at this round.
@@ -125,8 +165,8 @@ impl OpenRound<'_> {
     }
 
     /// Whether Kimi once had a session for this thread.
-    pub(crate) fn had_session(&self) -> bool {
-        self.row.session_id.is_some()
+    pub(crate) fn had_session(&self, order: Order) -> bool {
+        self.round.number > 1 && self.session_in(order).is_some()
     }
 
     /// Kimi's earlier answers in words, for a Kimi that does not remember them.
@@ -136,7 +176,10 @@ impl OpenRound<'_> {
         }
         let prior =
             self.context.prior_exchange.as_ref().and_then(|prior| prior.kimi_response.clone());
-        Some(prior.unwrap_or_else(|| self.record.as_ref().map(said_before).unwrap_or_default()))
+        let later = self.record.as_ref().map(|record| said_before(record, self.round.number));
+        let said: Vec<String> =
+            prior.into_iter().chain(later).filter(|said| !said.is_empty()).collect();
+        Some(said.join("\n\n"))
     }
 
     pub(crate) fn first_finding(&self) -> usize {
@@ -175,11 +218,12 @@ impl OpenRound<'_> {
     }
 }
 
-/// What Kimi said in earlier rounds, for one that does not remember.
-fn said_before(record: &Record) -> String {
+/// What Kimi said before this round, for one that does not remember.
+fn said_before(record: &Record, number: u8) -> String {
     let results = record
         .rounds
         .iter()
+        .filter(|round| round.number < number)
         .filter_map(|round| round.result.as_ref().map(|result| (round, result)));
     let said = results.map(|(round, result)| {
         let said = json!({"response": result.answer.response, "findings": result.answer.findings, "replies": result.answer.replies});

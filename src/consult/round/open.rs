@@ -1,8 +1,10 @@
 //! The beginning of a round: a request opens a thread, goes on with one, or is refused.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use super::{Next, OpenRound};
+use super::{Next, OpenRound, repeated};
 use crate::consult::prompt;
 use crate::consult::record::Record;
 use crate::consult::request::{Context, Continuation, PriorExchange, Request};
@@ -12,9 +14,13 @@ use crate::consult::standing::{locked, round_error, standing, unreadable};
 use crate::consult::thread::{Adjudication, Round, State, Step, Thread};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::hidden;
+use crate::kimi::text::first_chars;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
+
+/// Characters of a finding that a refusal repeats.
+const CLAIM: usize = 200;
 
 /// Checks a request and opens its round.
 pub(crate) fn open<'a>(
@@ -22,20 +28,26 @@ pub(crate) fn open<'a>(
     loaded: &'a Loaded,
     secrets: &'a Secrets,
 ) -> Result<Next<'a>> {
-    match Continuation::check(&request, loaded)? {
+    let initiated_by = request.0.get("initiated_by").cloned().unwrap_or_default();
+    match Continuation::check(&request)? {
         Some(continuation) => go_on(continuation, loaded, secrets),
-        None => start(Context::check(request, loaded)?, loaded, secrets),
+        None => start(Context::check(request, loaded)?, &initiated_by, loaded, secrets),
     }
 }
 
 /// Opens a thread with its first round, or with the rounds that only the caller remembers.
-fn start<'a>(context: Context, loaded: &'a Loaded, secrets: &'a Secrets) -> Result<Next<'a>> {
+fn start<'a>(
+    context: Context,
+    initiated_by: &Value,
+    loaded: &'a Loaded,
+    secrets: &'a Secrets,
+) -> Result<Next<'a>> {
     let words = json!([context.message, context.about, context.prior_exchange]);
     let (context, redactions) = context.without_secrets(secrets)?;
     let mut thread = Thread::open();
     if let Some(prior) = &context.prior_exchange {
         thread = told(prior);
-        match thread.adjudicate(&prior.adjudications).map_err(refused)? {
+        match thread.adjudicate(&prior.adjudications).map_err(|why| refused(why, ""))? {
             Step::Ask(_) => {}
             Step::Settled | Step::Contested(_) => {
                 return Err(round_error(
@@ -53,7 +65,7 @@ fn start<'a>(context: Context, loaded: &'a Loaded, secrets: &'a Secrets) -> Resu
         id: random_id()?,
         role: context.about.role().name().to_owned(),
         project: context.work_dir.display().to_string(),
-        request: request_of(&context),
+        request: request_of(&context, initiated_by),
         opened_at: now(),
         ..ThreadRow::default()
     };
@@ -70,6 +82,7 @@ fn start<'a>(context: Context, loaded: &'a Loaded, secrets: &'a Secrets) -> Resu
         ledger,
         warnings,
     };
+    round.expect_to_ask()?;
     // Before Kimi starts, so that a crash leaves a round that can be asked again.
     if let Err(error) = round.save(None) {
         round.ledger = None;
@@ -95,24 +108,28 @@ fn go_on<'a>(
     let mut thread = Thread::of(&row)?;
     let record = Record::of(&row, &rounds)?;
     let mut context = context_of(&row)?;
-    if let Some(role) = continuation.role.filter(|&role| role != context.about.role()) {
-        return Err(round_error(
-            format!("the thread {id} is one of the role {}, not {role}", context.about.role()),
-            "Leave `role` out.",
-        ));
+    if row.request["initiated_by"] == "agent" {
+        // In auto mode it could be begun, which may be over.
+        continuation.expect_allowed(loaded.settings.mode())?;
     }
-    let remark = secrets.redact(&continuation.message.unwrap_or_default());
+    let repeated = repeated::warning(&continuation, &context, secrets, loaded);
+    let remark = secrets.redact(continuation.message.as_deref().unwrap_or_default());
+    // The question of the first round, said again, adds nothing.
+    let has_remark = !remark.as_str().is_empty() && remark.as_str() != context.message;
     let mut prior = json!(continuation.prior_exchange);
     let redactions = remark.count() + secrets.redact_all(&mut prior);
     let prior: Option<PriorExchange> = serde_json::from_value(prior).ok().flatten();
     let step = next_step(&mut thread, prior.as_ref(), &record)?;
     let asks = matches!(step, Step::Ask(_));
+    if asks {
+        expect_project(id, &context.work_dir)?;
+    }
     context.language = continuation.language.or(context.language);
     context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
     context.max_result_chars =
         continuation.max_result_chars.unwrap_or(loaded.settings.max_result_chars);
     // A round that is asked again without a new remark keeps the one that it has.
-    if let Some(last) = thread.rounds.last_mut().filter(|_| asks && !remark.as_str().is_empty()) {
+    if let Some(last) = thread.rounds.last_mut().filter(|_| asks && has_remark) {
         last.remark = remark.into_text();
     }
     let number = thread.round();
@@ -134,12 +151,12 @@ fn go_on<'a>(
         round,
         record: Some(record),
         ledger: Some(ledger),
-        warnings: Vec::new(),
+        warnings: Vec::from_iter(repeated),
         _lock: Some(lock),
     };
     if asks {
         // A prompt that is too long is refused before the answers are saved, so that shorter ones can follow.
-        prompt::prompt(&round.asked(None), loaded)?;
+        round.expect_to_ask()?;
     }
     if let Err(error) = round.save(None) {
         round.warn(format!("this step is not remembered: {}", error.message));
@@ -157,30 +174,62 @@ fn next_step(thread: &mut Thread, prior: Option<&PriorExchange>, record: &Record
     let answered = thread.round();
     let id = &record.id;
     let open = thread.open_findings().join(", ");
+    let claims = claims(thread, record);
     match (state, prior) {
         (State::Unfinished, None) => Ok(Step::Ask(thread.disputed())),
-        (State::Unfinished, Some(_)) => Err(round_error(
-            format!("round {answered} of the thread {id} is unfinished: Kimi has not answered it"),
-            "Call with thread_id alone to ask it again.",
-        )),
+        (State::Unfinished, Some(prior)) => thread.repeat(&prior.adjudications).map_err(|violations| Error {
+            violations,
+            ..round_error(
+                format!("round {answered} of the thread {id} is unfinished: Kimi has not answered it"),
+                "Call with thread_id alone to ask it again, or repeat the call that failed.",
+            )
+        }),
         (State::AwaitingAdjudication, None) => Err(round_error(
             format!("the thread {id} awaits your answer to {open}"),
-            "Call with prior_exchange.adjudications: ADOPT or REJECT for each of them, a reason for every REJECT.",
+            &format!(
+                "Call with prior_exchange.adjudications: ADOPT or REJECT for each of them, a reason for every \
+                 REJECT.{claims}"
+            ),
         )),
         (State::AwaitingAdjudication, Some(prior)) => match prior.round {
             Some(round) if round != answered => Err(round_error(
                 format!(
                     "round {round} is not the one to answer: the thread {id} is at round {answered}"
                 ),
-                "Answer the open findings of the last round, and leave `round` out.",
+                &format!("Answer the open findings of the last round, and leave `round` out.{claims}"),
             )),
-            _ => thread.adjudicate(&prior.adjudications).map_err(refused),
+            _ => thread.adjudicate(&prior.adjudications).map_err(|why| refused(why, &claims)),
         },
-        (State::Settled | State::Contested | State::Decided, _) => Err(round_error(
+        (State::Settled | State::Contested | State::Decided | State::GivenUp, _) => Err(round_error(
             format!("the thread {id} is {}: there is nothing more to ask Kimi", state.name()),
-            "Record your decision with record_decision, or open a new thread with a changed proposal.",
+            match state {
+                State::Decided | State::GivenUp => "Open a new thread with a changed proposal.",
+                _ => "Record your decision with record_decision, or open a new thread with a changed proposal.",
+            },
         )),
     }
+}
+
+/// What the open findings say, for a caller who does not remember it.
+fn claims(thread: &Thread, record: &Record) -> String {
+    let open = thread.open_findings().into_iter();
+    let said =
+        open.filter_map(|id| Some(format!("{id}: {}", first_chars(record.claim(id)?, CLAIM))));
+    let said: Vec<String> = said.collect();
+    if said.is_empty() { String::new() } else { format!(" Open are {}", said.join("; ")) }
+}
+
+/// Fails where the project of a thread is gone: Kimi could not start there, and its session belongs to that folder.
+fn expect_project(id: &str, project: &Path) -> Result<()> {
+    let gone = match project.metadata() {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => "it is no folder any more".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(round_error(
+        format!("the project of the thread {id} was {}: {gone}", project.display()),
+        "Move the project back and call again, or open a new thread where it is now. Your answers were not taken.",
+    ))
 }
 
 /// The result of a call that ends the argument without asking Kimi again.
@@ -237,8 +286,9 @@ fn told(prior: &PriorExchange) -> Thread {
 }
 
 /// The request of the first round, as far as a later one needs it.
-fn request_of(context: &Context) -> Value {
+fn request_of(context: &Context, initiated_by: &Value) -> Value {
     json!({
+        "initiated_by": initiated_by,
         "role": context.about.role(),
         "message": context.message,
         "context": context.about,
@@ -277,12 +327,7 @@ fn random_id() -> Result<String> {
     Ok(prompt::hex(&bytes))
 }
 
-fn refused(violations: Vec<Violation>) -> Error {
-    Error {
-        violations,
-        ..round_error(
-            "the adjudications do not fit",
-            "Answer every open finding once, with a reason for every REJECT; nothing was taken.",
-        )
-    }
+fn refused(violations: Vec<Violation>, claims: &str) -> Error {
+    let hint = "Answer every open finding once, with a reason for every REJECT; nothing was taken.";
+    Error { violations, ..round_error("the adjudications do not fit", &format!("{hint}{claims}")) }
 }

@@ -1,0 +1,141 @@
+//! One question put to Kimi and answered: all that a call shares with every other call. Finding the program, one
+//! deadline for the whole call, redaction of the prompt, one repair turn, and the project compared before and after.
+//!
+//! This room knows no role, no round and no finding: a brief brings its own reader.
+
+mod changes;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use self::changes::Before;
+use crate::error::Result;
+use crate::kimi::{self, Deadline, Program, Question, Reply, Watch};
+use crate::redact::Secrets;
+use crate::settings::Loaded;
+use crate::workspace::Changes;
+
+/// A call under way, from its first look at the project to its last.
+pub(crate) struct Job<'a> {
+    loaded: &'a Loaded,
+    secrets: &'a Secrets,
+    work_dir: PathBuf,
+    watch: Watch<'a>,
+    deadline: Deadline,
+    before: Before,
+}
+
+/// A prompt that is ready to be put to Kimi.
+pub(crate) struct Brief<'a, R> {
+    pub(crate) program: &'a Program,
+    pub(crate) system_prompt: &'a str,
+    /// The prompt that names a file with the question; `{path}` is replaced by its path.
+    pub(crate) read_from_file: &'a str,
+    pub(crate) prompt: String,
+    /// The session to resume.
+    pub(crate) session: Option<String>,
+    /// The file for everything that Kimi writes.
+    pub(crate) transcript: Option<&'a Path>,
+    /// Reads Kimi's words.
+    pub(crate) read: &'a dyn Fn(&str) -> Read<R>,
+}
+
+/// What a text was read into.
+pub(crate) struct Read<R> {
+    pub(crate) reading: R,
+    /// The prompt that asks for a form that can be read, where this one cannot.
+    pub(crate) repair: Option<String>,
+}
+
+/// A brief that was answered.
+pub(crate) struct Answered<R> {
+    pub(crate) reply: Reply,
+    pub(crate) reading: R,
+}
+
+impl<'a> Job<'a> {
+    /// Begins a call: from now on its time counts.
+    pub(crate) async fn begin(
+        loaded: &'a Loaded,
+        secrets: &'a Secrets,
+        work_dir: &Path,
+        timeout_seconds: Option<u64>,
+        watch: Watch<'a>,
+    ) -> Job<'a> {
+        let seconds = timeout_seconds.unwrap_or(loaded.settings.timeout_seconds);
+        let deadline = Deadline::after(Duration::from_secs(seconds));
+        let before = Before::take(work_dir.to_owned(), loaded.state_dir(), watch.cancel).await;
+        Job { loaded, secrets, work_dir: work_dir.to_owned(), watch, deadline, before }
+    }
+
+    /// Finds the Kimi to ask, with a login that looks usable.
+    pub(crate) async fn find_program(&self) -> Result<Program> {
+        let cancel = self.watch.cancel.child_token();
+        let watch = Watch { cancel: &cancel, ..self.watch };
+        let finding = kimi::program::find(self.loaded, &self.work_dir, watch);
+        tokio::pin!(finding);
+        let program = tokio::select! {
+            found = &mut finding => found?,
+            () = sleep_until(self.deadline.end()) => {
+                cancel.cancel();
+                // The program that is asked for its version is ended first.
+                let _ = finding.await;
+                return Err(self.deadline.error());
+            }
+        };
+        kimi::home::expect_login(&self.loaded.environment, program.dialect)?;
+        Ok(program)
+    }
+
+    /// Asks, and once more in the same session when the answer cannot be read.
+    pub(crate) async fn run<R>(&self, brief: &Brief<'_, R>) -> Result<Answered<R>> {
+        let session = brief.session.as_deref();
+        let (mut reply, read) = self.turn(brief, &brief.prompt, session).await?;
+        let again = reply.session_id.clone().or(brief.session.clone());
+        let (Some(repair), Some(again), true) = (&read.repair, again, self.loaded.settings.repair)
+        else {
+            return Ok(Answered { reply, reading: read.reading });
+        };
+        // What came first is worth more than nothing.
+        let failed = match self.turn(brief, repair, Some(&again)).await {
+            Ok((later, Read { reading, repair: None })) => {
+                return Ok(Answered { reply: reply.repaired(later), reading });
+            }
+            Ok(_) => "the second answer could not be read either".to_owned(),
+            Err(error) => self.secrets.redact(&error.message).into_text(),
+        };
+        reply
+            .warnings
+            .push(format!("Kimi was asked once more for a form that can be read: {failed}"));
+        Ok(Answered { reply, reading: read.reading })
+    }
+
+    /// One turn, read.
+    async fn turn<R>(
+        &self,
+        brief: &Brief<'_, R>,
+        prompt: &str,
+        session: Option<&str>,
+    ) -> Result<(Reply, Read<R>)> {
+        let question = Question {
+            system_prompt: brief.system_prompt,
+            prompt: &self.secrets.redact(prompt),
+            secrets: self.secrets,
+            read_from_file: brief.read_from_file,
+            work_dir: &self.work_dir,
+            resume: session,
+            deadline: self.deadline,
+            transcript: brief.transcript,
+        };
+        let reply = kimi::ask(self.loaded, brief.program, question, self.watch).await?;
+        let read = (brief.read)(&reply.text);
+        Ok((reply, read))
+    }
+
+    /// Ends a call: looks at the project again, and returns what changed meanwhile.
+    pub(crate) async fn end(self) -> Changes {
+        self.before.compare(self.watch.closing).await
+    }
+}
