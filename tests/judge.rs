@@ -7,19 +7,21 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::rounds::fenced;
-use crate::support::both;
 use crate::support::kimi::Real;
-use crate::support::model::Model;
+use crate::support::model::{Model, Step};
 use crate::support::world::World;
+use crate::support::{both, one};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    [
+    let mut trials: Vec<Trial> = [
         both("judge::both_orders_are_asked_in_every_round", both_orders),
         both("judge::a_winner_counts_whatever_it_is_called", winners),
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    trials.push(one("judge::an_answer_to_one_order_is_kept", Real::KimiCode, in_one_order));
+    trials
 }
 
 const OPTIONS: &str = "options: [{name: log, summary: a log}, {name: SQLite, summary: a database}]\ncriteria: [speed]\n";
@@ -157,4 +159,34 @@ fn winners(real: Real, program: &Path) {
         (&json!(false), &json!("unfinished")),
         "{result:#}"
     );
+}
+
+/// The order given fails or cannot be read; the other one answers, and the next round asks both again.
+fn in_one_order(real: Real, program: &Path) {
+    for (fault, why) in [
+        (
+            Step::Status(401, json!({"error": {"message": "no", "type": "error"}})),
+            "the other run failed: ",
+        ),
+        (Step::Text("no JSON".to_owned()), "the other answer could not be read"),
+    ] {
+        let model = Model::start_with(move |request, nth| match in_order(request) {
+            true if nth < 4 => fault.clone(),
+            _ => fenced(&answer(&json!("log"), "a log grows", &json!([]))),
+        });
+        let world = World::with_real(real, program, &model);
+        fs::write(world.root().join("judge.yaml"), OPTIONS).unwrap();
+        let first = ask(&world);
+        assert_eq!(first["verdict"]["winner"], "log", "{first:#}");
+        let warned = format!("the options were judged in one order only: {why}");
+        let warnings = first["warnings"].as_array().unwrap();
+        assert!(warnings.iter().any(|one| one.as_str().unwrap().starts_with(&warned)), "{first:#}");
+        let id = first["thread"]["id"].as_str().unwrap();
+        let reject = ["consult", "--json", "--thread", id, "--reject", "F1=it is compacted daily"];
+        let before = model.requests().len();
+        let second = world.run(&reject).json();
+        assert_eq!(second["verdict"]["winner"], "log", "{second:#}");
+        let orders: Vec<bool> = model.requests()[before..].iter().map(in_order).collect();
+        assert!(orders.contains(&true) && orders.contains(&false), "{orders:?}");
+    }
 }

@@ -365,11 +365,7 @@ fn given_up() {
     let thread = &decided["structuredContent"]["thread"];
     assert_eq!(
         (&thread["state"], &thread["open"], &thread["next"]),
-        (
-            &json!("given_up"),
-            &json!(["F1"]),
-            &json!("The thread is closed; F1 was never answered.")
-        )
+        (&json!("given_up"), &json!(["F1"]), &json!("The thread is closed. Never answered: F1."))
     );
     let listed = world.run(&["threads", "--state", "given_up"]).stdout;
     assert!(

@@ -322,7 +322,7 @@ fn in_an_argument() {
         "record_decision",
         &json!({"thread_id": thread, "decision": format!("rotate {key}"), "rationale": "it leaked"}),
     );
-    assert_eq!(decided["structuredContent"]["thread"]["state"], "decided", "{decided:#}");
+    assert_eq!(decided["structuredContent"]["thread"]["state"], "given_up", "{decided:#}");
     let asked = fs::read_to_string(world.kimis().join("asked")).unwrap();
     assert!(asked.contains("F1: [redacted:aws-key] is in the code"), "{asked}");
     for text in [asked, kept(&world), result.to_string(), decided.to_string()] {

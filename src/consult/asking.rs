@@ -55,6 +55,7 @@ pub(super) async fn ask(
     }
     let result =
         |Answered { reply, reading }, origin: &Origin| ConsultResult::new(reply, reading, origin);
+    let is_other = first.is_err();
     match (first, other) {
         (Ok(first), Ok(other)) => {
             let first = result(first, &origin);
@@ -64,6 +65,10 @@ pub(super) async fn ask(
         }
         (Ok(answered), Err(error)) | (Err(error), Ok(answered)) => {
             let mut result = result(answered, &origin);
+            if is_other {
+                // The session of each order is kept apart.
+                result.provenance.session_id = None;
+            }
             let why = origin.secrets.redact(&error.message);
             result.warnings.push(in_one_order(&format!("the other run failed: {}", why.as_str())));
             Ok(result)
@@ -80,8 +85,8 @@ struct Question<'a> {
     session: Option<String>,
     /// Whether that session holds the question already, and the prompt asks to go on.
     goes_on: bool,
-    /// The whole question, for a Kimi that remembers nothing.
-    afresh: String,
+    /// The whole question, for a Kimi that remembers nothing; with the history it may be too long.
+    afresh: Result<String>,
     /// Whether the attempt before met a rate limit.
     was_limited: bool,
     warning: Option<&'static str>,
@@ -95,7 +100,7 @@ impl<'a> Question<'a> {
         context: &'a Context,
     ) -> Result<Question<'a>> {
         let was_limited = round.was_limited();
-        let afresh = prompt::prompt(&round.asked(context, round.history()), round.loaded)?;
+        let afresh = prompt::prompt(&round.asked(context, round.history()), round.loaded);
         if let Some(session) = round.broken_off(program.dialect, order) {
             let (prompt, warning) = (prompt::GO_ON.to_owned(), Some(WENT_ON));
             return Ok(Question {
@@ -111,7 +116,7 @@ impl<'a> Question<'a> {
         let session = round.session(program.dialect, order);
         let (prompt, warning) = match &session {
             Some(_) => (prompt::prompt(&round.asked(context, None), round.loaded)?, None),
-            None => (afresh.clone(), round.had_session(order).then_some(ASKED_AFRESH)),
+            None => (afresh.clone()?, round.had_session(order).then_some(ASKED_AFRESH)),
         };
         Ok(Question { context, prompt, session, goes_on: false, afresh, was_limited, warning })
     }
@@ -143,7 +148,7 @@ impl<'a> Question<'a> {
         };
         let (mut answered, warning) = match job.run(&brief).await {
             Err(error) if resumes && is_refusal(&error, self.was_limited) => {
-                let brief = Brief { prompt: self.afresh, session: None, ..brief };
+                let brief = Brief { prompt: self.afresh?, session: None, ..brief };
                 (job.run(&brief).await?, Some(ASKED_AFRESH))
             }
             answered => (answered?, self.warning),

@@ -72,6 +72,10 @@ fn score(verdict: &mut Verdict, options: &[JudgeOption], warnings: &mut Vec<Stri
     });
 }
 
+/// Words for no winner.
+const NO_OPTION: [&str; 8] =
+    ["", "none", "null", "neither", "no option", "none of them", "无", "都不"];
+
 /// What a text names.
 #[derive(Debug, PartialEq)]
 enum Choice {
@@ -90,45 +94,39 @@ fn choice(text: &str, options: &[JudgeOption]) -> Choice {
     }
     let names: Vec<String> = options.iter().map(|option| plain(&option.name)).collect();
     let text = plain(text);
-    let only = |found: Vec<usize>| match found.as_slice() {
-        &[at] => Some(at),
-        _ => None,
-    };
-    let all = |fits: &dyn Fn(&str) -> bool| {
-        names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| fits(name))
-            .map(|(at, _)| at)
-            .collect::<Vec<_>>()
-    };
-    let found =
-        only(all(&|name| name == text)).or_else(|| by_place(&text, options.len())).or_else(|| {
-            // "Option 1: SQLite" names one option twice.
-            let (place, name) = text.split_once([':', ')', '.', '-', '–', '—', ',', '('])?;
-            let (at, name) =
-                (by_place(place.trim(), options.len())?, name.trim_matches([' ', ')', ':']));
-            (names[at] == name || begins_with(name, &names[at]) || begins_with(&names[at], name))
-                .then_some(at)
-        });
-    let found = found.or_else(|| {
-        // Of "SQLite" and "SQLite with WAL" the longer one is meant.
-        let longest =
-            all(&|name| begins_with(&text, name)).into_iter().max_by_key(|&at| names[at].len());
-        let others =
-            |at: usize| all(&|name| !begins_with(&names[at], name) && holds_word(&text, name));
-        longest.filter(|&at| others(at).is_empty())
-    });
-    let found = found.or_else(|| only(all(&|name| begins_with(name, &text))));
+    let found = only(&names, |name| name == text)
+        .or_else(|| only(&names, |name| begins_with(name, &text)))
+        .or_else(|| by_place(&text, options.len()))
+        .or_else(|| by_place_and_name(&text, &names))
+        .or_else(|| by_beginning(&text, &names));
     match found {
         Some(at) => Choice::Option(options[at].name.clone()),
-        None if ["", "none", "null", "neither", "no option", "none of them", "无", "都不"]
-            .contains(&text.as_str()) =>
-        {
-            Choice::NoOption
-        }
+        None if NO_OPTION.contains(&text.as_str()) => Choice::NoOption,
         None => Choice::Unknown,
     }
+}
+
+/// The only name for which the test holds.
+fn only(names: &[String], fits: impl Fn(&str) -> bool) -> Option<usize> {
+    let mut found = names.iter().enumerate().filter(|(_, name)| fits(name)).map(|(at, _)| at);
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// The option that a text such as "Option 1: SQLite" names twice.
+fn by_place_and_name(text: &str, names: &[String]) -> Option<usize> {
+    let (place, name) = text.split_once([':', ')', '.', '-', '–', '—', ',', '('])?;
+    let (at, name) = (by_place(place, names.len())?, name.trim_matches([' ', ')', ':']));
+    (begins_with(name, &names[at]) || begins_with(&names[at], name)).then_some(at)
+}
+
+/// The option whose name a text begins with, such as "SQLite (embedded)". Of "SQLite" and "SQLite with WAL" the longer
+/// one is meant; a text that holds the name of another option as well names none.
+fn by_beginning(text: &str, names: &[String]) -> Option<usize> {
+    let fitting = (0..names.len()).filter(|&at| begins_with(text, &names[at]));
+    let longest = &names[fitting.max_by_key(|&at| names[at].len())?];
+    let is_other = |name: &String| !begins_with(longest, name) && holds_word(text, name);
+    let has_other = names.iter().any(is_other);
+    only(names, |name| name == longest).filter(|_| !has_other)
 }
 
 /// A name in lower case, without article and markdown, and without quotation marks and punctuation around it.
@@ -197,13 +195,17 @@ fn by_place(text: &str, options: usize) -> Option<usize> {
 
 /// The answers to both orders in one: a winner that changes with the order is none, and the findings of both stay.
 pub(super) fn merged(mut first: ConsultResult, mut other: ConsultResult) -> ConsultResult {
+    let (own, others) = (&mut first.provenance, &other.provenance);
+    own.elapsed_ms += others.elapsed_ms;
+    own.redactions += others.redactions;
     if !(first.parse_ok && other.parse_ok) {
+        // The session of each order is kept apart, so the provenance stays that of the first.
+        let provenance = first.provenance.clone();
         let mut kept = if other.parse_ok { other } else { first };
         if kept.parse_ok {
-            let why = "the other answer could not be read";
-            kept.warnings.push(in_one_order(why));
+            kept.warnings.push(in_one_order("the other answer could not be read"));
         }
-        return kept;
+        return ConsultResult { provenance, ..kept };
     }
     let winner =
         |answer: &Answer| answer.verdict.as_ref().and_then(|verdict| verdict.winner.clone());
@@ -254,8 +256,6 @@ pub(super) fn merged(mut first: ConsultResult, mut other: ConsultResult) -> Cons
     }
     first.evidence.extend(other.evidence);
     first.incomplete_trace |= other.incomplete_trace;
-    first.provenance.elapsed_ms += other.provenance.elapsed_ms;
-    first.provenance.redactions += other.provenance.redactions;
     first
 }
 
@@ -351,6 +351,7 @@ mod tests {
         // A name is a name first.
         check("B", &["B", "A"], Some("B"));
         check("2", &["2", "1"], Some("2"));
+        check("A", &["B: SQLite", "A: log"], Some("A: log"));
         // Names that begin alike.
         check("SQLite with WAL", &["SQLite", "SQLite with WAL"], Some("SQLite with WAL"));
         check(

@@ -31,7 +31,7 @@ pub(crate) fn standing(id: &str, thread: &Thread) -> Standing {
             thread.contested().join(", ")
         ),
         State::Decided => "The thread is closed.".to_owned(),
-        State::GivenUp => format!("The thread is closed; {} was never answered.", open.join(", ")),
+        State::GivenUp => format!("The thread is closed. Never answered: {}.", open.join(", ")),
     };
     let is_open = matches!(state, State::AwaitingAdjudication | State::GivenUp);
     let open = if is_open { open } else { Vec::new() };

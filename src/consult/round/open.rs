@@ -115,7 +115,7 @@ fn go_on<'a>(
     let repeated = repeated::warning(&continuation, &context, secrets, loaded);
     let remark = secrets.redact(continuation.message.as_deref().unwrap_or_default());
     // The question of the first round, said again, adds nothing.
-    let has_remark = !remark.as_str().is_empty() && remark.as_str() != context.message;
+    let has_remark = !["", context.message.trim()].contains(&remark.as_str().trim());
     let mut prior = json!(continuation.prior_exchange);
     let redactions = remark.count() + secrets.redact_all(&mut prior);
     let prior: Option<PriorExchange> = serde_json::from_value(prior).ok().flatten();
