@@ -170,9 +170,12 @@ fn in_one_order(real: Real, program: &Path) {
         ),
         (Step::Text("no JSON".to_owned()), "the other answer could not be read"),
     ] {
-        let model = Model::start_with(move |request, nth| match in_order(request) {
-            true if nth < 4 => fault.clone(),
-            _ => fenced(&answer(&json!("log"), "a log grows", &json!([]))),
+        let model = Model::start_with(move |request, nth| {
+            if in_order(request) && nth < 4 {
+                fault.clone()
+            } else {
+                fenced(&answer(&json!("log"), "a log grows", &json!([])))
+            }
         });
         let world = World::with_real(real, program, &model);
         fs::write(world.root().join("judge.yaml"), OPTIONS).unwrap();

@@ -123,6 +123,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_prompt_is_found_at_both_ends_of_a_long_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wire.jsonl");
+        let turn = |text: &str| serde_json::json!({"parts": [{"text": text}]}).to_string();
+        let read = turn(&"x".repeat(1 << 20));
+        let lines = [vec![turn("Ask one")], vec![read; 9], vec![turn("Ask two")]].concat();
+        fs::write(&path, lines.join("\n")).unwrap();
+        let check = |text: &str, expected: (bool, bool)| {
+            let open = || File::open(&path).unwrap();
+            assert_eq!((holds(&open(), text), end_holds(open(), text)), expected, "{text}");
+        };
+        check("Ask one", (true, false));
+        check("Ask two", (false, true));
+        check("Ask three", (false, false));
+    }
+
+    #[test]
     fn a_session_is_found_by_what_it_was_asked() {
         let home = tempfile::tempdir().unwrap();
         let write = |session: &str, file: &str, prompt: &str| {

@@ -82,7 +82,9 @@ fn start<'a>(
         ledger,
         warnings,
     };
-    round.expect_to_ask()?;
+    if let Err(error) = round.expect_to_ask() {
+        return Err(round.fail(error));
+    }
     // Before Kimi starts, so that a crash leaves a round that can be asked again.
     if let Err(error) = round.save(None) {
         round.ledger = None;
