@@ -3,9 +3,11 @@
 mod conclusion;
 mod plain;
 
+use std::borrow::Cow;
 use std::mem;
 use std::path::Path;
 
+use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,9 @@ use crate::redact::Secrets;
 const MAX_WARNINGS: usize = 10;
 /// Characters of the name that a line of an unknown kind gives itself.
 const UNKNOWN_CHARS: usize = 80;
+/// Bytes of a line with a tool's result above which the transcript keeps only the beginning. Both programs
+/// cut results at 50,000 to 100,000 characters.
+const RESULT_KEPT: usize = 256 * 1024;
 /// Bytes of standard error that are kept, of the end.
 const STDERR_KEPT: usize = 16 * 1024;
 
@@ -156,10 +161,13 @@ impl Record {
 
     fn take_line(&mut self, line: Line<'_>) {
         match line {
-            Line::Whole(text) => {
-                self.take_text(&text);
+            Line::Whole(line) => {
+                let event = Event::read(&line);
                 if let Some(transcript) = &mut self.transcript {
-                    transcript.add(&text);
+                    transcript.add(&kept(&line, event.as_ref()));
+                }
+                if let Some(event) = event {
+                    self.take_event(event);
                 }
             }
             Line::TooLong(bytes) => {
@@ -171,8 +179,7 @@ impl Record {
         }
     }
 
-    fn take_text(&mut self, line: &str) {
-        let Some(event) = Event::read(line) else { return };
+    fn take_event(&mut self, event: Event<'_>) {
         self.retrying = matches!(event, Event::Retrying(_));
         match event {
             Event::Started => {}
@@ -230,6 +237,20 @@ impl Record {
         text.push('\n');
         text.push_str(&String::from_utf8_lossy(&self.stderr));
         text
+    }
+}
+
+/// The line as the transcript keeps it: of a tool's result that is longer than both programs write, the
+/// beginning that the bridge itself reads, and the length of the line.
+fn kept<'a>(line: &'a str, event: Option<&Event<'_>>) -> Cow<'a, str> {
+    match event {
+        Some(Event::ToolResult { id, text }) if line.len() > RESULT_KEPT => {
+            let cut = json!({
+                "role": "tool", "tool_call_id": id, "content": text, "cut_from_bytes": line.len()
+            });
+            cut.to_string().into()
+        }
+        _ => line.into(),
     }
 }
 
@@ -327,6 +348,26 @@ mod tests {
         record.take_bytes(HALF.as_bytes());
         let reply = record.conclude(&invocation(), exited(0)).unwrap();
         assert_eq!(reply.warnings, ["1000 lines of Kimi's stream were skipped: they are no JSON"]);
+    }
+
+    #[test]
+    fn a_transcript_keeps_the_beginning_of_a_result_that_no_real_program_writes() {
+        let line = |length: usize| {
+            let result =
+                json!({"role": "tool", "tool_call_id": "a", "content": "x".repeat(length)});
+            result.to_string()
+        };
+        let whole = line(RESULT_KEPT - 100);
+        assert_eq!(kept(&whole, Event::read(&whole).as_ref()), whole);
+        let long = line(RESULT_KEPT);
+        let cut: serde_json::Value =
+            serde_json::from_str(&kept(&long, Event::read(&long).as_ref())).unwrap();
+        let content = cut["content"].as_str().unwrap();
+        assert!(content.len() < 40_000 && content.starts_with("xxx"), "{}", content.len());
+        assert_eq!(
+            (&cut["tool_call_id"], &cut["cut_from_bytes"]),
+            (&json!("a"), &json!(long.len()))
+        );
     }
 
     #[test]
