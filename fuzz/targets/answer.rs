@@ -61,7 +61,7 @@ fn check(said: &str, role: Role, reading: &Reading) {
 
 /// A text is read as just this answer.
 fn reads_as(text: &str, role: Role, expected: &Answer) {
-    let Reading { answer, warnings, hidden } = read(text, role);
+    let Reading { answer, warnings, hidden, .. } = read(text, role);
     let mut answer = answer.expect("what was an answer is one");
     // What is written of a number may be read as its neighbour.
     let scores = |answer: &Answer| answer.verdict.clone().unwrap_or_default().scores;

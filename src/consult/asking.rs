@@ -1,5 +1,6 @@
 //! Context ─► `ConsultResult`: the prompts of one round, put to Kimi and answered.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use super::judge::{self, in_one_order};
@@ -129,12 +130,22 @@ impl<'a> Question<'a> {
         transcript: Option<&Path>,
     ) -> Result<Answered<Reading>> {
         let about = &self.context.about;
+        let named_before = Cell::new(0);
         let read = |text: &str| {
-            let reading = judge::resolved(reading::read(text, about.role()), about);
-            let why = reading.answer.as_ref().err().map(|why| {
+            let mut reading = judge::resolved(reading::read(text, about.role()), about);
+            let before = named_before.replace(named_before.get().max(reading.findings));
+            if reading.answer.is_ok() && reading.findings < before {
+                let warning = format!(
+                    "Kimi's first answer, which was not whole, named {before} findings; the second has {}",
+                    reading.findings
+                );
+                reading.warnings.push(warning);
+            }
+            let lacks = reading.lacks().map(|why| {
                 why.iter().map(|violation| format!("- {violation}")).collect::<Vec<_>>().join("\n")
             });
-            Read { repair: why.map(|why| prompt::repair(&why)), reading }
+            let repair = lacks.map(|lacks| prompt::repair(&lacks));
+            Read { repair, is_readable: reading.answer.is_ok(), reading }
         };
         let resumes = self.session.is_some();
         let brief = Brief {

@@ -20,6 +20,7 @@ pub(crate) mod role;
 pub(crate) mod round;
 pub(crate) mod schema;
 pub(crate) mod secrets;
+mod slips;
 mod standing;
 mod texts;
 pub(crate) mod thread;

@@ -1,105 +1,302 @@
-//! Every JSON object that stands in a text, whatever surrounds it.
+//! Every JSON object in a text, whatever surrounds it. Slips that leave no doubt are fixed and named: comments,
+//! trailing commas, raw line breaks and unknown escapes in strings, full-width punctuation, and a text that
+//! ends inside the object.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::iter::Peekable;
+use std::str::CharIndices;
+
+use jsonc_parser::ast;
+use jsonc_parser::common::Ranged as _;
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value};
+
+use crate::kimi::text::first_chars;
 
 /// How deep brackets may nest; `serde_json` reads no deeper either.
 const DEPTH: usize = 128;
+/// How often the length of a text may be gone through in search of slips.
+const PASSES: usize = 8;
+/// Characters that a warning shows of a value.
+pub(super) const SHOWN: usize = 300;
 
-/// An object and what was mended to read it.
+/// An object and the slips that were fixed to read it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Found {
-    pub fields: Map<String, Value>,
-    /// What was mended, for the reader.
-    pub mended: Vec<String>,
+pub(super) struct Found {
+    pub(super) fields: Map<String, Value>,
+    /// The object as JSON.
+    json: String,
+    /// The slips, for the reader.
+    pub(super) fixed: Vec<String>,
+    /// Whether the text ended inside the object, which holds what was complete before.
+    pub(super) is_cut: bool,
 }
 
-/// The outermost objects of a text, in order. An object inside a string or inside another object is
-/// part of that; a brace that begins no object is passed over.
-pub(crate) fn objects_in(text: &str) -> Vec<Found> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(next) = text[at..].find('{') {
-        at += next;
-        match object_at(&text[at..]) {
-            Some((object, length)) => {
-                found.push(object);
-                at += length;
-            }
-            None => at += 1,
+impl Found {
+    /// The fields that stand in one object twice, in words. The last one counts.
+    pub(super) fn repeated(&self) -> Vec<String> {
+        let strict = ParseOptions::default();
+        let mut said = Vec::new();
+        if let Ok(parsed) = parse_to_ast(&self.json, &CollectOptions::default(), &strict)
+            && let Some(value) = &parsed.value
+        {
+            repeated(value, "", &self.json, &mut said);
         }
-    }
-    found
-}
-
-/// The object that the text begins with, and how long it is, bytes.
-fn object_at(text: &str) -> Option<(Found, usize)> {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Map<String, Value>>();
-    match stream.next()? {
-        Ok(fields) => Some((Found { fields, mended: Vec::new() }, stream.byte_offset())),
-        // Only then is there something to gain from a second look.
-        Err(error) if error.to_string().starts_with("trailing comma") => {
-            let (length, commas) = trailing_commas(text)?;
-            let mut mended = String::with_capacity(length);
-            let mut kept = 0;
-            for &comma in &commas {
-                mended.push_str(&text[kept..comma]);
-                kept = comma + 1;
-            }
-            mended.push_str(&text[kept..length]);
-            let fields = serde_json::from_str(&mended).ok()?;
-            let what = match commas.len() {
-                1 => "mended: a trailing comma".to_owned(),
-                count => format!("mended: {count} trailing commas"),
-            };
-            Some((Found { fields, mended: vec![what] }, length))
-        }
-        Err(_) => None,
+        said
     }
 }
 
-/// Where the object that the text begins with ends, and the commas in it that stand before a
-/// closing bracket. `None` when its brackets do not match.
-fn trailing_commas(text: &str) -> Option<(usize, Vec<usize>)> {
-    let mut closers = Vec::new();
-    let mut commas = Vec::new();
-    let mut comma = None;
-    let mut in_string = false;
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'{' => closers.push(b'}'),
-            b'[' => closers.push(b']'),
-            b'}' | b']' => {
-                if closers.pop() != Some(byte) {
-                    return None;
+fn repeated(value: &ast::Value<'_>, place: &str, json: &str, said: &mut Vec<String>) {
+    match value {
+        ast::Value::Object(object) => {
+            let mut seen = BTreeSet::new();
+            for property in object.properties.iter().rev() {
+                let name = property.name.as_str();
+                if !seen.insert(name) {
+                    let range = property.value.range();
+                    let words = first_chars(&json[range.start..range.end], SHOWN);
+                    said.push(format!(
+                        "the field `{place}{name}` stood twice; the last one counts, another said: {words}"
+                    ));
                 }
-                commas.extend(comma);
-                if closers.is_empty() {
-                    return Some((at + 1, commas));
+                repeated(&property.value, &format!("{place}{name}/"), json, said);
+            }
+        }
+        ast::Value::Array(array) => {
+            for (at, value) in array.elements.iter().enumerate() {
+                repeated(value, &format!("{place}{at}/"), json, said);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The objects of a text, and why the largest one that cannot be read is none.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    /// The outermost objects, in order. An object inside a string or inside another object is part of that.
+    pub(super) found: Vec<Found>,
+    /// The syntax error, with its line and column in that object.
+    pub(super) broken: Option<String>,
+}
+
+impl Objects {
+    pub(super) fn of(text: &str) -> Objects {
+        let mut objects = Objects::default();
+        let mut furthest = (0, 0);
+        let mut budget = PASSES * text.len();
+        let mut at = 0;
+        while let Some(next) = text[at..].find('{') {
+            at += next;
+            let rest = &text[at..];
+            let mut stream =
+                serde_json::Deserializer::from_str(rest).into_iter::<Map<String, Value>>();
+            match stream.next() {
+                Some(Ok(fields)) => {
+                    let length = stream.byte_offset();
+                    let json = rest[..length].to_owned();
+                    objects.found.push(Found { fields, json, fixed: Vec::new(), is_cut: false });
+                    at += length;
+                }
+                Some(Err(error)) if begins_an_object(rest) => {
+                    at += match Fixed::of(rest, &mut budget).and_then(Fixed::read) {
+                        // The rest may hold a whole object.
+                        Some((found, _)) if found.is_cut => {
+                            objects.found.push(found);
+                            1
+                        }
+                        Some((found, length)) => {
+                            objects.found.push(found);
+                            length
+                        }
+                        None => {
+                            let place = (error.line(), error.column());
+                            if place > furthest {
+                                furthest = place;
+                                objects.broken = Some(error.to_string());
+                            }
+                            1
+                        }
+                    };
+                }
+                Some(Err(_)) | None => at += 1,
+            }
+        }
+        objects
+    }
+}
+
+/// Whether a text that begins with a brace goes on as an object does.
+fn begins_an_object(text: &str) -> bool {
+    text[1..].trim_start().starts_with(['"', '“', '”', '＂', '/'])
+}
+
+/// An object as strict JSON.
+#[derive(Default)]
+struct Fixed {
+    json: String,
+    /// The bytes of the text that it took.
+    length: usize,
+    is_cut: bool,
+    trailing_commas: usize,
+    comments: usize,
+    full_width: usize,
+    raw_breaks: usize,
+    escapes: usize,
+}
+
+impl Fixed {
+    /// Rewrites the object that the text begins with. `None` where its brackets do not match, or where the
+    /// budget, in characters, is used up.
+    fn of(text: &str, budget: &mut usize) -> Option<Fixed> {
+        let mut fixed = Fixed::default();
+        let mut closers = Vec::new();
+        // The place of a comma that may turn out to be a trailing one.
+        let mut comma = None;
+        // The length and depth up to which all is complete: a field of the object, or an item of a list in it.
+        let mut complete = None;
+        let mut chars = text.char_indices().peekable();
+        while let Some((at, char)) = chars.next() {
+            *budget = budget.checked_sub(1)?;
+            let in_list = matches!(closers[..], [_] | [_, ']']);
+            match char {
+                '{' | '[' => {
+                    closers.push(if char == '{' { '}' } else { ']' });
+                    if closers.len() > DEPTH {
+                        return None;
+                    }
+                    fixed.json.push(char);
+                    comma = None;
+                }
+                '}' | ']' => {
+                    if closers.pop() != Some(char) {
+                        return None;
+                    }
+                    if let Some(comma) = comma.take() {
+                        fixed.json.remove(comma);
+                        fixed.trailing_commas += 1;
+                    }
+                    fixed.json.push(char);
+                    if closers.is_empty() {
+                        fixed.length = at + 1;
+                        return Some(fixed);
+                    }
+                    if matches!(closers[..], [_] | [_, ']']) {
+                        complete = Some((fixed.json.len(), closers.len()));
+                    }
+                }
+                ',' | '，' => {
+                    fixed.full_width += usize::from(char == '，');
+                    if in_list {
+                        complete = Some((fixed.json.len(), closers.len()));
+                    }
+                    comma = Some(fixed.json.len());
+                    fixed.json.push(',');
+                }
+                '：' => {
+                    fixed.full_width += 1;
+                    fixed.json.push(':');
+                }
+                '"' | '“' | '”' | '＂' => {
+                    comma = None;
+                    if !fixed.string(char, &mut chars, budget) {
+                        break;
+                    }
+                }
+                '/' if fixed.comment(&mut chars, budget) => {}
+                char if char.is_whitespace() => fixed.json.push(char),
+                char => {
+                    comma = None;
+                    fixed.json.push(char);
                 }
             }
-            b'"' => in_string = true,
-            _ => {}
         }
-        if closers.len() > DEPTH {
-            return None;
-        }
-        match byte {
-            b',' => comma = Some(at),
-            b' ' | b'\t' | b'\n' | b'\r' => {}
-            _ => comma = None,
-        }
+        let (length, depth) = complete?;
+        fixed.json.truncate(length);
+        fixed.json.extend(closers[..depth].iter().rev());
+        fixed.length = text.len();
+        fixed.is_cut = true;
+        Some(fixed)
     }
-    None
+
+    /// Takes the rest of a string. Returns whether it has an end.
+    fn string(
+        &mut self,
+        opened_by: char,
+        chars: &mut Peekable<CharIndices<'_>>,
+        budget: &mut usize,
+    ) -> bool {
+        self.full_width += usize::from(opened_by != '"');
+        self.json.push('"');
+        while let Some((_, char)) = chars.next() {
+            *budget = budget.saturating_sub(1);
+            match char {
+                '"' if opened_by == '"' => {
+                    self.json.push('"');
+                    return true;
+                }
+                '”' | '＂' if opened_by != '"' => {
+                    self.json.push('"');
+                    return true;
+                }
+                '"' => self.json.push_str("\\\""),
+                '\\' => match chars.peek() {
+                    Some((_, next)) if "\"\\/bfnrtu".contains(*next) => {
+                        self.json.push('\\');
+                        self.json.push(*next);
+                        chars.next();
+                    }
+                    Some(_) => {
+                        self.escapes += 1;
+                        self.json.push_str("\\\\");
+                    }
+                    None => {}
+                },
+                char if char.is_control() && u32::from(char) < 0x20 => {
+                    self.raw_breaks += 1;
+                    let _ = write!(self.json, "\\u{:04x}", u32::from(char));
+                }
+                char => self.json.push(char),
+            }
+        }
+        false
+    }
+
+    /// Skips a comment whose first slash was taken. Returns whether it is one.
+    fn comment(&mut self, chars: &mut Peekable<CharIndices<'_>>, budget: &mut usize) -> bool {
+        let Some((_, second @ ('/' | '*'))) = chars.peek().copied() else { return false };
+        self.comments += 1;
+        chars.next();
+        let mut before = ' ';
+        for (_, char) in chars {
+            *budget = budget.saturating_sub(1);
+            if (second == '/' && char == '\n') || (second == '*' && (before, char) == ('*', '/')) {
+                break;
+            }
+            before = char;
+        }
+        true
+    }
+
+    /// The object with the slips in words, and its length in the text.
+    fn read(self) -> Option<(Found, usize)> {
+        let fields = serde_json::from_str(&self.json).ok()?;
+        let slips = [
+            (self.trailing_commas, "a trailing comma", "trailing commas"),
+            (self.comments, "a comment", "comments"),
+            (self.full_width, "a full-width mark", "full-width marks"),
+            (self.raw_breaks, "a raw line break in a string", "raw line breaks in strings"),
+            (self.escapes, "an unknown escape in a string", "unknown escapes in strings"),
+        ];
+        let fixed = slips.into_iter().filter_map(|(count, one, many)| match count {
+            0 => None,
+            1 => Some(format!("fixed: {one}")),
+            count => Some(format!("fixed: {count} {many}")),
+        });
+        let found = Found { fields, json: self.json, fixed: fixed.collect(), is_cut: self.is_cut };
+        Some((found, self.length))
+    }
 }
 
 #[cfg(test)]
@@ -108,9 +305,10 @@ mod tests {
 
     use super::*;
 
+    #[track_caller]
     fn check(text: &str, expected: &[Value]) {
-        let found: Vec<_> =
-            objects_in(text).into_iter().map(|found| Value::Object(found.fields)).collect();
+        let found = Objects::of(text).found.into_iter();
+        let found: Vec<_> = found.map(|found| Value::Object(found.fields)).collect();
         assert_eq!(found, expected, "{text}");
     }
 
@@ -118,21 +316,97 @@ mod tests {
     fn objects_are_found_wherever_they_stand() {
         check(r#"a {"b": {"c": 1}} {d} {} "#, &[json!({"b": {"c": 1}}), json!({})]);
         check(r#"{"a": "{\"b\": 1}"} [{"c": 2}]"#, &[json!({"a": "{\"b\": 1}"}), json!({"c": 2})]);
-        check(r#"{"open": {"inner": 1}"#, &[json!({"inner": 1})]);
+        check(r#"{"open": {"inner": 1}"#, &[json!({"open": {"inner": 1}}), json!({"inner": 1})]);
         check("中{\"a\": \"中\"}中", &[json!({"a": "中"})]);
     }
 
     #[test]
-    fn trailing_commas_are_dropped_but_not_in_strings() {
-        check(r#"{"a": [1, 2, ], "b": ",}", }"#, &[json!({"a": [1, 2], "b": ",}"})]);
-        check(r#"{"a": 1,,}"#, &[]);
-        check(r#"{"a": [1,}"#, &[]);
+    fn slips_that_leave_no_doubt_are_fixed_and_named() {
+        #[track_caller]
+        fn check(text: &str, expected: &Value, fixed: &[&str]) {
+            let found = Objects::of(text).found;
+            let [found] = found.as_slice() else { panic!("{text}: {found:?}") };
+            assert_eq!(Value::Object(found.fields.clone()), *expected, "{text}");
+            assert_eq!(found.fixed, fixed, "{text}");
+        }
+        check(
+            r#"{"a": [1, 2, ], "b": ",}", }"#,
+            &json!({"a": [1, 2], "b": ",}"}),
+            &["fixed: 2 trailing commas"],
+        );
+        check(
+            "{\"a\": 1, // one } {\n /* two\n } */ \"b\": \"//\"}",
+            &json!({"a": 1, "b": "//"}),
+            &["fixed: 2 comments"],
+        );
+        check(
+            "{\"a\": \"one\ntwo\tthree\"}",
+            &json!({"a": "one\ntwo\tthree"}),
+            &["fixed: 2 raw line breaks in strings"],
+        );
+        check(
+            "{“a”：“say \"x\"”，＂b＂：1}",
+            &json!({"a": "say \"x\"", "b": 1}),
+            &["fixed: 6 full-width marks"],
+        );
+        check(
+            r#"{"a": "\d+ \' \n"}"#,
+            &json!({"a": "\\d+ \\' \n"}),
+            &["fixed: 2 unknown escapes in strings"],
+        );
+    }
+
+    #[test]
+    fn of_an_object_that_is_cut_the_complete_parts_are_kept() {
+        let check = |text: &str, expected: Option<Value>| {
+            let found = Objects::of(text).found;
+            let cut = found.into_iter().find(|found| found.is_cut);
+            assert_eq!(cut.map(|found| Value::Object(found.fields)), expected, "{text}");
+        };
+        check(
+            r#"{"r": "all", "f": [{"c": 1, "d": [2]}, {"c": 3, "d": [4"#,
+            Some(json!({"r": "all", "f": [{"c": 1, "d": [2]}]})),
+        );
+        check(r#"{"r": "all", "f": {"c": 1, "d": "ha"#, Some(json!({"r": "all"})));
+        check(r#"{"r": "all", "f": [], "g": "ha"#, Some(json!({"r": "all", "f": []})));
+        check(r#"{"r": "hal"#, None);
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_named_with_its_words() {
+        let found =
+            Objects::of(r#"{"a": [{"c": "one", "c": "two"}], "b": 1, "b": 2, "b": 3}"#).found;
+        assert_eq!(found[0].fields["b"], 3);
+        assert_eq!(
+            found[0].repeated(),
+            [
+                "the field `b` stood twice; the last one counts, another said: 2",
+                "the field `b` stood twice; the last one counts, another said: 1",
+                "the field `a/0/c` stood twice; the last one counts, another said: \"one\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_named_with_the_place() {
+        let broken = |text| Objects::of(text).broken;
+        assert_eq!(
+            broken("{\"a\": 1,\n \"b\" 2}").as_deref(),
+            Some("expected `:` at line 2 column 6")
+        );
+        assert_eq!(
+            broken(r#"{"a": 1,,}"#).as_deref(),
+            Some("key must be a string at line 1 column 9")
+        );
+        assert_eq!(broken("{x} {} no object"), None);
     }
 
     #[test]
     fn hostile_nesting_ends() {
-        check(&"{".repeat(200_000), &[]);
-        check(&"{\"a\":".repeat(50_000), &[]);
-        check(&"{\"a\":[1,],".repeat(20_000), &[]);
+        check(&"{".repeat(20_000), &[]);
+        check(&"{\"a\":".repeat(10_000), &[]);
+        check(&"{\"a\":[1,],".repeat(10_000), &[]);
+        check(&"{/*".repeat(10_000), &[]);
+        check(&"{\"".repeat(10_001), &[]);
     }
 }

@@ -1,35 +1,66 @@
-//! Reply ─► Answer: Kimi's last words, read. Reading never fails: what cannot be read stays text,
-//! and nothing is guessed.
+//! Reply ─► Answer: Kimi's words, read. Reading never fails: text that cannot be read stays text, and nothing is
+//! guessed.
 //!
-//! The answer is the last JSON object in the text that fits, whether it stands in a fence, bare,
-//! after prose or after other objects. A few slips that models make are mended and named; anything
-//! else is left alone.
+//! The answer is the last whole JSON object that fits, whether it stands in a fence, bare, after prose or after
+//! other objects. Slips that leave no doubt are fixed and named ([`super::slips`]).
 
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::answer::Answer;
-use super::citation::Status;
-use super::objects::objects_in;
+use super::objects::Objects;
 use super::role::Role;
 use super::schema;
+use super::slips::{self, LISTS};
 use super::texts::each_text;
 use super::violations::Checker;
 use crate::error::Violation;
 use crate::hidden::Cleaned;
-use crate::kimi::text::{clean, first_chars, last_bytes};
+use crate::kimi::text::last_bytes;
 
 /// What reading brought.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// The answer, or why there is none.
     pub answer: Result<Answer, Vec<Violation>>,
-    /// What was mended, passed over or ambiguous.
+    /// How much of an answer it is.
+    pub form: Form,
+    /// Slips that were fixed, fields that were left out, and ambiguities.
     pub warnings: Vec<String>,
-    /// Characters that nobody can see, taken out of the answer's texts.
+    /// Invisible characters, taken out of the answer's texts.
     pub hidden: usize,
+    /// The most findings that an object in the text has, whether it fits or not.
+    pub findings: usize,
 }
+
+/// How much of an answer was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// The text ended inside the answer: the findings before the cut were read.
+    Cut,
+    /// It has the five oldest fields and no `findings`: nothing says that there are none.
+    WithoutFindings,
+}
+
+impl Reading {
+    /// What keeps the answer from being read as a whole one, in words for Kimi; `None` for a whole one.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Vec<Violation>> {
+        match (&self.answer, self.form) {
+            (Err(why), _) => Some(why.clone()),
+            (Ok(_), Form::Whole) => None,
+            (Ok(_), Form::Cut) => Some(vec![none(CUT)]),
+            (Ok(_), Form::WithoutFindings) => Some(vec![Violation::new("/findings", NO_FINDINGS)]),
+        }
+    }
+}
+
+const CUT: &str = "the answer was cut off before its end; say all of it in fewer words";
+const NO_FINDINGS: &str =
+    "required and missing; only an empty list says that there is nothing to find";
 
 /// The most of a text that is searched, bytes from its end: an answer stands there, and a search
 /// costs many times the length of what it goes through.
@@ -38,189 +69,155 @@ const SEARCHED: usize = 1024 * 1024;
 /// The most findings that an answer may hold. Each is answered one by one, and a result keeps each whole,
 /// so that more of them would be neither a review nor a result that a host shows.
 pub const MOST_FINDINGS: usize = 100;
-/// The most citations of one finding; they are read from the disk, each of them.
-const MOST_CITATIONS: usize = 20;
-/// What is said of the slips of one answer, and of what does not fit in it.
-const MOST_TOLD: usize = 20;
+/// The most slips and misfits that are named of one answer.
+const MOST_NAMED: usize = 20;
 
 static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
 
 /// Reads the answer of this role in a text.
 #[must_use]
 pub fn read(text: &str, role: Role) -> Reading {
-    let mut fitting: Vec<(Answer, Vec<String>, usize)> = Vec::new();
+    let objects = Objects::of(last_bytes(text, SEARCHED));
+    let mut fitting: Vec<Reading> = Vec::new();
     let mut misfit = None;
-    for object in objects_in(last_bytes(text, SEARCHED)) {
-        let mut warnings = object.mended;
+    let mut findings = 0;
+    for object in objects.found {
+        let repeated = object.repeated();
+        let mut warnings = object.fixed;
         let mut fields = object.fields;
+        slips::rename_answer(&mut fields, &mut warnings);
         if !is_meant_as_an_answer(&fields) {
             continue;
         }
-        mend(&mut fields, role, &mut warnings);
-        few(&mut warnings, |more| format!("{more} more such things in Kimi's answer"));
-        let findings = fields.get("findings").and_then(Value::as_array).map_or(0, Vec::len);
-        if findings > MOST_FINDINGS {
-            let expected = format!("expected at most {MOST_FINDINGS} findings, found {findings}");
-            misfit = Some(vec![Violation::new("/findings", expected)]);
-            continue;
-        }
-        let mut value = Value::Object(fields);
-        let mut hidden = 0;
-        // JSON escapes can hold what the stream's cleaning could not see.
-        each_text(&mut value, &mut |text| {
-            let cleaned = Cleaned::of(text);
-            hidden += cleaned.hidden;
-            *text = cleaned.text.into_owned();
-        });
-        let mut violations = CHECKER.violations(&value);
-        if role == Role::Judge && value.get("verdict").is_none() {
-            violations
-                .push(Violation { pointer: "/verdict".to_owned(), ..none("required and missing") });
-        }
-        few(&mut violations, |more| none(&format!("{more} more things do not fit")));
-        match serde_json::from_value::<Answer>(value) {
-            Ok(answer) if violations.is_empty() => {
-                fitting.push((answer, warnings, hidden));
+        warnings.extend(repeated);
+        let form = match (object.is_cut, fields.get("findings")) {
+            (_, None) => Form::WithoutFindings,
+            (true, Some(_)) => Form::Cut,
+            (false, Some(_)) => Form::Whole,
+        };
+        let is_of_the_oldest_form = OLDEST.iter().all(|name| fields.contains_key(*name));
+        findings =
+            findings.max(fields.get("findings").and_then(Value::as_array).map_or(0, Vec::len));
+        match fit(fields, role, form, &mut warnings) {
+            Ok(_) if form == Form::WithoutFindings && !is_of_the_oldest_form => {
+                let why = Violation::new("/findings", NO_FINDINGS);
+                misfit = Some(if object.is_cut { vec![none(CUT)] } else { vec![why] });
+            }
+            Ok((answer, hidden)) => {
+                few(&mut warnings, |more| format!("{more} more such things in Kimi's answer"));
+                fitting.push(Reading { answer: Ok(answer), form, warnings, hidden, findings: 0 });
                 misfit = None;
             }
-            Err(error) if violations.is_empty() => misfit = Some(vec![none(&error.to_string())]),
-            Ok(_) | Err(_) => misfit = Some(violations),
+            Err(why) => misfit = Some(why),
         }
     }
-    let count = fitting.len();
-    if let Some((answer, mut warnings, hidden)) = fitting.pop() {
-        if count > 1 {
-            warnings.push(format!(
-                "{count} objects in Kimi's text fit the answer; the last one was used"
-            ));
-        }
-        if let Some(later) = misfit {
-            let why: Vec<String> = later.iter().map(ToString::to_string).collect();
-            let why = why.join("; ");
-            warnings.push(format!(
-                "a later object in Kimi's text may be meant instead, but does not fit: {why}"
-            ));
-        }
-        return Reading { answer: Ok(answer), warnings, hidden };
+    if let Some(chosen) = choose(fitting, misfit.as_deref()) {
+        return Reading { findings, ..chosen };
     }
-    let why = misfit.unwrap_or_else(|| vec![none("expected a JSON object with `response`")]);
-    Reading { answer: Err(why), warnings: Vec::new(), hidden: 0 }
+    let why = misfit.unwrap_or_else(|| {
+        let expected = match objects.broken {
+            Some(error) => format!("expected a JSON object with `response`; the one there is cannot be read: {error} of it"),
+            None => "expected a JSON object with `response`".to_owned(),
+        };
+        vec![none(&expected)]
+    });
+    Reading { answer: Err(why), form: Form::Whole, warnings: Vec::new(), hidden: 0, findings }
 }
 
-const LISTS: [&str; 7] =
-    ["findings", "replies", "key_risks", "assumptions", "alternatives", "survived", "not_examined"];
+/// The fields of the oldest contract, which knew no findings.
+const OLDEST: [&str; 5] = ["response", "key_risks", "assumptions", "alternatives", "confidence"];
 
-/// An example, a snippet or a tool's output is passed over; a `response` beside another field of
-/// the contract is an answer.
+/// An example, a snippet or a tool's output is skipped; a `response` beside another field of the contract is an
+/// answer.
 fn is_meant_as_an_answer(fields: &Map<String, Value>) -> bool {
     let others = LISTS.iter().chain(&["confidence", "verdict"]);
     fields.contains_key("response") && others.into_iter().any(|&name| fields.contains_key(name))
 }
 
-/// Mends the slips that leave no doubt what was meant, and names them.
-fn mend(fields: &mut Map<String, Value>, role: Role, warnings: &mut Vec<String>) {
-    let known = |name: &str| {
-        name == "response" || name == "confidence" || name == "verdict" || LISTS.contains(&name)
+/// The answer that the fields make, and the number of invisible characters in it; or what does not fit.
+fn fit(
+    mut fields: Map<String, Value>,
+    role: Role,
+    form: Form,
+    warnings: &mut Vec<String>,
+) -> Result<(Answer, usize), Vec<Violation>> {
+    slips::fix(&mut fields, role, warnings);
+    if form == Form::WithoutFindings {
+        fields.insert("findings".to_owned(), Value::Array(Vec::new()));
+    }
+    let findings = fields["findings"].as_array().map_or(0, Vec::len);
+    if findings > MOST_FINDINGS {
+        let expected = format!("expected at most {MOST_FINDINGS} findings, found {findings}");
+        return Err(vec![Violation::new("/findings", expected)]);
+    }
+    let mut value = Value::Object(fields);
+    let mut hidden = 0;
+    // JSON escapes can hold what the stream's cleaning could not see.
+    each_text(&mut value, &mut |text| {
+        let cleaned = Cleaned::of(text);
+        hidden += cleaned.hidden;
+        *text = cleaned.text.into_owned();
+    });
+    let mut violations = CHECKER.violations(&value);
+    if role == Role::Judge && value.get("verdict").is_none() && form != Form::Cut {
+        violations.push(Violation::new("/verdict", "required and missing"));
+    }
+    few(&mut violations, |more| none(&format!("{more} more things do not fit")));
+    match serde_json::from_value::<Answer>(value) {
+        Ok(answer) if violations.is_empty() => Ok((answer, hidden)),
+        Err(error) if violations.is_empty() => Err(vec![none(&error.to_string())]),
+        Ok(_) | Err(_) => Err(violations),
+    }
+}
+
+/// The answer among the objects that fit: the last whole one. One that names nothing gives way to an earlier one
+/// with findings, since a summary that leaves them out takes none of them back.
+fn choose(mut fitting: Vec<Reading>, later: Option<&[Violation]>) -> Option<Reading> {
+    let count = fitting.len();
+    let rank = |reading: &Reading| {
+        let named = reading
+            .answer
+            .as_ref()
+            .is_ok_and(|answer| !answer.findings.is_empty() || !answer.replies.is_empty());
+        (named, reading.form == Form::Whole)
     };
-    let unknown: Vec<String> = fields.keys().filter(|name| !known(name)).cloned().collect();
-    for name in unknown {
-        fields.shift_remove(&name);
-        let name = first_chars(&clean(&name), 60).to_owned();
-        warnings.push(format!("the answer's unknown field `{name}` was passed over"));
+    let best = fitting.iter().map(rank).max()?;
+    let last = fitting.iter().rposition(|reading| rank(reading) == best)?;
+    let mut chosen = fitting.swap_remove(last);
+    if count > 1 {
+        let which =
+            if last + 1 == count { "the last one" } else { "the last whole one with findings" };
+        chosen
+            .warnings
+            .push(format!("{count} objects in Kimi's text fit the answer; {which} was used"));
     }
-    fields.retain(|_, value| !value.is_null());
-    if role != Role::Judge && fields.shift_remove("verdict").is_some() {
-        warnings.push("the field `verdict`, which is the judge's, was passed over".to_owned());
+    match chosen.form {
+        Form::Whole => {}
+        Form::Cut => chosen.warnings.push(
+            "Kimi's answer was cut off before its end: what was complete before the cut was kept"
+                .to_owned(),
+        ),
+        Form::WithoutFindings => chosen.warnings.push(
+            "Kimi's answer has no `findings`, so nothing says that it found none: ask again"
+                .to_owned(),
+        ),
     }
-    for name in LISTS {
-        make_list(fields, name, name, warnings);
+    if let Some(later) = later {
+        let why: Vec<String> = later.iter().map(ToString::to_string).collect();
+        chosen.warnings.push(format!(
+            "a later object in Kimi's text may be meant instead, but does not fit: {}",
+            why.join("; ")
+        ));
     }
-    for (at, finding) in objects(fields, "findings").enumerate() {
-        finding.retain(|_, value| !value.is_null());
-        make_list(finding, "citations", &format!("findings/{at}/citations"), warnings);
-        if let Some(Value::Array(citations)) = finding.get_mut("citations")
-            && citations.len() > MOST_CITATIONS
-        {
-            let all = citations.len();
-            citations.truncate(MOST_CITATIONS);
-            warnings
-                .push(format!("`findings/{at}/citations`: {MOST_CITATIONS} of {all} were kept"));
-        }
-        for citation in objects(finding, "citations") {
-            citation.retain(|_, value| !value.is_null());
-            for name in ["line_start", "line_end"] {
-                citation.get_mut(name).map(whole);
-            }
-            complete(citation, json!({"quote": ""}), json!({"status": Status::Missing}));
-        }
-        let texts = json!({"failure_scenario": "", "suggestion": "", "citations": []});
-        complete(finding, texts, json!({"id": "", "grounded": false}));
-    }
-    for reply in objects(fields, "replies") {
-        complete(reply, json!({"because": ""}), json!({"capitulated": false}));
-    }
-    if let Some(Value::Object(verdict)) = fields.get_mut("verdict") {
-        verdict.retain(|_, value| !value.is_null());
-        complete(verdict, json!({"scores": []}), json!({"contested": false}));
-    }
-    if let Some(number @ Value::Number(_)) = fields.get_mut("confidence") {
-        warnings.push("mended: `confidence` was a number".to_owned());
-        *number = Value::String(number.to_string());
-    }
-    for name in LISTS {
-        fields.entry(name).or_insert(json!([]));
-    }
-    fields.entry("confidence").or_insert(json!(""));
+    Some(chosen)
 }
 
-/// The objects in a list.
-fn objects<'a>(
-    fields: &'a mut Map<String, Value>,
-    list: &str,
-) -> impl Iterator<Item = &'a mut Map<String, Value>> {
-    let items = fields.get_mut(list).and_then(Value::as_array_mut);
-    items.into_iter().flatten().filter_map(Value::as_object_mut)
-}
-
-/// Adds the fields that Kimi may leave out. The bridge's own fields have these values until they are
-/// filled in, whatever Kimi wrote there.
-fn complete(fields: &mut Map<String, Value>, optional: Value, own: Value) {
-    if let (Value::Object(optional), Value::Object(own)) = (optional, own) {
-        for (name, value) in optional {
-            fields.entry(name).or_insert(value);
-        }
-        fields.extend(own);
-    }
-}
-
-/// 10.0 is a whole number to a schema, and none to the reader.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
-fn whole(number: &mut Value) {
-    if let Some(float) = number.as_f64().filter(|_| number.is_f64())
-        && float.fract() == 0.0
-        && (0.0..f64::from(u32::MAX)).contains(&float)
-    {
-        *number = Value::from(float as u32);
-    }
-}
-
-/// A text, or for lists of records one record, where a list of one belongs.
-fn make_list(fields: &mut Map<String, Value>, name: &str, place: &str, warnings: &mut Vec<String>) {
-    let takes_records = ["findings", "replies", "citations"].contains(&name);
-    let Some(value) = fields.get_mut(name) else { return };
-    let is_one = if takes_records { value.is_object() } else { value.is_string() };
-    if is_one {
-        warnings.push(format!("mended: `{place}` was not a list"));
-        *value = Value::Array(vec![value.take()]);
-    }
-}
-
-/// The first of what is told; of the rest the number.
-fn few<T>(told: &mut Vec<T>, more: impl FnOnce(usize) -> T) {
-    let over = told.len().saturating_sub(MOST_TOLD);
+/// Keeps the first of what is named, and the number of the rest.
+fn few<T>(named: &mut Vec<T>, more: impl FnOnce(usize) -> T) {
+    let over = named.len().saturating_sub(MOST_NAMED);
     if over > 0 {
-        told.truncate(MOST_TOLD);
-        told.push(more(over));
+        named.truncate(MOST_NAMED);
+        named.push(more(over));
     }
 }
 
@@ -234,14 +231,19 @@ mod tests {
     use serde_json::json;
 
     use super::super::answer::{Finding, Score, Severity, Verdict};
-    use super::super::citation::Citation;
+    use super::super::citation::{Citation, Status};
     use super::*;
 
-    fn oldest() -> Value {
-        json!({"response": "No.", "key_risks": ["r"], "assumptions": [], "alternatives": ["a"], "confidence": "high: read"})
+    const NO_FINDINGS_SAID: &str =
+        "Kimi's answer has no `findings`, so nothing says that it found none: ask again";
+
+    /// An answer that found nothing.
+    fn nothing() -> Value {
+        json!({"response": "No.", "findings": [], "key_risks": ["r"], "assumptions": [], "alternatives": ["a"],
+            "confidence": "high: read"})
     }
 
-    fn oldest_answer() -> Answer {
+    fn nothing_answer() -> Answer {
         Answer {
             response: "No.".into(),
             key_risks: vec!["r".into()],
@@ -251,6 +253,30 @@ mod tests {
         }
     }
 
+    fn finding(claim: &str) -> Finding {
+        Finding {
+            id: String::new(),
+            severity: Severity::Minor,
+            claim: claim.into(),
+            failure_scenario: String::new(),
+            suggestion: String::new(),
+            citations: vec![],
+            grounded: false,
+        }
+    }
+
+    /// An answer with a finding for each claim.
+    fn with(claims: &[&str]) -> Value {
+        let found = |claim: &&str| json!({"severity": "minor", "claim": claim});
+        let findings: Vec<Value> = claims.iter().map(found).collect();
+        json!({"response": "r", "findings": findings})
+    }
+
+    fn with_answer(claims: &[&str]) -> Answer {
+        let findings = claims.iter().map(|claim| finding(claim)).collect();
+        Answer { response: "r".into(), findings, ..Answer::default() }
+    }
+
     #[track_caller]
     fn check(text: &str, expected: &Answer, warnings: &[&str]) {
         let reading = read(text, Role::Skeptic);
@@ -258,9 +284,14 @@ mod tests {
         assert_eq!(reading.warnings, warnings, "{text}");
     }
 
+    fn misfits(text: &str) -> Vec<String> {
+        let why = read(text, Role::Skeptic).answer.unwrap_err();
+        why.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
-    fn the_five_oldest_fields_are_a_full_answer_however_they_are_wrapped() {
-        let object = oldest().to_string();
+    fn an_answer_is_found_however_it_is_wrapped() {
+        let object = nothing().to_string();
         for text in [
             object.clone(),
             format!("```json\n{object}\n```"),
@@ -270,33 +301,72 @@ mod tests {
             ),
             format!("{{ unbalanced \" quote {{ {object}"),
             format!("{{\"response\": \"an example without more\"}} {object} {{\"response\": 1}}"),
+            format!("{{\"an opening\": 1, \"without an end\": {object}"),
         ] {
-            check(&text, &oldest_answer(), &[]);
+            check(&text, &nothing_answer(), &[]);
         }
     }
 
     #[test]
     fn strings_that_hold_fences_braces_or_whole_answers_do_not_confuse_it() {
-        let mut object = oldest();
+        let mut object = nothing();
         object["response"] =
             json!(format!("```json\n{}\n``` and }} {{", json!({"response": "no", "findings": []})));
         let expected =
-            Answer { response: object["response"].as_str().unwrap().into(), ..oldest_answer() };
+            Answer { response: object["response"].as_str().unwrap().into(), ..nothing_answer() };
         check(&format!("```json\n{object:#}\n```"), &expected, &[]);
     }
 
     #[test]
-    fn the_last_object_that_fits_is_the_answer() {
-        let first = json!({"response": "draft", "findings": []});
-        check(
-            &format!("{first}\nOn reflection:\n{}", oldest()),
-            &oldest_answer(),
-            &["2 objects in Kimi's text fit the answer; the last one was used"],
+    fn only_an_empty_list_says_that_nothing_was_found() {
+        let without = |more: &Value| {
+            let mut object = nothing();
+            object.as_object_mut().unwrap().remove("findings");
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            object
+        };
+        // The five oldest fields read, and lack something.
+        let reading = read(&without(&json!({})).to_string(), Role::Skeptic);
+        assert_eq!(reading.answer.as_ref(), Ok(&nothing_answer()));
+        assert_eq!(
+            (reading.form, reading.warnings.as_slice()),
+            (Form::WithoutFindings, &[NO_FINDINGS_SAID.to_owned()][..])
         );
+        let lacks = reading.lacks().unwrap();
+        assert_eq!(lacks[0].to_string(), format!("/findings: {NO_FINDINGS}"));
+
+        // Other names for the findings leave no doubt.
+        let found = json!([{"severity": "minor", "claim": "c"}]);
+        for name in ["issues", "Findings", "key_findings", "keyFindings", "problems"] {
+            let text = without(&json!({name: found})).to_string();
+            let expected = Answer { findings: vec![finding("c")], ..nothing_answer() };
+            check(&text, &expected, &[&format!("fixed: `findings` was called `{name}`")]);
+            assert_eq!(read(&text, Role::Skeptic).lacks(), None);
+        }
+
+        // Fewer of the oldest fields are no answer.
+        let bare = json!({"response": "All is well.", "key_risks": []}).to_string();
+        assert_eq!(misfits(&bare), [format!("/findings: {NO_FINDINGS}")]);
+        let elsewhere = without(&json!({"findings": "delivered above"})).to_string();
+        assert_eq!(misfits(&elsewhere), ["/findings: expected an array, found a string"]);
+    }
+
+    #[test]
+    fn the_last_whole_answer_counts_and_findings_are_not_lost_to_a_later_summary() {
+        let two = "2 objects in Kimi's text fit the answer; the last one was used";
+        let (first, second, nothing) =
+            (with(&["a", "b"]), with(&["c"]), json!({"response": "r", "findings": []}));
+        check(&format!("{first}\nOn reflection:\n{second}"), &with_answer(&["c"]), &[two]);
+        check(
+            &format!("{first}\nIn short:\n{nothing}"),
+            &with_answer(&["a", "b"]),
+            &["2 objects in Kimi's text fit the answer; the last whole one with findings was used"],
+        );
+        check(&format!("{nothing} {}", self::nothing()), &nothing_answer(), &[two]);
         let broken = json!({"response": "broken", "findings": "none"});
         check(
-            &format!("{}\n{broken}", oldest()),
-            &oldest_answer(),
+            &format!("{}\n{broken}", self::nothing()),
+            &nothing_answer(),
             &[
                 "a later object in Kimi's text may be meant instead, but does not fit: /findings: expected an array, \
                found a string",
@@ -305,67 +375,143 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_the_judges_and_a_judge_needs_one() {
-        let mut object = oldest();
-        object["verdict"] = json!("reject");
-        check(
-            &object.to_string(),
-            &oldest_answer(),
-            &["the field `verdict`, which is the judge's, was passed over"],
+    fn of_an_answer_that_is_cut_the_whole_findings_are_kept() {
+        let whole = with(&["a", "b", "c"]).to_string();
+        let cut = &whole[..whole.rfind("\"claim\"").unwrap() + 6];
+        let reading = read(cut, Role::Skeptic);
+        assert_eq!(reading.answer.as_ref(), Ok(&with_answer(&["a", "b"])));
+        assert_eq!(
+            (reading.form, reading.warnings.as_slice()),
+            (
+                Form::Cut,
+                &["Kimi's answer was cut off before its end: what was complete before the cut was kept"
+                    .to_owned()][..]
+            )
         );
-        let why = read(&oldest().to_string(), Role::Judge).answer.unwrap_err();
-        assert_eq!(why[0].to_string(), "/verdict: required and missing");
+        assert_eq!(reading.lacks().unwrap()[0].to_string(), format!("/: {CUT}"));
+        // Before the first finding is whole, nothing was found.
+        let cut = &whole[..whole.find("\"claim\"").unwrap()];
+        assert_eq!(misfits(cut), ["/: expected a JSON object with `response`"]);
+        let cut = r#"{"response": "r", "confidence": "high", "findings": [{"severity""#;
+        assert_eq!(misfits(cut), [format!("/: {CUT}")]);
     }
 
     #[test]
-    fn small_slips_are_mended_and_named() {
-        let finding = Finding {
-            id: String::new(),
-            severity: Severity::Minor,
-            claim: "c".into(),
-            failure_scenario: String::new(),
-            suggestion: String::new(),
-            citations: vec![Citation {
-                path: "a.rs".into(),
-                line_start: Some(1),
-                line_end: None,
-                quote: "x".into(),
-                status: Status::Missing,
-            }],
-            grounded: false,
+    fn a_verdict_is_the_judges_and_a_judge_needs_one() {
+        let mut object = nothing();
+        object["verdict"] = json!("reject");
+        check(
+            &object.to_string(),
+            &nothing_answer(),
+            &["the answer's field `verdict` was left out; it said: reject"],
+        );
+        let why = read(&nothing().to_string(), Role::Judge).answer.unwrap_err();
+        assert_eq!(why[0].to_string(), "/verdict: required and missing");
+    }
+
+    #[track_caller]
+    fn check_finding(found: &Value, expected: Finding, warnings: &[&str]) {
+        let text = json!({"response": "r", "findings": [found]}).to_string();
+        let expected =
+            Answer { response: "r".into(), findings: vec![expected], ..Answer::default() };
+        check(&text, &expected, warnings);
+    }
+
+    #[test]
+    fn small_slips_are_fixed_and_named() {
+        let citation = |path: &str, first: Option<u32>, last: Option<u32>, quote: &str| Citation {
+            path: path.into(),
+            line_start: first,
+            line_end: last,
+            quote: quote.into(),
+            status: Status::Missing,
         };
+        let cited = |citations| Finding { citations, ..finding("c") };
         check(
             r#"{"response": "No.", "findings": {"severity": "minor", "claim": "c", "failure_scenario": null,
                 "citations": {"path": "a.rs", "line_start": 1.0, "quote": "x"},},
                 "key_risks": "r", "alternatives": ["a",], "confidence": 0.9, "mood": "grim",}"#,
-            &Answer { findings: vec![finding], confidence: "0.9".into(), ..oldest_answer() },
+            &Answer {
+                findings: vec![cited(vec![citation("a.rs", Some(1), None, "x")])],
+                confidence: "0.9".into(),
+                ..nothing_answer()
+            },
             &[
-                "mended: 3 trailing commas",
-                "the answer's unknown field `mood` was passed over",
-                "mended: `findings` was not a list",
-                "mended: `key_risks` was not a list",
-                "mended: `findings/0/citations` was not a list",
-                "mended: `confidence` was a number",
+                "fixed: 3 trailing commas",
+                "the answer's field `mood` was left out; it said: grim",
+                "fixed: `findings` was not a list",
+                "fixed: `key_risks` was not a list",
+                "fixed: `findings/0/citations` was not a list",
+                "fixed: `confidence` was a number",
+            ],
+        );
+
+        for (said, severity) in [
+            ("MINOR", Severity::Minor),
+            ("Critical", Severity::Blocker),
+            ("high", Severity::Major),
+            ("medium", Severity::Minor),
+            ("low", Severity::Note),
+            ("info", Severity::Note),
+            ("严重", Severity::Major),
+        ] {
+            let found = json!({"severity": said, "claim": "c"});
+            let warning =
+                format!("fixed: `findings/0/severity` was `{said}`, read as `{}`", severity.name());
+            let warnings = if said == "MINOR" { vec![] } else { vec![warning.as_str()] };
+            check_finding(&found, Finding { severity, ..finding("c") }, &warnings);
+        }
+        for (lines, first, last) in [
+            (json!("24-30"), 24, 30),
+            (json!("L24–L30"), 24, 30),
+            (json!([24, 30]), 24, 30),
+            (json!(24), 24, 24),
+        ] {
+            let found = json!({"severity": "minor", "claim": "c", "citations": [{"path": "a.rs", "lines": lines}]});
+            check_finding(&found, cited(vec![citation("a.rs", Some(first), Some(last), "")]), &[]);
+        }
+        check_finding(
+            &json!({"severity": "minor", "claim": "c", "citations": "src/a.rs:24"}),
+            cited(vec![citation("src/a.rs", Some(24), Some(24), "")]),
+            &[
+                "fixed: `findings/0/citations` was not a list",
+                "fixed: `findings/0/citations/0` was a text",
+            ],
+        );
+        check_finding(
+            &json!({"severity": "minor", "claim": "c", "citations": [{"file": "a.rs", "line_start": "7", "quote": "x"}]}),
+            cited(vec![citation("a.rs", Some(7), None, "x")]),
+            &["fixed: `findings/0/citations/0/path` was called `file`"],
+        );
+        // Words that have no place are not lost.
+        check_finding(
+            &json!({"severity": "minor", "claim": "c", "impact": "all data", "citations": [{"path": "a.rs", "why": 7}]}),
+            cited(vec![citation("a.rs", None, None, "")]),
+            &[
+                "the answer's field `findings/0/impact` was left out; it said: all data",
+                "the answer's field `findings/0/citations/0/why` was left out; it said: 7",
+            ],
+        );
+        check(
+            r#"{"response": "r", "findings": [{"severity": "minor", "claim": "other", "claim": "c"}]}"#,
+            &with_answer(&["c"]),
+            &[
+                "the field `findings/0/claim` stood twice; the last one counts, another said: \"other\"",
             ],
         );
     }
 
     #[test]
     fn anything_else_is_no_answer_and_says_why() {
-        let check = |text: &str, expected: &[&str]| {
-            let why: Vec<_> = read(text, Role::Skeptic)
-                .answer
-                .unwrap_err()
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            assert_eq!(why, expected, "{text}");
-        };
+        let check = |text: &str, expected: &[&str]| assert_eq!(misfits(text), expected, "{text}");
         check("I would not ship it.", &["/: expected a JSON object with `response`"]);
         check("", &["/: expected a JSON object with `response`"]);
         check(
-            "{\"response\": \"cut off, \\\"findings\\\": [",
-            &["/: expected a JSON object with `response`"],
+            "{\"response\": \"no\",\n \"findings\" []}",
+            &[
+                "/: expected a JSON object with `response`; the one there is cannot be read: expected `:` at line 2 \
+               column 13 of it",
+            ],
         );
         check(
             &json!({"response": 7, "findings": [{"severity": "awful", "claim": "c"}, "f"]})
@@ -400,14 +546,16 @@ mod tests {
         let last = "4981 more such things in Kimi's answer";
         assert_eq!((reading.warnings.len(), reading.warnings[20].as_str()), (21, last));
 
-        let why = read_whole(&json!({"response": "r", "key_risks": vec![1; 5_000]})).answer;
-        let why = why.unwrap_err();
+        let mut risks = with(0);
+        risks["key_risks"] = json!(vec![1; 5_000]);
+        let why = read_whole(&risks).answer.unwrap_err();
         assert_eq!((why.len(), why[20].to_string()), (21, "/: 4980 more things do not fit".into()));
     }
 
     #[test]
     fn what_cannot_be_seen_is_stripped_from_every_text() {
-        let text = r#"{"response": "a\u001b[31mb\u202ec", "key_risks": ["\u200bx"]}"#;
+        let text =
+            r#"{"response": "a\u001b[31mb\u202ec", "findings": [], "key_risks": ["\u200bx"]}"#;
         check(
             text,
             &Answer { response: "abc".into(), key_risks: vec!["x".into()], ..Answer::default() },
@@ -433,7 +581,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn finding()(
+        fn any_finding()(
             severity in prop_oneof![Just(Severity::Blocker), Just(Severity::Major), Just(Severity::Minor), Just(Severity::Note)],
             claim in text(), failure_scenario in text(), suggestion in text(),
             citations in proptest::collection::vec(citation(), 0..3),
@@ -454,7 +602,7 @@ mod tests {
 
     prop_compose! {
         fn answer()(response in text(), verdict in verdict().prop_map(Some),
-            findings in proptest::collection::vec(finding(), 0..3),
+            findings in proptest::collection::vec(any_finding(), 0..3),
             lists in (texts(), texts(), texts(), texts(), texts()), confidence in text()) -> Answer {
             let (key_risks, assumptions, alternatives, survived, not_examined) = lists;
             Answer { response, verdict, replies: vec![], findings, key_risks, assumptions, alternatives, survived, not_examined, confidence }
@@ -466,7 +614,9 @@ mod tests {
         fn every_valid_answer_comes_back_whole(answer in answer(), before in "[a-z .\n`]{0,20}", pretty: bool) {
             let json = if pretty { serde_json::to_string_pretty(&answer) } else { serde_json::to_string(&answer) };
             let text = format!("{before}\n```json\n{}\n```\n", json.unwrap());
-            prop_assert_eq!(read(&text, Role::Judge), Reading { answer: Ok(answer), warnings: vec![], hidden: 0 });
+            let findings = answer.findings.len();
+            let whole = Reading { answer: Ok(answer), form: Form::Whole, warnings: vec![], hidden: 0, findings };
+            prop_assert_eq!(read(&text, Role::Judge), whole);
         }
 
         #[test]

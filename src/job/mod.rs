@@ -45,8 +45,10 @@ pub(crate) struct Brief<'a, R> {
 /// What a text was read into.
 pub(crate) struct Read<R> {
     pub(crate) reading: R,
-    /// The prompt that asks for a form that can be read, where this one cannot.
+    /// The prompt that asks for a whole answer that can be read, where this one is none.
     pub(crate) repair: Option<String>,
+    /// Whether there is something in it, whole or not.
+    pub(crate) is_readable: bool,
 }
 
 /// A brief that was answered.
@@ -100,7 +102,9 @@ impl<'a> Job<'a> {
         };
         // What came first is worth more than nothing.
         let failed = match self.turn(brief, repair, Some(&again)).await {
-            Ok((later, Read { reading, repair: None })) => {
+            Ok((later, Read { reading, repair, is_readable }))
+                if repair.is_none() || (is_readable && !read.is_readable) =>
+            {
                 return Ok(Answered { reply: reply.repaired(later), reading });
             }
             Ok(_) => "the second answer could not be read either".to_owned(),
@@ -129,8 +133,13 @@ impl<'a> Job<'a> {
             deadline: self.deadline,
             transcript: brief.transcript,
         };
-        let reply = kimi::ask(self.loaded, brief.program, question, self.watch).await?;
+        let mut reply = kimi::ask(self.loaded, brief.program, question, self.watch).await?;
         let read = (brief.read)(&reply.text);
+        if read.repair.is_some()
+            && let Some(failure) = reply.failure.take()
+        {
+            return Err(*failure);
+        }
         Ok((reply, read))
     }
 

@@ -135,7 +135,7 @@ impl Event<'_> {
             "assistant" => assistant(fields.content, fields.tool_calls),
             "tool" => Event::ToolResult {
                 id: short(&fields.tool_call_id, ID_BYTES),
-                text: fields.content.and_then(|it| said(it, TEXT_BYTES)).unwrap_or_default(),
+                text: fields.content.and_then(|it| said(it, TEXT_BYTES, "\n")).unwrap_or_default(),
             },
             "meta" => meta(&fields),
             other => Event::Unknown(format!("role `{}`", clean(other))),
@@ -164,7 +164,9 @@ fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event
     if let Some(tool_calls) = tool_calls {
         json::items(tool_calls, take);
     }
-    Event::Assistant { text: content.and_then(|it| said(it, usize::MAX)), calls, more_calls }
+    // A break between two parts of an answer would stand in one of its strings.
+    let text = content.and_then(|it| said(it, usize::MAX, ""));
+    Event::Assistant { text, calls, more_calls }
 }
 
 fn meta(fields: &Fields<'_>) -> Event<'static> {
@@ -187,9 +189,9 @@ fn short(text: &Lenient<Text>, limit: usize) -> String {
     text.0.as_ref().map(|Text(text)| first_bytes(text, limit).to_owned()).unwrap_or_default()
 }
 
-/// The text of a `content`, or a beginning of about so many bytes: a string, or the `text` parts of a list.
+/// The text of a `content`, or a beginning of about so many bytes: a string, or the `text` parts of a list, joined.
 /// `None` when there is no text in it, which is not the same as an empty string from a tool.
-fn said(content: &RawValue, limit: usize) -> Option<String> {
+fn said(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
     if let Some(text) = json::beginning(content.get(), limit) {
         return Some(text);
     }
@@ -207,7 +209,7 @@ fn said(content: &RawValue, limit: usize) -> Option<String> {
         match &mut said {
             None => said = Some(text),
             Some(said) => {
-                said.push('\n');
+                said.push_str(joint);
                 said.push_str(&text);
             }
         }
@@ -235,7 +237,7 @@ mod tests {
         check(
             &json!({"role": "assistant", "content": [
                 {"type": "think", "think": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
-            &Event::Assistant { text: Some("a\nb".into()), calls: vec![], more_calls: 0 },
+            &Event::Assistant { text: Some("ab".into()), calls: vec![], more_calls: 0 },
         );
         check(
             &json!({"role": "assistant", "content": [], "tool_calls": [
@@ -315,12 +317,12 @@ mod tests {
             return Some(Event::Plain(line));
         };
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let said = |content: &Value| match content {
+        let said = |content: &Value, joint: &str| match content {
             Value::String(text) => Some(text.clone()),
             Value::Array(parts) => {
                 let parts = parts.iter().filter(|part| part["type"] == "text");
                 let texts: Vec<&str> = parts.filter_map(|part| part["text"].as_str()).collect();
-                (!texts.is_empty()).then(|| texts.join("\n"))
+                (!texts.is_empty()).then(|| texts.join(joint))
             }
             _ => None,
         };
@@ -336,7 +338,7 @@ mod tests {
         };
         Some(match &*text(&line, "role") {
             "assistant" => Event::Assistant {
-                text: said(&line["content"]),
+                text: said(&line["content"], ""),
                 calls: line["tool_calls"]
                     .as_array()
                     .map(|calls| calls.iter().filter_map(call).collect())
@@ -345,7 +347,7 @@ mod tests {
             },
             "tool" => Event::ToolResult {
                 id: text(&line, "tool_call_id"),
-                text: said(&line["content"]).unwrap_or_default(),
+                text: said(&line["content"], "\n").unwrap_or_default(),
             },
             "meta" => match &*text(&line, "type") {
                 "system.version" => Event::Started,

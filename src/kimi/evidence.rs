@@ -195,14 +195,14 @@ impl Trace {
 
     /// The whole trace, in the order of the calls.
     #[must_use]
-    pub fn finish(self) -> Seen {
+    pub fn finish(&self) -> Seen {
         Seen {
             incomplete: self.calls.iter().any(|call| !call.answered)
                 || !self.orphans.is_empty()
                 || self.is_cut,
-            evidence: self.calls.into_iter().map(|call| call.evidence).collect(),
+            evidence: self.calls.iter().map(|call| call.evidence.clone()).collect(),
             not_kept: self.not_kept,
-            shown: self.shown,
+            shown: self.shown.clone(),
             hidden: self.bounds.hidden,
             redactions: self.bounds.redactions,
         }

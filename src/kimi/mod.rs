@@ -96,14 +96,16 @@ pub async fn ask(
     let Question { secrets, transcript, .. } = question;
     let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, watch);
     let (ran, not_renewed) = home.tokens.alongside(Box::pin(run)).await;
-    let mut reply = ran.map_err(|error| {
+    let with_session = |error| {
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
             // A session that was broken off before Kimi named it.
             None => session::begun_with(&home.folder, program.dialect, &prompt, began),
         };
         with_session(error, program.dialect, session)
-    })?;
+    };
+    let mut reply = ran.map_err(with_session)?;
+    reply.failure = reply.failure.map(|failure| Box::new(with_session(*failure)));
     reply.sandbox = sandbox;
     reply.closed = closed;
     reply.warnings.extend(warnings);

@@ -28,6 +28,8 @@ const UNKNOWN_CHARS: usize = 80;
 /// Bytes of a line with a tool's result above which the transcript keeps only the beginning. Both programs
 /// cut results at 50,000 to 100,000 characters.
 const RESULT_KEPT: usize = 256 * 1024;
+/// Bytes of earlier messages that are kept.
+const EARLIER_KEPT: usize = 512 * 1024;
 /// Bytes of standard error that are kept, of the end.
 const STDERR_KEPT: usize = 16 * 1024;
 
@@ -40,7 +42,10 @@ pub(super) struct Record {
     /// Bytes of standard output so far.
     pub(super) bytes: u64,
     trace: Trace,
-    words: Option<Words>,
+    /// The last words of the model.
+    words: Option<String>,
+    /// Earlier messages of the model that hold a JSON object: one of them may be the answer.
+    earlier: Vec<String>,
     session: Option<String>,
     plain: Plain,
     /// The latest retry.
@@ -57,13 +62,6 @@ pub(super) struct Record {
     too_long: Option<String>,
 }
 
-/// The last words of the model.
-struct Words {
-    text: String,
-    /// Whether no tool was called with them or after them. Then the model's turn is over.
-    end_turn: bool,
-}
-
 impl Record {
     pub(super) fn new(dialect: Dialect, line_bytes: usize, secrets: &Secrets) -> Record {
         Record {
@@ -74,6 +72,7 @@ impl Record {
             bytes: 0,
             trace: Trace::new(dialect, secrets),
             words: None,
+            earlier: Vec::new(),
             session: None,
             plain: Plain::default(),
             retry: None,
@@ -184,12 +183,9 @@ impl Record {
         match event {
             Event::Started => {}
             Event::Assistant { text, calls, more_calls } => {
-                self.plain.is_last = false;
-                let end_turn = calls.is_empty();
                 if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
-                    self.words = Some(Words { text, end_turn });
-                } else if let Some(words) = &mut self.words {
-                    words.end_turn &= end_turn;
+                    let before = self.words.replace(text);
+                    self.keep_earlier(before);
                 }
                 for call in calls {
                     self.trace.call(call);
@@ -204,6 +200,15 @@ impl Record {
                 let shown = self.secrets.redact_start(&kind, UNKNOWN_CHARS).into_text();
                 self.warn(format!("a line of Kimi's stream was skipped: unknown {shown}"));
             }
+        }
+    }
+
+    /// Keeps a message that may be the answer, and of all such messages the latest.
+    fn keep_earlier(&mut self, message: Option<String>) {
+        self.earlier.extend(message.filter(|text| holds_an_object(text)));
+        let kept = |messages: &[String]| messages.iter().map(String::len).sum::<usize>();
+        while kept(&self.earlier) > EARLIER_KEPT {
+            self.earlier.remove(0);
         }
     }
 
@@ -238,6 +243,11 @@ impl Record {
         text.push_str(&String::from_utf8_lossy(&self.stderr));
         text
     }
+}
+
+/// Whether a brace in a text is followed by a quote, as in a JSON object.
+fn holds_an_object(text: &str) -> bool {
+    text.split('{').skip(1).any(|rest| rest.trim_start().starts_with(['"', '“', '＂']))
 }
 
 /// The line as the transcript keeps it: of a tool's result that is longer than both programs write, the
@@ -288,54 +298,76 @@ mod tests {
         let mut record = Record::new(dialect, 1 << 20, &Secrets::default());
         record.take_bytes(lines.join("\n").as_bytes());
         record.take_stderr(stderr.as_bytes());
-        record.conclude(&invocation(), exited(code))
+        record.conclude(&invocation(), &exited(code))
     }
 
     const HALF: &str = r#"{"role":"assistant","content":"I found that the"}"#;
 
     #[test]
-    fn words_that_a_failure_broke_off_are_no_answer() {
-        let check = |dialect, lines: &[&str], stderr: &str, code: i32, expected: Kind| {
-            let error = concluded(dialect, lines, stderr, code).unwrap_err();
-            assert_eq!(
-                (error.kind, &error.partial.unwrap()["response"]),
-                (expected, &json!("I found that the"))
-            );
-        };
+    fn words_before_a_bad_end_come_with_the_failure() {
+        let check =
+            |dialect, lines: &[&str], stderr: &str, code: i32, expected: Kind, warning: &str| {
+                let reply = concluded(dialect, lines, stderr, code).unwrap();
+                assert_eq!(
+                    (reply.text.as_str(), reply.warnings[0].as_str()),
+                    ("I found that the", warning)
+                );
+                let failure = reply.failure.unwrap();
+                assert_eq!(
+                    (failure.kind, &failure.partial.unwrap()["response"]),
+                    (expected, &json!("I found that the"))
+                );
+            };
         let (code, cli) = (Dialect::KimiCode, Dialect::KimiCli);
         let line =
             "error: failed to run prompt: provider.connection_error: terminated\nSee log: /x\n";
-        check(code, &[HALF], line, 1, Kind::Unavailable);
-        check(cli, &[HALF, "Error code: 429 - {'error'}"], "", 75, Kind::RateLimited);
-        check(cli, &[HALF], "", 75, Kind::Unavailable);
+        let after = "Kimi ended abnormally after its answer";
+        let named = |message: &str| format!("{after}: {message}");
+        let lost = named(
+            "the service failed or could not be reached: provider.connection_error: terminated",
+        );
+        check(code, &[HALF], line, 1, Kind::Unavailable, &lost);
+        let limited = named("the service asked to slow down: Error code: 429 - {'error'}");
+        check(cli, &[HALF, "Error code: 429 - {'error'}"], "", 75, Kind::RateLimited, &limited);
+        check(code, &[HALF], "some noise", 3, Kind::Crashed, &format!("{after} (exit status: 3)"));
     }
 
     #[test]
-    fn a_bad_end_without_a_reason_leaves_the_answer() {
-        let reply = concluded(Dialect::KimiCode, &[HALF], "some noise", 3).unwrap();
-        assert_eq!(reply.text, "I found that the");
-        assert_eq!(reply.warnings, ["Kimi ended abnormally after its answer (exit status: 3)"]);
-    }
-
-    #[test]
-    fn a_program_that_can_say_no_more_and_lives_on_is_judged_by_what_it_said() {
+    fn a_program_that_can_say_no_more_and_lives_on_is_judged_by_its_words() {
         let closed = |lines: &[&str], stderr: &str| {
             let mut record = Record::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
             record.take_bytes(lines.join("\n").as_bytes());
             record.take_stderr(stderr.as_bytes());
-            record.conclude(&invocation(), End::Closed)
+            record.conclude(&invocation(), &End::Closed)
         };
+        let reply = closed(&[HALF], "").unwrap();
         let warning =
             "Kimi had answered but did not end by itself: it had closed its standard output";
-        assert_eq!(closed(&[HALF], "some noise").unwrap().warnings, [warning]);
-        let calls = r#"{"role":"assistant","content":"","tool_calls":[{"id":"1","function":{"name":"Read"}}]}"#;
-        for lines in [&[][..], &[HALF, calls]] {
-            let error = closed(lines, "").unwrap_err();
-            let message = "Kimi closed its standard output without an answer, and did not end";
-            assert_eq!((error.kind, error.message.as_str()), (Kind::Crashed, message));
+        assert_eq!(reply.warnings, [warning]);
+        let message = "Kimi closed its standard output without an answer, and did not end";
+        for failure in [*reply.failure.unwrap(), closed(&[], "").unwrap_err()] {
+            assert_eq!((failure.kind, failure.message.as_str()), (Kind::Crashed, message));
         }
-        let named = closed(&[HALF], "error: provider.rate_limit: 429").unwrap_err();
-        assert_eq!(named.kind, Kind::RateLimited);
+        let named = closed(&[HALF], "error: provider.rate_limit: 429").unwrap();
+        assert_eq!(named.failure.unwrap().kind, Kind::RateLimited);
+    }
+
+    #[test]
+    fn earlier_messages_that_hold_an_object_are_kept_up_to_a_limit() {
+        let said = |text: &str| json!({"role": "assistant", "content": text}).to_string();
+        let text = |messages: &[&str]| {
+            let lines: Vec<String> = messages.iter().map(|text| said(text)).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            concluded(Dialect::KimiCode, &lines, "", 0).unwrap().text
+        };
+        let object = "{ \"response\": \"r\"}";
+        assert_eq!(
+            text(&["I look.", object, "fn f() { g() }", "All said."]),
+            format!("{object}\n\nAll said.")
+        );
+        let long = format!("{object}{}", "x".repeat(EARLIER_KEPT));
+        assert_eq!(text(&[object, &long, "end"]), "end");
+        assert_eq!(text(&[&long, object, "end"]), format!("{object}\n\nend"));
     }
 
     #[test]
@@ -346,7 +378,7 @@ mod tests {
         }
         assert!(record.plain.lines().iter().map(String::len).sum::<usize>() <= PLAIN_KEPT);
         record.take_bytes(HALF.as_bytes());
-        let reply = record.conclude(&invocation(), exited(0)).unwrap();
+        let reply = record.conclude(&invocation(), &exited(0)).unwrap();
         assert_eq!(reply.warnings, ["1000 lines of Kimi's stream were skipped: they are no JSON"]);
     }
 
@@ -444,8 +476,8 @@ mod tests {
                 record.take_bytes(piece);
                 let _ = record.progress(&limits);
             }
-            let reply = record.conclude(&invocation(), exited(0)).unwrap();
-            prop_assert_eq!(reply.text, clean(&words).into_owned());
+            let reply = record.conclude(&invocation(), &exited(0)).unwrap();
+            prop_assert!(reply.text.ends_with(&*clean(&words)), "{}", reply.text);
         }
     }
 }

@@ -149,7 +149,7 @@ impl Watch<'_> {
 /// The result of a run that brought an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
-    /// Kimi's last words, without invisible characters.
+    /// Kimi's last words, without invisible characters; before them earlier messages that hold a JSON object.
     pub text: String,
     /// The number of invisible characters in them.
     pub hidden: usize,
@@ -159,6 +159,8 @@ pub struct Reply {
     pub session_id: Option<String>,
     /// Oddities of the stream or of the sandbox.
     pub warnings: Vec<String>,
+    /// The failure that the run ended with: unless its words are a whole answer, it is what came of the run.
+    pub failure: Option<Box<Error>>,
     /// The sandbox of the run.
     pub sandbox: Sandbox,
     /// Files and folders of the project that were closed, absolute and without links.

@@ -32,7 +32,7 @@ pub(super) async fn run(
     let end = observe(&mut child, invocation, limits, watch, &mut record).await;
     child.end().await;
     record.finish(watch.cancel).await;
-    record.conclude(invocation, end)
+    record.conclude(invocation, &end)
 }
 
 /// Runs a program that speaks no stream, and returns what it printed: standard output, then standard

@@ -141,6 +141,8 @@ impl Secrets {
         if let Some((end, _)) = redacted.text.char_indices().nth(chars) {
             redacted.text.truncate(pieces::outside_of_markers(&redacted.text, end));
         }
+        // A run keeps thousands of beginnings, whose rests would stay in memory.
+        redacted.text.shrink_to_fit();
         redacted
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Finding};
 use super::citation::Citations;
-use super::reading::Reading;
+use super::reading::{Form, Reading};
 use super::request::Context;
 use super::thread::State;
 use crate::hidden;
@@ -39,6 +39,9 @@ pub struct ConsultResult {
     /// What Kimi says, and what the bridge found out about it
     #[serde(flatten)]
     pub answer: Answer,
+    /// Whether the answer lacks `findings`, so that its round stays open; the thread says so to callers.
+    #[serde(skip)]
+    pub(crate) lacks_findings: bool,
     /// Kimi's own tool calls
     pub evidence: Vec<Evidence>,
     /// Whether a call or a result has no partner
@@ -116,6 +119,7 @@ impl ConsultResult {
         }
         warnings.extend(hidden::warning(reply.hidden + reading.hidden, reply.seen.hidden));
         let parse_ok = reading.answer.is_ok();
+        let lacks_findings = reading.form == Form::WithoutFindings;
         let preview = origin.secrets.redact_start(&reply.text, PREVIEW_CHARS).into_text();
         let mut answer = reading.answer.unwrap_or_else(|why| {
             let why: Vec<String> = why.iter().map(ToString::to_string).collect();
@@ -135,6 +139,7 @@ impl ConsultResult {
         check(&mut answer, citations, origin.first_finding);
         let result = ConsultResult {
             parse_ok,
+            lacks_findings,
             answer,
             evidence: reply.seen.evidence,
             incomplete_trace: reply.seen.incomplete,
@@ -221,6 +226,7 @@ mod tests {
             seen: Seen { evidence: evidence.collect(), ..Seen::default() },
             session_id: Some("s1".into()),
             warnings: vec![],
+            failure: None,
             sandbox: Sandbox::Landlock,
             closed: Vec::new(),
             elapsed: Duration::from_millis(12),

@@ -41,7 +41,8 @@ impl OpenRound<'_> {
                 self.warn(format!("{what}: {}", in_words(&replies)));
             }
         }
-        if result.parse_ok {
+        let is_whole = result.parse_ok && !result.lacks_findings;
+        if is_whole {
             // The thread keeps what was said; the result says which withdrawals name no fact.
             let said = |reply: &Reply| Reply { capitulated: false, ..reply.clone() };
             let replies: Vec<Reply> = result.answer.replies.iter().map(said).collect();
@@ -63,7 +64,7 @@ impl OpenRound<'_> {
         if result.provenance.session_id.is_some() {
             self.row.session_id.clone_from(&result.provenance.session_id);
         }
-        self.round.closed_at = result.parse_ok.then(now);
+        self.round.closed_at = is_whole.then(now);
         result.warnings.append(&mut self.warnings);
         result.warnings.extend(injection::warnings(&json!(result)));
         if self.ledger.is_some() {

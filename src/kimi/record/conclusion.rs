@@ -8,25 +8,33 @@ use super::Record;
 use crate::error::{Error, Kind, Result};
 use crate::hidden::{self, Cleaned};
 use crate::kimi::dialect::Dialect;
-use crate::kimi::failure::{self, Ending, How, MAY_PASS};
+use crate::kimi::failure::{self, Ending, How};
 use crate::kimi::invocation::{Invocation, Under};
 use crate::kimi::reply::{End, Reply};
 use crate::kimi::text::clean;
 use crate::sandbox::Sandbox;
 
 impl Record {
-    /// The reply, when the model's turn was over; otherwise the error, with what had arrived.
-    pub(in crate::kimi) fn conclude(mut self, invocation: &Invocation, end: End) -> Result<Reply> {
+    /// The reply, if the model said anything and the call was not cancelled. Its words may also be half of an
+    /// answer that a failure broke off: then [`Reply::failure`] says so, and the reader of the words decides.
+    pub(in crate::kimi) fn conclude(mut self, invocation: &Invocation, end: &End) -> Result<Reply> {
         self.take_rest();
         let stderr = self.stderr();
         if self.session.is_none() && self.dialect == Dialect::KimiCli {
             self.session = session_in(&stderr);
         }
-        if !self.is_answered(&end, &stderr) {
+        let is_cancelled = matches!(end, End::Limit(Kind::Cancelled, _));
+        let (Some(words), false) = (&self.words, is_cancelled) else {
             return Err(self.error(invocation, &stderr, end));
-        }
+        };
+        let Cleaned { text, hidden } = Cleaned::of(words);
+        let mut messages = self.earlier.iter().map(|text| clean(text)).collect::<Vec<_>>();
+        messages.push(text);
+        let text = messages.join("\n\n");
+        let is_well = matches!(end, End::Exited(status) if status.success());
+        let failure = (!is_well).then(|| self.error(invocation, &stderr, end));
         let mut warnings = self.warnings;
-        warnings.extend(warning_of(end));
+        warnings.extend(failure.as_ref().map(|failure| warning_of(end, failure)));
         // kimi-code continues without a section of its settings that it cannot read, such as a wall.
         let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
         warnings.extend(ignored.map(|line| clean(line.trim()).into_owned()));
@@ -34,60 +42,38 @@ impl Record {
             warnings.push(format!("{} more warnings about Kimi's stream", self.more_warnings));
         }
         warnings.extend(self.plain.warning());
-        let words = self.words.map(|words| words.text).unwrap_or_default();
-        let Cleaned { text, hidden } = Cleaned::of(&words);
         Ok(Reply {
-            text: text.into_owned(),
+            text,
             hidden,
             seen: self.trace.finish(),
             session_id: self.session,
             warnings,
+            failure: failure.map(Box::new),
             sandbox: Sandbox::None,
             closed: Vec::new(),
             elapsed: self.started.elapsed(),
         })
     }
 
-    /// Whether the last words are an answer. They may also be half of one that a failure broke off.
-    fn is_answered(&self, end: &End, stderr: &str) -> bool {
-        let Some(words) = &self.words else { return false };
-        match end {
-            End::Limit(Kind::Cancelled, _) => false,
-            End::Limit(..) => words.end_turn,
-            End::Closed => words.end_turn && !self.names_failure(None, stderr),
-            End::Exited(status) => {
-                let failed = || self.names_failure(status.code(), stderr);
-                status.success() || (words.end_turn && !failed())
-            }
-        }
-    }
-
-    /// Whether a run that ended badly named a failure.
-    fn names_failure(&self, code: Option<i32>, stderr: &str) -> bool {
-        let says_error = stderr.lines().any(|line| line.trim_start().starts_with("error:"));
-        says_error || self.plain.is_last || code == Some(MAY_PASS)
-    }
-
-    fn error(self, invocation: &Invocation, stderr: &str, end: End) -> Error {
+    fn error(&self, invocation: &Invocation, stderr: &str, end: &End) -> Error {
         let mut error = match end {
             End::Exited(status) => {
                 let how = status.code().map_or(How::Signal, How::Code);
                 self.failure(invocation, stderr, how)
             }
             End::Closed => self.failure(invocation, stderr, How::Closed),
-            End::Limit(kind, message) => Error::of(kind, message),
+            End::Limit(kind, message) => Error::of(*kind, message),
         };
         if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
             let _ = write!(error.message, "; {skipped}");
         }
         if self.retrying && matches!(error.kind, Kind::TimedOut | Kind::Stalled) {
-            let why = self.retry.map(|retry| retry.message).unwrap_or_default();
-            let _ =
-                write!(error.message, "; it was waiting to ask the service again: {}", clean(&why));
+            let why = self.retry.as_ref().map(|retry| clean(&retry.message)).unwrap_or_default();
+            let _ = write!(error.message, "; it was waiting to ask the service again: {why}");
         }
         let seen = self.trace.finish();
         if self.words.is_some() || !seen.evidence.is_empty() {
-            let words = self.words.as_ref().map(|words| Cleaned::of(&words.text));
+            let words = self.words.as_deref().map(Cleaned::of);
             let in_words = words.as_ref().map_or(0, |words| words.hidden);
             error.partial = Some(json!({
                 "response": words.map(|words| words.text.into_owned()),
@@ -119,16 +105,20 @@ impl Record {
 }
 
 /// The warning about a run that answered, but did not end as it should.
-fn warning_of(end: End) -> Option<String> {
-    let why = match end {
-        End::Exited(status) if status.success() => return None,
-        End::Exited(status) => {
-            return Some(format!("Kimi ended abnormally after its answer ({status})"));
+fn warning_of(end: &End, failure: &Error) -> String {
+    match end {
+        End::Exited(status) if failure.kind == Kind::Crashed => {
+            format!("Kimi ended abnormally after its answer ({status})")
         }
-        End::Limit(_, why) => why,
-        End::Closed => "it had closed its standard output".to_owned(),
-    };
-    Some(format!("Kimi had answered but did not end by itself: {why}"))
+        End::Exited(_) => format!("Kimi ended abnormally after its answer: {}", failure.message),
+        End::Limit(_, why) => {
+            format!("Kimi had answered but did not end by itself: {why}")
+        }
+        End::Closed => {
+            "Kimi had answered but did not end by itself: it had closed its standard output"
+                .to_owned()
+        }
+    }
 }
 
 /// The session that kimi-cli names on standard error.

@@ -11,14 +11,11 @@ pub(super) struct Plain {
     /// Each line with its line ending.
     text: String,
     count: usize,
-    /// Whether no words of the model came after it: it may be the error that the run ended with.
-    pub(super) is_last: bool,
 }
 
 impl Plain {
     pub(super) fn add(&mut self, line: &str) {
         self.count += 1;
-        self.is_last = true;
         self.text.push_str(line);
         self.text.push('\n');
         if self.text.len() > 2 * PLAIN_KEPT {
