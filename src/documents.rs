@@ -2,22 +2,28 @@
 //! the words of a parser often quote the line that it stumbled over.
 
 use jsonc_parser::ParseOptions;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use toml::Table;
 
-/// How strictly a program reads its JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Json {
-    /// As the standard has it.
-    Strict,
-    /// With comments and commas at the end, as editors do.
-    WithComments,
+/// The language of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// JSON as the standard has it.
+    Json,
+    /// JSON with comments and commas at the end, as editors write it.
+    Jsonc,
+    Toml,
 }
 
-/// Reads JSON, or returns what is wrong, and where. A file without a value is an empty object, as it is for a
+/// Reads a text, or returns what is wrong, and where. One without a value is an empty object, as it is for a
 /// program that has just been installed.
-pub(crate) fn json(text: &str, style: Json) -> Result<Value, String> {
-    let lenient = style == Json::WithComments;
+pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
+    if format == Format::Toml {
+        return toml(text).map(|table| json!(table));
+    }
+    let lenient = format == Format::Jsonc;
     let options = ParseOptions {
         allow_comments: lenient,
         allow_trailing_commas: lenient,
@@ -33,7 +39,7 @@ pub(crate) fn json(text: &str, style: Json) -> Result<Value, String> {
     let text = text.trim_start_matches('\u{feff}');
     let read = jsonc_parser::parse_to_serde_value::<Value>(text, &options);
     let value = read.map_err(|error| error.to_string())?;
-    Ok(if value.is_null() { Value::Object(serde_json::Map::new()) } else { value })
+    Ok(if value.is_null() { json!({}) } else { value })
 }
 
 /// Reads TOML, or returns what is wrong, and where.
@@ -55,13 +61,13 @@ mod tests {
     #[test]
     fn json_is_read_as_strictly_as_its_owner_does() {
         let check = |text: &str, style, expected: Result<Value, &str>| {
-            assert_eq!(json(text, style), expected.map_err(str::to_owned), "{text}");
+            assert_eq!(parse(text, style), expected.map_err(str::to_owned), "{text}");
         };
-        let object = serde_json::json!({"a": [1]});
-        let (strict, lenient) = (Json::Strict, Json::WithComments);
+        let object = json!({"a": [1]});
+        let (strict, lenient) = (Format::Json, Format::Jsonc);
         check(r#"{"a": [1]}"#, strict, Ok(object.clone()));
         check("{\"a\": [1,],} // b", lenient, Ok(object));
-        check("", strict, Ok(serde_json::json!({})));
+        check("", strict, Ok(json!({})));
         check(r#"{"a": [1],}"#, strict, Err("Trailing commas are not allowed on line 1 column 10"));
         check("{\n // b\n}", strict, Err("Comments are not allowed on line 2 column 2"));
         check("{'a': 1}", lenient, Err("Single-quoted strings are not allowed on line 1 column 2"));
@@ -76,7 +82,7 @@ mod tests {
             assert_eq!(toml(text), Err(expected.to_owned()));
         }
         for text in ["{\"key\": \"sk-secret}", "{\"key\": sk-secret}", "{\"a\" \"sk-secret\"}"] {
-            let why = json(text, Json::WithComments).unwrap_err();
+            let why = parse(text, Format::Jsonc).unwrap_err();
             assert!(why.contains("line 1") && !why.contains("secret"), "{why}");
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Check, settings};
 use crate::error::Kind;
-use crate::hosts::{self, Config, Host, Off, Registration, expand};
+use crate::hosts::{self, Config, Limit, Off, Registration, expand};
 use crate::settings::{Environment, Loaded, Mode, load_what_fits};
 
 /// The time for reading an answer, and for a second turn if it cannot be read.
@@ -20,7 +20,7 @@ fn checks_of(configs: &[Config], environment: &Environment) -> Vec<Check> {
     let mut without = BTreeSet::new();
     let mut with = BTreeSet::new();
     for config in configs {
-        let name = config.host.name();
+        let name = config.host.name.as_str();
         match &config.registrations {
             Err(why) => checks.push(Check::warning(
                 name,
@@ -55,7 +55,7 @@ fn checks_of(configs: &[Config], environment: &Environment) -> Vec<Check> {
 
 /// One registration: everything that is wrong with it, or its mode.
 fn registration(config: &Config, one: &Registration, environment: &Environment) -> Vec<Check> {
-    let host = config.host.name();
+    let host = config.host.name.as_str();
     let alias = match one.name.as_str() {
         env!("CARGO_PKG_NAME") => String::new(),
         other => format!(", as `{other}`"),
@@ -165,9 +165,7 @@ fn started(
 fn serving(config: &Config, one: &Registration, environment: &Environment) -> (Mode, Vec<Check>) {
     let mut checks = Vec::new();
     let ours = |name: &str| name.starts_with("KIMI_");
-    // Only Claude Code is known to hand all of its environment to a server.
-    let inherited =
-        environment.vars.iter().filter(|(name, _)| config.host == Host::ClaudeCode && ours(name));
+    let inherited = environment.vars.iter().filter(|(name, _)| config.host.inherits && ours(name));
     let mut vars: BTreeMap<String, String> =
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, value) in one.env.iter().filter(|(name, _)| ours(name)) {
@@ -194,10 +192,10 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
         checks.extend(disabled(one, environment));
     }
     let longest = served.settings.timeout_seconds;
-    if let Some(patience) = one.patience
+    if let (Some(limit), Some(patience)) = (&config.host.limit, one.patience)
         && patience.as_secs() < longest
     {
-        checks.push(impatient(config.host, patience.as_secs(), longest));
+        checks.push(impatient(limit, patience.as_secs(), longest));
     }
     (mode, checks)
 }
@@ -213,21 +211,12 @@ fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
     (expand(value, environment)? == "0").then(|| Check::note("", says).with_remedy(remedy))
 }
 
-fn impatient(host: Host, patience: u64, longest: u64) -> Check {
-    let enough = longest + MARGIN_SECONDS;
-    let remedy = match host {
-        Host::Codex => format!("Set `tool_timeout_sec = {enough}` in its entry."),
-        Host::GeminiCli | Host::ClaudeCode => {
-            format!("Set `\"timeout\": {}` (milliseconds) in its entry.", enough * 1000)
-        }
-        Host::Cursor | Host::VsCode | Host::Opencode | Host::Zed => {
-            "Let it wait longer.".to_owned()
-        }
-    };
+fn impatient(limit: &Limit, patience: u64, longest: u64) -> Check {
+    let enough = (longest + MARGIN_SECONDS) * u64::from(limit.units);
     let says = format!(
         "the host ends a call after {patience} s, and a run may take {longest} s (timeout_seconds)"
     );
-    Check::warning("", says, remedy)
+    Check::warning("", says, limit.remedy.replace("{}", &enough.to_string()))
 }
 
 fn mode_name(mode: Mode) -> &'static str {

@@ -1,48 +1,23 @@
-//! The registrations of this server in the files of its hosts. This room starts nothing, judges nothing, and
-//! knows no Kimi.
+//! The registrations of this server in the files of its hosts, which `config/hosts.yaml` lists. This room starts
+//! nothing, judges nothing, and knows no Kimi.
 
 mod claude_code;
-mod places;
-mod servers;
+mod host;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::host::HOSTS;
+pub(crate) use self::host::{Host, Limit};
 pub(crate) use self::variables::expand;
-use crate::documents::{self, Json};
+use crate::documents;
 use crate::settings::Environment;
-
-/// A program that starts MCP servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Host {
-    ClaudeCode,
-    Codex,
-    Cursor,
-    VsCode,
-    GeminiCli,
-    Opencode,
-    Zed,
-}
-
-impl Host {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Host::ClaudeCode => "Claude Code",
-            Host::Codex => "Codex",
-            Host::Cursor => "Cursor",
-            Host::VsCode => "VS Code",
-            Host::GeminiCli => "Gemini CLI",
-            Host::Opencode => "opencode",
-            Host::Zed => "Zed",
-        }
-    }
-}
 
 /// For whom a server is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +40,16 @@ impl Scope {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Config {
-    pub(crate) host: Host,
+    pub(crate) host: &'static Host,
     pub(crate) file: PathBuf,
     /// The registrations of this server, or what is wrong with the file, in words that hold nothing of it.
     pub(crate) registrations: Result<Vec<Registration>, String>,
 }
 
 /// How a host starts this server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) name: String,
     pub(crate) scope: Scope,
@@ -89,7 +64,7 @@ pub(crate) struct Registration {
     pub(crate) off: Option<Off>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Off {
     /// The entry itself says so.
     InItsEntry,
@@ -103,52 +78,59 @@ pub(crate) enum Off {
 
 /// Reads every file of every host that concerns this user and this project.
 pub(crate) fn look(environment: &Environment) -> Vec<Config> {
-    let folders = places::project_folders(environment);
-    let read = places::all(environment, &folders).into_iter().filter_map(|(host, scope, file)| {
+    let folders = project_folders(environment);
+    let files = HOSTS.iter().flat_map(|host| {
+        host.files(environment, &folders).into_iter().map(move |(scope, file)| (host, scope, file))
+    });
+    let mut known = HashSet::new();
+    let configs = files.filter_map(|(host, scope, file)| {
+        // A project in the home itself has the user's files.
+        if !known.insert(file.clone()) {
+            return None;
+        }
         let registrations = read(host, &file)?.map(|value| {
-            let mut found = match host {
-                Host::ClaudeCode => {
-                    claude_code::registrations(&value, scope, &folders, environment)
-                }
-                host => servers::of(servers::table(host, &value), host, scope, &value),
+            let mut found = if host.by_project {
+                claude_code::registrations(host, &value, scope, &folders, environment)
+            } else {
+                host.registrations(host.servers(&value), scope, &value)
             };
             found.retain(|one| is_this_server(one, environment));
             found
         });
         Some(Config { host, file, registrations })
     });
-    read.collect()
+    configs.collect()
+}
+
+/// The folders of the project: the current one, and the root of its git repository.
+fn project_folders(environment: &Environment) -> Vec<PathBuf> {
+    let current = environment.project_dir();
+    let root = current.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
+    let root = root.filter(|root| *root != current);
+    std::iter::once(current).chain(root).collect()
 }
 
 /// The value of a file; `None` when there is no file.
-fn read(host: Host, file: &Path) -> Option<Result<Value, String>> {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
+fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Some(documents::parse(&text, host.format)),
         // The second: a folder above it is a file.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return None;
+            None
         }
-        Err(error) => return Some(Err(error.to_string())),
-    };
-    Some(match host {
-        Host::Codex => documents::toml(&text).map(|table| json!(table)),
-        Host::ClaudeCode => documents::json(&text, Json::Strict),
-        Host::Cursor | Host::VsCode | Host::GeminiCli | Host::Opencode | Host::Zed => {
-            documents::json(&text, Json::WithComments)
-        }
-    })
+        Err(error) => Some(Err(error.to_string())),
+    }
 }
 
 /// Whether an entry starts this server: by its name, or by a program of that name among its words.
 fn is_this_server(one: &Registration, environment: &Environment) -> bool {
     const NAME: &str = env!("CARGO_PKG_NAME");
-    let words = std::iter::once(&one.program).chain(&one.args);
-    let named = |word: &String| {
-        let path = PathBuf::from(word);
-        path.file_name().is_some_and(|name| name == NAME)
-            || (environment.program.is_some() && Some(&path) == environment.program.as_ref())
-    };
-    one.name == NAME || words.into_iter().any(named)
+    let mut words = std::iter::once(&one.program).chain(&one.args).map(Path::new);
+    one.name == NAME
+        || words.any(|path| {
+            path.file_name().is_some_and(|name| name == NAME)
+                || environment.program.as_deref() == Some(path)
+        })
 }
 
 #[cfg(test)]
@@ -181,7 +163,7 @@ mod tests {
 
     fn lines_of(config: &Config, home: &Path) -> Vec<String> {
         let file = config.file.strip_prefix(home).unwrap().display();
-        let head = format!("{} {file}", config.host.name());
+        let head = format!("{} {file}", config.host.name);
         match &config.registrations {
             Err(why) => vec![format!("{head}: {why}")],
             Ok(found) if found.is_empty() => vec![format!("{head}: nothing")],

@@ -1,0 +1,142 @@
+//! One host of `config/hosts.yaml`, and its table of servers. Entries of other kinds are skipped.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Off, Registration, Scope};
+use crate::documents::Format;
+use crate::settings::Environment;
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and tests read it")]
+pub(super) static HOSTS: LazyLock<Vec<Host>> = LazyLock::new(|| {
+    let file = include_str!("../../config/hosts.yaml");
+    serde_yaml::from_str(file).expect("config/hosts.yaml is readable")
+});
+
+/// A program that starts MCP servers. `config/hosts.yaml` explains each field.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    folder: String,
+    moved_by: Option<String>,
+    user: Vec<String>,
+    project: Vec<String>,
+    pub(super) format: Format,
+    servers: Vec<String>,
+    #[serde(default)]
+    off_if: BTreeMap<String, bool>,
+    excluded: Option<String>,
+    allowed: Option<String>,
+    pub(crate) limit: Option<Limit>,
+    #[serde(default)]
+    pub(crate) inherits: bool,
+    #[serde(default)]
+    pub(super) by_project: bool,
+}
+
+/// The longest that a host waits for a call.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    field: String,
+    pub(crate) units: u32,
+    usual: Option<f64>,
+    pub(crate) remedy: String,
+}
+
+impl Host {
+    /// Every file that may hold servers, the user's first.
+    pub(super) fn files(
+        &self,
+        environment: &Environment,
+        projects: &[PathBuf],
+    ) -> Vec<(Scope, PathBuf)> {
+        let moved = self.moved_by.as_deref().and_then(|variable| environment.var(variable));
+        let home = &environment.home;
+        let folder = match (moved, self.folder.strip_prefix("~/.config/")) {
+            (Some(moved), _) => moved.into(),
+            (None, Some(below)) => environment.config_dir.parent().unwrap_or(home).join(below),
+            (None, None) => home.join(self.folder.trim_start_matches("~").trim_start_matches('/')),
+        };
+        let of_user = self.user.iter().map(|file| (Scope::User, folder.join(file)));
+        let of_projects = projects.iter().flat_map(|project| {
+            self.project.iter().map(|file| (Scope::Project, project.join(file)))
+        });
+        of_user.chain(of_projects).collect()
+    }
+
+    /// The table of servers in a file.
+    pub(super) fn servers<'a>(&self, file: &'a Value) -> &'a Value {
+        let mut tables = self.servers.iter().map(|keys| value_at(file, keys));
+        tables.find(|table| !table.is_null()).unwrap_or(&Value::Null)
+    }
+
+    /// The servers of a table that are started as a program.
+    pub(super) fn registrations(
+        &'static self,
+        table: &Value,
+        scope: Scope,
+        file: &Value,
+    ) -> Vec<Registration> {
+        let read = |(name, entry): (&String, &Value)| {
+            let (program, args, env) = command(entry)?;
+            let (patience, off) = (self.patience(entry), self.off(name, entry, file));
+            Some(Registration { name: name.clone(), scope, program, args, env, patience, off })
+        };
+        table.as_object().into_iter().flatten().filter_map(read).collect()
+    }
+
+    fn patience(&self, entry: &Value) -> Option<Duration> {
+        let limit = self.limit.as_ref()?;
+        let units = entry[&limit.field].as_f64().or(limit.usual)?;
+        Duration::try_from_secs_f64(units / f64::from(limit.units)).ok()
+    }
+
+    fn off(&'static self, name: &str, entry: &Value, file: &Value) -> Option<Off> {
+        let [excluded, allowed] = [&self.excluded, &self.allowed].map(Option::as_deref);
+        let is_in = |keys: &&str| lists(value_at(file, keys), name);
+        let leaves_out = |keys: &&str| value_at(file, keys).is_array() && !is_in(keys);
+        if self.off_if.iter().any(|(key, value)| entry[key] == *value) {
+            return Some(Off::InItsEntry);
+        }
+        excluded.filter(is_in).or(allowed.filter(leaves_out)).map(Off::InAList)
+    }
+}
+
+/// The value that keys joined by dots lead to; null where there is none.
+fn value_at<'a>(file: &'a Value, keys: &str) -> &'a Value {
+    keys.split('.').fold(file, |value, key| &value[key])
+}
+
+pub(super) fn lists(list: &Value, name: &str) -> bool {
+    list.as_array().is_some_and(|names| names.iter().any(|one| one == name))
+}
+
+/// The program, its arguments, and its environment: a text, a list, or a table of its own.
+fn command(entry: &Value) -> Option<(String, Vec<String>, BTreeMap<String, String>)> {
+    let command = &entry["command"];
+    let at = if command.is_object() { command } else { entry };
+    let program = if command.is_object() { &command["path"] } else { command };
+    let mut words = match program {
+        Value::Array(words) => texts(words),
+        program => vec![program.as_str()?.to_owned()],
+    };
+    words.extend(texts(at["args"].as_array().map(Vec::as_slice).unwrap_or_default()));
+    let variables = [&at["env"], &at["environment"]].into_iter().filter_map(Value::as_object);
+    let env = variables.flatten().map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (name.clone(), value)
+    });
+    let program = if words.is_empty() { return None } else { words.remove(0) };
+    Some((program, words, env.collect()))
+}
+
+fn texts(words: &[Value]) -> Vec<String> {
+    words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
