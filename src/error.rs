@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// What every fallible function of the crate returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// How to install a Kimi that works.
 const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
@@ -28,32 +28,27 @@ macro_rules! kinds {
             pub const ALL: &[Kind] = &[$(Kind::$kind),*];
 
             /// The name on the wire, such as `rate_limited`.
-            #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Kind::$kind => $name,)* }
             }
 
             /// The exit code of the shell commands. 2 is also the code of a bad command line; 1 and 4 are left
             /// for endings that are no [`Error`].
-            #[must_use]
             pub fn exit_code(self) -> u8 {
                 match self { $(Kind::$kind => $code,)* }
             }
 
             /// Whether the same call may succeed later without any change.
-            #[must_use]
             pub fn retryable(self) -> bool {
                 match self { $(Kind::$kind => $retryable,)* }
             }
 
             /// The meaning, for the list of exit codes.
-            #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self { $(Kind::$kind => $meaning,)* }
             }
 
             /// The usual next step.
-            #[must_use]
             pub fn hint(self) -> &'static str {
                 match self { $(Kind::$kind => $hint,)* }
             }
@@ -182,7 +177,6 @@ impl Error {
     }
 
     /// Whether Kimi had said or looked up anything before the failure.
-    #[must_use]
     pub fn has_arrived(&self) -> bool {
         self.partial.as_ref().is_some_and(|partial| {
             let calls = partial["evidence"].as_array();
@@ -191,7 +185,6 @@ impl Error {
     }
 
     /// The structured form: `{"error": {"kind", "message", "hint", "retryable", "partial", …}}`.
-    #[must_use]
     pub fn report(&self) -> Value {
         let mut error = serde_json::json!({
             "kind": self.kind,
@@ -211,7 +204,6 @@ impl Error {
 
     /// The same as text, for a reader that sees no structure: some hosts show a model only the text
     /// of an error result, so nothing may be missing here.
-    #[must_use]
     pub fn text(&self) -> String {
         let mut lines = vec![format!("{}: {}", self.kind.name(), self.message)];
         lines.extend(self.violations.iter().map(|violation| format!("- {violation}")));

@@ -22,10 +22,9 @@ const PREFIX: &str = "KIMI_BRIDGE_";
 /// The settings that are paths.
 const PATHS: [&str; 3] = ["state_dir", "kimi_path", "readable"];
 
-/// Every setting.
+/// Every setting; `config/settings.yaml` describes each.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/settings.yaml describes each")]
 #[expect(clippy::struct_excessive_bools, reason = "a person sets each by its name")]
 pub struct Settings {
     pub tool_enabled: bool,
@@ -69,7 +68,7 @@ pub enum SandboxSetting {
 /// How much the agent may do with the tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// `consult_kimi` is not offered.
     Disabled,
     /// Only when the user asks.
@@ -212,14 +211,9 @@ pub(crate) fn nearest_variable(unknown: &str) -> Option<String> {
     Some(format!("{PREFIX}{near}"))
 }
 
-/// Reads all layers. `overrides` are the command line's, by setting name.
-pub fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
-    let (loaded, problems) = load_what_fits(environment, overrides)?;
-    if problems.is_empty() { Ok(loaded) } else { Err(unusable(problems)) }
-}
-
-/// Reads all layers as [`load`], but leaves out the settings that do not fit, and returns them.
-pub fn load_what_fits(
+/// Reads all layers, without the settings that do not fit; these are returned as well. `overrides` are the
+/// command line's, by setting name.
+pub(crate) fn load_what_fits(
     environment: Environment,
     overrides: &[(&str, String)],
 ) -> Result<(Loaded, Vec<Violation>)> {
@@ -227,9 +221,9 @@ pub fn load_what_fits(
         home: environment.home.clone(),
         base: built_in(),
         sources: BTreeMap::new(),
-        unknown: Vec::new(),
         problems: Vec::new(),
     };
+    let mut unknown = Vec::new();
     let file = environment.config_dir.join("settings.yaml");
     match std::fs::read_to_string(&file) {
         Ok(text) => layers.add_file(&file, &text),
@@ -247,13 +241,16 @@ pub fn load_what_fits(
         if layers.base.contains_key(&setting) {
             layers.add_text(&setting, value, name);
         } else {
-            layers.unknown.push(name.clone());
+            unknown.push(name.clone());
         }
     }
     for (setting, value) in overrides {
         layers.add_text(setting, value, "the command line");
     }
-    layers.finish(environment)
+    let Layers { base, sources, problems, .. } = layers;
+    let settings = serde_json::from_value(Value::Object(base))
+        .map_err(|error| unusable(vec![Violation::new("settings", error.to_string())]))?;
+    Ok((Loaded { settings, environment, sources, unknown }, problems))
 }
 
 /// The merge under way: what holds so far, who set it, and what did not fit.
@@ -261,7 +258,6 @@ struct Layers {
     home: PathBuf,
     base: Map<String, Value>,
     sources: BTreeMap<String, String>,
-    unknown: Vec<String>,
     problems: Vec<Violation>,
 }
 
@@ -314,15 +310,9 @@ impl Layers {
             return self.problems.push(Violation { did_you_mean, ..problem });
         }
         let value = match value {
-            Value::String(path) if PATHS.contains(&setting) => Value::String(self.expand(&path)),
+            paths if PATHS.contains(&setting) => self.expand(paths),
             // YAML reads a bare `off` as a truth value, and this is how a person writes it.
             Value::Bool(false) if setting == "sandbox" => "off".into(),
-            Value::Array(items) if PATHS.contains(&setting) => Value::Array(
-                items
-                    .into_iter()
-                    .map(|item| item.as_str().map(|path| self.expand(path).into()).unwrap_or(item))
-                    .collect(),
-            ),
             value => value,
         };
         let mut tried = self.base.clone();
@@ -339,19 +329,16 @@ impl Layers {
         self.sources.insert(setting.to_owned(), source.to_owned());
     }
 
-    /// A path that begins with `~/`, as a shell would read it.
-    fn expand(&self, path: &str) -> String {
-        match path.strip_prefix("~/") {
-            Some(rest) => self.home.join(rest).display().to_string(),
-            None => path.to_owned(),
+    /// A path that begins with `~/`, as a shell would read it, or a list of such paths.
+    fn expand(&self, value: Value) -> Value {
+        match value {
+            Value::String(path) => match path.strip_prefix("~/") {
+                Some(rest) => self.home.join(rest).display().to_string().into(),
+                None => path.into(),
+            },
+            Value::Array(paths) => paths.into_iter().map(|path| self.expand(path)).collect(),
+            other => other,
         }
-    }
-
-    fn finish(self, environment: Environment) -> Result<(Loaded, Vec<Violation>)> {
-        let settings = serde_json::from_value(Value::Object(self.base))
-            .map_err(|error| unusable(vec![Violation::new("settings", error.to_string())]))?;
-        let loaded = Loaded { settings, environment, sources: self.sources, unknown: self.unknown };
-        Ok((loaded, self.problems))
     }
 }
 
@@ -407,6 +394,12 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 /// The error for settings that do not fit.
 pub(crate) fn unusable(violations: Vec<Violation>) -> Error {
     Error { violations, ..Error::of(Kind::Settings, "the settings cannot be used") }
+}
+
+#[cfg(test)]
+pub(crate) fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
+    let (loaded, problems) = load_what_fits(environment, overrides)?;
+    if problems.is_empty() { Ok(loaded) } else { Err(unusable(problems)) }
 }
 
 #[cfg(test)]

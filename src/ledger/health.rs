@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// What a ledger holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// The version of its schema.
     pub version: i64,
     /// How many threads it remembers.
@@ -22,10 +22,7 @@ pub struct Health {
 
 impl Health {
     /// Opens the ledger of a state folder as a consultation would; `None` where there is none yet.
-    ///
-    /// # Errors
-    /// As [`Ledger::open`].
-    pub fn of(state_dir: &Path) -> Result<Option<Health>> {
+    pub(crate) fn of(state_dir: &Path) -> Result<Option<Health>> {
         if !file::path(state_dir).exists() {
             return Ok(None);
         }
@@ -38,7 +35,7 @@ impl Health {
 
 /// The folder that everything of the bridge's lies in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateFolder {
+pub(crate) struct StateFolder {
     /// Its rights, as `chmod` writes them; `None` where there is none yet.
     pub rights: Option<u32>,
     /// Whether it can be written to, or be made.
@@ -49,8 +46,7 @@ pub struct StateFolder {
 
 impl StateFolder {
     /// Looks at it.
-    #[must_use]
-    pub fn of(state_dir: &Path) -> StateFolder {
+    pub(crate) fn of(state_dir: &Path) -> StateFolder {
         let rights = fs::metadata(state_dir).ok().map(|there| there.permissions().mode() & 0o7777);
         // Where there is none yet, the folder that it would be made in tells.
         let nearest = state_dir.ancestors().find(|folder| folder.exists());

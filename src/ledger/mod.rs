@@ -17,20 +17,20 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::health::{Health, StateFolder};
-pub use self::rows::{RoundRow, ThreadRow};
+pub(crate) use self::health::{Health, StateFolder};
+pub(crate) use self::rows::{RoundRow, ThreadRow};
 use crate::error::{Error, Kind, Result};
 
 /// An open ledger, for one call.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     connection: Connection,
     state_dir: PathBuf,
 }
 
 /// Which threads are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Only of this project's folder.
     pub project: Option<String>,
     /// Only in this state.
@@ -44,23 +44,20 @@ pub struct Filter {
 impl Ledger {
     /// Opens the ledger of a state folder. Makes one where there is none; a file of an older version is
     /// renamed, and stays beside the new one.
-    ///
-    /// # Errors
-    /// [`Kind::Ledger`] when the file cannot be opened, is no ledger, or is of a newer bridge.
-    pub fn open(state_dir: &Path) -> Result<Ledger> {
+    pub(crate) fn open(state_dir: &Path) -> Result<Ledger> {
         let connection = file::open(state_dir)?;
         Ok(Ledger { connection, state_dir: state_dir.to_owned() })
     }
 
     /// Locks a thread for one call, until the file is dropped; `None` while another call, in any process,
     /// has it.
-    pub fn lock(&self, thread: &str) -> Result<Option<File>> {
+    pub(crate) fn lock(&self, thread: &str) -> Result<Option<File>> {
         lock::try_thread(&self.state_dir, thread)
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
     /// Writes a thread, one of its rounds where given, and its words for the search: all or nothing.
-    pub fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
+    pub(crate) fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
             change.execute(
                 "INSERT INTO threads (id, row) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET row = ?2",
@@ -78,7 +75,7 @@ impl Ledger {
     }
 
     /// One thread and its rounds.
-    pub fn thread(&self, id: &str) -> Result<Option<(ThreadRow, Vec<RoundRow>)>> {
+    pub(crate) fn thread(&self, id: &str) -> Result<Option<(ThreadRow, Vec<RoundRow>)>> {
         self.read(|connection| {
             // Both queries see the same moment.
             let snapshot = connection.unchecked_transaction()?;
@@ -94,7 +91,7 @@ impl Ledger {
     }
 
     /// The threads that a filter lets through, the latest first.
-    pub fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
+    pub(crate) fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
         let words = filter.words.as_deref().map(quoted);
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
         self.read(|connection| {
@@ -109,7 +106,7 @@ impl Ledger {
     }
 
     /// Deletes a thread, its transcripts and its lock file. Returns `false` if there was none.
-    pub fn delete(&self, id: &str) -> Result<bool> {
+    pub(crate) fn delete(&self, id: &str) -> Result<bool> {
         // One that cannot be read can still be deleted.
         let rounds = self.thread(id).ok().flatten().map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
@@ -157,8 +154,7 @@ fn parsed<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
 }
 
 /// Seconds since 1970, UTC.
-#[must_use]
-pub fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

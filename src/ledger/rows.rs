@@ -6,7 +6,7 @@ use serde_json::Value;
 /// One thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ThreadRow {
+pub(crate) struct ThreadRow {
     /// A short random id.
     pub id: String,
     /// The role's name.
@@ -36,7 +36,7 @@ pub struct ThreadRow {
 /// One round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RoundRow {
+pub(crate) struct RoundRow {
     /// From 1.
     pub number: u8,
     /// Seconds since 1970, UTC.

@@ -11,7 +11,7 @@ const SHOWN: usize = 160;
 
 /// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub(crate) enum What {
     /// The entry is new.
     Created,
     /// The file was written, even if with the contents that it had.
@@ -26,7 +26,7 @@ pub enum What {
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Change {
+pub(crate) struct Change {
     /// Below the project, or absolute if it is not in it.
     pub path: PathBuf,
     /// Whether it is a folder; the contents of a created or removed one are not listed.
@@ -51,7 +51,7 @@ impl fmt::Display for Change {
 
 /// Part of a project that was not compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Gap {
+pub(crate) enum Gap {
     /// All of it, since a look was not over in time.
     Late,
     /// The files and folders after so many, where a look met a limit.
@@ -77,7 +77,7 @@ impl fmt::Display for Gap {
 
 /// The differences between two looks at a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// The differences.
     pub changed: BTreeSet<Change>,
     /// The parts that were not compared.
@@ -86,8 +86,7 @@ pub struct Changes {
 
 impl Changes {
     /// Whether the project changed; absent when no change was seen and not everything was compared.
-    #[must_use]
-    pub fn workspace_changed(&self) -> Option<bool> {
+    pub(crate) fn workspace_changed(&self) -> Option<bool> {
         match (self.changed.is_empty(), self.incomplete.is_empty()) {
             (false, _) => Some(true),
             (true, true) => Some(false),
@@ -96,8 +95,7 @@ impl Changes {
     }
 
     /// The warnings of a result, without control characters.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.changed.is_empty() {
             warnings.push(format!("changed while Kimi ran: {}", listed(&self.changed, ", ")));

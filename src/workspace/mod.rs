@@ -46,7 +46,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use changes::{Change, Changes, Gap, What};
+pub(crate) use changes::{Changes, Gap};
 use entry::Folder;
 use look::Ground;
 
@@ -63,7 +63,7 @@ const LIMITS: Limits = Limits { entries: 300_000, look: Duration::from_secs(3) }
 
 /// The state of a project at one time.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     ground: Ground,
     limits: Limits,
     /// Parents before their children.
@@ -76,14 +76,12 @@ impl Snapshot {
     /// [`Snapshot::changes`]. The folders in `own` are left out: the bridge itself writes there. Blocks
     /// for as long as the limits allow, or until `stopped` returns true; a file system that does not
     /// answer blocks for longer.
-    #[must_use]
-    pub fn take(project: &Path, own: &[PathBuf], stopped: &dyn Fn() -> bool) -> Snapshot {
+    pub(crate) fn take(project: &Path, own: &[PathBuf], stopped: &dyn Fn() -> bool) -> Snapshot {
         walk::first_look(Ground::new(project, own), LIMITS, stopped)
     }
 
     /// Looks again, and returns the differences. Blocks as [`Snapshot::take`] does.
-    #[must_use]
-    pub fn changes(&self, stopped: &dyn Fn() -> bool) -> Changes {
+    pub(crate) fn changes(&self, stopped: &dyn Fn() -> bool) -> Changes {
         compare::second_look(self, stopped)
     }
 }
