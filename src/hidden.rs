@@ -51,8 +51,7 @@ impl Cleaned<'_> {
 }
 
 /// The warning about the characters that were taken out of a request; nothing when there were none.
-#[must_use]
-pub fn request_warning(request: &Value) -> Option<String> {
+pub(crate) fn request_warning(request: &Value) -> Option<String> {
     Some(format!("{} from the request", removed(count(request))?))
 }
 
@@ -75,8 +74,7 @@ fn removed(count: usize) -> Option<String> {
 }
 
 /// The warning about the characters that were removed from Kimi's words and from the results of its tools.
-#[must_use]
-pub fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
+pub(crate) fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
     let removed = removed(in_words + in_evidence)?;
     Some(match (in_words, in_evidence) {
         (_, 0) => format!("{removed} from Kimi's text"),

@@ -7,13 +7,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
-use regex::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder, RegexSet};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::kimi::text::first_chars;
-use crate::redact::prefilter::Prefilter;
+use crate::redact::prefilter::prefilter;
 
 const FILE: &str = include_str!("../../config/injection.yaml");
 
@@ -69,7 +69,7 @@ fn one_warning((quote, places): &(String, Vec<String>)) -> String {
 /// most 80 characters.
 pub(crate) fn address_in(text: &str) -> Option<String> {
     let text = plain(text);
-    let found = WORDS.applicable(&text).filter_map(|at| {
+    let found = WORDS.matches(&text).into_iter().filter_map(|at| {
         let found = LIST.forms[at].regex().captures(&text)?;
         // A mark of a conversation is quoted alone, without the words that follow it.
         let Some(mark) = found.get(1) else {
@@ -176,8 +176,8 @@ struct Form {
 static LIST: LazyLock<List> =
     LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/injection.yaml is readable"));
 
-static WORDS: LazyLock<Prefilter> =
-    LazyLock::new(|| Prefilter::new(LIST.forms.iter().map(|form| form.words.as_slice())));
+static WORDS: LazyLock<RegexSet> =
+    LazyLock::new(|| prefilter(LIST.forms.iter().map(|form| form.words.as_slice())));
 
 impl Form {
     #[expect(clippy::expect_used, reason = "a test compiles each pattern")]

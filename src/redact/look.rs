@@ -15,34 +15,9 @@ const LEAST_HEX: usize = 12;
 /// Bits a character below which a value repeats itself too much to be random.
 const LEAST_ENTROPY: f64 = 2.3;
 /// The letters that often follow each letter in identifiers, from a to z: nine pairs of ten.
-const FOLLOWS: [&[u8]; 26] = [
-    b"bcdgilmnprstuvy",
-    b"aeilou",
-    b"aehiklortu",
-    b"adeiors",
-    b"acdefglmnpqrstvxy",
-    b"aefilor",
-    b"eirs",
-    b"aeiot",
-    b"abcdefglmnoprstvz",
-    b"",
-    b"ei",
-    b"adeilostu",
-    b"aeiops",
-    b"acdefginostuv",
-    b"bcdglmnoprstuvw",
-    b"aeiloprstu",
-    b"u",
-    b"acdegimorstuvy",
-    b"acehikopstuy",
-    b"acehiorstuy",
-    b"beilmnprst",
-    b"aei",
-    b"aio",
-    b"t",
-    b"p",
-    b"e",
-];
+const FOLLOWS: &str = "bcdgilmnprstuvy aeilou aehiklortu adeiors acdefglmnpqrstvxy aefilor eirs aeiot \
+    abcdefglmnoprstvz - ei adeilostu aeiops acdefginostuv bcdglmnoprstuvw aeiloprstu u \
+    acdegimorstuvy acehikopstuy acehiorstuy beilmnprst aei aio t p e";
 /// The longest value that a person makes up, bytes.
 const LONGEST_MADE_UP: usize = 128;
 /// Bytes of base64 in a row that are too many for a key or an address.
@@ -81,8 +56,10 @@ fn weight(a: u8, b: u8) -> i32 {
     match (a.is_ascii_alphabetic(), b.is_ascii_alphabetic()) {
         (true, true) if a.is_ascii_lowercase() && b.is_ascii_uppercase() => 1,
         (true, true) => {
-            let follows = FOLLOWS[usize::from(a.to_ascii_lowercase() - b'a')];
-            if follows.contains(&b.to_ascii_lowercase()) { -1 } else { 2 }
+            let follows = FOLLOWS.split(' ').nth((a.to_ascii_lowercase() - b'a').into());
+            let is_usual =
+                follows.is_some_and(|all| all.contains(char::from(b.to_ascii_lowercase())));
+            if is_usual { -1 } else { 2 }
         }
         (true, false) if b.is_ascii_digit() => 2,
         (false, true) if a.is_ascii_digit() => 2,

@@ -12,7 +12,7 @@ mod look;
 mod names;
 mod pieces;
 mod placeholder;
-pub mod prefilter;
+pub(crate) mod prefilter;
 mod rules;
 mod sheet;
 mod value;
@@ -51,15 +51,14 @@ impl Redacted {
         &self.text
     }
 
-    /// How many secrets were replaced.
+    /// The number of secrets that were replaced.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
     /// The text that may leave, to keep.
-    #[must_use]
-    pub fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         self.text
     }
 }
@@ -87,9 +86,6 @@ impl fmt::Debug for Secrets {
 impl Secrets {
     /// The built-in rules with those of the user's `secrets.yaml` in `config_dir`, if there is one, and the
     /// secrets among the environment's `vars`.
-    ///
-    /// # Errors
-    /// [`crate::error::Kind::Settings`] with every problem of the user's file.
     pub fn load(config_dir: &Path, vars: &[(String, String)]) -> Result<Secrets> {
         let users = sheet::of_user(&config_dir.join("secrets.yaml"))?;
         Ok(Secrets(Arc::new(Known {
@@ -100,8 +96,7 @@ impl Secrets {
     }
 
     /// The user's lines about secret files, as in a `.gitignore`.
-    #[must_use]
-    pub fn files(&self) -> &[String] {
+    pub(crate) fn files(&self) -> &[String] {
         &self.0.files
     }
 
@@ -121,8 +116,7 @@ impl Secrets {
     }
 
     /// The marker that replaces the text of a field, if it is a secret by the field's name.
-    #[must_use]
-    pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
+    pub(crate) fn redact_field(&self, name: &str, text: &str) -> Option<String> {
         let [name, text] = [name, text].map(|text| Cleaned::of(text).text);
         assignment::in_field(&name, &text).map(pieces::marker)
     }
@@ -162,7 +156,7 @@ impl Secrets {
     }
 
     /// The same for the fields of a JSON object, and their names.
-    pub fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
+    pub(crate) fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
         // First, so that the names decide about the texts as they would in a second redaction.
         let names: Vec<Redacted> = fields.keys().map(|name| self.redact(name)).collect();
         let mut count = usize::from(names.iter().any(|name| name.count > 0));
@@ -183,8 +177,7 @@ impl Secrets {
     }
 
     /// The error without the secrets in its words, its example and its partial result.
-    #[must_use]
-    pub fn redact_error(&self, mut error: Error) -> Error {
+    pub(crate) fn redact_error(&self, mut error: Error) -> Error {
         let texts = [&mut error.message, &mut error.hint].into_iter();
         let listed = error.violations.iter_mut().flat_map(|violation| {
             [&mut violation.pointer, &mut violation.expected]

@@ -3,8 +3,10 @@
 //! Markers split a text, and each piece is searched by itself, the pieces that a search leaves too,
 //! until nothing is found in any. A second redaction would search the same pieces.
 
-use std::fmt::Write as _;
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 /// How often a piece that a search left is searched again. Ordinary text takes two searches. A piece that
 /// takes more is replaced as a whole, so that the time stays in proportion to the text.
@@ -43,6 +45,11 @@ pub(super) fn apart(spans: Vec<Span<'_>>) -> Vec<Span<'_>> {
     ranked.into_iter().map(|(_, span)| span).collect()
 }
 
+/// The form of a marker.
+#[expect(clippy::expect_used, reason = "every search uses it")]
+static MARKER: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\[redacted:[a-z0-9-]+\]").expect("the pattern compiles"));
+
 /// The marker of a secret of this kind.
 pub(super) fn marker(kind: &str) -> String {
     format!("{OPENS}{kind}]")
@@ -50,54 +57,37 @@ pub(super) fn marker(kind: &str) -> String {
 
 /// Returns whether a text holds a marker.
 pub(super) fn is_marked(text: &str) -> bool {
-    first_marker(text).is_some()
+    MARKER.is_match(text)
 }
 
 /// Returns whether a text is fit for a marker: no other text is taken for one.
 pub(super) fn is_kind(kind: &str) -> bool {
-    !kind.is_empty() && kind.bytes().all(in_kind)
-}
-
-fn in_kind(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
-}
-
-/// The first marker of a text.
-fn first_marker(text: &str) -> Option<Range<usize>> {
-    text.match_indices(OPENS).find_map(|(start, _)| {
-        let kind = start + OPENS.len();
-        let length = text[kind..].bytes().take_while(|&byte| in_kind(byte)).count();
-        let closed = length > 0 && text[kind + length..].starts_with(']');
-        closed.then_some(start..kind + length + 1)
-    })
+    let marker = marker(kind);
+    MARKER.find(&marker).is_some_and(|found| found.len() == marker.len())
 }
 
 /// The end of the last marker of a text, or 0.
 pub(super) fn behind_markers(text: &str) -> usize {
-    let starts = text.rmatch_indices(OPENS).map(|(start, _)| start);
-    let mut ends = starts.filter_map(|start| Some(start + first_marker(&text[start..])?.end));
-    ends.next().unwrap_or_default()
+    MARKER.find_iter(text).last().map_or(0, |marker| marker.end())
 }
 
 /// The place to cut a text at: `end`, or the start of the marker around it.
 pub(super) fn outside_of_markers(text: &str, end: usize) -> usize {
     let start = text[..end].rfind('[').unwrap_or(end);
-    let marker = first_marker(&text[start..]).map(|found| start + found.start..start + found.end);
-    marker.filter(|found| found.start == start && found.end > end).map_or(end, |_| start)
+    let marker = MARKER.find(&text[start..]).filter(|marker| marker.start() == 0);
+    marker.filter(|marker| start + marker.end() > end).map_or(end, |_| start)
 }
 
 /// The text without the secrets that `search` finds, and how many were replaced.
-pub(super) fn replace<'a>(
-    mut text: &str,
-    search: impl Fn(&str) -> Vec<Span<'a>>,
-) -> (String, usize) {
+pub(super) fn replace<'a>(text: &str, search: impl Fn(&str) -> Vec<Span<'a>>) -> (String, usize) {
     let mut writer = Writer { search, text: String::new(), count: 0 };
-    while let Some(marker) = first_marker(text) {
-        writer.piece(&text[..marker.start], SEARCHES);
-        writer.text.push_str(&text[marker.clone()]);
-        text = &text[marker.end..];
+    let mut from = 0;
+    for marker in MARKER.find_iter(text) {
+        writer.piece(&text[from..marker.start()], SEARCHES);
+        writer.text.push_str(marker.as_str());
+        from = marker.end();
     }
-    writer.piece(text, SEARCHES);
+    writer.piece(&text[from..], SEARCHES);
     (writer.text, writer.count)
 }
 
@@ -124,7 +114,7 @@ impl<'a, S: Fn(&str) -> Vec<Span<'a>>> Writer<S> {
     }
 
     fn mark(&mut self, kind: &str) {
-        let _ = write!(self.text, "{OPENS}{kind}]");
+        self.text.push_str(&marker(kind));
         self.count += 1;
     }
 }

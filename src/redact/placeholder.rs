@@ -12,9 +12,13 @@ const LONGEST_PLACEHOLDER: usize = 128;
 /// A run of one character from which a value is a mask.
 const LONGEST_RUN: usize = 8;
 
+static TEMPLATES: LazyLock<RegexSet> = LazyLock::new(|| compiled(&SHEET.templates));
+static ORDINARY: LazyLock<RegexSet> = LazyLock::new(|| compiled(&SHEET.ordinary));
+
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test compiles its patterns")]
-static ORDINARY: LazyLock<RegexSet> =
-    LazyLock::new(|| RegexSet::new(&SHEET.ordinary).expect("the ordinary values compile"));
+fn compiled(patterns: &[String]) -> RegexSet {
+    RegexSet::new(patterns).expect("the patterns compile")
+}
 
 /// Returns whether a value of any form is published or a mask.
 pub(super) fn is_dummy(value: &str) -> bool {
@@ -27,31 +31,10 @@ pub(super) fn is_dummy(value: &str) -> bool {
 
 /// Returns whether a value is a template, a placeholder or an ordinary value.
 pub(super) fn is_placeholder(value: &str) -> bool {
-    is_template(value)
+    TEMPLATES.is_match(value)
         || is_dummy(value)
         || (value.len() <= LONGEST_PLACEHOLDER
             && (consists_of_placeholder_words(value) || ORDINARY.is_match(value)))
-}
-
-/// Returns whether a value is filled in elsewhere: `${NAME}`, `{{ name }}`, `<name>`, `%NAME%`, `$name`.
-fn is_template(value: &str) -> bool {
-    let is_name = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
-    };
-    let enclosed = |open, close| {
-        value.find(open).is_some_and(|start| value[start..].find(close).is_some_and(|end| end > 1))
-    };
-    let marked = |mark| value.strip_prefix(mark).is_some_and(is_name);
-    enclosed('{', '}')
-        || enclosed('<', '>')
-        || value.contains("$(")
-        || value.contains("%(")
-        || marked('$')
-        || (value.starts_with('%') && value.ends_with('%'))
-        || (value.starts_with('[') && value.ends_with(']'))
 }
 
 fn consists_of_placeholder_words(value: &str) -> bool {

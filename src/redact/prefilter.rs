@@ -3,44 +3,18 @@
 //! Most texts hold no word of any pattern. One search for all words replaces the search for each pattern, and
 //! a pattern is not compiled before a text holds a word of it.
 
-use aho_corasick::AhoCorasick;
+use regex::{RegexSet, RegexSetBuilder};
 
-/// The words of many patterns, in either case of ASCII.
-#[derive(Debug)]
-pub struct Prefilter {
-    words: AhoCorasick,
-    /// The pattern to which each word belongs.
-    owners: Vec<usize>,
-    /// `true` for each pattern without words, which is tried on every text.
-    always: Vec<bool>,
-}
-
-impl Prefilter {
-    /// The prefilter of patterns with these words each.
-    ///
-    /// # Panics
-    /// When the words are too many to be searched for, some gigabytes.
-    #[must_use]
-    #[expect(clippy::expect_used, reason = "no list in a file that is compiled in is as long")]
-    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a [String]>) -> Prefilter {
-        let (mut words, mut owners, mut always) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, of_pattern) in patterns.into_iter().enumerate() {
-            words.extend(of_pattern);
-            owners.extend(of_pattern.iter().map(|_| at));
-            always.push(of_pattern.is_empty());
-        }
-        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words);
-        Prefilter { words: words.expect("the words can be searched for"), owners, always }
-    }
-
-    /// The numbers of the patterns to try on a text, in order.
-    pub fn applicable(&self, text: &str) -> impl Iterator<Item = usize> {
-        let mut applicable = self.always.clone();
-        for word in self.words.find_overlapping_iter(text) {
-            applicable[self.owners[word.pattern().as_usize()]] = true;
-        }
-        applicable.into_iter().enumerate().filter_map(|(at, applies)| applies.then_some(at))
-    }
+/// The search for the words of many patterns, in either case of ASCII. It matches the numbers of the patterns to try on
+/// a text; a pattern without words is tried on every text.
+#[expect(clippy::expect_used, reason = "tests search with the words, which are compiled in")]
+pub(crate) fn prefilter<'a>(patterns: impl IntoIterator<Item = &'a [String]>) -> RegexSet {
+    let any_word = |words: &'a [String]| {
+        let words: Vec<String> = words.iter().map(|word| regex::escape(word)).collect();
+        words.join("|")
+    };
+    let mut set = RegexSetBuilder::new(patterns.into_iter().map(any_word));
+    set.case_insensitive(true).unicode(false).build().expect("the words can be searched for")
 }
 
 #[cfg(test)]
@@ -63,13 +37,13 @@ pub(crate) mod tests {
         assert!(!words.is_empty(), "no words: {pattern}");
         let parsed = shortened(regex_syntax::parse(pattern).unwrap());
         let samples = string_regex_parsed(&parsed).unwrap();
-        let prefilter = Prefilter::new([words]);
+        let prefilter = prefilter([words]);
         let mut runner = TestRunner::deterministic();
         for _ in 0..SAMPLES {
             let sample = samples.new_tree(&mut runner).unwrap().current();
             // In patterns without case, two letters beyond ASCII count as s and k.
             let sample = sample.replace('\u{17f}', "s").replace('\u{212a}', "k");
-            assert!(prefilter.applicable(&sample).next().is_some(), "{words:?} not in {sample:?}");
+            assert!(prefilter.is_match(&sample), "{words:?} not in {sample:?}");
         }
     }
 
@@ -98,7 +72,7 @@ pub(crate) mod tests {
         let words = [vec!["ignore".to_owned(), "忽略".to_owned()], vec![], vec!["nor".to_owned()]];
         let words = words.each_ref().map(Vec::as_slice);
         let check = |text: &str, expected: &[usize]| {
-            let found: Vec<usize> = Prefilter::new(words).applicable(text).collect();
+            let found: Vec<usize> = prefilter(words).matches(text).iter().collect();
             assert_eq!(found, expected, "{text}");
         };
         check("", &[1]);

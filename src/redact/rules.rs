@@ -2,13 +2,13 @@
 
 use std::sync::{LazyLock, OnceLock};
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 use serde::Deserialize;
 
 use super::look;
 use super::pieces::{Span, is_kind};
 use super::placeholder::{is_dummy, is_placeholder};
-use super::prefilter::Prefilter;
+use super::prefilter::prefilter;
 use super::sheet::SHEET;
 
 /// The name of the group that alone is the secret, in a pattern that has it.
@@ -84,30 +84,25 @@ impl Rule {
     /// Adds the places of the secrets of this form.
     pub(super) fn find<'a>(&'a self, text: &str, spans: &mut Vec<Span<'a>>) {
         let regex = self.regex();
-        let all = regex.captures_iter(text);
-        if regex.capture_names().flatten().any(|name| name == SECRET) {
-            let found = all.filter_map(|found| Some(found.name(SECRET)?.range()));
-            let found = found.filter(|range| self.counts(&text[range.clone()], is_placeholder));
-            spans.extend(found.map(|range| Span::new(range, &self.kind)));
-        } else {
-            let found = all.filter_map(|found| found.name(FORM).or_else(|| found.get(0)));
-            let found = found.filter(|found| {
-                let alone = self.only != Some(Only::Random)
-                    || !look::ends_in_a_blob(&text[..found.start()]);
-                alone && self.counts(found.as_str(), is_dummy)
-            });
-            spans.extend(found.map(|found| Span::new(found.range(), &self.kind)));
-        }
-    }
-
-    /// Returns whether a match is a secret. `is_none` knows the placeholders, which are others for a group than
-    /// for a whole match, which has a form of its own.
-    fn counts(&self, secret: &str, is_none: fn(&str) -> bool) -> bool {
-        match self.only.unwrap_or(Only::Meant) {
-            Only::Any => true,
-            Only::Meant => !is_none(secret),
-            Only::NoWord => !is_none(secret) && !look::is_word(secret),
-            Only::Random => !is_none(secret) && look::is_random(secret),
+        let has_group = regex.capture_names().flatten().any(|name| name == SECRET);
+        // A whole match has a form of its own, which ordinary values and placeholders do not have.
+        let is_none = if has_group { is_placeholder } else { is_dummy };
+        for found in regex.captures_iter(text) {
+            let group = if has_group { SECRET } else { FORM };
+            let whole = found.get(0).filter(|_| !has_group);
+            let Some(secret) = found.name(group).or(whole) else { continue };
+            let is_part = || !has_group && look::ends_in_a_blob(&text[..secret.start()]);
+            let counts = match self.only.unwrap_or(Only::Meant) {
+                Only::Any => true,
+                Only::Meant => !is_none(secret.as_str()),
+                Only::NoWord => !is_none(secret.as_str()) && !look::is_word(secret.as_str()),
+                Only::Random => {
+                    !is_none(secret.as_str()) && look::is_random(secret.as_str()) && !is_part()
+                }
+            };
+            if counts {
+                spans.push(Span::new(secret.range(), &self.kind));
+            }
         }
     }
 }
@@ -121,12 +116,12 @@ fn with_ends(pattern: &str) -> String {
     format!("{flags}{before}(?P<{FORM}>{form}){after}").replace(r"\b", r"(?-u:\b)")
 }
 
-static WORDS: LazyLock<Prefilter> =
-    LazyLock::new(|| Prefilter::new(SHEET.values.iter().map(|rule| rule.words.as_slice())));
+static WORDS: LazyLock<RegexSet> =
+    LazyLock::new(|| prefilter(SHEET.values.iter().map(|rule| rule.words.as_slice())));
 
 /// Adds the places of the secrets whose form is built in.
 pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
-    for at in WORDS.applicable(text) {
+    for at in &WORDS.matches(text) {
         SHEET.values[at].find(text, spans);
     }
 }

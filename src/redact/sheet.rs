@@ -26,6 +26,7 @@ pub(super) struct Sheet {
     pub(super) harmless_names: Names,
     pub(super) name_tails: Vec<String>,
     pub(super) variables: Names,
+    pub(super) templates: Vec<String>,
     pub(super) placeholders: Vec<String>,
     pub(super) placeholder_words: Vec<String>,
     pub(super) ordinary: Vec<String>,
@@ -66,7 +67,7 @@ pub(super) fn of_user(file: &Path) -> Result<Users> {
         ..Error::new(
             Kind::Settings,
             format!("{} cannot be used", file.display()),
-            "Mend what is listed, or move the file away; README.md describes it. Nothing is sent to Kimi \
+            "Fix the problems listed, or move the file away; README.md describes it. Nothing is sent to Kimi \
              as long as it is not known what must stay here.",
         )
     })
@@ -79,46 +80,32 @@ fn users(text: &str) -> std::result::Result<Users, Vec<Violation>> {
     let mut problems = Vec::new();
     for (key, value) in mapping.unwrap_or_default() {
         let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
-        match key.as_str() {
-            "values" => {
-                for (pointer, value) in items(&key, value, &mut problems) {
-                    match Rule::of_user(value) {
-                        Ok(rule) => users.values.push(rule),
-                        Err(expected) => problems.push(Violation::new(pointer, expected)),
-                    }
-                }
+        let items = match value {
+            _ if !USERS.contains(&&*key) => {
+                let keys = USERS.join("` and `");
+                let expected = format!("there is no such key; there are `{keys}`");
+                problems.push(Violation::new(format!("/{key}"), expected));
+                continue;
             }
-            "files" => {
-                for (pointer, value) in items(&key, value, &mut problems) {
-                    match value.as_str().filter(|glob| !glob.trim().is_empty()) {
-                        Some(glob) => users.files.push(glob.to_owned()),
-                        None => problems.push(Violation::new(pointer, "expected a text")),
-                    }
-                }
+            Value::Sequence(items) => items,
+            Value::Null => continue,
+            _ => {
+                problems.push(Violation::new(format!("/{key}"), "expected a list"));
+                continue;
             }
-            other => problems.push(Violation::new(
-                format!("/{other}"),
-                format!("there is no such key; there are `{}`", USERS.join("` and `")),
-            )),
+        };
+        for (at, item) in items.into_iter().enumerate() {
+            let added = if key == "values" {
+                Rule::of_user(item).map(|rule| users.values.push(rule))
+            } else {
+                let glob = item.as_str().filter(|glob| !glob.trim().is_empty());
+                let glob = glob.ok_or_else(|| "expected a text".to_owned());
+                glob.map(|glob| users.files.push(glob.to_owned()))
+            };
+            problems.extend(added.err().map(|why| Violation::new(format!("/{key}/{at}"), why)));
         }
     }
     if problems.is_empty() { Ok(users) } else { Err(problems) }
-}
-
-/// The items of a list, each with its JSON pointer; an absent list has none.
-fn items(key: &str, value: Value, problems: &mut Vec<Violation>) -> Vec<(String, Value)> {
-    match value {
-        Value::Sequence(values) => values
-            .into_iter()
-            .enumerate()
-            .map(|(at, value)| (format!("/{key}/{at}"), value))
-            .collect(),
-        Value::Null => Vec::new(),
-        _ => {
-            problems.push(Violation::new(format!("/{key}"), "expected a list"));
-            Vec::new()
-        }
-    }
 }
 
 #[cfg(test)]
