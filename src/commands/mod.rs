@@ -8,7 +8,6 @@ mod guard;
 mod render;
 mod roles;
 mod sample;
-mod serve;
 mod stand_in;
 mod status;
 mod threads;
@@ -18,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use crate::consult::{ConsultResult, Request, secrets};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::guard::COMMAND as GUARD;
 use crate::kimi::{Program, Progress, Watch};
+use crate::mcp;
 use crate::sandbox::{self, keeper};
 use crate::settings::{self, Environment, Loaded, Settings};
 
@@ -86,7 +86,7 @@ fn run(cli: Cli) -> Result<u8> {
     let code = runtime.block_on(async {
         let stop = Stop::on_signals(&loaded.settings)?;
         match cli.command {
-            Command::Serve => serve::run(loaded, stop.asked).await,
+            Command::Serve => Box::pin(mcp::serve(loaded, stop.asked)).await.map(|()| 0),
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
             Command::Roles(args) => roles::run(&args),
             Command::Demo(args) => Box::pin(demo::run(&args, loaded, &stop)).await,
@@ -167,10 +167,7 @@ async fn consult_live(
 
 /// A request from the fields of a JSON object.
 fn request(fields: Value) -> Request {
-    match fields {
-        Value::Object(fields) => Request(fields),
-        _ => Request(Map::new()),
-    }
+    Request(serde_json::from_value(fields).unwrap_or_default())
 }
 
 /// Prints a result and returns the exit code that says whether it could be read.

@@ -2,7 +2,6 @@
 //! means, who may ask and what an answer is are settled in [`crate::consult`].
 
 mod blocking;
-mod eof;
 mod prompts;
 mod resources;
 mod schemas;
@@ -12,9 +11,9 @@ mod words;
 use std::time::Duration;
 
 use rmcp::ServiceExt as _;
+use tokio::io::{AsyncRead, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
-use self::eof::Watched;
 use self::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
@@ -27,8 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// no more than a moment.
 pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
-    // A run of Kimi ends at once, not when rmcp gives up on its handlers.
-    let transport = (Watched::new(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
+    let transport = (watched(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {
             Ok(running) => running,
@@ -46,6 +44,22 @@ pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<
             tokio::time::sleep(LAST_WORDS).await;
         } => Ok(()),
     }
+}
+
+/// Standard input, whose end fires `closing`: rmcp lets handlers run on for seconds after the end, and a host that is
+/// leaving does not wait that long. It ends as well when the server is asked to stop, so that rmcp knows one way to
+/// end, and writes out what has been answered.
+fn watched(
+    mut input: impl AsyncRead + Send + Unpin + 'static,
+    closing: CancellationToken,
+) -> DuplexStream {
+    let (reader, mut writer) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move {
+        let copied = tokio::io::copy(&mut input, &mut writer);
+        closing.run_until_cancelled(copied).await;
+        closing.cancel();
+    });
+    reader
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Error {

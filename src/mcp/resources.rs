@@ -1,10 +1,13 @@
 //! The threads as resources, for a host that looks back with its own reading tool.
 
+use std::sync::LazyLock;
+
 use rmcp::ErrorData;
 use rmcp::model::{
     ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource,
     ResourceContents, ResourceTemplate,
 };
+use serde::Deserialize;
 
 use crate::consult::{export, record, secrets};
 use crate::error::{Error, Kind};
@@ -12,45 +15,29 @@ use crate::ledger::Filter;
 use crate::settings::Loaded;
 
 const THREADS: &str = "kimi-bridge://threads";
-const THREAD: &str = "kimi-bridge://threads/{id}";
-const TRANSCRIPT: &str = "kimi-bridge://threads/{id}/rounds/{n}/transcript";
 
-const JSON: &str = "application/json";
-const MARKDOWN: &str = "text/markdown";
-const TEXT: &str = "text/plain";
-
-/// How many threads are listed.
+/// The number of threads that are listed.
 const LATEST: usize = 50;
 
+/// The resources in the words of the protocol.
+#[derive(Deserialize)]
+struct Offer {
+    resources: Vec<Resource>,
+    templates: Vec<ResourceTemplate>,
+}
+
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+static OFFER: LazyLock<Offer> = LazyLock::new(|| {
+    let file = include_str!("../../templates/mcp/resources.yaml");
+    serde_yaml::from_str(file).expect("templates/mcp/resources.yaml is readable")
+});
+
 pub(super) fn list() -> ListResourcesResult {
-    ListResourcesResult::with_all_items(vec![
-        Resource::new(THREADS, "threads")
-            .with_title("Arguments with Kimi")
-            .with_description(
-                "The latest 50 threads: id, role, project, state, question, and when each was opened and \
-                 last changed. A thread stays open until its state is `decided` or `given_up`.",
-            )
-            .with_mime_type(JSON),
-    ])
+    ListResourcesResult::with_all_items(OFFER.resources.clone())
 }
 
 pub(super) fn templates() -> ListResourceTemplatesResult {
-    ListResourceTemplatesResult::with_all_items(vec![
-        ResourceTemplate::new(THREAD, "thread")
-            .with_title("One argument with Kimi")
-            .with_description(
-                "A whole thread: the proposal, every round's findings with their citations, your verdicts, \
-                 Kimi's replies, and the decision.",
-            )
-            .with_mime_type(MARKDOWN),
-        ResourceTemplate::new(TRANSCRIPT, "transcript")
-            .with_title("What Kimi wrote in one round")
-            .with_description(
-                "Everything that Kimi wrote in round n, a JSON object a line, without secrets. Long: read the \
-                 thread first.",
-            )
-            .with_mime_type(TEXT),
-    ])
+    ListResourceTemplatesResult::with_all_items(OFFER.templates.clone())
 }
 
 /// What a URI names.
@@ -76,17 +63,21 @@ fn named(uri: &str) -> Option<Named<'_>> {
 
 /// Reads one. It opens the ledger, and may wait for it.
 pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, ErrorData> {
-    let Some(named) = named(uri) else {
-        let message =
-            format!("there is no resource {uri}; there are {THREADS}, {THREAD} and {TRANSCRIPT}");
-        return Err(ErrorData::resource_not_found(message, None));
-    };
-    let (text, mime_type) = match named {
-        Named::Threads => (threads(loaded), JSON),
-        Named::Thread(id) => {
-            (record::load(loaded, id).and_then(|record| export::markdown(&record)), MARKDOWN)
+    let (text, mime_type) = match named(uri) {
+        Some(Named::Threads) => (threads(loaded), "application/json"),
+        Some(Named::Thread(id)) => {
+            (record::load(loaded, id).and_then(|record| export::markdown(&record)), "text/markdown")
         }
-        Named::Transcript(id, number) => (record::transcript(loaded, id, number), TEXT),
+        Some(Named::Transcript(id, number)) => {
+            (record::transcript(loaded, id, number), "text/plain")
+        }
+        None => {
+            let message = format!(
+                "there is no resource {uri}; there are {THREADS}, {THREADS}/{{id}} and \
+                 {THREADS}/{{id}}/rounds/{{n}}/transcript"
+            );
+            return Err(ErrorData::resource_not_found(message, None));
+        }
     };
     let text = text.map_err(|error| unread(&secrets::redact_error(error, &loaded.environment)))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime_type)]))

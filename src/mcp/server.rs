@@ -123,10 +123,7 @@ fn refused(error: &Error) -> CallToolResult {
 }
 
 fn object(schema: Value) -> JsonObject {
-    match schema {
-        Value::Object(object) => object,
-        _ => JsonObject::new(),
-    }
+    serde_json::from_value(schema).unwrap_or_default()
 }
 
 /// The tools that a mode offers.
