@@ -1,6 +1,5 @@
 //! The ledger's file: made, opened, and renamed where an older version of the bridge wrote it.
 
-use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -29,43 +28,45 @@ pub(super) fn path(state_dir: &Path) -> PathBuf {
 /// Opens the file; makes it where there is none, and first renames one of an older version.
 pub(super) fn open(state_dir: &Path) -> Result<Connection> {
     let file = path(state_dir);
-    let unusable =
-        |error: &dyn Display| failed(&format!("{} cannot be used", file.display()), error);
+    match opened(state_dir, &file) {
+        Ok((connection, VERSION)) => Ok(connection),
+        Ok((_, version)) => Err(Error::new(
+            Kind::Ledger,
+            format!("{} is of version {version}, newer than this bridge", file.display()),
+            "Update kimi-bridge, or set `state_dir` to another folder.",
+        )),
+        Err(error) => Err(failed(&format!("{} cannot be used", file.display()), &error)),
+    }
+}
+
+/// The open file and its version, which is this one's or newer.
+fn opened(
+    state_dir: &Path,
+    file: &Path,
+) -> std::result::Result<(Connection, i64), Box<dyn std::error::Error>> {
     // No other process opens the file while this one renames it.
-    let _alone = lock::opening(state_dir).map_err(|error| unusable(&error))?;
-    create(&file).map_err(|error| unusable(&error))?;
-    let (mut connection, mut version) = connect(&file).map_err(|error| unusable(&error))?;
+    let _alone = lock::opening(state_dir)?;
+    let (mut connection, mut version) = connect(file)?;
     if (1..VERSION).contains(&version) {
         drop(connection);
-        set_aside(state_dir, version)
-            .and_then(|()| create(&file))
-            .map_err(|error| unusable(&error))?;
-        (connection, version) = connect(&file).map_err(|error| unusable(&error))?;
+        set_aside(state_dir, version)?;
+        (connection, version) = connect(file)?;
     }
     if version == 0 {
         let schema = include_str!("schema.sql");
         let create = format!("BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;");
-        connection.execute_batch(&create).map_err(|error| unusable(&error))?;
-    } else if version != VERSION {
-        return Err(Error::new(
-            Kind::Ledger,
-            format!("{} is of version {version}, newer than this bridge", file.display()),
-            "Update kimi-bridge, or set `state_dir` to another folder.",
-        ));
+        connection.execute_batch(&create)?;
+        version = VERSION;
     }
-    Ok(connection)
-}
-
-/// Makes an empty file that only the user can read; SQLite gives its other files the same rights.
-fn create(file: &Path) -> io::Result<()> {
-    if !file.exists() {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    }
-    Ok(())
+    Ok((connection, version))
 }
 
 /// A connection to the file, and the version of its schema; 0 where the file is new.
-fn connect(file: &Path) -> rusqlite::Result<(Connection, i64)> {
+fn connect(file: &Path) -> std::result::Result<(Connection, i64), Box<dyn std::error::Error>> {
+    // Only the user can read it; SQLite gives its other files the same rights.
+    if !file.exists() {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    }
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY)?;
     // The log is copied into the file when it is long, not at the end of each call, which would wait for
@@ -106,13 +107,11 @@ fn set_aside(state_dir: &Path, version: i64) -> io::Result<()> {
 /// The files that [`set_aside`] has renamed.
 pub(super) fn older(state_dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(state_dir).into_iter().flatten().flatten();
-    let older = entries.filter(|entry| {
-        let name = entry.file_name();
-        let version =
-            name.to_str().and_then(|name| name.strip_prefix("ledger-")?.strip_suffix(".db"));
-        version.is_some()
-    });
-    let mut older: Vec<PathBuf> = older.map(|entry| entry.path()).collect();
+    let is_older = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("ledger-") && name.ends_with(".db")
+    };
+    let mut older: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_older).collect();
     older.sort();
     older
 }
