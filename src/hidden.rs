@@ -26,7 +26,7 @@ impl Cleaned<'_> {
         if text.bytes().all(is_plain) || !text.contains(is_hidden) {
             return Cleaned { text: Cow::Borrowed(text), hidden: 0 };
         }
-        let runs_leftward = LazyCell::new(|| matched(&LEFTWARD, text).is_some());
+        let runs_leftward = LazyCell::new(|| LEFTWARD.is_match(text));
         let mut kept = String::with_capacity(text.len());
         let mut hidden = 0;
         let mut rest = text;
@@ -38,9 +38,9 @@ impl Cleaned<'_> {
             let around: String =
                 before.into_iter().chain(run.chars()).chain(after.chars().next()).collect();
             let is_mark = matches!(run, "\u{200e}" | "\u{200f}" | "\u{61c}");
-            if matched(&STAYS, &around).is_some() {
+            if STAYS.is_match(&around) {
                 kept.push_str(run);
-            } else if matched(&GOES, &around).is_none() && !(is_mark && *runs_leftward) {
+            } else if !GOES.is_match(&around) && !(is_mark && *runs_leftward) {
                 hidden += run.chars().count();
             }
             rest = after;
@@ -105,28 +105,24 @@ pub fn is_hidden(c: char) -> bool {
 
 /// The length in bytes of the escape sequence, or of the hidden characters, at the start of a text.
 fn run_length(text: &str) -> usize {
-    matched(&SEQUENCE, text).unwrap_or_else(|| {
+    SEQUENCE.find(text).map(|found| found.end()).unwrap_or_else(|| {
         let goes_on = |c| is_hidden(c) && c != '\u{1b}' && !('\u{80}'..='\u{9f}').contains(&c);
         let end = text.char_indices().skip(1).find(|&(_, c)| !goes_on(c));
         end.map_or(text.len(), |(end, _)| end)
     })
 }
 
-type Pattern = LazyLock<Option<Regex>>;
-
-/// Where the first match of a pattern ends.
-fn matched(pattern: &Pattern, text: &str) -> Option<usize> {
-    pattern.as_ref()?.find(text).map(|found| found.end())
-}
-
-fn pattern(text: &str) -> Option<Regex> {
-    RegexBuilder::new(text).ignore_whitespace(true).dot_matches_new_line(true).build().ok()
+#[expect(clippy::expect_used, reason = "every text with hidden characters uses each pattern")]
+fn pattern(text: &str) -> Regex {
+    let mut pattern = RegexBuilder::new(text);
+    pattern.ignore_whitespace(true).dot_matches_new_line(true);
+    pattern.build().expect("the pattern compiles")
 }
 
 /// One escape sequence at the start of a text. A string sequence counts when it ends on its line: a
 /// terminal would go on looking for its end and swallow the rest, but here the rest is what somebody
 /// said, and stays.
-static SEQUENCE: Pattern = LazyLock::new(|| {
+static SEQUENCE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \x1b\[ | \u{9b} ) [0-?]* [\ -/]* [@-~]
           | (?: \x1b[\]PX^_] | [\u{90}\u{98}\u{9d}-\u{9f}] )
@@ -137,7 +133,7 @@ static SEQUENCE: Pattern = LazyLock::new(|| {
 
 /// Hidden characters that are part of how a text reads, between their neighbours. Data is hidden in
 /// runs; what stands alone where it belongs can be honest.
-static STAYS: Pattern = LazyLock::new(|| {
+static STAYS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \p{Extended_Pictographic}\u{fe0f}? | [\u{fe0f}\p{Emoji_Modifier}] )
             \u{200d} \p{Extended_Pictographic}
@@ -158,7 +154,7 @@ static STAYS: Pattern = LazyLock::new(|| {
 
 /// Hidden characters that honest texts hold and nobody misses: line endings of Windows, page breaks,
 /// byte order marks, hyphenation, and line breaks of scripts without spaces.
-static GOES: Pattern = LazyLock::new(|| {
+static GOES: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: .? \r \n
           | .? \f .?
@@ -170,7 +166,8 @@ static GOES: Pattern = LazyLock::new(|| {
 });
 
 /// Scripts that run from right to left: honest text in them holds direction marks.
-static LEFTWARD: Pattern = LazyLock::new(|| pattern(r"[\p{Arab}\p{Hebr}\p{Syrc}\p{Thaa}\p{Nkoo}]"));
+static LEFTWARD: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"[\p{Arab}\p{Hebr}\p{Syrc}\p{Thaa}\p{Nkoo}]"));
 
 #[cfg(test)]
 mod tests {
@@ -187,7 +184,7 @@ mod tests {
     #[test]
     fn every_pattern_compiles() {
         for pattern in [&SEQUENCE, &STAYS, &GOES, &LEFTWARD] {
-            assert!(pattern.is_some());
+            assert!(!pattern.is_match("plain"));
         }
     }
 

@@ -5,7 +5,6 @@
 //! error. Other rooms get a [`Settings`] and an [`Environment`] and never look for themselves.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -342,29 +341,22 @@ impl Layers {
     }
 }
 
-/// The numbers with which a run can work.
-const RANGES: [(&str, RangeInclusive<u64>); 10] = [
-    ("timeout_seconds", 1..=86_400),
-    ("first_line_seconds", 1..=86_400),
-    ("silence_seconds", 1..=86_400),
-    ("heartbeat_seconds", 1..=86_400),
-    ("max_parallel", 1..=256),
-    ("grace_seconds", 0..=60),
-    ("max_line_bytes", 4096..=u64::MAX),
-    ("max_run_bytes", 4096..=u64::MAX),
-    ("max_prompt_bytes", 4096..=u64::MAX),
-    ("max_result_chars", 2000..=u64::MAX),
-];
-
 /// Returns what was expected in place of a value that would make every run fail.
 fn out_of_range(setting: &str, value: &Value) -> Option<String> {
-    let range = RANGES.iter().find(|(name, _)| *name == setting);
-    if let (Some((_, range)), Some(number)) = (range, value.as_u64())
-        && !range.contains(&number)
-    {
-        return Some(match (range.start(), range.end()) {
-            (least, &u64::MAX) => format!("expected {least} or more"),
-            (least, most) => format!("expected {least} to {most}"),
+    let (least, most) = match setting {
+        "timeout_seconds" | "first_line_seconds" | "silence_seconds" | "heartbeat_seconds" => {
+            (1, 86_400)
+        }
+        "max_parallel" => (1, 256),
+        "grace_seconds" => (0, 60),
+        "max_line_bytes" | "max_run_bytes" | "max_prompt_bytes" => (4096, u64::MAX),
+        "max_result_chars" => (2000, u64::MAX),
+        _ => (0, u64::MAX),
+    };
+    if value.as_u64().is_some_and(|number| !(least..=most).contains(&number)) {
+        return Some(match most {
+            u64::MAX => format!("expected {least} or more"),
+            most => format!("expected {least} to {most}"),
         });
     }
     // Kimi runs in the project, the bridge elsewhere.
