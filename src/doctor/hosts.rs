@@ -12,14 +12,11 @@ use crate::settings::{Environment, Loaded, Mode, load_what_fits};
 const MARGIN_SECONDS: u64 = 60;
 
 pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
-    checks_of(&hosts::look(&loaded.environment), &loaded.environment)
-}
-
-fn checks_of(configs: &[Config], environment: &Environment) -> Vec<Check> {
+    let environment = &loaded.environment;
     let mut checks = Vec::new();
     let mut without = BTreeSet::new();
     let mut with = BTreeSet::new();
-    for config in configs {
+    for config in &hosts::look(environment) {
         let name = config.host.name.as_str();
         match &config.registrations {
             Err(why) => checks.push(Check::warning(

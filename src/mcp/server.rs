@@ -29,6 +29,9 @@ use crate::settings::{Loaded, Mode};
 /// The shortest time between two progress messages: a busy Kimi calls many tools a second.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 
+type Context = RequestContext<RoleServer>;
+type Page = Option<PaginatedRequestParams>;
+
 #[derive(Clone)]
 pub(super) struct Server {
     loaded: Arc<Loaded>,
@@ -60,7 +63,7 @@ impl Server {
     async fn consult(
         &self,
         arguments: JsonObject,
-        context: &RequestContext<RoleServer>,
+        context: &Context,
     ) -> Result<CallToolResult, Error> {
         let cancel = context.ct.child_token();
         // Ends Kimi when rmcp drops the call.
@@ -179,26 +182,21 @@ impl ServerHandler for Server {
             .with_instructions(words::instructions(mode))
     }
 
-    async fn list_tools(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListToolsResult, ErrorData> {
+    async fn list_tools(&self, _: Page, _: Context) -> Result<ListToolsResult, ErrorData> {
         Ok(ListToolsResult::with_all_items(tools(self.loaded.settings.mode())))
     }
 
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
+        context: Context,
     ) -> Result<CallToolResponse, ErrorData> {
         let mode = self.loaded.settings.mode();
         let result = match (request.name.as_ref(), mode) {
             ("kimi_status", _) => {
                 let (server, cancel) = (self.clone(), context.ct.child_token());
                 let looking = on_own_thread(move || async move {
-                    let watch = server.watch(&cancel);
-                    answered(Ok(status::status(&server.loaded, watch).await))
+                    answered(Ok(status::status(&server.loaded, server.watch(&cancel)).await))
                 });
                 looking.await
             }
@@ -227,18 +225,14 @@ impl ServerHandler for Server {
         Ok(result.unwrap_or_else(|error| refused(&error)).into())
     }
 
-    async fn list_resources(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListResourcesResult, ErrorData> {
+    async fn list_resources(&self, _: Page, _: Context) -> Result<ListResourcesResult, ErrorData> {
         Ok(self.offered(resources::list))
     }
 
     async fn list_resource_templates(
         &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        _: Page,
+        _: Context,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         Ok(self.offered(resources::templates))
     }
@@ -246,7 +240,7 @@ impl ServerHandler for Server {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        _: Context,
     ) -> Result<ReadResourceResponse, ErrorData> {
         if !self.is_on() {
             return Err(switched_off());
@@ -259,18 +253,14 @@ impl ServerHandler for Server {
         read.map(Into::into)
     }
 
-    async fn list_prompts(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListPromptsResult, ErrorData> {
+    async fn list_prompts(&self, _: Page, _: Context) -> Result<ListPromptsResult, ErrorData> {
         Ok(self.offered(prompts::list))
     }
 
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _context: RequestContext<RoleServer>,
+        _: Context,
     ) -> Result<GetPromptResponse, ErrorData> {
         if !self.is_on() {
             return Err(switched_off());

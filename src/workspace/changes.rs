@@ -12,11 +12,9 @@ const SHOWN: usize = 160;
 /// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
-    /// The entry is new.
     Created,
     /// The file was written, even if with the contents that it had.
     Modified,
-    /// The entry is gone.
     Removed,
     /// The entry is of another type: a link in place of a file, a file in place of a folder.
     Replaced,
@@ -29,9 +27,8 @@ pub(crate) enum What {
 pub(crate) struct Change {
     /// Below the project, or absolute if it is not in it.
     pub path: PathBuf,
-    /// Whether it is a folder; the contents of a created or removed one are not listed.
+    /// The contents of a created or removed folder are not listed.
     pub is_folder: bool,
-    /// The kind.
     pub what: What,
 }
 
@@ -78,7 +75,6 @@ impl fmt::Display for Gap {
 /// The differences between two looks at a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// The differences.
     pub changed: BTreeSet<Change>,
     /// The parts that were not compared.
     pub incomplete: BTreeSet<Gap>,

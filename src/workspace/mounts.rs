@@ -6,6 +6,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::bytes::{Captures, Regex};
 
 /// The mount points below a folder; none on a system that does not list them.
 pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
@@ -13,29 +16,20 @@ pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
     points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }
 
-/// The fifth field of each line.
+/// The fifth field of each line, in which white space and backslashes are written as `\` and three octal digits.
 fn points(list: &[u8]) -> impl Iterator<Item = PathBuf> {
+    let decoded = |escape: &Captures<'_>| {
+        let digits = str::from_utf8(&escape[1]).unwrap_or_default();
+        [u8::from_str_radix(digits, 8).unwrap_or_default()]
+    };
     list.split(|&byte| byte == b'\n')
         .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
-        .map(|field| OsString::from_vec(unescape(field)).into())
+        .map(move |field| OsString::from_vec(ESCAPE.replace_all(field, decoded).into()).into())
 }
 
-/// Decodes white space and backslashes, which are written as `\` and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|digits| str::from_utf8(digits).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        let (byte, length) = match escaped.filter(|_| byte == b'\\') {
-            Some(escaped) => (escaped, 3),
-            None => (byte, 0),
-        };
-        bytes.push(byte);
-        rest = &after[length..];
-    }
-    bytes
-}
+#[expect(clippy::expect_used, reason = "every look uses it")]
+static ESCAPE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\\([0-3][0-7]{2})").expect("the pattern compiles"));
 
 #[cfg(test)]
 mod tests {
