@@ -14,16 +14,6 @@ use super::pieces::{Span, behind_markers, is_marked};
 use super::sheet::{Assignment, SHEET};
 use super::value;
 
-/// A name that says secret.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Name<'a> {
-    /// The text before the name, the name, and the text behind it.
-    pub(super) parts: [&'a str; 3],
-    pub(super) assignment: &'static Assignment,
-    /// The words that make it such a name.
-    pub(super) core: &'static str,
-}
-
 #[expect(clippy::expect_used, reason = "the words are compiled in, and a test searches for them")]
 static LAST_WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     let words = SHEET.assignments.iter().flat_map(|list| list.names.last_words());
@@ -43,13 +33,10 @@ pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
         let name = &text[place.clone()];
         let escape = escape_length(&text[..place.start], name);
         let found = secret_name(name).or_else(|| secret_name(&name[escape..]));
-        let Some((assignment, core)) = found else { continue };
-        let parts = [&text[..place.start], name, &text[place.end..]];
-        let behind = value::look_behind(Name { parts, assignment, core });
-        done += behind.done;
-        if let Some(secret) = behind.secret {
-            let range = place.end + secret.start..place.end + secret.end;
-            spans.push(Span::new(range, &assignment.kind));
+        if let Some((assignment, core)) = found {
+            let secret;
+            (secret, done) = value::behind(text, place, assignment, core);
+            spans.extend(secret.map(|range| Span::new(range, &assignment.kind)));
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::assignment::Name;
 use super::boundary;
 use super::look;
 use super::names::normal;
@@ -55,31 +54,28 @@ static BARE: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern compiles")
 });
 
-/// The result of a look behind a name; places are counted from the end of the name.
-#[derive(Debug, Default)]
-pub(super) struct Behind {
-    /// The secret, if there is one.
-    pub(super) secret: Option<Range<usize>>,
-    /// The place before which no other name is looked for. Part of a value that does not end is skipped, so
-    /// that a text which repeats a name takes no longer than another.
-    pub(super) done: usize,
-}
-
-/// Looks for a secret behind a name.
-pub(super) fn look_behind(name: Name<'_>) -> Behind {
-    let rest = name.parts[2];
-    let Some((start, ending)) = opening(name) else { return Behind::default() };
-    let window = &rest[start..boundary(rest, start + JUDGED)];
+/// The secret that is assigned to the name at `place`, if there is one, and the place before which no other name is
+/// looked for. Part of a value that does not end is skipped, so that a text which repeats a name takes no longer than
+/// another. `core` are the words that make it such a name.
+pub(super) fn behind(
+    text: &str,
+    place: Range<usize>,
+    assignment: &Assignment,
+    core: &str,
+) -> (Option<Range<usize>>, usize) {
+    let Some((start, ending)) = opening(text, &place) else { return (None, place.end) };
+    let rest = &text[start..];
+    let window = &rest[..boundary(rest, JUDGED)];
     let end = ending.find(window);
     let value = &window[..end.unwrap_or(window.len())];
     let is_bare = matches!(ending, Ending::Bare { .. });
-    let follows = &rest[start + value.len()..];
-    if !(is_bare && is_code(value, follows, name.core)) && is_secret(value, name.assignment) {
-        let end = ending.find(&rest[start..]).map_or(rest.len(), |length| start + length);
-        return Behind { secret: Some(start..end), done: end };
+    let is_code = is_bare && is_code(value, &rest[value.len()..], core);
+    if !is_code && is_secret(value, assignment) {
+        let end = start + ending.find(rest).unwrap_or(rest.len());
+        return (Some(start..end), end);
     }
-    let is_endless = is_bare && end.is_none() && start + window.len() < rest.len();
-    Behind { secret: None, done: if is_endless { start + value.len() } else { 0 } }
+    let is_endless = is_bare && end.is_none() && window.len() < rest.len();
+    (None, if is_endless { start + value.len() } else { place.end })
 }
 
 /// Returns whether a value is a secret of such a name.
@@ -92,20 +88,20 @@ pub(super) fn is_secret(value: &str, assignment: &Assignment) -> bool {
 }
 
 /// The place at which the value behind a name begins, and the way in which it ends.
-fn opening(name: Name<'_>) -> Option<(usize, Ending<'_>)> {
-    let [before, name, rest] = name.parts;
+fn opening<'a>(text: &'a str, place: &Range<usize>) -> Option<(usize, Ending<'a>)> {
+    let (before, name, rest) = (&text[..place.start], &text[place.clone()], &text[place.end..]);
     let near = &rest[..boundary(rest, REACH)];
     if let Some(found) = QUOTED.captures(near) {
         // `password, "…"` names no value, `"password", "…"` does.
         let is_named = found.name("comma").is_none() || found.name("closed").is_some();
         let quote = found.name("quote").filter(|_| is_named)?;
-        return Some((found[0].len(), Ending::Quote(quote.as_str())));
+        return Some((place.end + found[0].len(), Ending::Quote(quote.as_str())));
     }
     let found = BARE.captures(near)?;
     let is_placed = (found.name("flag").is_none() || name.starts_with("--"))
         && (found.name("tag").is_none() || before.ends_with('<'));
     let in_query = before.ends_with(['?', '&', '#']);
-    is_placed.then(|| (found[0].len(), Ending::Bare { in_query }))
+    is_placed.then(|| (place.end + found[0].len(), Ending::Bare { in_query }))
 }
 
 /// The way in which a value ends.
