@@ -1,7 +1,7 @@
 //! The tools, and what else the server offers, as rmcp wants it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rmcp::ErrorData;
@@ -9,9 +9,9 @@ use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams,
     GetPromptResponse, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams,
-    ProgressNotificationParam, ProgressToken, ReadResourceRequestParams, ReadResourceResponse,
-    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ProgressToken, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, Tool,
 };
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use serde_json::{Value, json};
@@ -129,41 +129,22 @@ fn object(schema: Value) -> JsonObject {
     serde_json::from_value(schema).unwrap_or_default()
 }
 
+#[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
+    let file = include_str!("../../templates/mcp/tools.yaml");
+    serde_yaml::from_str(file).expect("templates/mcp/tools.yaml is readable")
+});
+
 /// The tools that a mode offers.
 pub(super) fn tools(mode: Mode) -> Vec<Tool> {
-    let status = Tool::new("kimi_status", words::KIMI_STATUS, object(json!({"type": "object"})))
-        .with_title("Kimi's status")
-        .with_annotations(ToolAnnotations::new().read_only(true).open_world(false));
-    let consult = || {
-        let meta = object(json!({"anthropic/maxResultSizeChars": 200_000}));
-        Tool::new("consult_kimi", words::consult_kimi(mode), object(schema::of_tool_input()))
-            .with_title("Ask Kimi for a second opinion")
-            .with_raw_output_schema(Arc::new(object(schemas::output())))
-            .with_annotations(ToolAnnotations::new().read_only(true))
-            .with_meta(MetaObject(meta))
-    };
-    let decide = || {
-        let field = |what: &str| json!({"type": "string", "description": what});
-        let input = json!({
-            "type": "object",
-            "additionalProperties": false,
-            "required": ["thread_id", "decision", "rationale"],
-            "properties": {
-                "thread_id": {"type": "string"},
-                "decision": field("What will be done"),
-                "rationale": field("Why, with the findings that decided it"),
-            },
-        });
-        Tool::new("record_decision", words::RECORD_DECISION, object(input))
-            .with_title("Record the decision")
-            .with_annotations(
-                ToolAnnotations::new().read_only(false).destructive(false).open_world(false),
-            )
-    };
-    match mode {
-        Mode::Disabled => vec![status],
-        Mode::Manual | Mode::Auto => vec![consult(), decide(), status],
+    let mut tools = TOOLS.clone();
+    tools.retain(|tool| mode != Mode::Disabled || tool.name == "kimi_status");
+    for tool in tools.iter_mut().filter(|tool| tool.name == "consult_kimi") {
+        tool.description = Some(words::consult_kimi(mode).into());
+        tool.input_schema = Arc::new(object(schema::of_tool_input()));
+        tool.output_schema = Some(Arc::new(object(schemas::output())));
     }
+    tools
 }
 
 impl ServerHandler for Server {

@@ -8,13 +8,6 @@ const WHEN: &str = include_str!("../../templates/mcp/when.md").trim_ascii_end();
 const AFTERWARDS: &str = include_str!("../../templates/mcp/afterwards.md").trim_ascii_end();
 const CONSULT_KIMI: &str = include_str!("../../templates/mcp/consult_kimi.md").trim_ascii_end();
 
-/// The description of `kimi_status`.
-pub(super) const KIMI_STATUS: &str =
-    include_str!("../../templates/mcp/kimi_status.md").trim_ascii_end();
-/// The description of `record_decision`.
-pub(super) const RECORD_DECISION: &str =
-    include_str!("../../templates/mcp/record_decision.md").trim_ascii_end();
-
 /// The server's instructions.
 pub(super) fn instructions(mode: Mode) -> String {
     match mode {
@@ -42,17 +35,15 @@ pub(super) fn consult_kimi(mode: Mode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server::tools;
     use super::*;
 
     #[test]
     fn everything_fits_the_hosts_limits_and_says_when_to_call() {
         for mode in [Mode::Disabled, Mode::Manual, Mode::Auto] {
-            for text in [
-                instructions(mode),
-                consult_kimi(mode),
-                KIMI_STATUS.to_owned(),
-                RECORD_DECISION.to_owned(),
-            ] {
+            let tools = tools(mode).into_iter();
+            let texts = tools.map(|tool| tool.description.unwrap_or_default().into_owned());
+            for text in texts.chain([instructions(mode)]) {
                 assert!(
                     text.chars().count() < 2_000,
                     "{mode:?}: {} characters",
