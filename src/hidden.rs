@@ -40,7 +40,7 @@ impl Cleaned<'_> {
             let is_mark = matches!(run, "\u{200e}" | "\u{200f}" | "\u{61c}");
             if STAYS.is_match(&around) {
                 kept.push_str(run);
-            } else if !GOES.is_match(&around) && !(is_mark && *runs_leftward) {
+            } else if !(GOES.is_match(&around) || is_mark && *runs_leftward) {
                 hidden += run.chars().count();
             }
             rest = after;
@@ -105,14 +105,15 @@ pub fn is_hidden(c: char) -> bool {
 
 /// The length in bytes of the escape sequence, or of the hidden characters, at the start of a text.
 fn run_length(text: &str) -> usize {
-    SEQUENCE.find(text).map(|found| found.end()).unwrap_or_else(|| {
-        let goes_on = |c| is_hidden(c) && c != '\u{1b}' && !('\u{80}'..='\u{9f}').contains(&c);
-        let end = text.char_indices().skip(1).find(|&(_, c)| !goes_on(c));
-        end.map_or(text.len(), |(end, _)| end)
-    })
+    if let Some(sequence) = SEQUENCE.find(text) {
+        return sequence.end();
+    }
+    let goes_on = |c| is_hidden(c) && c != '\u{1b}' && !('\u{80}'..='\u{9f}').contains(&c);
+    let end = text.char_indices().skip(1).find(|&(_, c)| !goes_on(c));
+    end.map_or(text.len(), |(end, _)| end)
 }
 
-#[expect(clippy::expect_used, reason = "every text with hidden characters uses each pattern")]
+#[expect(clippy::expect_used, reason = "a test uses each pattern")]
 fn pattern(text: &str) -> Regex {
     let mut pattern = RegexBuilder::new(text);
     pattern.ignore_whitespace(true).dot_matches_new_line(true);

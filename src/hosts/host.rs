@@ -62,7 +62,7 @@ impl Host {
         let folder = match (moved, self.folder.strip_prefix("~/.config/")) {
             (Some(moved), _) => moved.into(),
             (None, Some(below)) => environment.config_dir.parent().unwrap_or(home).join(below),
-            (None, None) => home.join(self.folder.trim_start_matches("~").trim_start_matches('/')),
+            (None, None) => home.join(self.folder.trim_start_matches(['~', '/'])),
         };
         let of_user = self.user.iter().map(|file| (Scope::User, folder.join(file)));
         let of_projects = projects.iter().flat_map(|project| {

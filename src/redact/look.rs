@@ -3,6 +3,8 @@
 //! A key differs from an identifier in its pairs of characters: in words, a few pairs of letters make up
 //! nearly all; in `x7Kq9Zp2`, letters, digits and cases follow each other in any order.
 
+use std::sync::LazyLock;
+
 /// The score from which a value is random. Of the identifiers in the sources of some thousand libraries
 /// it takes one in a hundred and fifty for random, and of keys of 16 characters misses one in forty.
 const LEAST_RANDOM: i32 = 9;
@@ -15,9 +17,12 @@ const LEAST_HEX: usize = 12;
 /// Bits a character below which a value repeats itself too much to be random.
 const LEAST_ENTROPY: f64 = 2.3;
 /// The letters that often follow each letter in identifiers, from a to z: nine pairs of ten.
-const FOLLOWS: &str = "bcdgilmnprstuvy aeilou aehiklortu adeiors acdefglmnpqrstvxy aefilor eirs aeiot \
+static FOLLOWS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let letters = "bcdgilmnprstuvy aeilou aehiklortu adeiors acdefglmnpqrstvxy aefilor eirs aeiot \
     abcdefglmnoprstvz - ei adeilostu aeiops acdefginostuv bcdglmnoprstuvw aeiloprstu u \
     acdegimorstuvy acehikopstuy acehiorstuy beilmnprst aei aio t p e";
+    letters.split(' ').collect()
+});
 /// The longest value that a person makes up, bytes.
 const LONGEST_MADE_UP: usize = 128;
 /// Bytes of base64 in a row that are too many for a key or an address.
@@ -56,9 +61,8 @@ fn weight(a: u8, b: u8) -> i32 {
     match (a.is_ascii_alphabetic(), b.is_ascii_alphabetic()) {
         (true, true) if a.is_ascii_lowercase() && b.is_ascii_uppercase() => 1,
         (true, true) => {
-            let follows = FOLLOWS.split(' ').nth((a.to_ascii_lowercase() - b'a').into());
-            let is_usual =
-                follows.is_some_and(|all| all.contains(char::from(b.to_ascii_lowercase())));
+            let follows = FOLLOWS[usize::from(a.to_ascii_lowercase() - b'a')];
+            let is_usual = follows.contains(char::from(b.to_ascii_lowercase()));
             if is_usual { -1 } else { 2 }
         }
         (true, false) if b.is_ascii_digit() => 2,

@@ -116,7 +116,8 @@ impl Secrets {
     }
 
     /// The marker that replaces the text of a field, if it is a secret by the field's name.
-    pub(crate) fn redact_field(&self, name: &str, text: &str) -> Option<String> {
+    #[must_use]
+    pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
         let [name, text] = [name, text].map(|text| Cleaned::of(text).text);
         assignment::in_field(&name, &text).map(pieces::marker)
     }
