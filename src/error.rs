@@ -76,12 +76,18 @@ kinds! {
         "Wait until the quota renews, or raise it in the account's console.";
     Settings: "settings", 15, false, "a setting cannot be used",
         "Fix the problems listed; README.md describes every setting.";
+    NotAdmitted: "not_admitted", 17, false, "the service admits listed coding agents only",
+        "Update Kimi and log in with its own /login, or use a key of the Moonshot platform with the address \
+         of that platform; the service's community guideline names the agents that it admits.";
     RateLimited: "rate_limited", 20, true, "the service asked to slow down",
         "Wait a minute and ask again; Kimi had tried several times already.";
     Unavailable: "unavailable", 21, true, "the service failed or could not be reached",
         "Check the network and the service's status, then ask again.";
     EmptyAnswer: "empty_answer", 22, true, "the service answered with nothing",
         "Ask again; if it happens every time, ask in smaller parts.";
+    Declined: "declined", 23, false, "the service refuses this request",
+        "The message gives the service's reason: ask about a smaller part, put the question in other words, or fix the \
+         model's name or parameters in Kimi's config.toml.";
     TimedOut: "timed_out", 30, true, "the call took longer than timeout_seconds",
         "Raise `timeout_seconds`, or ask about a smaller part.";
     Stalled: "stalled", 31, true, "Kimi was silent for too long",

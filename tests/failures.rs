@@ -17,6 +17,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         both("failures::a_spent_quota", a_spent_quota),
         both("failures::a_rate_limit", a_rate_limit),
         both("failures::a_server_error", a_server_error),
+        both("failures::a_request_that_the_service_refuses", refused),
+        both("failures::a_model_that_kimi_does_not_know", unknown_model),
         both("failures::no_connection", no_connection),
         both("failures::a_stream_that_breaks_off", a_stream_that_breaks_off),
         both("failures::empty_answers", empty_answers),
@@ -81,6 +83,42 @@ fn a_rate_limit(real: Real, program: &Path) {
 fn a_server_error(real: Real, program: &Path) {
     let ran = failing(real, program, Step::Status(500, error_body("upstream exploded", "error")));
     check(&ran, 21, "unavailable", "upstream exploded");
+}
+
+fn refused(real: Real, program: &Path) {
+    let page = Value::String(
+        "<html><head><title>413 Request Entity Too Large</title></head></html>".to_owned(),
+    );
+    let listed = "Kimi For Coding is currently only available for Coding Agents such as Kimi CLI";
+    let cases = [
+        (
+            400,
+            error_body("The request was rejected: high risk", "content_filter"),
+            23,
+            "declined",
+            "high risk",
+        ),
+        (402, error_body("Insufficient balance", "error"), 14, "quota", "Insufficient balance"),
+        (403, error_body("Your account has been banned", "error"), 13, "bad_key", "banned"),
+        (403, error_body(listed, "access_terminated_error"), 17, "not_admitted", "For Coding"),
+        (404, error_body("Not found the model k9", "error"), 23, "declined", "k9"),
+        (413, page, 23, "declined", "413"),
+    ];
+    for (status, body, code, kind, words) in cases {
+        let ran = failing(real, program, Step::Status(status, body));
+        check(&ran, code, kind, words);
+        assert_eq!(ran.json()["error"]["retryable"], false);
+    }
+}
+
+fn unknown_model(real: Real, program: &Path) {
+    let world = World::new().with(&[("KIMI_PATH", &program.display().to_string())]);
+    let folder = world.home().join(if real == Real::KimiCode { ".kimi-code" } else { ".kimi" });
+    fs::create_dir_all(&folder).unwrap();
+    let config = "default_model = \"nope\"\n[providers.p]\ntype = \"kimi\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
+                  api_key = \"key\"\n[models.k]\nprovider = \"p\"\nmodel = \"k\"\nmax_context_size = 262144\n";
+    fs::write(folder.join("config.toml"), config).unwrap();
+    check(&world.consult(&[]), 15, "settings", "nope");
 }
 
 fn no_connection(real: Real, program: &Path) {

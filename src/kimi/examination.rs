@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::confinement::decide;
 use super::dialect::{Dialect, Identity, Program};
-use super::failure::{ShutOut, shut_out};
 use super::program::{self, Candidate, ask_version, choose, repeated};
 use super::reply::Watch;
+use super::shut_out::{ShutOut, shut_out};
 use crate::error::{Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};

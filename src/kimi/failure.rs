@@ -1,7 +1,7 @@
-//! Why a run brought no answer: the class comes from the exit code, the error line, the plain text
-//! and the last retry together, since no one of them says it for both dialects.
+//! Why a run brought no answer. The same cause is the same kind in both dialects: the HTTP status counts first, then
+//! words of the service's own message, then the exit code. Words in a path or an address count for nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -11,8 +11,7 @@ use super::event::Retry;
 use super::text::clean;
 use crate::error::{Error, Kind};
 use crate::redact::Secrets;
-use crate::sandbox::Rules;
-use crate::sandbox::keeper::{SANDBOX_FAILED, START_FAILED};
+use crate::sandbox::keeper::START_FAILED;
 
 /// kimi-cli's exit code for what may pass by itself.
 pub(super) const MAY_PASS: i32 = 75;
@@ -52,16 +51,18 @@ pub(crate) fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -
         return retired(program);
     }
     let (error_line, last_line) = lines_of(ending.stderr);
+    let configuration = configuration_error(ending.stderr);
     let retry = ending.retry.map(|retry| retry.message.as_str()).unwrap_or_default();
     // In the order in which they are believed: other lines of standard error may be mere warnings.
-    let all = [error_line, &plain, last_line, retry];
-    let words = all.into_iter().find(|words| !words.trim().is_empty()).unwrap_or_default();
+    let texts = [configuration.as_str(), error_line, &plain, last_line];
+    let words =
+        texts.into_iter().chain([retry]).find(|words| !words.trim().is_empty()).unwrap_or_default();
     if let Some(why) =
         error_line.strip_prefix(START_FAILED).or(last_line.strip_prefix(START_FAILED))
     {
         return Error::of(Kind::Spawn, format!("could not start {why}"));
     }
-    let kind = kind_of(&all.join("\n"), ending);
+    let kind = kind_of(&texts, ending);
     let shown = secrets.redact_start(clean(words.trim()).trim(), WORDS).into_text();
     let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
     let message = match (kind, shown.is_empty()) {
@@ -89,86 +90,6 @@ pub(crate) fn retired(path: &Path) -> Error {
     )
 }
 
-/// Why a program did not start inside the sandbox.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ShutOut {
-    /// The path that it could not open, and the setting that opens it.
-    pub(crate) error: Error,
-    /// What that setting would have to name, as far as the program's words tell.
-    pub(crate) open: Option<PathBuf>,
-}
-
-impl From<Error> for ShutOut {
-    /// For a program that could not even be tried.
-    fn from(error: Error) -> ShutOut {
-        ShutOut { error, open: None }
-    }
-}
-
-/// Why a program did not start inside the sandbox, when its words tell that the sandbox was in its way.
-pub(crate) fn in_sandbox(words: &str, rules: &Rules, secrets: &Secrets) -> Option<ShutOut> {
-    let words = clean(words);
-    let lower = words.to_lowercase();
-    let entered = words.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
-    if let Some(why) = entered {
-        let error = Error::new(
-            Kind::Sandbox,
-            format!("the sandbox could not be entered: {why}"),
-            "Please report it; `sandbox: off` goes without.",
-        );
-        return Some(ShutOut { error, open: None });
-    }
-    let denied = [
-        "permission denied",
-        "eacces",
-        "eperm",
-        "operation not permitted",
-        "cannot find module",
-        "modulenotfounderror",
-        "no module named",
-        "error while loading shared libraries",
-    ];
-    if !denied.iter().any(|said| lower.contains(said)) {
-        return None;
-    }
-    let shown = secrets.redact_start(words.trim(), WORDS).into_text();
-    let Some(path) = paths_in(&words).find(|path| path.exists() && !rules.allow_reading(path))
-    else {
-        return Some(ShutOut { error: shut_out(&shown), open: None });
-    };
-    // The folder, so that the next file beside it is open as well.
-    let open = match path.parent() {
-        Some(folder) if !path.is_dir() && folder.components().count() > 3 => folder.to_owned(),
-        _ => path.clone(),
-    };
-    let error = Error::new(
-        Kind::Sandbox,
-        format!(
-            "Kimi could not start inside the sandbox, which closes {} to it: {shown}",
-            path.display()
-        ),
-        format!(
-            "Open it with `readable: [{0}]` in settings.yaml (KIMI_BRIDGE_READABLE={0} in the environment), or set \
-             `sandbox: off`; `kimi-bridge doctor` tries whether that is enough.",
-            open.display()
-        ),
-    );
-    Some(ShutOut { error, open: Some(open) })
-}
-
-/// The error of a program that starts, though not inside the sandbox, and whose words do not tell why.
-pub(crate) fn shut_out(words: &str) -> Error {
-    Error::of(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {words}"))
-}
-
-/// The absolute paths that a text names.
-fn paths_in(text: &str) -> impl Iterator<Item = PathBuf> + '_ {
-    static PATHS: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r#"(?:^|[\s'"`(=:])(/[^\s'"`:;,()]+)"#).ok());
-    let found = PATHS.as_ref().into_iter().flat_map(move |paths| paths.captures_iter(text));
-    found.filter_map(|path| Some(PathBuf::from(path.get(1)?.as_str())))
-}
-
 /// The last line that says `error:`, and the last line that says anything.
 fn lines_of(stderr: &str) -> (&str, &str) {
     let mut lines = stderr.lines().rev().filter(|line| {
@@ -181,72 +102,117 @@ fn lines_of(stderr: &str) -> (&str, &str) {
     (lines.find(|line| line.trim_start().starts_with("error:")).unwrap_or_default(), last)
 }
 
-/// Words that name a kind, in the order in which they are believed; they count for more than a status.
-const NAMED: [(&[&str], Kind); 4] = [
+/// What kimi-cli says about a `config.toml` that it cannot use: the line that names the file, and the reason below.
+fn configuration_error(stderr: &str) -> String {
+    let lines = stderr.lines().skip_while(|line| !line.starts_with("Invalid configuration file "));
+    lines.take(3).map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// Words of a service whose account has used up its share. kimi-code leaves out the type that names it.
+const SPENT: &[&str] = &[
+    "usage limit",
+    "exceeded_current_quota",
+    "exceeded your current quota",
+    "insufficient balance",
+    "insufficient_balance",
+];
+
+/// The words that name a kind where no HTTP status does, in the order in which they are believed.
+const NAMED: [(&[&str], Kind); 10] = [
     (
         &[
             "llm not set",
             "no model configured",
-            "/login",
+            "no default model configured",
             "not logged in",
             "login required",
             "no credential configured",
+            "auth.login_required",
+            "auth.token_missing",
         ],
         Kind::NotLoggedIn,
     ),
     (
         &[
-            "usage limit",
-            "quota",
-            "access_terminated",
-            "insufficient balance",
-            "insufficient_balance",
-            "billing",
+            "is not configured in config.toml",
+            "referenced by model",
+            "must declare a wire protocol",
+            "invalid configuration file",
         ],
-        Kind::Quota,
+        Kind::Settings,
     ),
     (&["max number of steps", "max_steps_exceeded"], Kind::StepLimit),
     (&["empty response"], Kind::EmptyAnswer),
-];
-
-/// Words that count for less than a status.
-const SUGGESTED: [(&[&str], Kind); 3] = [
+    (SPENT, Kind::Quota),
+    (&["provider.filtered", "context.overflow"], Kind::Declined),
     (&["provider.rate_limit"], Kind::RateLimited),
-    (&["provider.auth_error", "invalid authentication", "unauthorized"], Kind::BadKey),
-    (
-        &["provider.connection_error", "connection error", "provider.api_error", "timed out"],
-        Kind::Unavailable,
-    ),
+    (&["provider.auth_error", "auth.token_unauthorized", "invalid authentication"], Kind::BadKey),
+    (&["provider.overloaded", "provider.connection_error"], Kind::Unavailable),
+    (&["provider.api_error", "connection error", "timed out"], Kind::Unavailable),
 ];
 
-fn kind_of(words: &str, ending: &Ending<'_>) -> Kind {
-    let lower = words.to_lowercase();
-    let said = |table: &[(&[&str], Kind)]| {
-        let row = table.iter().find(|(any, _)| any.iter().any(|part| lower.contains(part)));
-        row.map(|(_, kind)| *kind)
-    };
-    let by_status = || match status(words)? {
-        429 => Some(Kind::RateLimited),
-        401 | 403 => Some(Kind::BadKey),
-        408 | 500..=599 => Some(Kind::Unavailable),
-        _ => None,
-    };
-    let by_words = said(&NAMED).or_else(by_status).or_else(|| said(&SUGGESTED));
-    by_words.unwrap_or_else(|| match (ending.how, ending.retry.map(|retry| retry.status)) {
+/// The kind of the first text that names one: by its HTTP status, else by its words.
+fn kind_of(texts: &[&str], ending: &Ending<'_>) -> Kind {
+    let named = texts.iter().find_map(|text| {
+        let said = Said::of(text);
+        match status(text) {
+            Some(status) => of_status(status, &said),
+            None => NAMED.iter().find(|(any, _)| said.holds(any)).map(|(_, kind)| *kind),
+        }
+    });
+    let is_silent = texts.iter().all(|text| text.trim().is_empty());
+    named.unwrap_or_else(|| match (ending.how, ending.retry) {
         (How::Code(MAY_PASS), _) => Kind::Unavailable,
         (How::Code(0), _) => Kind::EmptyAnswer,
-        (_, Some(Some(429))) if words.trim().is_empty() => Kind::RateLimited,
-        (_, Some(_)) if words.trim().is_empty() => Kind::Unavailable,
+        (_, Some(retry)) if is_silent => retry
+            .status
+            .and_then(|status| of_status(status, &Said::of(&retry.message)))
+            .unwrap_or(Kind::Unavailable),
         _ => Kind::Crashed,
     })
 }
 
-/// The HTTP status that the words name: `Error code: 429` or `provider.api_error: 500`.
-fn status(words: &str) -> Option<u16> {
-    static STATUS: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"(?:Error code: |provider\.\w+: )(\d{3})\b").ok());
-    let found = STATUS.as_ref()?.captures(words)?;
+/// The kind of an HTTP status, which some services share between several causes.
+fn of_status(status: u64, said: &Said) -> Option<Kind> {
+    Some(match status {
+        401 => Kind::BadKey,
+        402 if said.holds(&["membership"]) => Kind::Unavailable,
+        402 => Kind::Quota,
+        403 if said.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
+        403 | 429 if said.holds(SPENT) => Kind::Quota,
+        403 => Kind::BadKey,
+        429 => Kind::RateLimited,
+        407 | 408 | 500..=599 => Kind::Unavailable,
+        400..=499 => Kind::Declined,
+        _ => return None,
+    })
+}
+
+/// The HTTP status that a text names. The body of a proxy's page has it in its title.
+fn status(text: &str) -> Option<u64> {
+    static STATUS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(
+            r"(?:Error code: |(?:provider|context)\.\w+: |API\w*Error: |<title>)([45]\d\d)\b",
+        )
+        .ok()
+    });
+    let found = STATUS.as_ref()?.captures(text)?;
     found.get(1)?.as_str().parse().ok()
+}
+
+/// The words of a text, in lower case, without white space, which kimi-cli loses at the end of a line, and without
+/// paths and addresses, whose names say nothing about the failure.
+struct Said(String);
+
+impl Said {
+    fn of(text: &str) -> Said {
+        let words = text.split_whitespace().filter(|word| !word.contains('/'));
+        Said(words.collect::<String>().to_lowercase())
+    }
+
+    fn holds(&self, any: &[&str]) -> bool {
+        any.iter().any(|words| self.0.contains(&words.replace(' ', "")))
+    }
 }
 
 #[cfg(test)]
@@ -325,6 +291,163 @@ mod tests {
                 Kind::KimiRetired,
                 "/bin/kimi is the retired release of kimi-cli, which answers nothing any more",
             ),
+        );
+    }
+
+    /// The lines of kimi-cli, which breaks them at 80 columns and loses a space there.
+    fn wrapped(text: &str) -> Vec<String> {
+        let mut rest = text;
+        let mut lines = Vec::new();
+        while rest.len() > 80 {
+            lines.push(rest[..80].to_owned());
+            rest = rest[80..].strip_prefix(' ').unwrap_or(&rest[80..]);
+        }
+        lines.push(rest.to_owned());
+        lines
+    }
+
+    fn kind(ending: &Ending<'_>) -> Kind {
+        classify(Path::new("/bin/kimi"), ending, &Secrets::default()).kind
+    }
+
+    #[test]
+    fn a_status_has_one_kind_in_both_dialects() {
+        let check = |status: u64, message: &str, name: &str, expected: Kind| {
+            let class = match status {
+                401 | 403 => "auth_error",
+                429 if !message.contains("quota") => "rate_limit",
+                529 => "overloaded",
+                _ => "api_error",
+            };
+            let stderr = format!(
+                "error: failed to run prompt: provider.{class}: {status} {message}\nSee log: /quota/x.log\n"
+            );
+            let how = How::Code(1);
+            let of_code = Ending { how, stderr: &stderr, plain: &[], retry: None };
+            assert_eq!(kind(&of_code), expected, "{stderr}");
+            let body = format!(
+                "Error code: {status} - {{'error': {{'message': '{message}', 'type': '{name}'}}}}"
+            );
+            let plain = wrapped(&body);
+            let how = How::Code(if matches!(status, 429 | 500 | 502 | 503) { MAY_PASS } else { 1 });
+            let stderr = "\nTo resume this session: kimi -r 123\n";
+            let of_cli = Ending { how, stderr, plain: &plain, retry: None };
+            assert_eq!(kind(&of_cli), expected, "{plain:#?}");
+        };
+        let refused = "invalid_request_error";
+        check(400, "Invalid request: temperature", refused, Kind::Declined);
+        check(400, "Input token length too long", refused, Kind::Declined);
+        check(
+            400,
+            "The request was rejected because it was considered high risk",
+            "content_filter",
+            Kind::Declined,
+        );
+        check(401, "Invalid Authentication", "invalid_authentication_error", Kind::BadKey);
+        check(401, "the usage limit page moved", "error", Kind::BadKey);
+        check(402, "Unable to verify your membership", "error", Kind::Unavailable);
+        check(402, "Insufficient balance", "error", Kind::Quota);
+        check(402, "Payment required", "error", Kind::Quota);
+        let listed =
+            "Kimi For Coding is currently only available for Coding Agents such as Kimi CLI";
+        check(403, listed, "access_terminated_error", Kind::NotAdmitted);
+        let spent = "You have reached your usage limit for this period";
+        check(403, spent, "access_terminated_error", Kind::Quota);
+        check(403, "Your account has been banned", "permission_denied_error", Kind::BadKey);
+        check(403, "blocked, see https://x.example/billing/quota", "error", Kind::BadKey);
+        check(
+            404,
+            "Not found the model kimi-k9 or Permission denied",
+            "resource_not_found_error",
+            Kind::Declined,
+        );
+        check(404, "Not found the model with the usage limit", "error", Kind::Declined);
+        check(408, "request timeout", "error", Kind::Unavailable);
+        check(413, "Request Entity Too Large", "error", Kind::Declined);
+        check(422, "Unprocessable: tools.0.name", "error", Kind::Declined);
+        check(
+            429,
+            "You have reached your request rate limit",
+            "rate_limit_reached_error",
+            Kind::RateLimited,
+        );
+        check(
+            429,
+            "The engine is currently overloaded",
+            "engine_overloaded_error",
+            Kind::RateLimited,
+        );
+        check(429, "Your account request reached usage limit", "error", Kind::Quota);
+        let quota =
+            "Your account has exceeded your current quota, please check your account balance";
+        check(429, quota, "exceeded_current_quota_error", Kind::Quota);
+        check(
+            500,
+            "upstream exploded in /srv/usage limit/insufficient_balance",
+            "error",
+            Kind::Unavailable,
+        );
+        check(502, "no model configured behind the gateway", "error", Kind::Unavailable);
+        check(529, "overloaded", "error", Kind::Unavailable);
+    }
+
+    #[test]
+    fn an_ending_without_a_status_is_told_by_the_words_of_the_program() {
+        let check = |stderr: &str, plain: &[&str], expected: Kind| {
+            let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
+            let ending = Ending { how: How::Code(1), stderr, plain: &plain, retry: None };
+            assert_eq!(kind(&ending), expected, "{stderr}{plain:?}");
+        };
+        let code = |words: &str| {
+            format!("error: failed to run prompt: {words}\nSee log: /srv/billing/quota.log\n")
+        };
+        check(
+            &code("No model configured. Run `kimi` and use /login to sign in"),
+            &[],
+            Kind::NotLoggedIn,
+        );
+        check("", &["LLM not set"], Kind::NotLoggedIn);
+        check(&code("provider p has no credential configured"), &[], Kind::NotLoggedIn);
+        check(&code("Model \"nope\" is not configured in config.toml."), &[], Kind::Settings);
+        check(
+            &code("Provider \"q\" referenced by model \"k\" is not configured."),
+            &[],
+            Kind::Settings,
+        );
+        check(
+            "Invalid configuration file /srv/quota/config.toml: 1 validation error for Config\n  Value error, Default \
+             model nope not found in models\n    For further information visit https://errors.pydantic.dev\nSee logs: \
+             /x\nRun with --debug for full traceback.\n",
+            &[],
+            Kind::Settings,
+        );
+        check(
+            &code(
+                "compaction.failed: APIContextOverflowError: 400 Your request exceeded model token limit",
+            ),
+            &[],
+            Kind::Declined,
+        );
+        check(&code("provider.filtered: the answer was withheld"), &[], Kind::Declined);
+        check(
+            "",
+            &["<html><head><title>413 Request Entity Too Large</title></head></html>"],
+            Kind::Declined,
+        );
+        check("", &["<html><head><title>403 Forbidden</title></head></html>"], Kind::BadKey);
+        check("", &["Max number of steps reached: 3"], Kind::StepLimit);
+        check(
+            &code("provider.api_error: The API returned an empty response."),
+            &[],
+            Kind::EmptyAnswer,
+        );
+        check(&code("ENOENT: no such file /srv/billing/quota/rate_limit"), &[], Kind::Crashed);
+        check("node: bad option: --usage\n", &[], Kind::Crashed);
+        // The error line counts for more than a warning before it.
+        check(
+            &format!("warning: usage limit is near\n{}", code("provider.api_error: 500 down")),
+            &[],
+            Kind::Unavailable,
         );
     }
 

@@ -27,6 +27,7 @@ pub mod reply;
 pub mod ripgrep;
 mod run;
 pub mod session;
+mod shut_out;
 pub(crate) mod status;
 pub(crate) mod text;
 mod tokens;

@@ -6,9 +6,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::consultant::consultant;
 use super::dialect::{Dialect, Identity, Program};
-use super::failure::{self, ShutOut, retired};
+use super::failure::retired;
 use super::invocation::{Invocation, Under};
 use super::reply::{Deadline, Limits, Watch};
+use super::shut_out::{self, ShutOut};
 use super::text::clean;
 use super::{confinement, folders, queue, run, untrusted};
 use crate::error::{Error, Kind, Result};
@@ -238,7 +239,7 @@ pub(super) async fn ask_version(
     let text = run::text(&invocation, &limits, quietly).await?;
     if let (Under::Sandbox(rules), Identity::Unknown) =
         (&invocation.under, Dialect::identify(&text))
-        && let Some(shut_out) = failure::in_sandbox(&text, rules, &Secrets::default())
+        && let Some(shut_out) = shut_out::in_sandbox(&text, rules, &Secrets::default())
     {
         return Err(shut_out);
     }

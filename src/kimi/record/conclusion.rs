@@ -11,6 +11,7 @@ use crate::kimi::dialect::Dialect;
 use crate::kimi::failure::{self, Ending, How};
 use crate::kimi::invocation::{Invocation, Under};
 use crate::kimi::reply::{End, Reply};
+use crate::kimi::shut_out;
 use crate::kimi::text::clean;
 use crate::sandbox::Sandbox;
 
@@ -96,7 +97,7 @@ impl Record {
                 if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
             {
                 let words = format!("{stderr}\n{}", plain.join("\n"));
-                let shut_out = failure::in_sandbox(&words, rules, &self.secrets);
+                let shut_out = shut_out::in_sandbox(&words, rules, &self.secrets);
                 shut_out.map_or(error, |shut_out| shut_out.error)
             }
             Under::Sandbox(_) | Under::Keeper | Under::Nothing => error,
