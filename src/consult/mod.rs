@@ -4,6 +4,7 @@
 pub mod answer;
 mod asking;
 pub mod citation;
+mod coerce;
 pub(crate) mod decision;
 pub(crate) mod export;
 mod fact;
@@ -35,6 +36,7 @@ pub use self::role::Role;
 use std::fmt::Write as _;
 
 use self::asking::ask;
+use self::coerce::coerce;
 use self::round::Next;
 use crate::error::Result;
 use crate::job::Job;
@@ -50,11 +52,16 @@ pub(crate) async fn consult(
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
     let secrets = secrets::in_force(loaded)?;
+    let (request, coerced) = coerce(request);
     let next = round::open(request, loaded, &secrets);
     let mut round = match next.map_err(|error| secrets.redact_error(error))? {
         Next::Ask(round) => round,
-        Next::Settled(result) => return Ok(*result),
+        Next::Settled(mut result) => {
+            result.warnings.extend(coerced);
+            return Ok(*result);
+        }
     };
+    coerced.into_iter().for_each(|warning| round.warn(warning));
     // Not awaited: old transcripts are removed beside the run.
     let (transcripts, days) =
         (round::transcripts(loaded.state_dir()), loaded.settings.transcript_days);
