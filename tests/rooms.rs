@@ -95,6 +95,6 @@ fn only_settings_reads_the_environment() {
 fn only_mcp_knows_rmcp() {
     assert_eq!(
         files_with(&["rmcp::"]),
-        ["mcp/mod.rs", "mcp/prompts.rs", "mcp/resources.rs", "mcp/server.rs"]
+        ["mcp/lines.rs", "mcp/mod.rs", "mcp/prompts.rs", "mcp/resources.rs", "mcp/server.rs"]
     );
 }

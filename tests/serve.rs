@@ -36,6 +36,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("a_thread_is_read_as_a_resource", a_thread_as_a_resource);
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
+    trials.push(test("serve::whatever_a_host_writes_is_answered", whatever_is_written));
+    trials.push(test("serve::an_odd_greeting_does_not_end_the_server", odd_greeting));
+    trials.push(test("serve::json_as_text_is_taken", json_as_text));
     trials.push(test("serve::a_kimi_that_takes_its_time_is_waited_for", takes_its_time));
     trials.push(test("serve::over_sockets_and_files", over_sockets_and_files));
     trials.push(test(
@@ -122,6 +125,62 @@ fn manual_mode(era: Era) {
         refused["structuredContent"]["error"]["message"],
         "manual mode takes no consultation that the agent starts by itself"
     );
+}
+
+fn whatever_is_written() {
+    let world = fake(ANSWER, &MANUAL);
+    let mut server = Server::start(&world, Era::Legacy);
+    let call = |id: u64, message: &str| {
+        let mut arguments = proposal();
+        arguments["message"] = json!("MESSAGE");
+        let params = json!({"name": "consult_kimi", "arguments": arguments});
+        let line = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+            .to_string();
+        line.replace("MESSAGE", message).into_bytes()
+    };
+    server.send_bytes(&call(101, "half a smile \\ud83d, please"));
+    assert_eq!(server.answer(101)["structuredContent"]["parse_ok"], true);
+    let mut line = call(102, "no text: ?");
+    *line.iter_mut().rfind(|byte| **byte == b'?').unwrap() = 0xff;
+    server.send_bytes(&line);
+    assert_eq!(server.answer(102)["structuredContent"]["parse_ok"], true);
+    server.send_bytes(b"{\"jsonrpc\":\"2.0\",\"id\":103,\"method\":\"tools/call\",");
+    let refused = server.answer(103);
+    assert!(refused["message"].as_str().unwrap().starts_with("the line is no JSON: "), "{refused}");
+    server.send(&json!({"jsonrpc": "2.0", "id": 104, "method": "tools/call", "params": 7}));
+    assert_eq!(server.answer(104)["message"], "the line is no request of the protocol");
+    assert_eq!(tool_names(&mut server).len(), 3);
+}
+
+fn odd_greeting() {
+    for params in [json!({"capabilities": {"roots": true}, "clientInfo": {"name": 7}}), json!(null)]
+    {
+        let world = fake(ANSWER, &MANUAL);
+        let mut server = Server::start_ungreeted(&world);
+        let greeting = server.request("initialize", params);
+        assert_eq!(greeting["serverInfo"]["name"], "kimi-bridge", "{greeting}");
+        server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        assert_eq!(tool_names(&mut server).len(), 3);
+    }
+}
+
+fn json_as_text() {
+    let world = fake(ANSWER, &MANUAL);
+    let mut server = Server::start(&world, Era::Legacy);
+    let mut arguments = proposal();
+    arguments["context"] = json!(arguments["context"].to_string());
+    arguments["timeout_seconds"] = json!("60");
+    arguments["thread_id"] = json!("");
+    arguments["prior_exchange"] = json!({});
+    arguments["wait_for_previous"] = json!(false);
+    let answer = server.call("consult_kimi", &json!(arguments.to_string()));
+    assert_eq!(answer["structuredContent"]["parse_ok"], true, "{answer:#}");
+    let warnings = answer["structuredContent"]["warnings"].to_string();
+    for said in
+        ["`/context` came as text and was read as an object", "`/timeout_seconds` came as text"]
+    {
+        assert!(warnings.contains(said), "{warnings}");
+    }
 }
 
 fn auto_mode(era: Era) {

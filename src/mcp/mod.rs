@@ -2,6 +2,7 @@
 //! means, who may ask and what an answer is are settled in [`crate::consult`].
 
 mod blocking;
+mod lines;
 mod prompts;
 mod resources;
 mod schemas;
@@ -50,12 +51,12 @@ pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<
 /// leaving does not wait that long. It ends as well when the server is asked to stop, so that rmcp knows one way to
 /// end, and writes out what has been answered.
 fn watched(
-    mut input: impl AsyncRead + Send + Unpin + 'static,
+    input: impl AsyncRead + Send + Unpin + 'static,
     closing: CancellationToken,
 ) -> DuplexStream {
-    let (reader, mut writer) = tokio::io::duplex(64 * 1024);
+    let (reader, writer) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
-        let copied = tokio::io::copy(&mut input, &mut writer);
+        let copied = lines::copy(input, writer);
         closing.run_until_cancelled(copied).await;
         closing.cancel();
     });

@@ -7,11 +7,11 @@ use std::time::Duration;
 use rmcp::ErrorData;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams,
-    GetPromptResponse, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ProgressToken, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
+    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ReadResourceRequestParams,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::blocking::on_own_thread;
+use super::lines::UNREADABLE;
 use super::{prompts, resources, schemas, words};
 use crate::consult::{self, Request, schema};
 use crate::error::{Error, Kind};
@@ -206,6 +207,20 @@ impl ServerHandler for Server {
         Ok(result.unwrap_or_else(|error| refused(&error)).into())
     }
 
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: Context,
+    ) -> Result<CustomResult, ErrorData> {
+        let why = request.params.as_ref().and_then(|params| params.get("why")?.as_str());
+        Err(match why {
+            Some(why) if request.method == UNREADABLE => {
+                ErrorData::parse_error(why.to_owned(), None)
+            }
+            _ => unknown_request(&request.method),
+        })
+    }
+
     async fn list_resources(&self, _: Page, _: Context) -> Result<ListResourcesResult, ErrorData> {
         Ok(self.offered(resources::list))
     }
@@ -248,6 +263,12 @@ impl ServerHandler for Server {
         }
         prompts::get(&request).map(Into::into)
     }
+}
+
+/// The refusal of a request that the protocol does not know, or whose parameters are not those of its method.
+fn unknown_request(method: &str) -> ErrorData {
+    let message = format!("there is no method `{method}` with these parameters");
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
 }
 
 /// The refusal of a server that offers neither resources nor prompts.

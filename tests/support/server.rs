@@ -118,6 +118,19 @@ impl Server {
         id
     }
 
+    /// Starts one that no host has greeted.
+    pub(crate) fn start_ungreeted(world: &World) -> Server {
+        let mut server = Server::start_unheard(world, Era::Legacy);
+        server.unheard = None;
+        server
+    }
+
+    /// Sends a line of any bytes.
+    pub(crate) fn send_bytes(&mut self, line: &[u8]) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(line).and_then(|()| stdin.write_all(b"\n")).unwrap();
+    }
+
     /// Sends any line.
     pub(crate) fn send(&mut self, message: &Value) {
         writeln!(self.stdin.as_mut().unwrap(), "{message}").unwrap();

@@ -1,0 +1,306 @@
+//! The lines of a host, made readable before rmcp sees them: rmcp never answers a line that is no JSON, and ends the
+//! server when a field of `initialize` is not of the expected type.
+
+use std::borrow::Cow;
+
+use rmcp::model::{ClientJsonRpcMessage, InitializeRequestParams};
+use serde::Deserialize as _;
+use serde_json::{Map, Value, json};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
+    AsyncWriteExt as _, BufReader,
+};
+
+/// The method of a request that stands for an unreadable line; its parameter `why` is the answer.
+pub(super) const UNREADABLE: &str = "kimi-bridge/unreadable";
+/// The longest line. rmcp drops longer ones without an answer.
+const LONGEST: u64 = 15 * 1024 * 1024;
+
+/// Copies the lines of a host up to the end of its input, each made readable.
+pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let mut input = BufReader::new(input);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut input).take(LONGEST).read_until(b'\n', &mut line).await;
+        if !matches!(read, Ok(1..)) {
+            return;
+        }
+        let is_cut = line.len() as u64 == LONGEST && line.last() != Some(&b'\n');
+        let copied = if is_cut {
+            skip_line(&mut input).await;
+            unreadable(&line, "the line is longer than 15 MB").into_bytes()
+        } else {
+            repaired(&line).into_owned()
+        };
+        if to.write_all(&copied).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads up to the end of the line, keeping nothing.
+async fn skip_line(input: &mut (impl AsyncBufRead + Unpin)) {
+    while let Ok(bytes @ [_, ..]) = input.fill_buf().await {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let length = end.map_or(bytes.len(), |end| end + 1);
+        input.consume(length);
+        if end.is_some() {
+            return;
+        }
+    }
+}
+
+/// The line as rmcp can answer it.
+fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
+    if line.trim_ascii().is_empty() {
+        return line.into();
+    }
+    let text = String::from_utf8_lossy(line);
+    let text = without_lone_surrogates(&text);
+    let text = text.trim_start_matches('\u{feff}');
+    let mut message: Value = match serde_json::from_str(text) {
+        Ok(message) => message,
+        Err(error) => {
+            return unreadable(line, &format!("the line is no JSON: {error}")).into_bytes().into();
+        }
+    };
+    if let Value::Array(batch) = &message {
+        let lines =
+            batch.iter().map(|message| repaired(message.to_string().as_bytes()).into_owned());
+        return lines.flat_map(|line| [line, vec![b'\n']].concat()).collect();
+    }
+    let changed = tidy(&mut message);
+    if is_request(&message) && ClientJsonRpcMessage::deserialize(&message).is_err() {
+        return unreadable(line, "the line is no request of the protocol").into_bytes().into();
+    }
+    if changed {
+        return format!("{message}\n").into_bytes().into();
+    }
+    if text.as_bytes() == line { line.into() } else { text.as_bytes().to_owned().into() }
+}
+
+/// Whether an answer is expected, under an id that can be repeated.
+fn is_request(message: &Value) -> bool {
+    message["method"].is_string() && is_id(&message["id"])
+}
+
+fn is_id(id: &Value) -> bool {
+    id.is_i64() || id.is_string()
+}
+
+/// A request that the server answers with the reason, under the id that the line names.
+fn unreadable(line: &[u8], why: &str) -> String {
+    let id = id_in(&String::from_utf8_lossy(line));
+    let message = json!({"jsonrpc": "2.0", "id": id, "method": UNREADABLE, "params": {"why": why}});
+    format!("{message}\n")
+}
+
+/// The id that a broken line names: the first number or text after `"id":`.
+fn id_in(line: &str) -> Value {
+    let ids = line.match_indices("\"id\"").filter_map(|(at, key)| {
+        let rest = line[at + key.len()..].trim_start().strip_prefix(':')?;
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        values.next()?.ok().filter(is_id)
+    });
+    ids.into_iter().next().unwrap_or(Value::Null)
+}
+
+/// Replaces escapes of half a character, which no text can hold, such as `\ud83d` alone.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let half = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok().filter(|unit| (0xd800..0xe000).contains(unit))
+    };
+    let mut repaired = String::new();
+    let mut kept = 0;
+    let mut at = 0;
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        at += match half(&text[at..]) {
+            Some(0xd800..0xdc00) if half(&text[at + 6..]).is_some_and(|low| low >= 0xdc00) => 12,
+            Some(_) => {
+                repaired.push_str(&text[kept..at]);
+                repaired.push_str("\\ufffd");
+                kept = at + 6;
+                6
+            }
+            // The character that it escapes may have several bytes.
+            None => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+    }
+    if kept == 0 {
+        return text.into();
+    }
+    repaired.push_str(&text[kept..]);
+    repaired.into()
+}
+
+/// Brings the parameters of a request into the form that rmcp reads. Returns whether anything changed.
+fn tidy(message: &mut Value) -> bool {
+    let method = message["method"].as_str().unwrap_or_default().to_owned();
+    if method == "initialize" {
+        return greeting(message);
+    }
+    let Some(params) = message.get_mut("params").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let mut changed = false;
+    if params.get("_meta").is_some_and(|meta| !meta.is_object()) {
+        params.remove("_meta");
+        changed = true;
+    }
+    if method == "tools/call"
+        && let Some(Value::String(text)) = params.get("arguments")
+    {
+        let read = serde_json::from_str(text).ok().filter(Value::is_object);
+        params.insert("arguments".to_owned(), read.unwrap_or_else(|| json!({})));
+        changed = true;
+    }
+    changed
+}
+
+/// Replaces the parameters of an `initialize` that does not fit by those of its fields that do.
+fn greeting(message: &mut Value) -> bool {
+    let fits =
+        |params: &Value| serde_json::from_value::<InitializeRequestParams>(params.clone()).is_ok();
+    let sent = message.get("params").cloned().unwrap_or_default();
+    if fits(&sent) {
+        return false;
+    }
+    let text = |value: &Value, default: &str| value.as_str().unwrap_or(default).to_owned();
+    let host = &sent["clientInfo"];
+    let mut params = json!({
+        "protocolVersion": text(&sent["protocolVersion"], "2025-06-18"),
+        "capabilities": {},
+        "clientInfo": {"name": text(&host["name"], "unknown"), "version": text(&host["version"], "unknown")},
+    });
+    let mut capabilities = Map::new();
+    for (name, capability) in sent["capabilities"].as_object().into_iter().flatten() {
+        capabilities.insert(name.clone(), capability.clone());
+        params["capabilities"] = Value::Object(capabilities.clone());
+        if !fits(&params) {
+            capabilities.remove(name);
+        }
+    }
+    params["capabilities"] = Value::Object(capabilities);
+    message["params"] = params;
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &[u8], expected: &str) {
+        assert_eq!(String::from_utf8_lossy(&repaired(line)), expected);
+    }
+
+    #[test]
+    fn half_a_character_and_bytes_that_are_no_text_are_replaced() {
+        check(b"{\"a\":\"\xff\xfe b\"}\n", "{\"a\":\"\u{fffd}\u{fffd} b\"}\n");
+        let replaced = r#"{"a":"x\ufffdy"}"#;
+        for lone in [r"\ud83d", r"\uDE00", r"\udbff"] {
+            check(format!(r#"{{"a":"x{lone}y"}}"#).as_bytes(), replaced);
+        }
+        check(br#"{"a":"\ud83d\ud83d\ude00\ude00"}"#, r#"{"a":"\ufffd\ud83d\ude00\ufffd"}"#);
+        for whole in [r#"{"a":"\ud83d\ude00 \\ud83d é \\\\ud83d \u00e9"}"#, "\n", "{\"a\": 1 }\n"]
+        {
+            check(whole.as_bytes(), whole);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_becomes_a_request_under_its_id() {
+        let check = |line: &str, id: Value| {
+            let message: Value = serde_json::from_slice(&repaired(line.as_bytes())).unwrap();
+            assert_eq!((&message["id"], &message["method"]), (&id, &json!(UNREADABLE)), "{line}");
+            assert!(
+                message["params"]["why"].as_str().unwrap().starts_with("the line is no JSON: ")
+            );
+        };
+        check(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"#, json!(7));
+        check(r#"{"params":{"a":"\x"},"id" : "a\"b"}"#, json!("a\"b"));
+        check(r#"{"id":{"id":3},,}"#, json!(3));
+        check("hello", Value::Null);
+    }
+
+    #[test]
+    fn a_request_that_is_none_of_the_protocol_keeps_its_id_and_a_batch_is_taken_apart() {
+        for request in [
+            json!({"jsonrpc": "2.0", "id": -3, "method": "tools/call", "params": 7}),
+            json!({"id": -3, "method": "tools/list"}),
+        ] {
+            let message: Value =
+                serde_json::from_slice(&repaired(request.to_string().as_bytes())).unwrap();
+            assert_eq!(
+                (&message["id"], &message["method"]),
+                (&json!(-3), &json!(UNREADABLE)),
+                "{request}"
+            );
+        }
+        let one = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "ping"}).to_string();
+        check(format!("[{},{}]", one(1), one(2)).as_bytes(), &format!("{}\n{}\n", one(1), one(2)));
+    }
+
+    #[test]
+    fn a_greeting_keeps_the_fields_that_fit() {
+        let check = |params: Value, expected: Value| {
+            let sent = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+            let line = repaired(sent.to_string().as_bytes()).into_owned();
+            let message: Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!(message["params"], expected);
+            assert!(serde_json::from_value::<InitializeRequestParams>(expected).is_ok());
+        };
+        let host = json!({"name": "h", "version": "1"});
+        let fits = json!({"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}, "clientInfo": host, "more": 1});
+        check(fits.clone(), fits);
+        check(
+            json!({"protocolVersion": "2025-11-25", "capabilities": {"roots": 7, "sampling": {}}, "clientInfo": host}),
+            json!({"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}}, "clientInfo": host}),
+        );
+        let unknown = json!({"name": "unknown", "version": "unknown"});
+        let least =
+            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": unknown});
+        for odd in
+            [json!({}), json!(null), json!([]), json!({"protocolVersion": 2, "capabilities": true})]
+        {
+            check(odd, least.clone());
+        }
+        check(
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "h", "version": 2}}),
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "h", "version": "unknown"}}),
+        );
+    }
+
+    #[test]
+    fn arguments_that_came_as_text_are_read() {
+        let call = |arguments: Value| json!({"method": "tools/call", "params": {"name": "n", "arguments": arguments}});
+        let check = |sent: Value, expected: Value| {
+            let mut message = call(sent);
+            assert!(tidy(&mut message));
+            assert_eq!(message, call(expected));
+        };
+        check(json!("{\"message\": \"m\"}"), json!({"message": "m"}));
+        check(json!(""), json!({}));
+        check(json!("[1]"), json!({}));
+        assert!(!tidy(&mut call(json!({"message": "m"}))));
+        let mut message = json!({"method": "tools/list", "params": {"_meta": 7, "cursor": "c"}});
+        assert!(tidy(&mut message));
+        assert_eq!(message["params"], json!({"cursor": "c"}));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_answered_and_the_next_one_read() {
+        let filler = "x".repeat(usize::try_from(LONGEST).unwrap() + 10);
+        let input = format!("{{\"id\":5,\"a\":\"{filler}\"}}\n{{\"id\":6}}\n");
+        let mut copied = Vec::new();
+        copy(input.as_bytes(), &mut copied).await;
+        let text = String::from_utf8(copied).unwrap();
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["id"], &lines[0]["method"]), (&json!(5), &json!(UNREADABLE)));
+        assert_eq!(lines[1..], [json!({"id": 6})]);
+    }
+}
