@@ -107,7 +107,7 @@ impl Mode {
 /// The process's environment, read once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// Every variable whose name and value are UTF-8.
+    /// Every variable whose name is UTF-8; other bytes in a value are replaced.
     pub vars: Arc<[(String, String)]>,
     /// The user's home folder.
     pub home: PathBuf,
@@ -125,7 +125,8 @@ impl Environment {
     /// Reads the environment of this process.
     pub fn of_this_process() -> Result<Environment> {
         let unusable = |what: &str, why: &dyn std::fmt::Display| {
-            let hint = "Start kimi-bridge from an existing folder, with HOME set.";
+            let hint = "Start kimi-bridge from an existing folder, with HOME (and XDG_CONFIG_HOME and XDG_STATE_HOME, if they \
+                        are set) naming paths in UTF-8.";
             Error::new(Kind::Settings, format!("{what}: {why}"), hint)
         };
         let dirs = etcetera::base_strategy::Xdg::new()
@@ -133,10 +134,15 @@ impl Environment {
         let current_dir =
             std::env::current_dir().map_err(|error| unusable("no current folder", &error))?;
         let state = dirs.state_dir().unwrap_or_else(|| dirs.data_dir());
+        for path in [dirs.home_dir(), &dirs.config_dir(), &state] {
+            if path.to_str().is_none() {
+                return Err(unusable(&path.display().to_string(), &"the path is not UTF-8"));
+            }
+        }
         Ok(Environment {
             vars: std::env::vars_os()
                 .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                    Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
                 })
                 .collect(),
             home: dirs.home_dir().to_owned(),
@@ -267,6 +273,7 @@ impl Layers {
 
     fn add_file(&mut self, file: &Path, text: &str) {
         let place = file.display().to_string();
+        let text = text.trim_start_matches('\u{feff}');
         let mapping = match serde_yaml::from_str::<Option<serde_yaml::Mapping>>(text) {
             Ok(mapping) => mapping.unwrap_or_default(),
             Err(error) => return self.problem(&place, format!("not a YAML mapping: {error}")),
@@ -283,19 +290,10 @@ impl Layers {
     /// A value that came as text takes the type of the built-in default.
     fn add_text(&mut self, setting: &str, text: &str, source: &str) {
         let value = match self.base.get(setting) {
-            Some(Value::Bool(_)) => match text.to_lowercase().as_str() {
-                "1" | "true" | "yes" | "on" => Value::Bool(true),
-                "0" | "false" | "no" | "off" => Value::Bool(false),
-                _ => return self.problem(source, "expected 1 or 0 (true or false, yes or no)"),
-            },
             Some(Value::Array(_)) => {
                 let items = text.split(':').filter(|item| !item.is_empty());
                 Value::Array(items.map(Value::from).collect())
             }
-            Some(Value::Number(_)) => match text.trim().parse::<u64>() {
-                Ok(number) => Value::Number(number.into()),
-                Err(_) => return self.problem(source, "expected a whole number"),
-            },
             _ => Value::String(text.to_owned()),
         };
         self.set(setting, value, source);
@@ -308,6 +306,13 @@ impl Layers {
             let problem = Violation::new(source, format!("there is no setting `{setting}`"));
             return self.problems.push(Violation { did_you_mean, ..problem });
         }
+        let value = match (&self.base[setting], value) {
+            (Value::Bool(_), value) => switch(&value).map_or(value, Value::Bool),
+            (Value::Number(_), Value::String(text)) => {
+                text.trim().parse::<u64>().map_or(Value::String(text), Value::from)
+            }
+            (_, value) => value,
+        };
         let value = match value {
             paths if PATHS.contains(&setting) => self.expand(paths),
             // YAML reads a bare `off` as a truth value, and this is how a person writes it.
@@ -319,7 +324,7 @@ impl Layers {
         let fits = serde_json::from_value::<Settings>(Value::Object(tried.clone()));
         let problem = match fits {
             Ok(_) => out_of_range(setting, &tried[setting]),
-            Err(error) => Some(error.to_string()),
+            Err(_) => Some(form(setting, &self.base[setting]).to_owned()),
         };
         if let Some(problem) = problem {
             return self.problem(source, format!("{setting}: {problem}"));
@@ -338,6 +343,27 @@ impl Layers {
             Value::Array(paths) => paths.into_iter().map(|path| self.expand(path)).collect(),
             other => other,
         }
+    }
+}
+
+/// A switch in one of the forms in which people write it.
+fn switch(value: &Value) -> Option<bool> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
+    match text.trim() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// The form of a setting in words; `default` is its built-in value.
+fn form(setting: &str, default: &Value) -> &'static str {
+    match default {
+        Value::Bool(_) => "expected 1 or 0 (true or false, yes or no)",
+        Value::Number(_) => "expected a whole number",
+        Value::Array(_) => "expected a list of paths",
+        _ if setting == "sandbox" => "expected auto, required or off",
+        Value::Null | Value::String(_) | Value::Object(_) => "expected a text",
     }
 }
 
@@ -443,10 +469,7 @@ mod tests {
         ];
         let environment = Environment { config_dir: dir.path().into(), ..environment(&vars) };
         let error = load(environment.clone(), &[]).unwrap_err();
-        assert!(
-            error.violations[0].expected.starts_with("lang: invalid type: sequence"),
-            "{error:?}"
-        );
+        assert_eq!(error.violations[0].expected, "lang: expected a text");
 
         std::fs::write(
             dir.path().join("settings.yaml"),
@@ -491,9 +514,46 @@ mod tests {
                     "{file}: there is no setting `timeout_second` (did you mean timeout_seconds?)"
                 ),
                 format!("{file}: grace_seconds: expected 0 to 60"),
-                "KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number".to_owned(),
-                "KIMI_BRIDGE_TOOL_ENABLED: expected 1 or 0 (true or false, yes or no)".to_owned(),
+                "KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: expected a whole number".to_owned(),
+                "KIMI_BRIDGE_TOOL_ENABLED: tool_enabled: expected 1 or 0 (true or false, yes or no)"
+                    .to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn a_setting_is_written_in_a_file_as_in_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |line: &str, expected: std::result::Result<(&str, Value), &str>| {
+            // Some editors put a byte order mark before the text.
+            std::fs::write(dir.path().join("settings.yaml"), format!("\u{feff}{line}\n")).unwrap();
+            let environment = Environment { config_dir: dir.path().into(), ..environment(&[]) };
+            let loaded = load(environment, &[])
+                .map(|loaded| serde_json::to_value(&loaded.settings).unwrap());
+            match expected {
+                Ok((setting, value)) => assert_eq!(loaded.unwrap()[setting], value, "{line}"),
+                Err(problem) => {
+                    assert_eq!(loaded.unwrap_err().violations[0].expected, problem, "{line}")
+                }
+            }
+        };
+        for yes in ["1", "yes", "Yes", "true", "on", "\"1\""] {
+            check(&format!("tool_enabled: {yes}"), Ok(("tool_enabled", Value::Bool(true))));
+        }
+        for no in ["0", "no", "false", "off", "'no'"] {
+            check(&format!("repair: {no}"), Ok(("repair", Value::Bool(false))));
+        }
+        check("timeout_seconds: '60'", Ok(("timeout_seconds", 60.into())));
+        check("sandbox: off", Ok(("sandbox", "off".into())));
+        let switch = "tool_enabled: expected 1 or 0 (true or false, yes or no)";
+        check("tool_enabled: 2", Err(switch));
+        check("tool_enabled: maybe", Err(switch));
+        let number = "timeout_seconds: expected a whole number";
+        for odd in ["soon", "1.5", "-3", "[60]", "true"] {
+            check(&format!("timeout_seconds: {odd}"), Err(number));
+        }
+        check("readable: 7", Err("readable: expected a list of paths"));
+        check("sandbox: maybe", Err("sandbox: expected auto, required or off"));
+        check("kimi_path: [a]", Err("kimi_path: expected a text"));
     }
 }

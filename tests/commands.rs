@@ -1,11 +1,16 @@
 //! What a user sees at the shell.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use libtest_mimic::Trial;
 
+use crate::support::server::{Era, Server};
 use crate::support::test;
-use crate::support::world::World;
+use crate::support::world::{Ran, World, proposal};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -16,7 +21,88 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("commands::status_says_what_is_there", status),
         test("commands::bad_settings_are_all_named", bad_settings),
         test("commands::a_readable_answer", a_readable_answer),
+        test("commands::a_path_that_is_no_text_is_refused_in_words", paths_that_are_no_text),
+        test("commands::a_name_in_the_project_may_be_no_text", names_that_are_no_text),
+        test("commands::a_byte_order_mark_is_skipped", byte_order_marks),
     ]
+}
+
+fn no_text(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
+}
+
+fn paths_that_are_no_text() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let project = world.home().join(no_text(b"caf\xe9"));
+    fs::create_dir(&project).unwrap();
+    let file = world.root().join("context.yaml");
+    fs::write(&file, "proposed_approach: p\ngoals: [g]\n").unwrap();
+    let args = ["consult", "-m", "m", "-c", &file.display().to_string()];
+    let shown = project.display();
+    let run = |command: &mut Command| Ran::from(command.output().unwrap()).failed();
+    let not_text = (2, format!("the path of the project is not UTF-8: {shown}"));
+    assert_eq!(run(world.bridge(&args).current_dir(&project)), not_text);
+    assert_eq!(run(world.bridge(&args).arg("--work-dir").arg(&project)), not_text);
+    let link = world.home().join("link");
+    symlink(&project, &link).unwrap();
+    let ran = Ran::from(world.bridge(&args).arg("--work-dir").arg(&link).output().unwrap());
+    assert!(
+        ran.stderr.contains(&format!(
+            "/work_dir: expected a path in UTF-8, which Kimi and JSON need; rename {shown}"
+        )),
+        "{ran:?}"
+    );
+    for command in ["status", "threads", "doctor"] {
+        let output = world.bridge(&[command, "--json"]).current_dir(&project).output().unwrap();
+        Ran::from(output).json();
+    }
+    let output = world.bridge(&["status"]).env("HOME", &project).output().unwrap();
+    let ran = Ran::from(output);
+    assert_eq!(ran.failed(), (15, format!("{shown}: the path is not UTF-8")));
+
+    let world = world.with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start_in(&world, Era::Legacy, &project);
+    let refused = server.call("consult_kimi", &proposal());
+    assert!(
+        refused["content"][0]["text"].as_str().unwrap().contains("expected a path in UTF-8"),
+        "{refused}"
+    );
+}
+
+fn names_that_are_no_text() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let folder = world.project().join(no_text(b"d\xff"));
+    fs::create_dir(&folder).unwrap();
+    for file in [
+        folder.join(".env"),
+        world.project().join(no_text(b".env.\xff")),
+        folder.join(no_text(b"\xfe.rs")),
+    ] {
+        fs::write(file, "TOKEN=x").unwrap();
+    }
+    assert_eq!(world.consult(&[]).code, Some(0));
+}
+
+fn byte_order_marks() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let config = world.home().join(".config/kimi-bridge");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("settings.yaml"), "\u{feff}timeout_seconds: 77\n").unwrap();
+    fs::write(config.join("secrets.yaml"), "\u{feff}files: ['*.mine']\n").unwrap();
+    assert!(world.run(&["status"]).stdout.contains("limits    77 s a run"));
+    let file = world.root().join("context.yaml");
+    fs::write(&file, "\u{feff}proposed_approach: p\ngoals: [g]\n").unwrap();
+    let file = file.display().to_string();
+    let ran = world.run(&["consult", "-m", "m", "-c", &file]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = Ran::from(
+        world
+            .bridge(&["consult", "-m", "m", "-c", "-"])
+            .stdin(fs::File::open(&file).unwrap())
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
 const ANSWER: &str =
@@ -144,7 +230,7 @@ fn bad_settings() {
         ran.stderr,
         "error: the settings cannot be used\n  \
          - KIMI_BRIDGE_GRACE_SECONDS: grace_seconds: expected 0 to 60\n  \
-         - KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number\n\
+         - KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: expected a whole number\n\
          hint: Fix the problems listed; README.md describes every setting.\n"
     );
 }

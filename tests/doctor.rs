@@ -328,7 +328,11 @@ fn settings_that_do_not_fit() {
         "setting",
         &[
             ("problem", &of_file, remedy),
-            ("problem", "KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number", remedy),
+            (
+                "problem",
+                "KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: expected a whole number",
+                remedy,
+            ),
         ],
     );
     let program = world.root().join("fake/kimi").display().to_string();

@@ -165,7 +165,7 @@ fn an_environment_that_does_not_fit() {
             ("note", "KIMI_BRIDGE_LANG comes from a variable that is not known here", ""),
             (
                 "problem",
-                "its env sets KIMI_BRIDGE_TIMEOUT_SECONDS: expected a whole number",
+                "its env sets KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: expected a whole number",
                 "Fix it there.",
             ),
             (

@@ -27,10 +27,9 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u
         }
     } else {
         let current = &loaded.environment.current_dir;
-        fields["work_dir"] = match &args.work_dir {
-            Some(dir) => json!(current.join(dir)),
-            None => json!(current),
-        };
+        let work_dir =
+            args.work_dir.as_ref().map_or_else(|| current.clone(), |dir| current.join(dir));
+        fields["work_dir"] = json!(named(&work_dir)?);
         fields["files"] = json!(args.files);
         if let Some(context) = args.context.clone() {
             fields["context"] = read_context(context, stop).await?;
@@ -50,6 +49,14 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u
         super::print(&super::json(&error.report())?)?;
     }
     super::show(&result?, as_json)
+}
+
+/// A folder as a request names it.
+fn named(folder: &Path) -> Result<&str> {
+    folder.to_str().ok_or_else(|| {
+        let message = format!("the path of the project is not UTF-8: {}", folder.display());
+        Error::new(Kind::Request, message, "Rename the folder; Kimi and JSON need UTF-8.")
+    })
 }
 
 /// The findings that the command line adopts and rejects.
@@ -88,5 +95,6 @@ async fn read_context(path: PathBuf, stop: &Stop) -> Result<Value> {
         }
     };
     let text = text.map_err(|error| unreadable(error.to_string()))?;
-    serde_yaml::from_str(&text).map_err(|error| unreadable(error.to_string()))
+    serde_yaml::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| unreadable(error.to_string()))
 }

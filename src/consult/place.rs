@@ -66,6 +66,12 @@ fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Resul
             work_dir.display()
         ));
     }
+    if work_dir.to_str().is_none() {
+        return Err(format!(
+            "expected a path in UTF-8, which Kimi and JSON need; rename {}",
+            work_dir.display()
+        ));
+    }
     if work_dir.display().to_string().contains(char::is_control) {
         return Err("expected a path without control characters".to_owned());
     }
@@ -133,6 +139,9 @@ fn inside(work_dir: &Path, file: &Path, secret: &SecretFiles) -> Result<PathBuf,
             return Err(format!("expected an existing path, {}: {error}", path.display()));
         }
     };
+    if relative.to_str().is_none() {
+        return Err(format!("expected a path in UTF-8, {} leads to another", path.display()));
+    }
     if secret.is_secret(work_dir, &path) {
         return Err(format!(
             "expected a path that is open to Kimi; {} holds a secret by its name or content. If Kimi may read it, the \

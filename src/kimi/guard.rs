@@ -52,11 +52,31 @@ pub struct Facts {
     /// Folders that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
     pub private: Vec<PathBuf>,
     /// Files and folders of the project that are closed.
+    #[serde(with = "as_bytes")]
     pub closed: Vec<PathBuf>,
     /// The user's lines about secret files.
     pub secret_files: Vec<String>,
     /// Whether Kimi fetches through a proxy.
     pub is_proxied: bool,
+}
+
+/// Paths that may not be UTF-8, which a path in JSON must be.
+mod as_bytes {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(paths.iter().map(|path| path.as_os_str()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<PathBuf>, D::Error> {
+        let paths = Vec::<OsString>::deserialize(from)?;
+        Ok(paths.into_iter().map(PathBuf::from).collect())
+    }
 }
 
 fn file_in(run_dir: &Path) -> PathBuf {

@@ -58,7 +58,7 @@ pub(super) struct Users {
 /// Reads the user's file, if there is one.
 pub(super) fn of_user(file: &Path) -> Result<Users> {
     let read = match fs::read_to_string(file) {
-        Ok(text) => users(&text),
+        Ok(text) => users(text.trim_start_matches('\u{feff}')),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Users::default()),
         Err(error) => Err(vec![Violation::new("", error.to_string())]),
     };

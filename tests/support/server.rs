@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -42,7 +43,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server in the project, and greets it where the era asks for that.
     pub(crate) fn start(world: &World, era: Era) -> Server {
-        let mut server = Server::start_unheard(world, era);
+        Server::start_in(world, era, &world.project())
+    }
+
+    /// The same in another folder.
+    pub(crate) fn start_in(world: &World, era: Era, folder: &Path) -> Server {
+        let mut server = Server::spawn(world.bridge(&["serve"]).current_dir(folder), era);
         server.unheard = None;
         if era == Era::Legacy {
             let greeting = json!({"protocolVersion": "2025-06-18", "capabilities": {},
@@ -55,8 +61,11 @@ impl Server {
 
     /// Starts one for a host that is busy elsewhere: it reads nothing until a while after it has left.
     pub(crate) fn start_unheard(world: &World, era: Era) -> Server {
-        let mut child = world
-            .bridge(&["serve"])
+        Server::spawn(&mut world.bridge(&["serve"]), era)
+    }
+
+    fn spawn(command: &mut Command, era: Era) -> Server {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
