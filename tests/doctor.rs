@@ -404,11 +404,19 @@ fn versions() {
 }
 
 fn logins() {
-    let world = || bare(World::with_fake("2.1.0", "exit 1"));
+    let world = || {
+        let mut world = bare(World::with_fake("2.1.0", "exit 1"));
+        world.env.retain(|name, _| !name.starts_with("KIMI_MODEL_"));
+        world
+    };
     let log_in = "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask again.";
     let seen = report(&world());
     assert_eq!(seen.code, 12);
-    seen.check("kimi", "login", &[("problem", "found no login, API key or provider", log_in)]);
+    seen.check(
+        "kimi",
+        "login",
+        &[("problem", "kimi-code has no login, no key and no provider", log_in)],
+    );
 
     let expired = world();
     let token = expired.home().join(".kimi-code/credentials/kimi-code.json");
@@ -497,7 +505,7 @@ fn the_state_folder() {
     report(&world).check(
         "state",
         "ledger",
-        &[("ok", "opens; version 5, 0 threads", ""), ("note", &says, "")],
+        &[("ok", "opens; version 6, 0 threads", ""), ("note", &says, "")],
     );
     let elsewhere = world.with(&[("KIMI_BRIDGE_STATE_DIR", "/dev/null/state")]);
     let seen = report(&elsewhere);
@@ -570,5 +578,5 @@ fn interrupting() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let root = world.root().display().to_string();
     wait_until("nobody is left", || processes_with(&root).is_empty());
-    assert_eq!(child.wait().unwrap().code(), Some(34));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

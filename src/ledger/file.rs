@@ -13,7 +13,7 @@ use super::{failed, lock};
 use crate::error::{Error, Kind, Result};
 
 /// The version of the schema. A change of `schema.sql` raises it.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// How long another process may hold the file before a statement gives up.
 const BUSY: Duration = Duration::from_secs(10);

@@ -60,6 +60,7 @@ impl StateFolder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::VERSION;
     use super::*;
     use crate::error::Kind;
 
@@ -74,7 +75,7 @@ mod tests {
         fs::write(&older, "").unwrap();
         assert_eq!(
             Health::of(dir.path()).unwrap(),
-            Some(Health { version: 5, threads: 0, older: vec![older] })
+            Some(Health { version: VERSION, threads: 0, older: vec![older] })
         );
         fs::remove_file(dir.path().join("ledger.sqlite-wal")).unwrap();
         fs::write(file, "x".repeat(5000)).unwrap();

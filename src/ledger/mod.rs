@@ -16,6 +16,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub(crate) use self::health::{Health, StateFolder};
 pub(crate) use self::rows::{RoundRow, ThreadRow};
@@ -56,7 +57,7 @@ impl Ledger {
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
-    /// Writes a thread, one of its rounds where given, and its words for the search: all or nothing.
+    /// Writes a thread, and one of its rounds where given: both or nothing.
     pub(crate) fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
             change.execute(
@@ -69,7 +70,6 @@ impl Ledger {
                     params![thread.id, round.number, json(round)?, round.result],
                 )?;
             }
-            change.execute(include_str!("words.sql"), [&thread.id])?;
             Ok(())
         })
     }
@@ -92,16 +92,25 @@ impl Ledger {
 
     /// The threads that a filter lets through, the latest first.
     pub(crate) fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
-        let words = filter.words.as_deref().map(quoted);
-        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        let words = filter.words.as_deref().unwrap_or_default().to_lowercase();
+        let words: Vec<&str> = words.split_whitespace().collect();
         self.read(|connection| {
             let mut query = connection.prepare(
                 "SELECT row FROM threads
                  WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR state = ?2)
-                   AND (?3 IS NULL OR number IN (SELECT rowid FROM words WHERE words MATCH ?3))
-                 ORDER BY updated_at DESC, number DESC LIMIT ?4",
+                 ORDER BY updated_at DESC, number DESC",
             )?;
-            query.query_map(params![filter.project, filter.state, words, limit], parsed)?.collect()
+            let mut rows = query.query(params![filter.project, filter.state])?;
+            let mut found = Vec::new();
+            while found.len() < filter.limit
+                && let Some(row) = rows.next()?
+            {
+                let thread: ThreadRow = parsed(row)?;
+                if words.is_empty() || holds(connection, &thread, &words)? {
+                    found.push(thread);
+                }
+            }
+            Ok(found)
         })
     }
 
@@ -111,9 +120,6 @@ impl Ledger {
         let rounds = self.thread(id).ok().flatten().map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
         self.change(|change| {
-            let words =
-                "DELETE FROM words WHERE rowid = (SELECT number FROM threads WHERE id = ?1)";
-            change.execute(words, [id])?;
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
@@ -159,10 +165,36 @@ pub(crate) fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Words as a person types them: all of them, with none of the search's own syntax.
-fn quoted(words: &str) -> String {
-    let words = words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\"")));
-    words.collect::<Vec<_>>().join(" ")
+/// Whether the request, the answers, the adjudications and the decision of a thread hold all these parts of words, which
+/// are in lower case. Scripts without spaces have no other words.
+fn holds(connection: &Connection, thread: &ThreadRow, words: &[&str]) -> rusqlite::Result<bool> {
+    let mut text = String::new();
+    if let Some((decision, rationale, _)) = &thread.decision {
+        text = format!("{decision}\n{rationale}\n");
+    }
+    add_texts(&thread.request, &mut text);
+    add_texts(&thread.challenge, &mut text);
+    let sql = "SELECT result FROM rounds WHERE thread_id = ?1 AND result IS NOT NULL";
+    let mut query = connection.prepare_cached(sql)?;
+    for result in query.query_map([&thread.id], |row| row.get::<_, String>(0))? {
+        let result = result?;
+        add_texts(&serde_json::from_str(&result).unwrap_or(Value::String(result)), &mut text);
+    }
+    let text = text.to_lowercase();
+    Ok(words.iter().all(|word| text.contains(word)))
+}
+
+/// Adds the texts in a value, a line each. Names of fields are no words of anyone.
+fn add_texts(value: &Value, to: &mut String) {
+    match value {
+        Value::String(text) => {
+            to.push_str(text);
+            to.push('\n');
+        }
+        Value::Array(items) => items.iter().for_each(|item| add_texts(item, to)),
+        Value::Object(fields) => fields.values().for_each(|field| add_texts(field, to)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn failed(what: &str, error: &dyn Display) -> Error {
@@ -252,9 +284,16 @@ mod tests {
         check(words("torn"), &["b", "a"]);
         check(words("WRITE torn"), &["a"]);
         check(words("数据"), &["b"]);
+        check(words("据"), &["b"]);
+        check(words("失 数"), &["b"]);
+        check(words("ORN"), &["b", "a"]);
+        check(words(" \n"), &["b", "c", "a", "d"]);
         check(words("torn OR \" NEAR( *"), &[]);
+        for name in ["message", "response"] {
+            check(words(name), &[]);
+        }
         check(words("write nodes"), &["a"]);
-        for word in ["leaks", "drips", "ship", "temp", "holds", "response"] {
+        for word in ["leaks", "drips", "ship", "temp", "holds"] {
             check(words(word), &["d"]);
         }
         answer(2, "drops");
@@ -301,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_result_is_searched_from_its_beginning() {
+    fn a_long_result_is_searched_to_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
         let long = format!("torn {} last {} far", "数 ".repeat(130_000), "x ".repeat(2_000));
@@ -311,7 +350,7 @@ mod tests {
             let filter = Filter { words: Some(word.into()), limit: 9, ..Filter::default() };
             ledger.threads(&filter).unwrap().len()
         };
-        assert_eq!((found("torn"), found("last"), found("far")), (1, 1, 0));
+        assert_eq!((found("torn"), found("last"), found("far"), found("near")), (1, 1, 1, 0));
     }
 
     #[test]

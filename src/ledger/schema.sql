@@ -20,6 +20,3 @@ CREATE TABLE rounds (
     result      TEXT,
     PRIMARY KEY (thread_id, number)
 ) STRICT;
-
--- The text of each thread, for the search. A row has the number of its thread.
-CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'unicode61');
