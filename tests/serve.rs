@@ -77,7 +77,7 @@ fn disabled_by_default(era: Era) {
     assert_eq!(structured["mode"], "disabled");
     assert!(structured["mode_hint"].as_str().unwrap().contains("KIMI_BRIDGE_TOOL_ENABLED=1"));
     assert_eq!(structured["kimi"]["dialect"], "kimi-code");
-    assert_eq!(structured["kimi"]["login_seen"], false);
+    assert_eq!(structured["kimi"]["login_seen"], true);
     assert_eq!(
         serde_json::from_str::<Value>(status["content"][0]["text"].as_str().unwrap()).unwrap(),
         *structured

@@ -33,7 +33,8 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     }));
     if let Ok(program) = &found.used {
         checks.push(version(program.dialect, &program.version));
-        checks.extend(logins(&login::look(&loaded.environment, program.dialect)));
+        let login = login::look(&loaded.environment, program.dialect);
+        checks.extend(logins(&login, program.dialect));
         checks.push(ripgrep(&ripgrep::look(loaded, program.dialect), program.dialect));
     }
     checks
@@ -134,21 +135,10 @@ fn install(dialect: Dialect) -> String {
     }
 }
 
-fn logins(login: &Login) -> Vec<Check> {
+fn logins(login: &Login, dialect: Dialect) -> Vec<Check> {
     let mut checks = Vec::new();
-    if let Some(error) = &login.unreadable {
-        checks.push(Check::error("login", error));
-    }
-    if let Some(variable) = login.lacks_key {
-        checks.push(Check::problem(
-            "login",
-            Kind::NotLoggedIn,
-            format!(
-                "{variable} is set without KIMI_MODEL_API_KEY: Kimi asks without a key, and fails"
-            ),
-            "Set both, or neither.",
-        ));
-    }
+    let problem = login.problem(dialect);
+    checks.extend(problem.iter().map(|error| Check::error("login", error)));
     for token in &login.tokens {
         let file = token.file.display();
         match token.state {
@@ -176,8 +166,8 @@ fn logins(login: &Login) -> Vec<Check> {
             checks.push(Check::warning("login", says, remedy));
         }
     }
-    // The problems above keep Kimi from starting, whatever else there is.
-    if login.unreadable.is_none() && login.lacks_key.is_none() {
+    // A problem keeps Kimi from being asked, whatever else there is.
+    if problem.is_none() {
         checks.push(seen(login));
     }
     checks
@@ -201,13 +191,9 @@ fn seen(login: &Login) -> Check {
         let says = format!("{}; only a consultation shows that it works (--live)", seen.join(", "));
         return Check::ok("login", says);
     }
-    let remedy = Kind::NotLoggedIn.hint();
-    if login.is_seen() || !login.providers.is_empty() {
-        // A provider without a key may be a service that asks for none.
-        Check::warning("login", "there is no token or key that could be used", remedy)
-    } else {
-        Check::problem("login", Kind::NotLoggedIn, "found no login, API key or provider", remedy)
-    }
+    // A provider without a key may be a service that asks for none.
+    let says = "there is no token or key that could be used";
+    Check::warning("login", says, Kind::NotLoggedIn.hint())
 }
 
 fn ripgrep(found: &Ripgrep, dialect: Dialect) -> Check {

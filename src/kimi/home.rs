@@ -305,21 +305,8 @@ fn key_variables(users: &Table) -> Vec<String> {
 /// # Errors
 /// [`Kind::NotLoggedIn`]; [`Kind::Settings`] when Kimi's `config.toml` cannot be read.
 pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
-    let config = users_config(&of_user(environment, dialect))?;
-    let configured =
-        config.get("providers").and_then(Value::as_table).is_some_and(|p| !p.is_empty());
-    let in_environment = ["KIMI_MODEL_", "KIMI_API_KEY", "KIMI_BASE_URL"];
-    let told = environment.vars.iter().any(|(name, value)| {
-        !value.is_empty() && in_environment.iter().any(|beginning| name.starts_with(beginning))
-    });
-    if configured || told || super::login::look(environment, dialect).is_seen() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::NotLoggedIn,
-        format!("{dialect} has no login, no key and no provider"),
-        Kind::NotLoggedIn.hint(),
-    ))
+    let login = super::login::look(environment, dialect);
+    login.problem(dialect).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::dialect::Dialect;
 use super::home::{of_user, users_config};
 use super::tokens::{FOLDER, TOKEN_BYTES, TOKENS};
 use super::untrusted::Folder;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::settings::Environment;
 
 /// What is to be seen of a dialect's login.
@@ -25,6 +25,8 @@ pub struct Login {
     /// The variable that is set although the key which it needs is not: kimi-code then asks without one,
     /// whatever else it is logged in to.
     pub lacks_key: Option<&'static str>,
+    /// The variable that leads to a service, if it is set; one on this machine may want no key.
+    pub service_variable: Option<&'static str>,
     /// What the user's `config.toml` names.
     pub providers: Vec<Provider>,
     /// Why that file cannot be used.
@@ -80,6 +82,26 @@ impl Login {
         let has_key = |provider: &Provider| provider.key != Key::None;
         !self.tokens.is_empty() || self.key_variable.is_some() || self.providers.iter().any(has_key)
     }
+
+    /// Why Kimi cannot be asked, as far as can be seen without asking it. A provider without a key may be a service
+    /// that wants none.
+    pub(crate) fn problem(&self, dialect: Dialect) -> Option<Error> {
+        if let Some(error) = &self.unreadable {
+            return Some(error.clone());
+        }
+        if let Some(variable) = self.lacks_key {
+            let message = format!(
+                "{variable} is set without KIMI_MODEL_API_KEY: Kimi asks without a key, and fails"
+            );
+            return Some(Error::new(Kind::NotLoggedIn, message, "Set both, or neither."));
+        }
+        let is_configured =
+            self.is_seen() || self.service_variable.is_some() || !self.providers.is_empty();
+        (!is_configured).then(|| {
+            let message = format!("{dialect} has no login, no key and no provider");
+            Error::of(Kind::NotLoggedIn, message)
+        })
+    }
 }
 
 /// Looks.
@@ -97,11 +119,22 @@ pub fn look(environment: &Environment, dialect: Dialect) -> Login {
         }
         Dialect::KimiCode | Dialect::KimiCli => None,
     };
+    let service_variable = match dialect {
+        Dialect::KimiCode => None,
+        Dialect::KimiCli => environment.var("KIMI_BASE_URL").map(|_| "KIMI_BASE_URL"),
+    };
     let (providers, unreadable) = match users_config(&user) {
         Ok(config) => (providers(&config, environment), None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    Login { tokens: tokens(&user), key_variable, lacks_key, providers, unreadable }
+    Login {
+        tokens: tokens(&user),
+        key_variable,
+        lacks_key,
+        service_variable,
+        providers,
+        unreadable,
+    }
 }
 
 fn providers(config: &Table, environment: &Environment) -> Vec<Provider> {
@@ -250,6 +283,7 @@ mod tests {
                 }],
                 key_variable: None,
                 lacks_key: Some("KIMI_MODEL_NAME"),
+                service_variable: None,
                 providers: vec![
                     provider("a", Some("https://a.example/v1"), Key::Written),
                     provider("b", None, Key::Variable("B_KEY".to_owned(), true)),
@@ -265,10 +299,53 @@ mod tests {
                 tokens: vec![],
                 key_variable: Some("KIMI_API_KEY"),
                 lacks_key: None,
+                service_variable: None,
                 providers: vec![],
                 unreadable: None,
             }
         );
         assert!(!look(&Environment::default(), Dialect::KimiCli).is_seen());
+    }
+
+    #[test]
+    fn kimi_is_asked_where_something_leads_to_a_model() {
+        let check = |dialect, vars: &[(&str, &str)], config: &str, expected: Option<&str>| {
+            let home = tempfile::tempdir().unwrap();
+            let folder = home.path().join(dialect.home_folder());
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("config.toml"), config).unwrap();
+            let vars = vars
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            let environment =
+                Environment { home: home.path().to_owned(), vars, ..Environment::default() };
+            let problem = look(&environment, dialect).problem(dialect);
+            assert_eq!(
+                problem.as_ref().map(|error| error.message.as_str()),
+                expected,
+                "{dialect} {config}"
+            );
+            assert!(problem.is_none_or(|error| error.kind == Kind::NotLoggedIn));
+        };
+        let config_of_p = "[providers.p]\ntype = 'kimi'\n";
+        let (code, cli) = (Dialect::KimiCode, Dialect::KimiCli);
+        check(code, &[], "", Some("kimi-code has no login, no key and no provider"));
+        check(cli, &[], "", Some("kimi-cli has no login, no key and no provider"));
+        check(
+            code,
+            &[("KIMI_API_KEY", "k")],
+            "",
+            Some("kimi-code has no login, no key and no provider"),
+        );
+        check(cli, &[("KIMI_API_KEY", "k")], "", None);
+        check(cli, &[("KIMI_BASE_URL", "http://127.0.0.1:9")], "", None);
+        check(code, &[("KIMI_MODEL_NAME", "m"), ("KIMI_MODEL_API_KEY", "k")], "", None);
+        let lacks =
+            "KIMI_MODEL_NAME is set without KIMI_MODEL_API_KEY: Kimi asks without a key, and fails";
+        check(code, &[("KIMI_MODEL_NAME", "m")], config_of_p, Some(lacks));
+        for dialect in [code, cli] {
+            check(dialect, &[], config_of_p, None);
+        }
     }
 }

@@ -78,7 +78,8 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
     let candidates = program::all(loaded, watch).await;
     let (kimi, error) = match program::choose(loaded, &candidates) {
         Ok(program) => {
-            let login_seen = login::look(environment, program.dialect).is_seen();
+            let login_seen =
+                login::look(environment, program.dialect).problem(program.dialect).is_none();
             (Some(Used { program, login_seen }), None)
         }
         Err(error) => (None, Some(error)),

@@ -51,7 +51,12 @@ impl World {
         write_program(&path, &format!("#!/bin/bash\n{version}\n{script}\n"));
         let path = path.display().to_string();
         // Something that leads to a model, or nothing is started.
-        world.with(&[("KIMI_PATH", &path), ("KIMI_API_KEY", "sk-scripted")])
+        world.with(&[
+            ("KIMI_PATH", &path),
+            ("KIMI_API_KEY", "sk-scripted"),
+            ("KIMI_MODEL_NAME", "scripted"),
+            ("KIMI_MODEL_API_KEY", "sk-scripted"),
+        ])
     }
 
     /// The same with more variables.

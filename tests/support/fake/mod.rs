@@ -184,8 +184,12 @@ impl Script {
         symlink(env::current_exe().unwrap(), &program).unwrap();
         self.install(&world);
         // Something that leads to a model, or nothing is started.
-        world
-            .with(&[("KIMI_PATH", &program.display().to_string()), ("KIMI_API_KEY", "sk-scripted")])
+        world.with(&[
+            ("KIMI_PATH", &program.display().to_string()),
+            ("KIMI_API_KEY", "sk-scripted"),
+            ("KIMI_MODEL_NAME", "scripted"),
+            ("KIMI_MODEL_API_KEY", "sk-scripted"),
+        ])
     }
 
     /// Gives it to the `kimi` that is there already.
