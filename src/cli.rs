@@ -60,10 +60,10 @@ pub(crate) struct Consult {
     #[arg(long, value_name = "ID", conflicts_with_all = ["context", "work_dir", "files"])]
     pub(crate) thread: Option<String>,
     /// Adopt a finding of the thread; may be repeated
-    #[arg(long, value_name = "FINDING", requires = "thread")]
+    #[arg(long, value_name = "FINDING")]
     pub(crate) adopt: Vec<String>,
     /// Reject a finding of the thread, with the reason; may be repeated
-    #[arg(long, value_name = "FINDING=REASON", requires = "thread")]
+    #[arg(long, value_name = "FINDING=REASON")]
     pub(crate) reject: Vec<String>,
     /// The project's folder [default: the current one]
     #[arg(long, value_name = "DIR")]
@@ -189,6 +189,7 @@ fn exit_codes() -> String {
         "Exit codes:".to_owned(),
         "   0  done".to_owned(),
         "   4  Kimi answered, but not in a form that could be read".to_owned(),
+        " 130  Ctrl-C ended the command".to_owned(),
     ];
     lines.extend(
         Kind::ALL

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use libtest_mimic::Trial;
@@ -21,10 +21,130 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("commands::status_says_what_is_there", status),
         test("commands::bad_settings_are_all_named", bad_settings),
         test("commands::a_readable_answer", a_readable_answer),
+        test("commands::an_answer_to_findings_names_its_thread", adopting_without_a_thread),
+        test("commands::a_script_gets_json_of_every_error", json_of_every_error),
+        test("commands::a_warning_in_a_pipe_has_no_colours", warnings_in_a_pipe),
+        test("commands::what_matches_no_thread_is_named", what_matches_nothing),
+        test("commands::threads_are_found_by_what_was_said", searching),
+        test("commands::a_hint_names_flags", hints_name_flags),
+        test("commands::a_pipe_that_closes_is_no_error", closed_pipes),
         test("commands::a_path_that_is_no_text_is_refused_in_words", paths_that_are_no_text),
         test("commands::a_name_in_the_project_may_be_no_text", names_that_are_no_text),
         test("commands::a_byte_order_mark_is_skipped", byte_order_marks),
     ]
+}
+
+fn adopting_without_a_thread() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let ran = world.consult(&["--adopt", "F1"]);
+    let message = "--adopt and --reject answer the findings of a thread, and none is named";
+    assert_eq!(ran.failed(), (2, message.to_owned()));
+    assert_eq!(world.run(&["threads"]).stdout, "No threads.\n", "nothing was asked");
+}
+
+fn json_of_every_error() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let check = |args: &[&str], code: i32, kind: &str, message: &str| {
+        let ran = world.run(args);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        let error = &ran.json()["error"];
+        assert_eq!(error["kind"], kind, "{error}");
+        assert!(error["message"].as_str().unwrap().contains(message), "{error}");
+        assert!(!ran.stderr.is_empty());
+    };
+    let missing = "the following required arguments were not provided";
+    check(&["consult", "--json"], 2, "request", missing);
+    check(&["consult", "--json", "--nope"], 2, "request", "unexpected argument '--nope'");
+    check(&["consult", "--json", "-m", "m", "-c", "nowhere.yaml"], 2, "request", "cannot be read");
+    check(&["consult", "--json", "--thread", "nope"], 3, "round", "there is no thread nope");
+    check(&["threads", "--json", "--state", "nope"], 2, "request", "no such state");
+    let world = world.with(&[("KIMI_BRIDGE_TIMEOUT_SECONDS", "soon")]);
+    let ran = world.consult(&[]);
+    assert_eq!((ran.code, &ran.json()["error"]["kind"]), (Some(15), &"settings".into()));
+}
+
+fn warnings_in_a_pipe() {
+    let ran = World::new().with(&[("KIMI_BRIDGE_NOPE", "1")]).run(&["threads"]);
+    assert!(ran.stderr.contains("KIMI_BRIDGE_NOPE is no setting of this version"), "{ran:?}");
+    assert!(!ran.stderr.contains('\u{1b}'), "{ran:?}");
+}
+
+fn what_matches_nothing() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let run = |args: &[&str]| world.run(&[&["threads"], args].concat());
+    let ran = run(&["--state", "open"]);
+    assert_eq!(ran.code, Some(2));
+    for said in
+        ["there is no such state: unknown variant `open`, expected one of ", "`settled`", "--state"]
+    {
+        assert!(ran.stderr.contains(said), "{ran:?}");
+    }
+    let ran = run(&["--project", "/nowhere", "--state", "settled", "--search", "torn"]);
+    let expected =
+        "No threads of the project /nowhere in the state settled with the words \"torn\".\n";
+    assert_eq!(ran.stdout, expected);
+}
+
+fn searching() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let file = world.root().join("context.yaml");
+    fs::write(&file, "proposed_approach: p\ngoals: [g]\n").unwrap();
+    let file = file.display().to_string();
+    assert_eq!(world.run(&["consult", "-m", "数据库迁移会丢数据吗", "-c", &file]).code, Some(0));
+    let found = |words: &str| {
+        let list = world.run(&["threads", "--json", "--search", words]).json();
+        list.as_array().unwrap().len()
+    };
+    for words in ["数据库", "迁移 丢", "", " ", "It HOLDS"] {
+        assert_eq!(found(words), 1, "{words:?}");
+    }
+    for words in ["proposed_approach", "goals", "message", "数据仓库"] {
+        assert_eq!(found(words), 0, "{words:?}");
+    }
+}
+
+fn hints_name_flags() {
+    let world = World::with_fake("2.1.0", "sleep 60");
+    let ran = world.consult(&["--timeout", "0", "--file", "nope"]);
+    for said in ["- --timeout: expected 1 or more", "- --file: expected an existing path"] {
+        assert!(ran.stderr.contains(said), "{ran:?}");
+    }
+    // A script reads the names of the fields.
+    assert_eq!(ran.json()["error"]["violations"][0]["pointer"], "/timeout_seconds");
+    let ran = world.consult(&["--timeout", "1"]);
+    assert!(
+        ran.stderr.contains("hint: Raise `--timeout`, or ask about a smaller part."),
+        "{ran:?}"
+    );
+}
+
+fn closed_pipes() {
+    let world = World::with_fake("2.1.0", ANSWER);
+    let file = world.root().join("context.yaml");
+    fs::write(&file, "proposed_approach: p\ngoals: [g]\n").unwrap();
+    let file = file.display().to_string();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let greeting = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+    let greet = world.root().join("greeting");
+    fs::write(&greet, format!("{greeting}\n")).unwrap();
+    for args in [
+        &["--help"][..],
+        &["roles"],
+        &["threads"],
+        &["consult", "-m", "m", "-c", &file],
+        &["serve"],
+    ] {
+        let mut command = world.bridge(args);
+        command.stdin(fs::File::open(&greet).unwrap()).stdout(closed());
+        let ran = Ran::from(command.output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{args:?}");
+    }
+    let refused = world.bridge(&["consult", "--nope"]).stderr(closed()).status().unwrap();
+    assert_eq!(refused.code(), Some(2));
 }
 
 fn no_text(name: &[u8]) -> &OsStr {
@@ -48,7 +168,7 @@ fn paths_that_are_no_text() {
     let ran = Ran::from(world.bridge(&args).arg("--work-dir").arg(&link).output().unwrap());
     assert!(
         ran.stderr.contains(&format!(
-            "/work_dir: expected a path in UTF-8, which Kimi and JSON need; rename {shown}"
+            "--work-dir: expected a path in UTF-8, which Kimi and JSON need; rename {shown}"
         )),
         "{ran:?}"
     );
@@ -133,6 +253,9 @@ fn demo() {
     let mut after = World::content_of(world.root());
     after.retain(|path, _| !path.starts_with(world.state().join("demo")));
     assert_eq!(after, before, "the demo leaves nothing behind but its record");
+    for folder in [world.state(), world.state().join("demo")] {
+        assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
     let record = fs::read_to_string(world.state().join("demo/thread.md")).unwrap();
     for said in ["Nobody asks for another key", "store.add", "Return write errors"] {
         assert!(record.contains(said), "{said} is not in:\n{record}");
@@ -211,7 +334,7 @@ fn status() {
     for said in [
         "mode      disabled: ".to_owned(),
         format!("kimi      kimi-code 2.1.0 at {program} (from KIMI_PATH)"),
-        "login     none seen".to_owned(),
+        "login     seen; only a consultation shows that it works".to_owned(),
         "sandbox   landlock".to_owned(),
         "limits    900 s a run".to_owned(),
     ] {

@@ -12,6 +12,13 @@ use serde_json::{Value, json};
 
 pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u8> {
     let as_json = args.json;
+    if args.thread.is_none() && !(args.adopt.is_empty() && args.reject.is_empty()) {
+        return Err(Error::new(
+            Kind::Request,
+            "--adopt and --reject answer the findings of a thread, and none is named",
+            "Name it with --thread; `kimi-bridge threads` lists them.",
+        ));
+    }
     let role = args.role.unwrap_or_default();
     let mut fields = json!({
         "role": args.role,
@@ -44,9 +51,6 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u
         && error.example.take().is_some()
     {
         let _ = write!(error.hint, " `kimi-bridge roles {role}` shows an example.");
-    }
-    if let (Err(error), true) = (&result, as_json) {
-        super::print(&super::json(&error.report())?)?;
     }
     super::show(&result?, as_json)
 }

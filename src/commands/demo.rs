@@ -15,7 +15,7 @@ use crate::cli::Demo;
 use crate::consult::answer::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};
 use crate::error::{Error, Kind, Result};
-use crate::kimi::{Dialect, Program, program};
+use crate::kimi::{Dialect, Program, folders, program};
 use crate::settings::Loaded;
 
 pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> {
@@ -123,8 +123,9 @@ fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     let folder = state_dir.join("demo");
     let page = folder.join("thread.html");
     let (markdown, html) = (export::markdown(&record)?, export::html(&record)?);
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(folder.join("thread.md"), markdown))
+    folders::make_private(state_dir)?;
+    folders::make_private(&folder)?;
+    fs::write(folder.join("thread.md"), markdown)
         .and_then(|()| fs::write(&page, html))
         .map_err(|error| cannot(&error))?;
     Ok(page)

@@ -4,6 +4,7 @@
 mod consult;
 mod demo;
 mod doctor;
+mod flags;
 mod guard;
 mod render;
 mod roles;
@@ -12,7 +13,7 @@ mod stand_in;
 mod status;
 mod threads;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -37,6 +38,8 @@ use crate::settings::{self, Environment, Loaded, Settings};
 
 /// The exit code of an answer that could not be read.
 const UNREADABLE: u8 = 4;
+/// The exit code of a command that Ctrl-C ended, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 /// Reads the command line, does what it says, and returns the exit code.
 #[must_use]
@@ -48,19 +51,45 @@ pub fn main() -> u8 {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
         Some(command) if command == GUARD => return guard::main(args),
         Some(command) if command == stand_in::COMMAND => return stand_in::main(args),
-        _ => Cli::parse(),
+        _ => Cli::try_parse(),
     };
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => {
+    let as_json = std::env::args_os().any(|argument| argument == "--json");
+    let interrupted = CancellationToken::new();
+    match cli.map(|cli| run(cli, &interrupted)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            if as_json {
+                print_report(&error);
+            }
             // Nothing can be done about a standard error that is closed.
-            let _ = write!(anstream::stderr(), "{}", render::error(&error));
-            error.kind.exit_code()
+            let _ = write!(anstream::stderr(), "{}", render::error(&flags::at_the_shell(&error)));
+            match error.kind {
+                Kind::Cancelled if interrupted.is_cancelled() => INTERRUPTED,
+                kind => kind.exit_code(),
+            }
+        }
+        Err(usage) => {
+            if as_json && usage.use_stderr() {
+                let text = usage.to_string();
+                let first = text.lines().next().unwrap_or_default();
+                let message = first.strip_prefix("error: ").unwrap_or(first);
+                let hint = "`kimi-bridge help` lists the commands and their arguments.";
+                print_report(&Error::new(Kind::Request, message, hint));
+            }
+            let _ = usage.print();
+            u8::try_from(usage.exit_code()).unwrap_or(Kind::Request.exit_code())
         }
     }
 }
 
-fn run(cli: Cli) -> Result<u8> {
+/// Prints an error as JSON to standard output, where a script expects the result.
+fn print_report(error: &Error) {
+    // Whoever reads standard error learns of the error all the same.
+    let _ = json(&error.report()).and_then(|text| print(&text));
+}
+
+/// Runs a command. `interrupted` fires when the user presses Ctrl-C.
+fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let debug = if cli.debug { vec![("debug", "true".to_owned())] } else { Vec::new() };
     let environment = Environment::of_this_process()?;
     let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
@@ -84,7 +113,7 @@ fn run(cli: Cli) -> Result<u8> {
         })?;
     let environment = loaded.environment.clone();
     let code = runtime.block_on(async {
-        let stop = Stop::on_signals(&loaded.settings)?;
+        let stop = Stop::on_signals(&loaded.settings, interrupted)?;
         match cli.command {
             Command::Serve => Box::pin(mcp::serve(loaded, stop.asked)).await.map(|()| 0),
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
@@ -100,11 +129,16 @@ fn run(cli: Cli) -> Result<u8> {
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 
-/// The bridge's own words; those of its libraries repeat whole requests, before any redaction.
+/// The bridge's own words; those of its libraries repeat whole requests, before any redaction, and warn of every
+/// refusal and every host that has left.
 fn log_to_stderr(loaded: &Loaded) {
-    let level = if loaded.settings.debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
-    let ours = Targets::new().with_target("kimi_bridge", level).with_default(LevelFilter::WARN);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let (own, others) = match loaded.settings.debug {
+        true => (LevelFilter::DEBUG, LevelFilter::WARN),
+        false => (LevelFilter::WARN, LevelFilter::OFF),
+    };
+    let ours = Targets::new().with_target("kimi_bridge", own).with_default(others);
+    let colours = std::io::stderr().is_terminal() && loaded.environment.var("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     tracing_subscriber::registry().with(lines).with(ours).init();
 }
 
@@ -119,7 +153,7 @@ struct Stop {
 }
 
 impl Stop {
-    fn on_signals(settings: &Settings) -> Result<Stop> {
+    fn on_signals(settings: &Settings, interrupted: &CancellationToken) -> Result<Stop> {
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
         let stop = Stop { asked, at_once, places: Semaphore::new(settings.max_parallel) };
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -127,8 +161,12 @@ impl Stop {
                 Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
             })?;
             let (asked, at_once) = (stop.asked.clone(), stop.at_once.clone());
+            let interrupted = (kind == SignalKind::interrupt()).then(|| interrupted.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
+                    if let Some(interrupted) = &interrupted {
+                        interrupted.cancel();
+                    }
                     if asked.is_cancelled() {
                         at_once.cancel();
                     }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::render::{self, BOLD, DIM, WARN, paragraph, styled, width};
 use crate::cli::{Format, Threads, ThreadsCommand};
+use crate::consult::thread::State;
 use crate::consult::{decision, export, record, record_decision};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::kimi::text::{clean, first_chars};
 use crate::ledger::{Filter, now};
 use crate::settings::Loaded;
@@ -49,12 +50,15 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
         words: args.search.clone(),
         limit: args.limit,
     };
+    if let Some(state) = &args.state {
+        expect_state(state)?;
+    }
     let threads = record::list(loaded, &filter)?;
     if args.json {
         return super::json(&threads);
     }
     if threads.is_empty() {
-        return Ok("No threads.\n".to_owned());
+        return Ok(format!("No threads{}.\n", described(&filter)));
     }
     let mut text = String::new();
     for thread in threads {
@@ -88,6 +92,23 @@ fn state(thread: &record::Summary) -> String {
         "given_up" => styled(WARN, &format!("given_up{open}")),
         state => format!("{state}{open}"),
     }
+}
+
+/// Fails for a state that no thread can have.
+fn expect_state(name: &str) -> Result<()> {
+    let known = serde_json::from_value::<State>(json!(name));
+    known.map(drop).map_err(|error| {
+        let message = format!("there is no such state: {error}");
+        Error::new(Kind::Request, message, "Name one of these with --state, or leave it out.")
+    })
+}
+
+/// The threads that a filter lets through, in words.
+fn described(filter: &Filter) -> String {
+    let project = filter.project.as_ref().map(|project| format!(" of the project {project}"));
+    let state = filter.state.as_ref().map(|state| format!(" in the state {state}"));
+    let words = filter.words.as_ref().map(|words| format!(" with the words {words:?}"));
+    [project, state, words].into_iter().flatten().collect()
 }
 
 /// How long ago, in the largest unit that says something.

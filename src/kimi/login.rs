@@ -309,25 +309,26 @@ mod tests {
 
     #[test]
     fn kimi_is_asked_where_something_leads_to_a_model() {
-        let check = |dialect, vars: &[(&str, &str)], config: &str, expected: Option<&str>| {
-            let home = tempfile::tempdir().unwrap();
-            let folder = home.path().join(dialect.home_folder());
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("config.toml"), config).unwrap();
-            let vars = vars
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect();
-            let environment =
-                Environment { home: home.path().to_owned(), vars, ..Environment::default() };
-            let problem = look(&environment, dialect).problem(dialect);
-            assert_eq!(
-                problem.as_ref().map(|error| error.message.as_str()),
-                expected,
-                "{dialect} {config}"
-            );
-            assert!(problem.is_none_or(|error| error.kind == Kind::NotLoggedIn));
-        };
+        let check =
+            |dialect: Dialect, vars: &[(&str, &str)], config: &str, expected: Option<&str>| {
+                let home = tempfile::tempdir().unwrap();
+                let folder = home.path().join(dialect.home_folder());
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(folder.join("config.toml"), config).unwrap();
+                let vars = vars
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect();
+                let environment =
+                    Environment { home: home.path().to_owned(), vars, ..Environment::default() };
+                let problem = look(&environment, dialect).problem(dialect);
+                assert_eq!(
+                    problem.as_ref().map(|error| error.message.as_str()),
+                    expected,
+                    "{dialect} {config}"
+                );
+                assert!(problem.is_none_or(|error| error.kind == Kind::NotLoggedIn));
+            };
         let config_of_p = "[providers.p]\ntype = 'kimi'\n";
         let (code, cli) = (Dialect::KimiCode, Dialect::KimiCli);
         check(code, &[], "", Some("kimi-code has no login, no key and no provider"));

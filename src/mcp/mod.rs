@@ -9,9 +9,11 @@ mod schemas;
 mod server;
 mod words;
 
+use std::io;
 use std::time::Duration;
 
 use rmcp::ServiceExt as _;
+use rmcp::service::ServerInitializeError;
 use tokio::io::{AsyncRead, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +35,7 @@ pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<
             Ok(running) => running,
             // The host went away before it said hello.
             Err(_) if closing.is_cancelled() => return Ok(()),
+            Err(error) if has_left(&error) => return Ok(()),
             Err(error) => return Err(broken(&error)),
         };
         running.waiting().await.map(drop).map_err(|error| broken(&error))
@@ -61,6 +64,13 @@ fn watched(
         closing.cancel();
     });
     reader
+}
+
+/// Whether nothing reads what the server writes any more.
+fn has_left(error: &ServerInitializeError) -> bool {
+    let ServerInitializeError::TransportError { error, .. } = error else { return false };
+    let io = error.error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Error {

@@ -1,0 +1,76 @@
+//! An error in the words of the shell: other readers of the same error know fields of a tool, a person knows flags.
+
+use crate::error::{Error, Violation};
+
+/// The words of hints, the longer ones first.
+const WORDS: [(&str, &str); 7] = [
+    ("thread_id alone", "--thread ID alone"),
+    ("prior_exchange.adjudications", "--adopt FINDING and --reject FINDING=REASON"),
+    ("timeout_seconds", "--timeout"),
+    ("thread_id", "--thread"),
+    ("work_dir", "--work-dir"),
+    ("record_decision", "`kimi-bridge threads decide`"),
+    ("consult_kimi", "`kimi-bridge consult`"),
+];
+
+/// The flags of the fields of a request, by the beginning of the pointer. The context is a file with
+/// fields of its own.
+const FIELDS: [(&str, &str); 8] = [
+    ("/prior_exchange", "--adopt, --reject"),
+    ("/timeout_seconds", "--timeout"),
+    ("/thread_id", "--thread"),
+    ("/work_dir", "--work-dir"),
+    ("/language", "--language"),
+    ("/message", "--message"),
+    ("/files", "--file"),
+    ("/role", "--role"),
+];
+
+/// The same error with flags in its hint and in front of its problems.
+pub(super) fn at_the_shell(error: &Error) -> Error {
+    let mut error = error.clone();
+    for (field, flag) in WORDS {
+        error.hint = error.hint.replace(field, flag);
+    }
+    error.violations = error.violations.into_iter().map(violation).collect();
+    error
+}
+
+fn violation(mut violation: Violation) -> Violation {
+    violation.pointer = flag(&violation.pointer);
+    violation.did_you_mean = violation.did_you_mean.map(|near| flag(&near));
+    violation
+}
+
+fn flag(pointer: &str) -> String {
+    let found = FIELDS.iter().find(|(field, _)| pointer.starts_with(field));
+    found.map_or(pointer, |(_, flag)| flag).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_hint_names_flags_and_a_problem_its_argument() {
+        let check = |hint: &str, pointer: &str, expected: (&str, &str)| {
+            let error = Error {
+                violations: vec![Violation::new(pointer, "expected")],
+                ..Error::new(Kind::Request, "the timeout_seconds of the settings", hint)
+            };
+            let shown = at_the_shell(&error);
+            assert_eq!((shown.hint.as_str(), shown.violations[0].pointer.as_str()), expected);
+            assert_eq!(shown.message, error.message);
+        };
+        check("Raise `timeout_seconds`.", "/timeout_seconds", ("Raise `--timeout`.", "--timeout"));
+        check("Call with thread_id alone.", "/files/0", ("Call with --thread ID alone.", "--file"));
+        check(
+            "Record it with record_decision.",
+            "/prior_exchange/adjudications/0/reasoning",
+            ("Record it with `kimi-bridge threads decide`.", "--adopt, --reject"),
+        );
+        check("", "/context/goals", ("", "/context/goals"));
+        check("", "KIMI_BRIDGE_LANG", ("", "KIMI_BRIDGE_LANG"));
+    }
+}
