@@ -18,6 +18,7 @@ mod faults;
 mod hostile;
 mod injection;
 mod judge;
+mod reading;
 mod registrations;
 mod retries;
 mod rooms;
@@ -49,6 +50,7 @@ fn main() {
         hostile::tests(),
         injection::tests(),
         judge::tests(),
+        reading::tests(),
         registrations::tests(),
         retries::tests(),
         rooms::tests(),
