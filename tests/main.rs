@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
 mod captures;
+mod citations;
 mod clients;
 mod commands;
 mod consult;
@@ -39,6 +40,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         captures::tests(),
+        citations::tests(),
         clients::tests(),
         commands::tests(),
         consult::tests(),

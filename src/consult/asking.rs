@@ -33,7 +33,7 @@ pub(super) async fn ask(
         redactions: round.redactions,
         secrets: round.secrets.clone(),
         first_finding: round.first_finding(),
-        read_before: round.read_before(),
+        shown_before: round.shown_before(),
         context: round.context.clone(),
         program: program.clone(),
     };
@@ -47,15 +47,16 @@ pub(super) async fn ask(
     let both = round.loaded.settings.judge_both_orders;
     let Some(context) = judge::reversed(&origin.context).filter(|_| both) else {
         let Answered { reply, reading } = first.await?;
-        return Ok(ConsultResult::new(reply, reading, &origin));
+        return Ok(ConsultResult::new(reply, reading, &origin, &|| job.is_over()));
     };
     let question = Question::of(round, &program, Order::Reversed, &context)?;
     let (first, other) = tokio::join!(first, question.ask(job, &program, None));
     if let Ok(Answered { reply, .. }) = &other {
         round.keep_reversed_session(reply.session_id.clone());
     }
-    let result =
-        |Answered { reply, reading }, origin: &Origin| ConsultResult::new(reply, reading, origin);
+    let result = |Answered { reply, reading }, origin: &Origin| {
+        ConsultResult::new(reply, reading, origin, &|| job.is_over())
+    };
     let is_other = first.is_err();
     match (first, other) {
         (Ok(first), Ok(other)) => {

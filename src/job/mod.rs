@@ -8,7 +8,7 @@ mod changes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use self::changes::Before;
 use crate::error::Result;
@@ -16,6 +16,9 @@ use crate::kimi::{self, Deadline, Program, Question, Reply, Watch};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 use crate::workspace::Changes;
+
+/// What an answer may take beyond the deadline until its citations are checked.
+const CHECKING: Duration = Duration::from_secs(5);
 
 /// A call under way, from its first look at the project to its last.
 pub(crate) struct Job<'a> {
@@ -70,6 +73,11 @@ impl<'a> Job<'a> {
         let deadline = Deadline::after(Duration::from_secs(seconds));
         let before = Before::take(work_dir.to_owned(), loaded.state_dir(), watch.cancel).await;
         Job { loaded, secrets, work_dir: work_dir.to_owned(), watch, deadline, before }
+    }
+
+    /// Whether nothing more may be done for the call. An answer that comes at the last moment can still be checked.
+    pub(crate) fn is_over(&self) -> bool {
+        self.watch.is_over() || Instant::now() >= self.deadline.end() + CHECKING
     }
 
     /// Finds the Kimi to ask, with a login that looks usable.

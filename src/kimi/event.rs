@@ -29,6 +29,8 @@ pub enum Event<'a> {
         id: String,
         /// The beginning of the text.
         text: String,
+        /// Whether there was more of it.
+        is_cut: bool,
     },
     /// A request to the model failed and will be tried again.
     Retrying(Retry),
@@ -53,8 +55,11 @@ pub struct Call {
 
 /// Calls that are read of one line, and kept of a run.
 pub const MAX_CALLS: usize = 1_000;
-/// Bytes that are read of a tool's result and of a short text: more than any use of them looks at.
+/// Bytes that are read of a short text: more than any use of it looks at.
 const TEXT_BYTES: usize = 32 * 1024;
+/// Bytes that are read of a tool's result: what Kimi read is known by it. Both programs show 100,000 characters of a
+/// file at once, unless kimi-code is asked for more.
+const RESULT_BYTES: usize = 512 * 1024;
 /// Bytes that are read of an id. Both programs' ids stay below a hundred.
 const ID_BYTES: usize = 256;
 
@@ -135,7 +140,11 @@ impl Event<'_> {
             "assistant" => assistant(fields.content, fields.tool_calls),
             "tool" => Event::ToolResult {
                 id: short(&fields.tool_call_id, ID_BYTES),
-                text: fields.content.and_then(|it| said(it, TEXT_BYTES, "\n")).unwrap_or_default(),
+                text: fields
+                    .content
+                    .and_then(|it| said(it, RESULT_BYTES, "\n"))
+                    .unwrap_or_default(),
+                is_cut: fields.content.is_some_and(|it| it.get().len() > RESULT_BYTES),
             },
             "meta" => meta(&fields),
             other => Event::Unknown(format!("role `{}`", clean(other))),
@@ -255,7 +264,7 @@ mod tests {
         );
         check(
             &json!({"role": "tool", "tool_call_id": "1", "content": ""}),
-            &Event::ToolResult { id: "1".into(), text: String::new() },
+            &Event::ToolResult { id: "1".into(), text: String::new(), is_cut: false },
         );
         check(
             &json!({"role": "meta", "type": "turn.step.retrying", "next_attempt": 2, "max_attempts": 3,
@@ -282,7 +291,7 @@ mod tests {
     #[test]
     fn whatever_order_the_fields_stand_in_a_line_is_read() {
         let line = r#" {"tool_call_id":"a", "content":[{"text":"b","type":"text"}],"x":{"role":1},"role":"tool"}"#;
-        let expected = Event::ToolResult { id: "a".into(), text: "b".into() };
+        let expected = Event::ToolResult { id: "a".into(), text: "b".into(), is_cut: false };
         assert_eq!(Event::read(line), Some(expected));
         // Half of a character is replaced.
         let line = r#"{"role":"assistant","content":"b \ud83d c"}"#;
@@ -302,10 +311,11 @@ mod tests {
 
     #[test]
     fn of_a_tools_result_the_beginning_is_kept() {
-        let line = json!({"role": "tool", "content": "中".repeat(TEXT_BYTES)}).to_string();
+        let line = json!({"role": "tool", "content": "中".repeat(RESULT_BYTES)}).to_string();
         // The quote is written too.
-        let text = "中".repeat((TEXT_BYTES - 1) / 3);
-        assert_eq!(Event::read(&line), Some(Event::ToolResult { id: String::new(), text }));
+        let text = "中".repeat((RESULT_BYTES - 1) / 3);
+        let expected = Event::ToolResult { id: String::new(), text, is_cut: true };
+        assert_eq!(Event::read(&line), Some(expected));
     }
 
     /// The same by way of a value that holds all of the line.
@@ -348,6 +358,7 @@ mod tests {
             "tool" => Event::ToolResult {
                 id: text(&line, "tool_call_id"),
                 text: said(&line["content"], "\n").unwrap_or_default(),
+                is_cut: false,
             },
             "meta" => match &*text(&line, "type") {
                 "system.version" => Event::Started,

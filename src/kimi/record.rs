@@ -17,7 +17,7 @@ use super::event::{Event, Retry};
 use super::evidence::Trace;
 use super::lines::{Line, Lines};
 use super::reply::{Limits, Progress};
-use super::text::{clean, last_words};
+use super::text::{clean, first_bytes, last_words};
 use super::transcript::Transcript;
 use crate::redact::Secrets;
 
@@ -28,6 +28,8 @@ const UNKNOWN_CHARS: usize = 80;
 /// Bytes of a line with a tool's result above which the transcript keeps only the beginning. Both programs
 /// cut results at 50,000 to 100,000 characters.
 const RESULT_KEPT: usize = 256 * 1024;
+/// Bytes of that beginning.
+const BEGINNING_KEPT: usize = 32 * 1024;
 /// Bytes of earlier messages that are kept.
 const EARLIER_KEPT: usize = 512 * 1024;
 /// Bytes of standard error that are kept, of the end.
@@ -187,12 +189,15 @@ impl Record {
                     let before = self.words.replace(text);
                     self.keep_earlier(before);
                 }
-                for call in calls {
-                    self.trace.call(call);
-                }
+                self.trace.calls(calls);
                 self.trace.more_calls(more_calls);
             }
-            Event::ToolResult { id, text } => self.trace.result(&id, &text),
+            Event::ToolResult { id, text, is_cut } => {
+                self.trace.result(&id, &text);
+                if is_cut {
+                    self.trace.cut();
+                }
+            }
             Event::Retrying(retry) => self.retry = Some(retry),
             Event::Session(id) => self.session = Some(clean(&id).into_owned()),
             Event::Plain(text) => self.plain.add(text),
@@ -251,12 +256,13 @@ fn holds_an_object(text: &str) -> bool {
 }
 
 /// The line as the transcript keeps it: of a tool's result that is longer than both programs write, the
-/// beginning that the bridge itself reads, and the length of the line.
+/// beginning, and the length of the line.
 fn kept<'a>(line: &'a str, event: Option<&Event<'_>>) -> Cow<'a, str> {
     match event {
-        Some(Event::ToolResult { id, text }) if line.len() > RESULT_KEPT => {
+        Some(Event::ToolResult { id, text, .. }) if line.len() > RESULT_KEPT => {
             let cut = json!({
-                "role": "tool", "tool_call_id": id, "content": text, "cut_from_bytes": line.len()
+                "role": "tool", "tool_call_id": id, "content": first_bytes(text, BEGINNING_KEPT),
+                "cut_from_bytes": line.len()
             });
             cut.to_string().into()
         }

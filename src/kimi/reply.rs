@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dialect::Dialect;
-use super::evidence::Seen;
+use super::evidence::{Seen, shown};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
@@ -176,7 +176,7 @@ impl Reply {
         self.text = later.text;
         self.hidden = later.hidden;
         self.seen.evidence.extend(later.seen.evidence);
-        self.seen.shown.extend(later.seen.shown);
+        shown::extend(&mut self.seen.shown, &later.seen.shown);
         self.seen.incomplete |= later.seen.incomplete;
         self.seen.not_kept += later.seen.not_kept;
         self.seen.hidden += later.seen.hidden;

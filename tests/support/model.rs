@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Text(String),
     /// Tool calls made in one turn: each tool's name and its arguments.
     Calls(Vec<(&'static str, Value)>),
+    /// The same with one id for all of them, as a model may do by mistake.
+    CallsUnderOneId(Vec<(&'static str, Value)>),
     /// Words before the tool calls, as models like to do.
     TextAndCalls(String, Vec<(&'static str, Value)>),
     /// Reasoning, sent before the step that follows it.
@@ -313,18 +315,26 @@ fn answer(request: &Request, shared: &Shared, writer: &mut impl Write) -> io::Re
 enum Part {
     Reasoning(String),
     Words(String),
-    Calls(Vec<(&'static str, Value)>),
+    Calls(Vec<(&'static str, Value)>, Ids),
     Status(u16, Value),
     Hang,
+}
+
+/// Whether each call of a step has an id of its own.
+#[derive(Clone, Copy)]
+enum Ids {
+    Each,
+    One,
 }
 
 fn unfold(step: Step, parts: &mut Vec<Part>) {
     match step {
         Step::Text(words) => parts.push(Part::Words(words)),
-        Step::Calls(calls) => parts.push(Part::Calls(calls)),
+        Step::Calls(calls) => parts.push(Part::Calls(calls, Ids::Each)),
+        Step::CallsUnderOneId(calls) => parts.push(Part::Calls(calls, Ids::One)),
         Step::TextAndCalls(words, calls) => {
             parts.push(Part::Words(words));
-            parts.push(Part::Calls(calls));
+            parts.push(Part::Calls(calls, Ids::Each));
         }
         Step::Think(reasoning, then) => {
             parts.push(Part::Reasoning(reasoning));
@@ -354,9 +364,10 @@ impl Answer {
                     events.send(&self.chunk(&json!({"reasoning_content": text})))?;
                 }
                 Part::Words(text) => events.send(&self.chunk(&json!({"content": text})))?,
-                Part::Calls(calls) => {
+                Part::Calls(calls, ids) => {
                     finish = "tool_calls";
-                    events.send(&self.chunk(&json!({"tool_calls": self.tool_calls(&calls)})))?;
+                    let calls = self.tool_calls(&calls, ids);
+                    events.send(&self.chunk(&json!({"tool_calls": calls})))?;
                 }
                 Part::Status(status, body) if !events.begun => {
                     return write_json(events.writer, status, &body);
@@ -382,9 +393,9 @@ impl Answer {
             match part {
                 Part::Reasoning(text) => message["reasoning_content"] = json!(text),
                 Part::Words(text) => message["content"] = json!(text),
-                Part::Calls(calls) => {
+                Part::Calls(calls, ids) => {
                     finish = "tool_calls";
-                    message["tool_calls"] = self.tool_calls(&calls);
+                    message["tool_calls"] = self.tool_calls(&calls, ids);
                 }
                 Part::Status(status, body) => return write_json(writer, status, &body),
                 Part::Hang => {
@@ -413,10 +424,14 @@ impl Answer {
     }
 
     /// Ids as in the captures, `ReadFile:1_0`: the tool, the request's number, the call's place.
-    fn tool_calls(&self, calls: &[(&'static str, Value)]) -> Value {
+    fn tool_calls(&self, calls: &[(&'static str, Value)], ids: Ids) -> Value {
         let call = |(index, (name, arguments)): (usize, &(&'static str, Value))| {
+            let id = match ids {
+                Ids::Each => format!("{name}:{}_{index}", self.number),
+                Ids::One => format!("call:{}", self.number),
+            };
             json!({
-                "index": index, "id": format!("{name}:{}_{index}", self.number), "type": "function",
+                "index": index, "id": id, "type": "function",
                 "function": {"name": name, "arguments": arguments.to_string()},
             })
         };

@@ -1,31 +1,15 @@
-//! A file as text, and the search for a quote in it. White space and invisible characters do not count
-//! in either.
+//! A file as text, in the form in which a quote is compared with it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use rustix::fs::{Mode, OFlags};
 
 use crate::hidden::is_hidden;
-
-/// The weight below which a quote is found only where it fills the cited lines: a closing brace stands
-/// everywhere.
-const MIN_WEIGHT: usize = 4;
-
-/// Lines, from 1, both included.
-pub(super) type Lines = (u32, u32);
-
-/// The lines where a quote stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) lines: Lines,
-    /// Whether the cited lines hold; then `lines` are those.
-    pub(super) as_cited: bool,
-}
+use crate::kimi::evidence::shown::Lines;
 
 /// The bytes of the file at this path, which holds no links, if there are at most `limit` of them.
 /// Anything but a regular file is refused before it is opened: opening a pipe would block, and opening a
@@ -68,112 +52,136 @@ pub(super) fn encodings(bytes: &[u8]) -> Vec<&'static Encoding> {
     encodings
 }
 
-/// A text without the characters that do not count.
+/// How a text and a quote are made comparable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// White space counts only where it separates two words: models drop and change it.
+    Plain,
+    /// Escape sequences such as `\n` and `\"` stand for their characters, since a model may decode them once too
+    /// often. Line breaks and tabs count there, apart from indentation.
+    Decoded,
+}
+
+/// A text in one form. Invisible characters never count, since the bridge itself takes them out of Kimi's text.
+/// Canonically equal text is not made the same: é as one character and as two are two quotes.
 #[derive(Debug)]
 pub(super) struct Folded {
-    text: String,
+    pub(super) text: String,
     /// Where each line begins in it, bytes.
     lines: Vec<usize>,
 }
 
+/// White space that has not been written yet, since it counts by what follows.
+#[derive(Default)]
+struct Gap {
+    /// Line breaks of the text itself.
+    breaks: usize,
+    /// Line breaks, of escape sequences too.
+    has_break: bool,
+    has_tab: bool,
+    has_space: bool,
+}
+
 impl Folded {
-    pub(super) fn new(text: &str) -> Folded {
+    pub(super) fn new(text: &str, form: Form) -> Folded {
         let mut folded = Folded { text: String::new(), lines: vec![0] };
-        let mut before = ' ';
-        for c in text.chars() {
-            match c {
-                '\n' if before == '\r' => {}
-                '\n' | '\r' => folded.lines.push(folded.text.len()),
-                c if counts(c) => folded.text.push(c),
-                _ => {}
+        let mut gap = Gap::default();
+        let mut last = None;
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            let escaped = chars.peek().filter(|_| form == Form::Decoded && c == '\\');
+            let escaped = escaped.and_then(|&next| decoded(next));
+            match (escaped.unwrap_or(c), escaped.is_some()) {
+                ('\r', false) if chars.peek() == Some(&'\n') => {}
+                ('\n' | '\r', false) => (gap.breaks, gap.has_break) = (gap.breaks + 1, true),
+                ('\n' | '\r', true) => gap.has_break = true,
+                ('\t', _) => gap.has_tab = true,
+                (c, _) if c.is_whitespace() => gap.has_space = true,
+                (c, _) if is_hidden(c) => {}
+                (c, _) => {
+                    folded.close(&std::mem::take(&mut gap), last, c, form);
+                    folded.text.push(c);
+                    last = Some(c);
+                }
             }
-            before = c;
+            if escaped.is_some() {
+                chars.next();
+            }
         }
+        folded.lines.extend(std::iter::repeat_n(folded.text.len(), gap.breaks));
         folded
     }
 
-    /// The place of a quote: the cited lines if it stands there, else the nearest lines where it does.
-    /// Cited lines that the text does not have do not hold.
-    pub(super) fn find(&self, quote: &Folded, cited: Option<Lines>) -> Option<Place> {
-        if quote.text.is_empty() {
-            return None;
-        }
-        let is_short = quote.text.chars().map(weight).sum::<usize>() < MIN_WEIGHT;
-        // A quote can speak for as many lines as it has characters, a short one for those that it fills.
-        let most = if is_short { 0 } else { number(quote.text.chars().count()) };
-        let may_hold = |cited: Lines, place: Lines| {
-            let is_inside = 1 <= cited.0 && cited.0 <= place.0 && place.1 <= cited.1;
-            let is_there = cited.1 <= number(self.lines.len());
-            is_inside && is_there && height(cited) <= most.max(height(place))
+    /// Writes what counts of the white space between two characters.
+    fn close(&mut self, gap: &Gap, last: Option<char>, next: char, form: Form) {
+        let mark = match form {
+            Form::Decoded if gap.has_break => Some('\n'),
+            Form::Decoded if gap.has_tab => Some('\t'),
+            _ if gap.has_break || gap.has_tab || gap.has_space => {
+                last.filter(|&last| is_joined(last, next)).map(|_| ' ')
+            }
+            _ => None,
         };
-        let mut nearest = None;
-        let kind = Some(AhoCorasickKind::NoncontiguousNFA);
-        let finder = AhoCorasick::builder().kind(kind).build([&quote.text]).ok()?;
-        for found in finder.find_overlapping_iter(&self.text) {
-            let place = (self.line(found.start()), self.line(found.end() - 1));
-            if let Some(lines) = cited.filter(|&cited| may_hold(cited, place)) {
-                return Some(Place { lines, as_cited: true });
-            }
-            let far = distance(cited.unwrap_or_default(), place);
-            if nearest.is_none_or(|(least, _)| far < least) {
-                nearest = Some((far, place));
-            }
-        }
-        let nearest = nearest.filter(|_| !is_short);
-        nearest.map(|(_, lines)| Place { lines, as_cited: false })
+        // Nothing stands before the first character.
+        self.text.extend(mark.filter(|_| last.is_some()));
+        self.lines.extend(std::iter::repeat_n(self.text.len(), gap.breaks));
+    }
+
+    /// Whether a part of the text begins and ends at the boundaries of words.
+    pub(super) fn is_bounded(&self, start: usize, end: usize) -> bool {
+        let meet = |at: usize| {
+            let before = self.text[..at].chars().next_back();
+            before.zip(self.text[at..].chars().next()).is_some_and(|(a, b)| is_joined(a, b))
+        };
+        !meet(start) && !meet(end)
+    }
+
+    /// Whether a part of the text is all that its lines hold.
+    pub(super) fn is_whole(&self, start: usize, end: usize) -> bool {
+        let behind = self.text[end..].trim_start_matches([' ', '\n', '\t']);
+        let next = self.text.len() - behind.len();
+        let begins = self.lines.binary_search(&start).is_ok();
+        begins && (behind.is_empty() || self.line(next) > self.line(end - 1))
     }
 
     /// The line of a byte, from 1.
-    fn line(&self, at: usize) -> u32 {
+    pub(super) fn line(&self, at: usize) -> u32 {
         number(self.lines.partition_point(|&begin| begin <= at))
+    }
+
+    /// The number of lines.
+    pub(super) fn height(&self) -> u32 {
+        number(self.lines.len())
     }
 }
 
-fn number(count: usize) -> u32 {
+pub(super) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn height((start, end): Lines) -> u32 {
+pub(super) fn height((start, end): Lines) -> u32 {
     (end - start).saturating_add(1)
 }
 
-/// Lines between the two; none when they touch or overlap.
-fn distance(cited: Lines, place: Lines) -> u32 {
-    place.0.saturating_sub(cited.1).max(cited.0.saturating_sub(place.1))
-}
-
-/// How much a character says: brackets say nothing, and one letter of CJK more than one of ASCII.
-fn weight(c: char) -> usize {
-    if c.is_alphanumeric() { 1 + usize::from(!c.is_ascii()) } else { 0 }
-}
-
-/// Whether a character counts. Models drop and change white space, and the bridge itself takes invisible
-/// characters out of Kimi's text. Canonically equal text is not made the same: é as one character and as
-/// two are two quotes.
-fn counts(c: char) -> bool {
-    if c.is_ascii() { c.is_ascii_graphic() } else { !c.is_whitespace() && !is_hidden(c) }
-}
-
-/// The quote without the line numbers that a reading tool puts before each line, and the lines that
-/// they name. They must run on without a gap.
-pub(super) fn without_numbers(quote: &str) -> Option<(String, Lines)> {
-    let mut text = String::new();
-    let mut lines: Option<Lines> = None;
-    for line in quote.lines().filter(|line| !line.trim().is_empty()) {
-        let line = line.trim_start();
-        let digits = line.find(|c: char| !c.is_ascii_digit())?;
-        let number: u32 = line[..digits].parse().ok()?;
-        let rest = line[digits..]
-            .strip_prefix(['\t', ':', '|', '→'])
-            .or_else(|| line[digits..].trim_start().strip_prefix(['|', '→']))?;
-        let start = match lines {
-            Some((_, end)) if end.checked_add(1) != Some(number) => return None,
-            Some((start, _)) => start,
-            None => number,
-        };
-        lines = Some((start, number));
-        text.push_str(rest);
-        text.push('\n');
+/// The character that a backslash before this one stands for.
+pub(super) fn decoded(c: char) -> Option<char> {
+    match c {
+        'n' => Some('\n'),
+        'r' => Some('\r'),
+        't' => Some('\t'),
+        '"' | '\'' | '\\' | '/' => Some(c),
+        _ => None,
     }
-    Some((text, lines?))
+}
+
+/// Whether two characters beside each other belong to one word.
+fn is_joined(a: char, b: char) -> bool {
+    let is_word = |c: char| c == '_' || (c.is_alphanumeric() && !is_unspaced(c));
+    is_word(a) && is_word(b)
+}
+
+/// Whether a character is of a script that puts no white space between words: Thai, Lao, Myanmar, Khmer, and those of
+/// East Asia.
+pub(super) fn is_unspaced(c: char) -> bool {
+    matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..)
 }

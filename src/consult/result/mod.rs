@@ -4,7 +4,6 @@ mod shorten;
 
 pub(crate) use self::shorten::shorten_error;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -16,6 +15,7 @@ use super::reading::{Form, Reading};
 use super::request::Context;
 use super::thread::State;
 use crate::hidden;
+use crate::kimi::evidence::shown::{self, Shown};
 use crate::kimi::{self, Dialect, Evidence, Program};
 use crate::redact::Secrets;
 use crate::sandbox::rules::canonical;
@@ -103,14 +103,20 @@ pub(crate) struct Origin {
     pub redactions: usize,
     pub secrets: Secrets,
     pub first_finding: usize,
-    /// Files that Kimi read in earlier rounds.
-    pub read_before: BTreeSet<String>,
+    /// The lines that Kimi's tools showed in earlier rounds.
+    pub shown_before: Shown,
 }
 
 impl ConsultResult {
     /// Puts an answer and the run that brought it together. Reads the cited files: a quote is held
-    /// against the disk as Kimi gave it, and only then are its secrets replaced.
-    pub(crate) fn new(reply: kimi::Reply, reading: Reading, origin: &Origin) -> ConsultResult {
+    /// against the disk as Kimi gave it, and only then are its secrets replaced. Once `stop` returns `true`, the rest of
+    /// the citations is left unchecked.
+    pub(crate) fn new(
+        reply: kimi::Reply,
+        reading: Reading,
+        origin: &Origin,
+        stop: &dyn Fn() -> bool,
+    ) -> ConsultResult {
         let mut warnings = reply.warnings;
         warnings.extend(reading.warnings);
         if reply.seen.not_kept > 0 {
@@ -126,7 +132,8 @@ impl ConsultResult {
             warnings.push(format!("Kimi's answer could not be read: {}", why.join("; ")));
             Answer { response: reply.text, ..Answer::default() }
         });
-        let shown = reply.seen.shown.union(&origin.read_before).cloned().collect();
+        let mut shown = reply.seen.shown;
+        shown::extend(&mut shown, &origin.shown_before);
         let work_dir = &origin.context.work_dir;
         let secret = SecretFiles::with(origin.secrets.files());
         let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
@@ -135,8 +142,14 @@ impl ConsultResult {
             reply.closed.iter().any(|closed| real.starts_with(closed))
                 || secret.is_secret(work_dir, path)
         };
-        let citations = Citations::new(work_dir, &shown, &is_closed);
-        check(&mut answer, citations, origin.first_finding);
+        let mut citations = Citations::new(work_dir, &shown, &is_closed, stop);
+        check(&mut answer, &mut citations, origin.first_finding);
+        if citations.unchecked() > 0 {
+            warnings.push(format!(
+                "{} citations were not checked, since the time of the call was over; they are called missing",
+                citations.unchecked()
+            ));
+        }
         let result = ConsultResult {
             parse_ok,
             lacks_findings,
@@ -162,10 +175,12 @@ impl ConsultResult {
 
 /// Adds what the bridge finds out about an answer: the status of its citations, and the order and the ids of its
 /// findings.
-fn check(answer: &mut Answer, mut citations: Citations<'_>, first_finding: usize) {
+fn check(answer: &mut Answer, citations: &mut Citations<'_>, first_finding: usize) {
+    let cited = answer.findings.iter_mut().flat_map(|finding| &mut finding.citations);
+    let checked = citations.check(cited.map(|citation| citation.clone()).collect());
+    let cited = answer.findings.iter_mut().flat_map(|finding| &mut finding.citations);
+    cited.zip(checked).for_each(|(citation, checked)| *citation = checked);
     for finding in &mut answer.findings {
-        let cited = std::mem::take(&mut finding.citations);
-        finding.citations = cited.into_iter().map(|cited| citations.check(cited)).collect();
         finding.grounded = finding.citations.iter().any(|citation| citation.status.grounds());
     }
     number(&mut answer.findings, first_finding);
@@ -218,6 +233,7 @@ mod tests {
             args: serde_json::Map::from_iter([("path".to_owned(), json!("x"))]),
             summary: "s".repeat(800),
             ok: true,
+            shown: Shown::new(),
         });
         let reading = crate::consult::reading::read(text, role);
         let reply = kimi::Reply {
@@ -240,8 +256,9 @@ mod tests {
                 redactions: 1,
                 secrets: Secrets::default(),
                 first_finding: 1,
-                read_before: BTreeSet::new(),
+                shown_before: Shown::new(),
             },
+            &|| false,
         )
         .within(limit)
     }

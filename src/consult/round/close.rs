@@ -9,6 +9,7 @@ use crate::consult::thread::{Adjudication, Reply, Stance, one_each};
 use crate::consult::{fact, injection};
 use crate::error::{Error, Kind};
 use crate::kimi::Dialect;
+use crate::kimi::evidence::shown::Shown;
 use crate::kimi::text::first_chars;
 use crate::ledger::now;
 
@@ -74,6 +75,8 @@ impl OpenRound<'_> {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
+        // The ledger has them for later rounds; the caller need not pay for them.
+        result.evidence.iter_mut().for_each(|call| call.shown = Shown::new());
         result.within(self.context.max_result_chars)
     }
 
@@ -118,6 +121,10 @@ impl OpenRound<'_> {
                 }
                 partial["thread"] = json!(thread);
             }
+        }
+        let calls = error.partial.as_mut().and_then(|partial| partial["evidence"].as_array_mut());
+        for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
+            call.shift_remove("shown");
         }
         shorten_error(&mut error, limit);
         error

@@ -7,7 +7,6 @@ mod close;
 mod open;
 mod repeated;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ use super::request::Context;
 use super::result::{ConsultResult, is_session};
 use super::thread::{Adjudication, Thread};
 use crate::error::{Kind, Result};
+use crate::kimi::evidence::shown::{self, Shown};
 use crate::kimi::{self, Dialect, Evidence};
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
@@ -186,15 +186,17 @@ impl OpenRound<'_> {
         self.thread.next_finding()
     }
 
-    /// The files that Kimi read in earlier rounds.
-    pub(crate) fn read_before(&self) -> BTreeSet<String> {
+    /// The lines that Kimi's tools showed in earlier rounds, and in an earlier attempt at this one.
+    pub(crate) fn shown_before(&self) -> Shown {
         let results = self.record.iter().flat_map(Record::results);
         let attempt = self.earlier_attempt().map(|mut partial| partial["evidence"].take());
         let attempt: Vec<Evidence> =
             attempt.and_then(|calls| serde_json::from_value(calls).ok()).unwrap_or_default();
-        let calls = results.flat_map(|result| &result.evidence).chain(&attempt);
-        let reads = calls.filter(|call| call.ok && call.tool == "ReadFile");
-        reads.filter_map(|call| call.args.get("path")?.as_str().map(str::to_owned)).collect()
+        let mut shown = Shown::new();
+        for call in results.flat_map(|result| &result.evidence).chain(&attempt) {
+            shown::extend(&mut shown, &call.shown);
+        }
+        shown
     }
 
     /// Adds something that the caller should know about this answer.

@@ -1,0 +1,147 @@
+//! The file that a citation means, and the lines that its path carries. Models write paths as tools, diffs and web
+//! pages do; a form counts only if it leads to a file that is there.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::Status;
+use crate::kimi::evidence::shown::Lines;
+use crate::kimi::text::clean;
+use crate::sandbox::rules::lexical;
+
+/// Where files are looked for.
+pub(super) struct Place<'a> {
+    /// The project, an absolute path without links.
+    pub(super) work_dir: &'a Path,
+    /// Returns whether a file is closed to Kimi: its status must say no more than that of a file that is not there.
+    pub(super) is_closed: &'a dyn Fn(&Path) -> bool,
+    /// The files of the project that Kimi's tools showed, relative to it.
+    pub(super) shown: &'a [PathBuf],
+}
+
+/// A file of the project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Located {
+    /// Without links.
+    pub(super) real: PathBuf,
+    /// In the project, as it may be shown.
+    pub(super) relative: String,
+    /// The lines that the path carried.
+    pub(super) carried: Option<Lines>,
+}
+
+/// Lines behind a path: `:4`, `:4-5`, `:4:5` with a column, `#L4-L5`, `(line 4)`, `, lines 4 to 5`.
+static LINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let first = r"(?:[#:]L?|[\s,(\[]+(?:at\s+)?lines?[\s:]+)(?<first>\d+)";
+    let column = r"(?::\d+|C\d+)?";
+    let last = r"(?:\s*(?:-|–|\.\.|to)\s*L?(?<last>\d+))?";
+    Regex::new(&format!(r"(?i)^(?<path>.+?){first}{column}{last}{column}[)\]]?:?$")).ok()
+});
+
+impl Place<'_> {
+    /// The file that a path means, or why it means none of the project's.
+    pub(super) fn locate(&self, path: &str) -> Result<Located, Status> {
+        let plain = unwrapped(path);
+        let (bare, carried) = without_lines(plain).unwrap_or((plain, None));
+        let as_written = [(path, None), (plain, None), (bare, carried)];
+        if let Some(&(path, carried)) = as_written.iter().find(|(path, _)| self.exists(path)) {
+            return self.file(path, carried);
+        }
+        for (path, carried) in &as_written[1..] {
+            if let Some(path) = self.prefixes_left_out(path).find(|path| self.exists(path)) {
+                return self.file(path, *carried);
+            }
+        }
+        for (path, carried) in &as_written[1..] {
+            if let Some(path) = self.only_end(path) {
+                return self.file(&path, *carried);
+            }
+        }
+        self.file(plain, None)
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        let path = self.work_dir.join(path);
+        path.exists() && !(self.is_closed)(&path)
+    }
+
+    /// The path without what a diff, a root or another working copy puts before it: `a/`, `/`, the project's name.
+    fn prefixes_left_out<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        let name = self.work_dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let parts = path.match_indices('/').filter_map(move |(at, _)| {
+            let before = path[..at].rsplit('/').next().unwrap_or_default();
+            let is_left_out = at == 0
+                || matches!(&path[..at], "a" | "b")
+                || (!name.is_empty() && before.eq_ignore_ascii_case(name));
+            is_left_out.then(|| &path[at + 1..])
+        });
+        parts.filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    }
+
+    /// The one file that Kimi was shown whose path ends with this one; letters of either case are the same unless
+    /// that leaves more than one.
+    fn only_end(&self, path: &str) -> Option<String> {
+        let names = |path: &Path| -> Option<Vec<String>> {
+            let names = path.components().filter(|part| *part != Component::CurDir);
+            let names = names.map(|part| match part {
+                Component::Normal(name) => name.to_str().map(str::to_owned),
+                _ => None,
+            });
+            names.collect()
+        };
+        let wanted = Some(path).filter(|path| !path.ends_with('/')).map(Path::new);
+        let wanted = wanted.and_then(names).filter(|names| !names.is_empty())?;
+        let ending = |same: fn(&str, &str) -> bool| {
+            let mut ending = self.shown.iter().filter(|file| {
+                let names = names(file).unwrap_or_default();
+                let ends = names.iter().rev().zip(wanted.iter().rev());
+                names.len() >= wanted.len()
+                    && ends.clone().all(|(a, b)| same(a, b))
+                    && !(self.is_closed)(&self.work_dir.join(file))
+            });
+            let first = ending.next()?.to_str()?.to_owned();
+            ending.next().is_none().then_some(first)
+        };
+        ending(|a, b| a == b).or_else(|| ending(|a, b| a.to_lowercase() == b.to_lowercase()))
+    }
+
+    /// The file at a path.
+    fn file(&self, path: &str, carried: Option<Lines>) -> Result<Located, Status> {
+        let named = self.work_dir.join(path);
+        let Ok(real) = named.canonicalize() else {
+            // Where it would be, were it there: links on the way may lead out.
+            let there = named.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+            let would = there.map_or_else(
+                || named.clone(),
+                |(part, real)| real.join(named.strip_prefix(part).unwrap_or(&named)),
+            );
+            let inside = lexical(&would).starts_with(self.work_dir);
+            return Err(if inside { Status::Missing } else { Status::Outside });
+        };
+        let relative = real.strip_prefix(self.work_dir).map_err(|_| Status::Outside)?;
+        if (self.is_closed)(&named) {
+            return Err(Status::Missing);
+        }
+        // A file may be named to deceive whoever reads its name.
+        let relative = clean(&relative.display().to_string()).into_owned();
+        if real.is_file() { Ok(Located { real, relative, carried }) } else { Err(Status::Missing) }
+    }
+}
+
+/// The path without white space, marks and a scheme around it.
+fn unwrapped(path: &str) -> &str {
+    let path = path.trim().trim_matches(['`', '"', '\'']).trim();
+    path.strip_prefix("file://").unwrap_or(path)
+}
+
+/// The path and the lines that it carries.
+fn without_lines(path: &str) -> Option<(&str, Option<Lines>)> {
+    let found = LINES.as_ref()?.captures(path)?;
+    let number = |name| found.name(name).map(|digits| digits.as_str().parse::<u32>());
+    let first = number("first")?.ok()?;
+    let last = number("last").unwrap_or(Ok(first)).ok()?;
+    let bare = found.name("path")?.as_str();
+    Some((bare, Some((first.min(last), first.max(last)))))
+}

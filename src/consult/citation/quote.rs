@@ -1,0 +1,192 @@
+//! What a quote may mean: as it stands, or without the marks that models and tools put around a text. Each reading
+//! must stand in the file word for word, so that nothing is guessed.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::text::{Folded, Form, decoded, is_unspaced};
+use crate::kimi::evidence::shown::{Lines, ends_of_a_name};
+
+/// The longest quote that is read in other ways than as it stands, bytes.
+const LONGEST: usize = 16 * 1024;
+/// Texts that are made of one quote by leaving marks out.
+const MOST_TEXTS: usize = 8;
+
+/// One way to read a quote: pieces that follow each other in the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) form: Form,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A text without a gap.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// In the reading's form.
+    pub(super) text: String,
+    /// The lines that the quote itself says that this is, and nothing else.
+    pub(super) numbered: Option<Lines>,
+}
+
+impl Piece {
+    fn new(text: &str, form: Form, numbered: Option<Lines>) -> Option<Piece> {
+        let text = Folded::new(text, form).text;
+        (!text.is_empty()).then_some(Piece { text, numbered })
+    }
+
+    /// How much it says: brackets say nothing, and one letter of CJK more than one of ASCII.
+    pub(super) fn weight(&self) -> usize {
+        let letters = self.text.chars().filter(|c| c.is_alphanumeric());
+        letters.map(|c| 1 + usize::from(!c.is_ascii())).sum()
+    }
+
+    /// Whether it is one word, such as `true`. Each character counts where no white space stands between words.
+    pub(super) fn is_one_word(&self) -> bool {
+        let words = self.text.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let mut words = words.filter(|word| !word.is_empty());
+        let first = words.next().unwrap_or_default();
+        words.next().is_none() && first.chars().filter(|&c| is_unspaced(c)).count() < 2
+    }
+}
+
+/// All readings of a quote from this file, the most literal first.
+pub(super) fn readings(quote: &str, file: &str) -> Vec<Reading> {
+    let mut texts = vec![quote.to_owned()];
+    if quote.len() <= LONGEST {
+        for strip in [unfenced, unquoted, unquoted, unescaped, unmarked] {
+            let stripped: Vec<String> = texts.iter().filter_map(|text| strip(text)).collect();
+            texts.extend(stripped.into_iter().filter(|text| !text.trim().is_empty()));
+        }
+        texts.truncate(MOST_TEXTS);
+    }
+    let whole = |form| move |text: &String| Some(vec![Piece::new(text, form, None)?]);
+    let plain = texts.iter().filter_map(whole(Form::Plain));
+    let others = texts.iter().filter(|_| quote.len() <= LONGEST);
+    let numbered = others.clone().filter_map(|text| numbered(text, file));
+    let elided = others.clone().filter_map(|text| elided(text));
+    let readings = plain.chain(numbered).chain(elided);
+    let readings = readings.map(|pieces| Reading { form: Form::Plain, pieces });
+    let decoded = others.filter_map(whole(Form::Decoded));
+    let mut all: Vec<Reading> = Vec::new();
+    for reading in readings.chain(decoded.map(|pieces| Reading { form: Form::Decoded, pieces })) {
+        if !all.contains(&reading) {
+            all.push(reading);
+        }
+    }
+    all
+}
+
+/// The text in a fence of Markdown.
+fn unfenced(text: &str) -> Option<String> {
+    let text = text.trim();
+    let fence = ["```", "~~~"].into_iter().find(|fence| text.starts_with(fence))?;
+    let (_, inside) = text.split_once('\n')?;
+    Some(inside.trim_end().strip_suffix(fence)?.to_owned())
+}
+
+/// The text in backticks or quotation marks.
+fn unquoted(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.len() > 2 && text.starts_with('`') && text.ends_with('`') {
+        return Some(text.trim_matches('`').to_owned());
+    }
+    let pairs = ["\"\"", "''", "“”", "„“", "‘’", "«»", "「」", "『』"];
+    pairs.into_iter().find_map(|pair| {
+        let mut marks = pair.chars();
+        let inside = text.strip_prefix(marks.next()?)?.strip_suffix(marks.next()?)?;
+        Some(inside.to_owned())
+    })
+}
+
+/// The text with its escape sequences decoded, for a quote that was escaped twice.
+fn unescaped(text: &str) -> Option<String> {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let next = behind.chars().next();
+        let code = behind.strip_prefix('u').and_then(|code| code.get(..4));
+        let code =
+            code.and_then(|code| u32::from_str_radix(code, 16).ok()).and_then(char::from_u32);
+        if let Some(c) = code {
+            plain.push(c);
+            rest = &behind[5..];
+        } else if let Some(c) = next.and_then(decoded) {
+            plain.push(c);
+            rest = &behind[1..];
+        } else {
+            plain.push('\\');
+            rest = behind;
+        }
+    }
+    plain.push_str(rest);
+    (plain != text).then_some(plain)
+}
+
+/// The text without the column of a diff or of a quotation that stands before every line.
+fn unmarked(text: &str) -> Option<String> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let mut is_marked = false;
+    let mut plain = String::new();
+    for line in lines {
+        is_marked |= line.starts_with(['+', '-', '>']);
+        plain.push_str(line.strip_prefix(['+', '-', '>', ' '])?);
+        plain.push('\n');
+    }
+    is_marked.then_some(plain)
+}
+
+/// The pieces of a text in which each line has its number before it, and perhaps the name of the file, as the tools
+/// print them. Where a number is left out, a piece ends.
+fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
+    let mut runs: Vec<(String, Lines)> = Vec::new();
+    let mut next = None;
+    let is_mark = |line: &&str| !["", "--", "...", "…"].contains(&line.trim());
+    for line in text.lines().filter(is_mark) {
+        let (number, text) = number_of(line, file)?;
+        let is_blank = text.trim().is_empty();
+        match runs.last_mut() {
+            Some((run, lines)) if next == Some(number) => {
+                run.push('\n');
+                run.push_str(text);
+                lines.1 = if is_blank { lines.1 } else { number };
+            }
+            _ if is_blank => {}
+            _ => runs.push((text.to_owned(), (number, number))),
+        }
+        next = number.checked_add(1);
+    }
+    let pieces = runs.iter().map(|(text, lines)| Piece::new(text, Form::Plain, Some(*lines)));
+    let pieces: Vec<Piece> = pieces.collect::<Option<_>>()?;
+    (!pieces.is_empty()).then_some(pieces)
+}
+
+/// The number of a line and its text.
+fn number_of<'a>(line: &'a str, file: &str) -> Option<(u32, &'a str)> {
+    let mut ends = ends_of_a_name(line);
+    let name = ends.find(|(name, _)| Path::new(file).ends_with(name.trim_start_matches("./")));
+    let line = name.map_or(line, |(name, _)| &line[name.len() + 1..]).trim_start();
+    let digits = line.find(|c: char| !c.is_ascii_digit())?;
+    let rest = &line[digits..];
+    let text = rest
+        .strip_prefix(['\t', ':', '-', '|', '→'])
+        .or_else(|| rest.trim_start().strip_prefix(['|', '→']))?;
+    Some((line[..digits].parse().ok()?, text))
+}
+
+/// `...` on a line of its own, as a comment too, or between two parts of a line.
+static ELISION: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let alone =
+        r"(?m)^[ \t]*(?://+|#+|--|;+|/\*+|<!--)?[ \t]*(?:\.{3,}|…+)[ \t]*(?:\*/|-->)?[ \t]*$";
+    Regex::new(&format!(r"{alone}|\[(?:\.{{3,}}|…+)\]|\.{{3,}}|…+")).ok()
+});
+
+/// The pieces of a text in which parts are left out.
+fn elided(text: &str) -> Option<Vec<Piece>> {
+    let elision = ELISION.as_ref().filter(|elision| elision.is_match(text))?;
+    let pieces = elision.split(text).filter_map(|piece| Piece::new(piece, Form::Plain, None));
+    let pieces: Vec<Piece> = pieces.collect();
+    (!pieces.is_empty()).then_some(pieces)
+}

@@ -1,0 +1,313 @@
+//! The search for all quotes from one file, in one pass over its text.
+
+use std::collections::HashMap;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use super::quote::{Piece, Reading};
+use super::text::{self, Folded, Form, height, number};
+use crate::kimi::evidence::shown::{Lines, Ranges};
+
+/// The weight below which a text says too little: a closing brace stands everywhere.
+const MIN_WEIGHT: usize = 4;
+/// The weight from which a part of a line that stands in one place is proof of that place.
+const SOLE_WEIGHT: usize = 12;
+/// Bytes of the texts that are looked for in one pass, since a search takes many times as much memory.
+const PASS_BYTES: usize = 256 * 1024;
+/// Matches after which the search looks whether it is to stop.
+const STRIDE: usize = 4096;
+
+/// A quote that is looked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) readings: Vec<Reading>,
+    pub(super) cited: Option<Lines>,
+}
+
+/// Where a quote stands, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nowhere,
+    /// At these lines, which were not shown to Kimi.
+    Unshown(Lines),
+    Moved(Lines),
+    AsCited,
+}
+
+impl Found {
+    fn rank(self) -> u8 {
+        match self {
+            Found::Nowhere => 0,
+            Found::Unshown(_) => 1,
+            Found::Moved(_) => 2,
+            Found::AsCited => 3,
+        }
+    }
+
+    /// The better of two; the first one where they are as good.
+    fn or(self, other: Found) -> Found {
+        if other.rank() > self.rank() { other } else { self }
+    }
+}
+
+/// Where each quote stands in a file of these bytes, of which these lines were shown. `None` once `stop` says so.
+pub(super) fn search(
+    bytes: &[u8],
+    wanted: &[Wanted],
+    shown: &Ranges,
+    stop: &dyn Fn() -> bool,
+) -> Option<Vec<Found>> {
+    let mut found = vec![Found::Nowhere; wanted.len()];
+    for encoding in text::encodings(bytes) {
+        let (text, _) = encoding.decode_without_bom_handling(bytes);
+        for form in [Form::Plain, Form::Decoded] {
+            // What stands there as it was written needs no other reading.
+            let enough = match form {
+                Form::Plain => Found::AsCited,
+                Form::Decoded if !text.contains('\\') => continue,
+                Form::Decoded => Found::Moved((0, 0)),
+            };
+            let of_form = |reading: &&Reading| reading.form == form;
+            let tasks = wanted.iter().enumerate();
+            let tasks = tasks.filter(|(at, _)| found[*at].rank() < enough.rank());
+            let mut tasks: Vec<(usize, Task<'_>)> = tasks
+                .flat_map(|(at, quote)| {
+                    let readings = quote.readings.iter().filter(of_form);
+                    readings.map(move |reading| (at, Task::new(&reading.pieces, quote.cited)))
+                })
+                .collect();
+            if tasks.is_empty() {
+                continue;
+            }
+            let text = Folded::new(&text, form);
+            for tasks in batches(&mut tasks) {
+                pass(&text, tasks, shown, stop)?;
+                for (at, task) in tasks {
+                    found[*at] = found[*at].or(task.found(&text));
+                }
+            }
+        }
+    }
+    Some(found)
+}
+
+/// The tasks in portions, each for one pass.
+fn batches<'a, 'p>(mut tasks: &'a mut [(usize, Task<'p>)]) -> Vec<&'a mut [(usize, Task<'p>)]> {
+    let mut batches = Vec::new();
+    while !tasks.is_empty() {
+        let mut bytes = 0;
+        let fits = tasks.iter().take_while(|(_, task)| {
+            bytes += task.pieces.iter().map(|piece| piece.text.len()).sum::<usize>();
+            bytes <= PASS_BYTES
+        });
+        let count = fits.count().max(1);
+        let (batch, rest) = tasks.split_at_mut(count);
+        batches.push(batch);
+        tasks = rest;
+    }
+    batches
+}
+
+/// A text that was found.
+#[derive(Debug, Clone, Copy)]
+struct Match {
+    start: usize,
+    end: usize,
+    lines: Lines,
+    is_whole: bool,
+    is_shown: bool,
+}
+
+/// Goes over the text once, and gives each task what is found of it. `None` once `stop` says so.
+fn pass(
+    text: &Folded,
+    tasks: &mut [(usize, Task<'_>)],
+    shown: &Ranges,
+    stop: &dyn Fn() -> bool,
+) -> Option<()> {
+    if stop() {
+        return None;
+    }
+    let mut patterns: HashMap<&str, usize> = HashMap::new();
+    let mut users: Vec<Vec<(usize, usize)>> = Vec::new();
+    for (at, (_, task)) in tasks.iter().enumerate() {
+        for (nth, piece) in task.pieces.iter().enumerate() {
+            let pattern = *patterns.entry(piece.text.as_str()).or_insert(users.len());
+            if pattern == users.len() {
+                users.push(Vec::new());
+            }
+            users[pattern].push((at, nth));
+        }
+    }
+    let mut texts = vec![""; users.len()];
+    patterns.into_iter().for_each(|(text, at)| texts[at] = text);
+    let kind = Some(AhoCorasickKind::NoncontiguousNFA);
+    let Ok(finder) = AhoCorasick::builder().kind(kind).build(texts) else { return Some(()) };
+    for (count, found) in finder.find_overlapping_iter(&text.text).enumerate() {
+        if count % STRIDE == STRIDE - 1 && stop() {
+            return None;
+        }
+        let (start, end) = (found.start(), found.end());
+        if !text.is_bounded(start, end) {
+            continue;
+        }
+        let lines = (text.line(start), text.line(end - 1));
+        let is_whole = text.is_whole(start, end);
+        let found_here = Match { start, end, lines, is_whole, is_shown: shown.holds(lines) };
+        for &(at, nth) in &users[found.pattern().as_usize()] {
+            tasks[at].1.take(nth, found_here, text.height());
+        }
+    }
+    Some(())
+}
+
+/// One reading of a quote, and what was found of it so far.
+struct Task<'p> {
+    pieces: &'p [Piece],
+    cited: Option<Lines>,
+    /// All pieces in the cited lines, of what was shown and of all that there is.
+    shown: Chain,
+    any: Chain,
+    /// Each piece, wherever it stands.
+    places: Vec<Places>,
+}
+
+/// How far the pieces have been found one behind the other.
+#[derive(Debug, Default)]
+struct Chain {
+    next: usize,
+    /// The byte behind the last piece.
+    end: usize,
+    lines: Option<Lines>,
+}
+
+/// The places of one piece.
+#[derive(Debug, Default)]
+struct Places {
+    count: usize,
+    first: Option<Match>,
+    /// The nearest of those that fill their lines: shown ones first.
+    nearest: Option<(bool, u32, Lines)>,
+}
+
+impl<'p> Task<'p> {
+    fn new(pieces: &'p [Piece], cited: Option<Lines>) -> Task<'p> {
+        let places = pieces.iter().map(|_| Places::default()).collect();
+        Task { pieces, cited, shown: Chain::default(), any: Chain::default(), places }
+    }
+
+    fn take(&mut self, nth: usize, found: Match, of_lines: u32) {
+        let place = &mut self.places[nth];
+        place.count += 1;
+        place.first = place.first.or(Some(found));
+        if found.is_whole {
+            let far = distance(self.cited.unwrap_or_default(), found.lines);
+            let nearer = (!found.is_shown, far, found.lines);
+            let is_nearer = |best: (bool, u32, Lines)| (nearer.0, nearer.1) < (best.0, best.1);
+            if place.nearest.is_none_or(is_nearer) {
+                place.nearest = Some(nearer);
+            }
+        }
+        let is_here = match (self.pieces[nth].numbered, self.cited) {
+            (Some(numbered), _) => numbered == found.lines,
+            (None, Some(cited)) if self.pieces.len() == 1 => {
+                self.may_hold(cited, found.lines, of_lines)
+            }
+            (None, Some(cited)) => cited.0 <= found.lines.0 && found.lines.1 <= cited.1,
+            (None, None) => false,
+        };
+        if is_here {
+            self.any.take(nth, found, self.pieces.len());
+            if found.is_shown {
+                self.shown.take(nth, found, self.pieces.len());
+            }
+        }
+    }
+
+    /// Whether cited lines hold for a quote that stands at others. They are no more than the quote can speak for: as
+    /// many as it has characters, and a short one for those that it fills.
+    fn may_hold(&self, cited: Lines, place: Lines, of_lines: u32) -> bool {
+        let is_inside = 1 <= cited.0 && cited.0 <= place.0 && place.1 <= cited.1;
+        let most = if self.is_short() { 0 } else { number(self.chars()) };
+        is_inside && cited.1 <= of_lines && height(cited) <= most.max(height(place))
+    }
+
+    fn chars(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.text.chars().count()).sum()
+    }
+
+    fn is_short(&self) -> bool {
+        self.pieces.iter().map(Piece::weight).sum::<usize>() < MIN_WEIGHT
+    }
+
+    fn found(&self, text: &Folded) -> Found {
+        if self.pieces.len() > 1 && self.is_short() {
+            return Found::Nowhere;
+        }
+        let chained = |chain: &Chain| chain.lines.filter(|_| chain.next == self.pieces.len());
+        let holds = |&lines: &Lines| {
+            self.cited.filter(|&cited| self.may_hold(cited, lines, text.height())).is_some()
+        };
+        let is_numbered = self.pieces.iter().any(|piece| piece.numbered.is_some());
+        let elsewhere = match self.elsewhere() {
+            _ if is_numbered => None,
+            elsewhere => elsewhere,
+        };
+        match (chained(&self.shown), chained(&self.any)) {
+            (Some(lines), _) if holds(&lines) => Found::AsCited,
+            (Some(lines), _) if is_numbered => Found::Moved(lines),
+            (_, any) => match (elsewhere, any) {
+                (Some((lines, true)), _) => Found::Moved(lines),
+                (_, Some(lines)) if holds(&lines) => Found::Unshown(self.cited.unwrap_or(lines)),
+                (_, Some(lines)) if is_numbered => Found::Unshown(lines),
+                (Some((lines, false)), _) => Found::Unshown(lines),
+                (None, _) => Found::Nowhere,
+            },
+        }
+    }
+
+    /// The lines where the quote stands, if it could be meant for no others, and whether they were shown.
+    fn elsewhere(&self) -> Option<(Lines, bool)> {
+        let says_something = |piece: &Piece| piece.weight() >= MIN_WEIGHT;
+        if let ([piece], [places]) = (self.pieces, self.places.as_slice()) {
+            let nearest = places.nearest.filter(|_| says_something(piece) && !piece.is_one_word());
+            if let Some((unshown, _, lines)) = nearest {
+                return Some((lines, !unshown));
+            }
+        }
+        let mut all: Option<Match> = None;
+        for (piece, places) in self.pieces.iter().zip(&self.places) {
+            if !says_something(piece) {
+                continue;
+            }
+            let one = places.first.filter(|_| places.count == 1)?;
+            let before = all.unwrap_or(one);
+            let proves = one.is_whole || piece.weight() >= SOLE_WEIGHT;
+            let follows = all.is_none_or(|before| before.end <= one.start);
+            let lines = (before.lines.0, one.lines.1);
+            let is_shown = before.is_shown && one.is_shown;
+            all = Some(Match { lines, is_shown, ..one }).filter(|_| proves && follows);
+            all?;
+        }
+        all.map(|all| (all.lines, all.is_shown))
+    }
+}
+
+impl Chain {
+    fn take(&mut self, nth: usize, found: Match, pieces: usize) {
+        let is_next = nth == self.next;
+        // Of a last piece such as a closing brace the last place is meant.
+        let is_last_again = pieces > 1 && self.next == pieces && nth + 1 == pieces;
+        if (is_next || is_last_again) && found.start >= self.end {
+            let start = self.lines.map_or(found.lines.0, |lines| lines.0);
+            self.lines = Some((start, found.lines.1));
+            self.end = found.end;
+            self.next = nth + 1;
+        }
+    }
+}
+
+/// Lines between the two; none when they touch or overlap.
+fn distance(cited: Lines, place: Lines) -> u32 {
+    place.0.saturating_sub(cited.1).max(cited.0.saturating_sub(place.1))
+}
