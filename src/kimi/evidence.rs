@@ -44,8 +44,8 @@ pub struct Evidence {
     pub summary: String,
     /// Whether the tool did what was asked; false when it was refused or failed.
     pub ok: bool,
-    /// The lines that it showed, for later rounds: only the ledger holds them. A file whose name holds a secret is
-    /// left out.
+    /// The lines that it showed, for later rounds: only the ledger holds them. A file whose name holds a secret or what
+    /// cannot be seen is left out.
     #[serde(default, skip_serializing_if = "Shown::is_empty")]
     #[schemars(skip)]
     pub shown: Shown,
@@ -213,7 +213,7 @@ impl Trace {
             self.is_cut = true;
             return;
         }
-        if !self.bounds.holds_a_secret(&file) {
+        if self.bounds.is_harmless(&file) {
             self.calls[at].evidence.shown.entry(file.clone()).or_default().add(lines);
         }
         self.shown.entry(file).or_default().add(lines);

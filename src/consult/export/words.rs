@@ -40,7 +40,7 @@ const fn shown(tone: Tone, mark: &'static str, name: &'static str, means: &'stat
 pub(super) fn status(status: Status) -> Shown {
     match status {
         Status::Verified => {
-            shown(Tone::Good, "✓", "verified", "it stands there, and Kimi read the file")
+            shown(Tone::Good, "✓", "verified", "it stands there, and Kimi's tools showed it")
         }
         Status::Moved => shown(
             Tone::Good,
@@ -52,9 +52,11 @@ pub(super) fn status(status: Status) -> Shown {
             Tone::Doubt,
             "?",
             "not in trace",
-            "it stands there, but Kimi did not read the file",
+            "it stands there, but Kimi's tools did not show it",
         ),
-        Status::Mismatch => shown(Tone::Bad, "≠", "mismatch", "the quote is nowhere in the file"),
+        Status::Mismatch => {
+            shown(Tone::Bad, "≠", "mismatch", "the quote is nowhere in the file, or too common")
+        }
         Status::Missing => {
             shown(Tone::Bad, "✗", "missing", "there is no such file, or it could not be read")
         }

@@ -60,9 +60,9 @@ impl Bounds {
         self.secrets.redact_start(&clean(name), NAME_CHARS).into_text()
     }
 
-    /// Whether a text holds a secret.
-    pub(super) fn holds_a_secret(&self, text: &str) -> bool {
-        self.secrets.redact(text).count() > 0
+    /// Whether a text holds neither secrets nor characters that cannot be seen.
+    pub(super) fn is_harmless(&self, text: &str) -> bool {
+        clean(text) == text && self.secrets.redact(text).count() == 0
     }
 
     /// The arguments of a call, and the path among them, which is not redacted.
