@@ -420,7 +420,9 @@ mod tests {
         let read = |path: &str| call("call_0", "ReadFile", json!({"path": path}));
         let check = |messages: &[Vec<Call>], calls: usize| {
             let mut trace = empty(Dialect::KimiCli);
-            messages.iter().for_each(|message| trace.calls(message.clone()));
+            for message in messages {
+                trace.calls(message.clone());
+            }
             for line in 1..=calls {
                 trace.result("call_0", &format!("{line}\ttext"));
             }

@@ -341,9 +341,9 @@ fn a_citation_holds_for_lines_that_were_shown() {
     let project = project();
     let check = |ranges: &[Lines], cited: Cited, quote: &str, expected: (Status, Cited)| {
         let mut shown = Shown::new();
-        ranges.iter().for_each(|&lines| {
+        for &lines in ranges {
             shown.entry("src/store.rs".to_owned()).or_default().add(lines);
-        });
+        }
         let citation = project.citation_shown("src/store.rs", cited, quote, &shown);
         let found = (citation.status, (citation.line_start, citation.line_end));
         assert_eq!(found, expected, "{ranges:?} {quote}");

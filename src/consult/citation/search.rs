@@ -140,7 +140,9 @@ fn pass(
         }
     }
     let mut texts = vec![""; users.len()];
-    patterns.into_iter().for_each(|(text, at)| texts[at] = text);
+    for (text, at) in patterns {
+        texts[at] = text;
+    }
     let kind = Some(AhoCorasickKind::NoncontiguousNFA);
     let Ok(finder) = AhoCorasick::builder().kind(kind).build(texts) else { return Some(()) };
     for (count, found) in finder.find_overlapping_iter(&text.text).enumerate() {
@@ -245,24 +247,24 @@ impl<'p> Task<'p> {
             return Found::Nowhere;
         }
         let chained = |chain: &Chain| chain.lines.filter(|_| chain.next == self.pieces.len());
-        let holds = |&lines: &Lines| {
-            self.cited.filter(|&cited| self.may_hold(cited, lines, text.height())).is_some()
-        };
+        let as_cited =
+            |lines| self.cited.is_some_and(|cited| self.may_hold(cited, lines, text.height()));
+        let (shown, any) = (chained(&self.shown), chained(&self.any));
+        if shown.is_some_and(as_cited) {
+            return Found::AsCited;
+        }
+        // The numbers in a quote leave no doubt where it stands.
         let is_numbered = self.pieces.iter().any(|piece| piece.numbered.is_some());
-        let elsewhere = match self.elsewhere() {
-            _ if is_numbered => None,
-            elsewhere => elsewhere,
+        let elsewhere = match (is_numbered, shown, any) {
+            (true, Some(lines), _) => Some((lines, true)),
+            (true, None, any) => any.map(|lines| (lines, false)),
+            (false, ..) => self.elsewhere(),
         };
-        match (chained(&self.shown), chained(&self.any)) {
-            (Some(lines), _) if holds(&lines) => Found::AsCited,
-            (Some(lines), _) if is_numbered => Found::Moved(lines),
-            (_, any) => match (elsewhere, any) {
-                (Some((lines, true)), _) => Found::Moved(lines),
-                (_, Some(lines)) if holds(&lines) => Found::Unshown(self.cited.unwrap_or(lines)),
-                (_, Some(lines)) if is_numbered => Found::Unshown(lines),
-                (Some((lines, false)), _) => Found::Unshown(lines),
-                (None, _) => Found::Nowhere,
-            },
+        match (elsewhere, any.filter(|&lines| as_cited(lines)).and(self.cited)) {
+            (Some((lines, true)), _) => Found::Moved(lines),
+            (_, Some(cited)) => Found::Unshown(cited),
+            (Some((lines, false)), None) => Found::Unshown(lines),
+            (None, None) => Found::Nowhere,
         }
     }
 

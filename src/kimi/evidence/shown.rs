@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_read_shows_the_lines_that_it_numbers() {
         let check = |result: &str, expected: Option<Lines>| {
-            assert_eq!(of_a_read(result), expected, "{result}")
+            assert_eq!(of_a_read(result), expected, "{result}");
         };
         check("1\tmod store;\n2\t\n3\tfn main() {", Some((1, 3)));
         check("10\tten\n11\televen\n12\ttwelve", Some((10, 12)));
@@ -196,7 +196,9 @@ mod tests {
         #[test]
         fn ranges_hold_what_was_added(added in proptest::collection::vec((0u32..40, 0u32..40), 0..12)) {
             let mut ranges = Ranges::default();
-            added.iter().for_each(|&lines| ranges.add(lines));
+            for &lines in &added {
+                ranges.add(lines);
+            }
             for line in 0..45 {
                 let expected = added.iter().any(|&(start, end)| start <= line && line <= end);
                 prop_assert_eq!(ranges.holds((line, line)), expected, "{} in {:?}", line, ranges);
