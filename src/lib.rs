@@ -42,6 +42,6 @@ pub mod kimi;
 mod ledger;
 mod mcp;
 pub mod redact;
-pub mod sandbox;
+mod sandbox;
 mod settings;
 mod workspace;

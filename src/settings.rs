@@ -25,7 +25,7 @@ const PATHS: [&str; 3] = ["state_dir", "kimi_path", "readable"];
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "a person sets each by its name")]
-pub struct Settings {
+pub(crate) struct Settings {
     pub tool_enabled: bool,
     pub auto_enabled: bool,
     pub debug: bool,
@@ -55,7 +55,7 @@ pub struct Settings {
 /// Whether Kimi runs in a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SandboxSetting {
+pub(crate) enum SandboxSetting {
     /// Where the kernel has one.
     Auto,
     /// Always; without one nothing is asked.
@@ -106,7 +106,7 @@ impl Mode {
 
 /// The process's environment, read once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// Every variable whose name is UTF-8; other bytes in a value are replaced.
     pub vars: Arc<[(String, String)]>,
     /// The user's home folder.
@@ -123,7 +123,7 @@ pub struct Environment {
 
 impl Environment {
     /// Reads the environment of this process.
-    pub fn of_this_process() -> Result<Environment> {
+    pub(crate) fn of_this_process() -> Result<Environment> {
         let unusable = |what: &str, why: &dyn std::fmt::Display| {
             let hint = "Start kimi-bridge from an existing folder, with HOME (and XDG_CONFIG_HOME and XDG_STATE_HOME, if they \
                         are set) naming paths in UTF-8.";
@@ -168,7 +168,7 @@ impl Environment {
 
 /// The settings in force, and the environment that they came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The settings in force.
     pub settings: Settings,
     /// The environment they were read in.

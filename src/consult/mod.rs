@@ -30,7 +30,7 @@ mod violations;
 pub(crate) use self::decision::record_decision;
 use self::request::Context;
 pub(crate) use self::request::Request;
-pub use self::result::ConsultResult;
+pub(crate) use self::result::ConsultResult;
 pub use self::role::Role;
 
 use std::fmt::Write as _;

@@ -75,7 +75,7 @@ pub struct Reply {
 /// Where a thread stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub(crate) enum State {
     /// A round was opened and Kimi's answer never arrived; it can be asked again.
     Unfinished,
     /// The caller must answer the open findings.

@@ -14,7 +14,6 @@ const LOCAL: [&str; 4] = ["localhost", "local", "internal", "localdomain"];
 const RESOLVE: Duration = Duration::from_secs(8);
 
 /// Returns why an address may not be fetched. A name that is not known here is left to the proxy, if there is one.
-#[must_use]
 pub(super) fn refusal(url: &str, is_proxied: bool) -> Option<String> {
     let refused = |why: &str| Some(format!("{url} may not be fetched: {why}"));
     let Ok(uri) = Uri::parse(url) else { return refused("it is no plain URL") };

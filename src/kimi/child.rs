@@ -34,9 +34,6 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts an invocation: under the keeper where it asks for one and the system has one, else alone.
-    ///
-    /// # Errors
-    /// [`Kind::Spawn`] with the program.
     pub(super) async fn start(invocation: &Invocation, grace: Duration) -> Result<Child> {
         let Invocation { program, args, env, work_dir, stdin: _, under } = invocation;
         let rules = match under {

@@ -22,25 +22,22 @@ const GLOBS: usize = 20_000;
 
 /// How a run is held, and what the caller must know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// What the kernel enforces.
-    pub sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// What the helper is told.
-    pub under: Under,
+    pub(crate) under: Under,
     /// Files and folders of the project that are closed, absolute and without links.
-    pub closed: Vec<PathBuf>,
+    pub(crate) closed: Vec<PathBuf>,
     /// A configuration for ripgrep that leaves out what is closed: ripgrep calls a whole search failed
     /// that met a file which it may not open.
-    pub ripgrep_config: String,
+    pub(crate) ripgrep_config: String,
     /// What is closed without being secret, or not closed at all.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Whether there is a sandbox, by the setting and the kernel.
-///
-/// # Errors
-/// [`Kind::Sandbox`] when it is required and there is none.
-pub fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox, Option<String>)> {
+pub(crate) fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox, Option<String>)> {
     let missing = if cfg!(target_os = "linux") {
         "this kernel has no Landlock, or it is switched off"
     } else {
@@ -73,12 +70,6 @@ pub fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox, Optio
     }
 }
 
-/// Whether a keeper watches over what runs.
-#[must_use]
-pub fn is_kept(settings: &Settings) -> bool {
-    settings.keeper || matches!(decide(settings.sandbox, kernel()), Ok((Sandbox::Landlock, _)))
-}
-
 fn unheld(why: &str) -> String {
     format!(
         "no sandbox held Kimi ({why}): only its tool list, its private home and its environment did, and secret files \
@@ -87,10 +78,7 @@ fn unheld(why: &str) -> String {
 }
 
 /// What a consultation may open.
-///
-/// # Errors
-/// [`Kind::Sandbox`] as [`decide`]; [`Kind::Spawn`] when the rules cannot be written.
-pub fn of_consultation(
+pub(crate) fn of_consultation(
     loaded: &Loaded,
     program: &Program,
     home: &Home,
@@ -115,10 +103,7 @@ pub fn of_consultation(
 
 /// The rules for a program that is asked for its version only: it may write to the run's temporary folder. Secret
 /// files of `project` stay closed.
-///
-/// # Errors
-/// As [`of_consultation`].
-pub fn of_identification(
+pub(crate) fn of_identification(
     loaded: &Loaded,
     program: &Path,
     run_dir: &Path,
@@ -233,8 +218,7 @@ fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
 }
 
 /// What the caller must know about files that came while Kimi ran.
-#[must_use]
-pub fn appeared(
+pub(crate) fn appeared(
     rules: &Rules,
     project: &Path,
     secret_files: &[String],

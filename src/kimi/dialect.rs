@@ -28,7 +28,7 @@ impl fmt::Display for Dialect {
 
 /// What `kimi --version` said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// A program that can be used.
     Usable(Dialect, String),
     /// The retired release, which answers everything with a notice.
@@ -49,23 +49,23 @@ impl fmt::Display for Identity {
 
 /// A Kimi that can be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Program {
+pub(crate) struct Program {
     /// The file to start.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Arguments before the dialect's own; the demo's stand-in needs one.
     #[serde(skip)]
-    pub leading_args: Vec<OsString>,
+    pub(crate) leading_args: Vec<OsString>,
     /// Which CLI it is.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Its version, as it says.
-    pub version: String,
+    pub(crate) version: String,
     /// Where it was found: a setting, `PATH`, or a usual place.
-    pub found: String,
+    pub(crate) found: String,
 }
 
 impl Dialect {
     /// Both.
-    pub const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
+    pub(crate) const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
 
     /// The name on the wire.
     pub(crate) fn name(self) -> &'static str {

@@ -12,19 +12,13 @@ use super::untrusted::Folder;
 use crate::error::{Error, Kind, Result};
 
 /// Makes a folder and its parents; what is made is readable by nobody else.
-///
-/// # Errors
-/// [`Kind::Spawn`] with the path.
-pub fn make(path: &Path) -> Result<()> {
+pub(crate) fn make(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| cannot("make", path, &error))
 }
 
 /// The same for a folder of the bridge's own: one that stands there already is closed to others too.
-///
-/// # Errors
-/// [`Kind::Spawn`] with the path.
-pub fn make_private(path: &Path) -> Result<()> {
+pub(crate) fn make_private(path: &Path) -> Result<()> {
     make(path)?;
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     closed.map_err(|error| cannot("close", path, &error))
@@ -32,10 +26,7 @@ pub fn make_private(path: &Path) -> Result<()> {
 
 /// Writes a file that nobody else can read, all of it or not at all: another server may be reading
 /// the one that stands there.
-///
-/// # Errors
-/// [`Kind::Spawn`] with the path.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = tempfile::Builder::new()
         .make_in(folder, |name| {
@@ -50,10 +41,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes a file of a run's own folder, which nobody reads before the run begins and which is not there
 /// yet.
-///
-/// # Errors
-/// [`Kind::Spawn`] with the path.
-pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = made.and_then(|mut file| file.write_all(bytes));
     written.map_err(|error| cannot("write", path, &error))
@@ -61,7 +49,7 @@ pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The folder of one run, removed when dropped.
 #[derive(Debug)]
-pub struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
     /// An exclusive lock, held as long as the bridge lives: a folder whose lock is free was left behind by a
     /// bridge that was killed.
@@ -70,8 +58,7 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// The folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -104,16 +91,12 @@ fn discard_run(path: &Path) -> io::Result<()> {
 const TEMPORARY: &str = "tmp";
 
 /// The folder for a run's temporary files, in the folder of the run.
-#[must_use]
-pub fn temporary(run_dir: &Path) -> PathBuf {
+pub(crate) fn temporary(run_dir: &Path) -> PathBuf {
     run_dir.join(TEMPORARY)
 }
 
 /// Makes the folder of one run, and removes those that killed bridges left behind.
-///
-/// # Errors
-/// [`Kind::Spawn`] with the path.
-pub fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
+pub(crate) fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
     let runs = runs_in(state_dir);
     make_private(&runs)?;
     // Another bridge's sweep must not come between a folder and its lock.
@@ -143,8 +126,7 @@ fn runs_in(state_dir: &Path) -> PathBuf {
 }
 
 /// The number of run folders that killed bridges left behind. A later run removes them.
-#[must_use]
-pub fn left_behind(state_dir: &Path) -> usize {
+pub(crate) fn left_behind(state_dir: &Path) -> usize {
     abandoned(&runs_in(state_dir)).count()
 }
 
@@ -160,16 +142,12 @@ fn abandoned(runs: &Path) -> impl Iterator<Item = (PathBuf, Folder)> {
 }
 
 /// Where the folder is that stays empty.
-#[must_use]
-pub fn empty_in(state_dir: &Path) -> PathBuf {
+pub(crate) fn empty_in(state_dir: &Path) -> PathBuf {
     state_dir.join("empty")
 }
 
 /// Makes the folder that stays empty, and empties it, should anybody have put something into it.
-///
-/// # Errors
-/// [`Kind::Spawn`] with the path.
-pub fn empty(state_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn empty(state_dir: &Path) -> Result<PathBuf> {
     let path = empty_in(state_dir);
     let is_folder = fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir());
     let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());

@@ -15,9 +15,9 @@ use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::{canonical, lexical};
 
 /// The hidden command of the binary that both programs ask.
-pub const COMMAND: &str = "guard";
+pub(crate) const COMMAND: &str = "guard";
 /// The variable of a run's environment that names the run's folder to the hook.
-pub const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
+pub(crate) const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
 /// Folders of the system that may be read, wherever the home lies.
 const SYSTEM: [&str; 11] = [
     "/bin",
@@ -38,26 +38,26 @@ const NO_PATHS: [&str; 8] =
 
 /// What the hook knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The project, without links.
-    pub project: PathBuf,
+    pub(crate) project: PathBuf,
     /// The user's home.
-    pub home: PathBuf,
+    pub(crate) home: PathBuf,
     /// Kimi's private home.
-    pub private_home: PathBuf,
+    pub(crate) private_home: PathBuf,
     /// The file with the prompt, where there is one.
-    pub prompt: Option<PathBuf>,
+    pub(crate) prompt: Option<PathBuf>,
     /// What the setting `readable` names.
-    pub readable: Vec<PathBuf>,
+    pub(crate) readable: Vec<PathBuf>,
     /// Folders that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
-    pub private: Vec<PathBuf>,
+    pub(crate) private: Vec<PathBuf>,
     /// Files and folders of the project that are closed.
     #[serde(with = "as_bytes")]
-    pub closed: Vec<PathBuf>,
+    pub(crate) closed: Vec<PathBuf>,
     /// The user's lines about secret files.
-    pub secret_files: Vec<String>,
+    pub(crate) secret_files: Vec<String>,
     /// Whether Kimi fetches through a proxy.
-    pub is_proxied: bool,
+    pub(crate) is_proxied: bool,
 }
 
 /// Paths that may not be UTF-8, which a path in JSON must be.
@@ -85,24 +85,19 @@ fn file_in(run_dir: &Path) -> PathBuf {
 
 impl Facts {
     /// Writes the facts into the folder of a run.
-    ///
-    /// # Errors
-    /// [`Kind::Spawn`] when they cannot be written.
-    pub fn write(&self, run_dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {
         let json = serde_json::to_vec(self);
         let json = json.map_err(|error| Error::of(Kind::Spawn, format!("no hook: {error}")))?;
         folders::write_anew(&file_in(run_dir), &json)
     }
 
     /// Reads the facts from the folder of a run.
-    #[must_use]
-    pub fn read(run_dir: &Path) -> Option<Facts> {
+    pub(crate) fn read(run_dir: &Path) -> Option<Facts> {
         serde_json::from_slice(&fs::read(file_in(run_dir)).ok()?).ok()
     }
 
     /// Returns why a call is refused.
-    #[must_use]
-    pub fn refusal(&self, call: &Value) -> Option<String> {
+    pub(crate) fn refusal(&self, call: &Value) -> Option<String> {
         let field = |snake: &str, camel: &str| call.get(snake).or(call.get(camel)).cloned();
         let tool = field("tool_name", "toolName").unwrap_or_default();
         let input = field("tool_input", "toolInput").unwrap_or_default();

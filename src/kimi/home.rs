@@ -31,15 +31,15 @@ const CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A private home that is ready for a run.
 #[derive(Debug)]
-pub struct Home {
+pub(crate) struct Home {
     /// The folder.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The same folder, open.
-    pub folder: Folder,
+    pub(crate) folder: Folder,
     /// Variables in which the user's providers look for their keys.
-    pub keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
     /// The copies of the user's login.
-    pub tokens: Tokens,
+    pub(crate) tokens: Tokens,
     /// A shared lock, held as long as the run lasts: no other run makes the home anew meanwhile.
     _lock: File,
 }
@@ -72,24 +72,18 @@ fn name_of(project: &Path) -> String {
 }
 
 /// Opens the private home of a project, if there is one.
-#[must_use]
-pub fn open(state_dir: &Path, dialect: Dialect, project: &Path) -> Option<Folder> {
+pub(crate) fn open(state_dir: &Path, dialect: Dialect, project: &Path) -> Option<Folder> {
     Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(relative(dialect, project)).ok()
 }
 
 /// The user's own data folder of a dialect.
-#[must_use]
-pub fn of_user(environment: &Environment, dialect: Dialect) -> PathBuf {
+pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> PathBuf {
     let moved = environment.var(dialect.home_variable()).map(PathBuf::from);
     moved.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
 }
 
 /// Makes the private home anew from what the user's holds now. While another run uses it, nothing is removed.
-///
-/// # Errors
-/// [`Kind::Settings`] when the user's `config.toml` cannot be read; [`Kind::Spawn`] when the folder
-/// cannot be made.
-pub fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home> {
+pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home> {
     let user = of_user(&loaded.environment, dialect);
     let users = users_config(&user)?;
     let config =
@@ -301,10 +295,7 @@ fn key_variables(users: &Table) -> Vec<String> {
 
 /// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
 /// provider is configured, even one without a key, Kimi is asked.
-///
-/// # Errors
-/// [`Kind::NotLoggedIn`]; [`Kind::Settings`] when Kimi's `config.toml` cannot be read.
-pub fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
+pub(crate) fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
     let login = super::login::look(environment, dialect);
     login.problem(dialect).map_or(Ok(()), Err)
 }

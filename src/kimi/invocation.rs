@@ -26,7 +26,7 @@ pub(crate) struct Invocation {
 
 /// The supervision of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Under {
+pub(crate) enum Under {
     /// None but its process group.
     Nothing,
     /// The helper that ends every descendant.

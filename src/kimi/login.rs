@@ -17,34 +17,34 @@ use crate::settings::Environment;
 
 /// What is to be seen of a dialect's login.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Login {
+pub(crate) struct Login {
     /// The files of `credentials/`.
-    pub tokens: Vec<Token>,
+    pub(crate) tokens: Vec<Token>,
     /// The variable that holds a key, if it is set.
-    pub key_variable: Option<&'static str>,
+    pub(crate) key_variable: Option<&'static str>,
     /// The variable that is set although the key which it needs is not: kimi-code then asks without one,
     /// whatever else it is logged in to.
-    pub lacks_key: Option<&'static str>,
+    pub(crate) lacks_key: Option<&'static str>,
     /// The variable that leads to a service, if it is set; one on this machine may want no key.
-    pub service_variable: Option<&'static str>,
+    pub(crate) service_variable: Option<&'static str>,
     /// What the user's `config.toml` names.
-    pub providers: Vec<Provider>,
+    pub(crate) providers: Vec<Provider>,
     /// Why that file cannot be used.
-    pub unreadable: Option<Error>,
+    pub(crate) unreadable: Option<Error>,
 }
 
 /// A file that holds a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// What it is good for.
-    pub state: TokenState,
+    pub(crate) state: TokenState,
 }
 
 /// What a token is good for, by its own file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenState {
+pub(crate) enum TokenState {
     /// It can be used, or be renewed by Kimi.
     Good,
     /// Its time is over, and there is nothing to renew it with.
@@ -55,18 +55,18 @@ pub enum TokenState {
 
 /// A provider of models.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Provider {
+pub(crate) struct Provider {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it is reached, if the file says so.
-    pub base_url: Option<String>,
+    pub(crate) base_url: Option<String>,
     /// Its key.
-    pub key: Key,
+    pub(crate) key: Key,
 }
 
 /// Where the key of a provider is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
+pub(crate) enum Key {
     /// In the file.
     Written,
     /// In this variable, which is set or not.
@@ -77,8 +77,7 @@ pub enum Key {
 
 impl Login {
     /// Whether there is anything that a service could accept. Only a run shows that it does.
-    #[must_use]
-    pub fn is_seen(&self) -> bool {
+    pub(crate) fn is_seen(&self) -> bool {
         let has_key = |provider: &Provider| provider.key != Key::None;
         !self.tokens.is_empty() || self.key_variable.is_some() || self.providers.iter().any(has_key)
     }
@@ -105,8 +104,7 @@ impl Login {
 }
 
 /// Looks.
-#[must_use]
-pub fn look(environment: &Environment, dialect: Dialect) -> Login {
+pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
     let user = of_user(environment, dialect);
     let key = match dialect {
         Dialect::KimiCode => "KIMI_MODEL_API_KEY",

@@ -4,29 +4,29 @@
 mod address;
 mod agent;
 mod child;
-pub mod confinement;
+pub(crate) mod confinement;
 pub(crate) mod consultant;
-pub mod dialect;
+pub(crate) mod dialect;
 pub mod event;
 pub mod evidence;
 pub(crate) mod examination;
 mod failure;
-pub mod folders;
-pub mod guard;
-pub mod home;
+pub(crate) mod folders;
+pub(crate) mod guard;
+pub(crate) mod home;
 mod installation;
-pub mod invocation;
+pub(crate) mod invocation;
 pub mod lines;
-pub mod login;
+pub(crate) mod login;
 pub(crate) mod network;
 mod observe;
 pub(crate) mod program;
 mod queue;
 mod record;
-pub mod reply;
-pub mod ripgrep;
+pub(crate) mod reply;
+pub(crate) mod ripgrep;
 mod run;
-pub mod session;
+pub(crate) mod session;
 mod shut_out;
 pub(crate) mod status;
 pub(crate) mod text;
@@ -34,9 +34,10 @@ mod tokens;
 pub(crate) mod transcript;
 mod untrusted;
 
-pub use self::dialect::{Dialect, Identity, Program};
+pub use self::dialect::Dialect;
+pub(crate) use self::dialect::{Identity, Program};
 pub use self::evidence::{Evidence, Seen};
-pub use self::reply::{Deadline, Progress, Reply, Watch};
+pub(crate) use self::reply::{Deadline, Progress, Reply, Watch};
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -57,30 +58,27 @@ use crate::settings::Loaded;
 
 /// One prompt for Kimi.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     /// The system prompt.
-    pub system_prompt: &'a str,
+    pub(crate) system_prompt: &'a str,
     /// The question.
-    pub prompt: &'a Redacted,
+    pub(crate) prompt: &'a Redacted,
     /// The secrets that nothing of the run may hold.
-    pub secrets: &'a Secrets,
+    pub(crate) secrets: &'a Secrets,
     /// The prompt that names a file with the question; `{path}` is replaced by its path.
-    pub read_from_file: &'a str,
+    pub(crate) read_from_file: &'a str,
     /// The project, an existing folder.
-    pub work_dir: &'a Path,
+    pub(crate) work_dir: &'a Path,
     /// The session to resume.
-    pub resume: Option<&'a str>,
+    pub(crate) resume: Option<&'a str>,
     /// The end of the call.
-    pub deadline: Deadline,
+    pub(crate) deadline: Deadline,
     /// The file for everything that Kimi writes.
-    pub transcript: Option<&'a Path>,
+    pub(crate) transcript: Option<&'a Path>,
 }
 
 /// Asks Kimi, and waits for its reply: takes a slot, prepares the run's folder, and runs the program.
-///
-/// # Errors
-/// Everything that can go wrong on the way; [`Error::partial`] holds what had arrived.
-pub async fn ask(
+pub(crate) async fn ask(
     loaded: &Loaded,
     program: &Program,
     question: Question<'_>,

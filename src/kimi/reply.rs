@@ -17,35 +17,29 @@ use crate::settings::Settings;
 
 /// The end of a call: all that is done for it, and every wait, ends by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     started: Instant,
     limit: Duration,
 }
 
 impl Deadline {
     /// The deadline of a call that begins now.
-    #[must_use]
-    pub fn after(limit: Duration) -> Deadline {
+    pub(crate) fn after(limit: Duration) -> Deadline {
         Deadline { started: Instant::now(), limit }
     }
 
     /// The point in time.
-    #[must_use]
-    pub fn end(self) -> Instant {
+    pub(crate) fn end(self) -> Instant {
         self.started + self.limit
     }
 
     /// Fails once the time is up.
-    ///
-    /// # Errors
-    /// [`Kind::TimedOut`].
-    pub fn expect_time(self) -> Result<()> {
+    pub(crate) fn expect_time(self) -> Result<()> {
         if Instant::now() < self.end() { Ok(()) } else { Err(self.error()) }
     }
 
     /// The error of a call whose time is up.
-    #[must_use]
-    pub fn error(self) -> Error {
+    pub(crate) fn error(self) -> Error {
         let limit = self.limit.as_secs();
         let message = format!("the call took longer than timeout_seconds ({limit} s)");
         Error::of(Kind::TimedOut, message)
@@ -59,29 +53,28 @@ impl Deadline {
 
 /// The limits of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The end of the call that the run belongs to.
-    pub deadline: Deadline,
+    pub(crate) deadline: Deadline,
     /// Until the first line.
-    pub first_line: Duration,
+    pub(crate) first_line: Duration,
     /// Between two lines.
-    pub silence: Duration,
+    pub(crate) silence: Duration,
     /// From TERM to KILL.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// Between two progress messages.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// Bytes of one line.
-    pub line_bytes: usize,
+    pub(crate) line_bytes: usize,
     /// Bytes of the whole stream.
-    pub run_bytes: u64,
+    pub(crate) run_bytes: u64,
     /// Bytes of the transcript.
-    pub transcript_bytes: u64,
+    pub(crate) transcript_bytes: u64,
 }
 
 impl Limits {
     /// The limits that the settings give to a run of this call.
-    #[must_use]
-    pub fn of(settings: &Settings, dialect: Dialect, deadline: Deadline) -> Limits {
+    pub(crate) fn of(settings: &Settings, dialect: Dialect, deadline: Deadline) -> Limits {
         let first_line = match dialect {
             Dialect::KimiCode => settings.first_line_seconds,
             // It says nothing at its start: its first line is the first finished turn.
@@ -102,15 +95,15 @@ impl Limits {
 
 /// The progress of a call, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Kimi's current activity.
-    pub activity: String,
+    pub(crate) activity: String,
     /// Files read so far.
-    pub files: usize,
+    pub(crate) files: usize,
     /// Since the start of the call.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
     /// The longest that the call may take.
-    pub limit: Duration,
+    pub(crate) limit: Duration,
 }
 
 impl fmt::Display for Progress {
@@ -127,52 +120,50 @@ impl fmt::Display for Progress {
 
 /// The caller of a run, who gets its progress and may end it.
 #[derive(Clone, Copy)]
-pub struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     /// Called at every change and at least every `heartbeat_seconds`.
-    pub progress: &'a (dyn Fn(&Progress) + Sync),
+    pub(crate) progress: &'a (dyn Fn(&Progress) + Sync),
     /// Ends the run.
-    pub cancel: &'a CancellationToken,
+    pub(crate) cancel: &'a CancellationToken,
     /// The bridge itself is about to end: the grace period is short.
-    pub closing: &'a CancellationToken,
+    pub(crate) closing: &'a CancellationToken,
     /// How many more runs may begin.
-    pub places: &'a Semaphore,
+    pub(crate) places: &'a Semaphore,
 }
 
 impl Watch<'_> {
     /// Whether the caller has stopped waiting for the run.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.cancel.is_cancelled() || self.closing.is_cancelled()
     }
 }
 
 /// The result of a run that brought an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// Kimi's last words, without invisible characters; before them earlier messages that hold a JSON object.
-    pub text: String,
+    pub(crate) text: String,
     /// The number of invisible characters in them.
-    pub hidden: usize,
+    pub(crate) hidden: usize,
     /// The record of Kimi's reading.
-    pub seen: Seen,
+    pub(crate) seen: Seen,
     /// Its session, for a later round.
-    pub session_id: Option<String>,
+    pub(crate) session_id: Option<String>,
     /// Oddities of the stream or of the sandbox.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// The failure that the run ended with: unless its words are a whole answer, it is what came of the run.
-    pub failure: Option<Box<Error>>,
+    pub(crate) failure: Option<Box<Error>>,
     /// The sandbox of the run.
-    pub sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// Files and folders of the project that were closed, absolute and without links.
-    pub closed: Vec<PathBuf>,
+    pub(crate) closed: Vec<PathBuf>,
     /// From the start to the end.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
 }
 
 impl Reply {
     /// This reply with the words of a later turn, which says the same in a form that can be read.
-    #[must_use]
-    pub fn repaired(mut self, later: Reply) -> Reply {
+    pub(crate) fn repaired(mut self, later: Reply) -> Reply {
         self.text = later.text;
         self.hidden = later.hidden;
         self.seen.evidence.extend(later.seen.evidence);

@@ -13,7 +13,7 @@ use crate::settings::{Environment, Loaded};
 
 /// The place where a search finds ripgrep.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ripgrep {
+pub(crate) enum Ripgrep {
     /// On `PATH`.
     OnPath(PathBuf),
     /// In the user's own data folder of Kimi, which fetched it.
@@ -23,14 +23,12 @@ pub enum Ripgrep {
 }
 
 /// The ripgrep on `PATH`.
-#[must_use]
-pub fn on_path(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn on_path(environment: &Environment) -> Option<PathBuf> {
     which::which_in("rg", environment.var("PATH"), &environment.current_dir).ok()
 }
 
 /// The ripgrep that the user's own Kimi fetched, where none is on `PATH`.
-#[must_use]
-pub fn of_user(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
+pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
     let file = home::of_user(environment, dialect).join("bin/rg");
     let metadata = fs::symlink_metadata(&file).ok()?;
     let is_program = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
@@ -38,8 +36,7 @@ pub fn of_user(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
 }
 
 /// Looks where a run of this dialect would find it.
-#[must_use]
-pub fn look(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
+pub(crate) fn look(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
     let environment = &loaded.environment;
     let on_path = on_path(environment).map(Ripgrep::OnPath);
     let found = on_path.or_else(|| of_user(environment, dialect).map(Ripgrep::Fetched));
@@ -48,8 +45,7 @@ pub fn look(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
 
 /// Adds the folder of the user's own ripgrep to the child's `PATH`, where that one is used, and returns a warning where
 /// there is none at all.
-#[must_use]
-pub fn provide(
+pub(crate) fn provide(
     child: &mut BTreeMap<String, String>,
     environment: &Environment,
     dialect: Dialect,
@@ -73,8 +69,7 @@ pub fn provide(
 }
 
 /// The work that a dialect cannot do without ripgrep (its sources and a run without one, versions as tested).
-#[must_use]
-pub fn impossible_without(dialect: Dialect) -> &'static str {
+pub(crate) fn impossible_without(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::KimiCode => "search contents or find files by name",
         // Its Glob is Python's.
@@ -83,10 +78,7 @@ pub fn impossible_without(dialect: Dialect) -> &'static str {
 }
 
 /// The file with this configuration, in the folder of a run; an empty one is nobody's.
-///
-/// # Errors
-/// [`crate::error::Kind::Spawn`] when it cannot be written.
-pub fn configured(config: &str, run_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn configured(config: &str, run_dir: &Path) -> Result<PathBuf> {
     if config.is_empty() {
         return Ok("/dev/null".into());
     }

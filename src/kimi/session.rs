@@ -27,14 +27,12 @@ const SESSIONS: usize = 10_000;
 const READ: usize = 16;
 
 /// Whether the private home of the project still holds this session: kimi-cli would begin a new one in silence.
-#[must_use]
-pub fn exists(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> bool {
+pub(crate) fn exists(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> bool {
     find(loaded, dialect, project, session).is_some()
 }
 
 /// Whether this session exists and was asked exactly this: the text is in its file as one string.
-#[must_use]
-pub fn was_asked(
+pub(crate) fn was_asked(
     loaded: &Loaded,
     dialect: Dialect,
     project: &Path,
@@ -64,8 +62,7 @@ fn conversation(session: &Folder, dialect: Dialect) -> Option<File> {
 }
 
 /// The session that was begun since then with this prompt.
-#[must_use]
-pub fn begun_with(
+pub(crate) fn begun_with(
     home: &Folder,
     dialect: Dialect,
     prompt: &str,

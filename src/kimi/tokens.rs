@@ -52,7 +52,7 @@ const ABANDONED: Duration = Duration::from_secs(5);
 
 /// The tokens of one run.
 #[derive(Debug)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     dialect: Dialect,
     /// The user's data folder.
     user: PathBuf,
@@ -76,7 +76,6 @@ enum Moment {
 }
 
 /// The files of the tokens that a configuration names.
-#[must_use]
 pub(super) fn names(
     config: &Table,
     environment: &Environment,

@@ -30,11 +30,11 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// An open folder.
 #[derive(Debug)]
-pub struct Folder(OwnedFd);
+pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
     /// Opens a folder that no run could replace. The path may lead through links.
-    pub fn trusted(path: &Path) -> io::Result<Folder> {
+    pub(crate) fn trusted(path: &Path) -> io::Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
     }
@@ -43,7 +43,7 @@ impl Folder {
     ///
     /// # Errors
     /// Also when a part of the path is a link.
-    pub fn below(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
+    pub(crate) fn below(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
         let mut folder = Folder(self.0.try_clone()?);
         for name in path.as_ref() {
             folder = folder.child(name)?;
@@ -56,7 +56,7 @@ impl Folder {
     ///
     /// # Errors
     /// Also when a part of the path is a link.
-    pub fn make(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
+    pub(crate) fn make(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
         let mut folder = Folder(self.0.try_clone()?);
         for name in path.as_ref() {
             match rustix::fs::mkdirat(&folder.0, name, PRIVATE) {
@@ -97,8 +97,7 @@ impl Folder {
     }
 
     /// The kind of an entry, if there is one. A link is not followed.
-    #[must_use]
-    pub fn kind(&self, name: &OsStr) -> Option<FileType> {
+    pub(crate) fn kind(&self, name: &OsStr) -> Option<FileType> {
         let entry = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(FileType::from_raw_mode(entry.st_mode))
     }
@@ -107,7 +106,7 @@ impl Folder {
     ///
     /// # Errors
     /// Also for everything else, which is not waited for.
-    pub fn open(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+    pub(crate) fn open(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let name = name.as_ref();
         // Opening a device may already have an effect.
         regular(rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)?;
@@ -120,12 +119,12 @@ impl Folder {
     ///
     /// # Errors
     /// Also for everything else, and for a file of more than `most` bytes.
-    pub fn read(&self, name: impl AsRef<OsStr>, most: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, name: impl AsRef<OsStr>, most: u64) -> io::Result<Vec<u8>> {
         bounded(self.open(name)?, most)
     }
 
     /// The names of the first entries, in no order.
-    pub fn entries(&self, most: usize) -> io::Result<Vec<OsString>> {
+    pub(crate) fn entries(&self, most: usize) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.0)? {
             let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
@@ -143,12 +142,12 @@ impl Folder {
     ///
     /// # Errors
     /// Also when a folder has that name.
-    pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
         self.put(name.as_ref(), |file| file.write_all(bytes))
     }
 
     /// The same, and waits until the disk has the file.
-    pub fn write_durably(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_durably(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
         self.put(name.as_ref(), |file| file.write_all(bytes).and_then(|()| file.sync_all()))
     }
 
@@ -168,7 +167,7 @@ impl Folder {
     ///
     /// # Errors
     /// Also when the other one has an entry of that name which cannot be replaced.
-    pub fn hand_over(&self, name: &OsStr, to: &Folder, new_name: &OsStr) -> io::Result<()> {
+    pub(crate) fn hand_over(&self, name: &OsStr, to: &Folder, new_name: &OsStr) -> io::Result<()> {
         let rename = || rustix::fs::renameat(&self.0, name, &to.0, new_name);
         match rename() {
             // A folder that nobody may write cannot be moved.
@@ -181,7 +180,7 @@ impl Folder {
     }
 
     /// Removes an entry: a file or a link at once, a folder by moving it into the trash.
-    pub fn discard(&self, name: impl AsRef<OsStr>, trash: &Folder) -> io::Result<()> {
+    pub(crate) fn discard(&self, name: impl AsRef<OsStr>, trash: &Folder) -> io::Result<()> {
         let name = name.as_ref();
         match self.kind(name) {
             None => Ok(()),
@@ -191,7 +190,7 @@ impl Folder {
     }
 
     /// Removes a file or a link, if there is one.
-    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+    pub(crate) fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name.as_ref(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
@@ -199,8 +198,7 @@ impl Folder {
     }
 
     /// The time since an entry was changed; zero where that is unknown.
-    #[must_use]
-    pub fn age(&self, name: &Path) -> Duration {
+    pub(crate) fn age(&self, name: &Path) -> Duration {
         let entry = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
         let seconds = entry.ok().and_then(|entry| u64::try_from(entry.st_mtime).ok());
         let changed = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
@@ -209,7 +207,7 @@ impl Folder {
 
     /// Removes what this folder holds, `most` entries at most. A tree of any depth is taken down from its top: each
     /// folder in a folder is moved up into this one first, so neither a stack nor a path grows with it.
-    pub fn clear(&self, most: usize) {
+    pub(crate) fn clear(&self, most: usize) {
         let mut left = most;
         while let Ok(names) = self.entries(BATCH)
             && !names.is_empty()

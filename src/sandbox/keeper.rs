@@ -12,19 +12,18 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The hidden command of the binary.
-pub const COMMAND: &str = "confine";
+pub(crate) const COMMAND: &str = "confine";
 /// The exit code of a keeper that failed itself. Its last words on standard error then begin with
 /// [`SANDBOX_FAILED`] or [`START_FAILED`].
-pub const FAILED: u8 = 125;
+pub(crate) const FAILED: u8 = 125;
 /// The sandbox could not be entered.
-pub const SANDBOX_FAILED: &str = "kimi-bridge confine: the sandbox could not be entered: ";
+pub(crate) const SANDBOX_FAILED: &str = "kimi-bridge confine: the sandbox could not be entered: ";
 /// The program could not be started.
-pub const START_FAILED: &str = "kimi-bridge confine: could not start ";
+pub(crate) const START_FAILED: &str = "kimi-bridge confine: could not start ";
 
 /// The command that starts a keeper, on a system that has one. The keeper reads its [`super::Order`] from
 /// standard input, and exits when the input ends before one. `program` only names it in a list of processes.
-#[must_use]
-pub fn command(program: &Path, grace: Duration) -> Option<Command> {
+pub(crate) fn command(program: &Path, grace: Duration) -> Option<Command> {
     if !cfg!(target_os = "linux") {
         return None;
     }
@@ -41,8 +40,7 @@ pub fn command(program: &Path, grace: Duration) -> Option<Command> {
 }
 
 /// Runs as the keeper, and returns the exit code. `args` are what [`command`] gave.
-#[must_use]
-pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
+pub(crate) fn main(args: impl Iterator<Item = OsString>) -> u8 {
     #[cfg(target_os = "linux")]
     return linux::main(args);
     #[cfg(not(target_os = "linux"))]

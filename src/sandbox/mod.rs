@@ -14,24 +14,24 @@ mod descendants;
 mod enter;
 #[cfg(target_os = "linux")]
 mod filter;
-pub mod keeper;
-pub mod order;
-pub mod rules;
-pub mod secret_files;
+pub(crate) mod keeper;
+pub(crate) mod order;
+pub(crate) mod rules;
+pub(crate) mod secret_files;
 
 use std::sync::OnceLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::order::Order;
-pub use self::rules::{Rules, Wanted};
-pub use self::secret_files::SecretFiles;
+pub(crate) use self::order::Order;
+pub(crate) use self::rules::{Rules, Wanted};
+pub(crate) use self::secret_files::SecretFiles;
 
 /// What the kernel enforced while Kimi ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Sandbox {
+pub(crate) enum Sandbox {
     /// Landlock: no writes outside the private folders, no reads in the home outside the project
     Landlock,
     /// Nothing: the tool list, the private home and the environment held alone
@@ -41,29 +41,27 @@ pub enum Sandbox {
 /// What this kernel's Landlock can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each came with a version of its own")]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// Opening, creating, renaming and removing files (Linux 5.13 and 5.19)
-    pub files: bool,
+    pub(crate) files: bool,
     /// Emptying files (6.2)
-    pub truncation: bool,
+    pub(crate) truncation: bool,
     /// Commands to devices (6.10)
-    pub devices: bool,
+    pub(crate) devices: bool,
     /// Signals to other processes, and abstract sockets (6.12)
-    pub scopes: bool,
+    pub(crate) scopes: bool,
     /// Sockets that have a path (7.1)
-    pub sockets: bool,
+    pub(crate) sockets: bool,
 }
 
 impl Kernel {
     /// Whether a program can be kept from every change to a file.
-    #[must_use]
-    pub fn is_enough(self) -> bool {
+    pub(crate) fn is_enough(self) -> bool {
         self.files && self.truncation
     }
 
     /// What is missing, in words; nothing of it matters to a kernel that has no Landlock at all.
-    #[must_use]
-    pub fn gaps(self) -> Vec<&'static str> {
+    pub(crate) fn gaps(self) -> Vec<&'static str> {
         let gaps = [
             (self.truncation, "emptying files"),
             (self.devices, "commands to devices"),
@@ -75,8 +73,7 @@ impl Kernel {
 }
 
 /// Asks the kernel, once.
-#[must_use]
-pub fn kernel() -> Kernel {
+pub(crate) fn kernel() -> Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     #[cfg(target_os = "linux")]
     return *KERNEL.get_or_init(enter::kernel);
@@ -86,7 +83,7 @@ pub fn kernel() -> Kernel {
 
 /// Closes every descriptor that this process inherited besides standard input, output and error: a child could
 /// write through one that a host left open. Must run before anything else is opened.
-pub fn close_inherited_descriptors() {
+pub(crate) fn close_inherited_descriptors() {
     #[cfg(target_os = "linux")]
     {
         let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();

@@ -13,17 +13,17 @@ const LONGEST: u64 = 1 << 30;
 
 /// A program to start, and the paths that it may open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
+pub(crate) struct Order {
     /// Rights and their paths; without them nothing is restricted.
-    pub rules: Option<Vec<(Access, OsString)>>,
+    pub(crate) rules: Option<Vec<(Access, OsString)>>,
     /// The folder to start in.
-    pub work_dir: OsString,
+    pub(crate) work_dir: OsString,
     /// The program's path.
-    pub program: OsString,
+    pub(crate) program: OsString,
     /// Its arguments.
-    pub args: Vec<OsString>,
+    pub(crate) args: Vec<OsString>,
     /// Its whole environment.
-    pub env: Vec<(OsString, OsString)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
 }
 
 impl Order {
@@ -31,7 +31,7 @@ impl Order {
     ///
     /// # Errors
     /// None that a value of this type can bring about.
-    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let json = serde_json::to_vec(self)?;
         Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
     }
@@ -40,7 +40,7 @@ impl Order {
     ///
     /// # Errors
     /// A read that failed, and [`io::ErrorKind::InvalidData`] for bytes that are no order.
-    pub fn read(mut input: impl Read) -> io::Result<Option<Order>> {
+    pub(crate) fn read(mut input: impl Read) -> io::Result<Option<Order>> {
         let mut length = [0; size_of::<u64>()];
         match input.read(&mut length)? {
             0 => return Ok(None),

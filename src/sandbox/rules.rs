@@ -23,7 +23,7 @@ const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 /// A right, which covers everything below a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Access {
+pub(crate) enum Access {
     /// Listing folders.
     List,
     /// That, and reading files.
@@ -38,56 +38,55 @@ pub enum Access {
 
 /// What one run needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The user's home, which is closed except for what is named here.
-    pub home: &'a Path,
+    pub(crate) home: &'a Path,
     /// The project, if the run is about one.
-    pub project: Option<&'a Path>,
+    pub(crate) project: Option<&'a Path>,
     /// The folder whose secret files stay closed: the project, also where the run is not about it.
-    pub searched: Option<&'a Path>,
+    pub(crate) searched: Option<&'a Path>,
     /// What may be read and executed in the home: the program, its runtime, and what a setting adds.
-    pub run: &'a [PathBuf],
+    pub(crate) run: &'a [PathBuf],
     /// What may be read in the home.
-    pub read: &'a [PathBuf],
+    pub(crate) read: &'a [PathBuf],
     /// Where it may write.
-    pub write: &'a [PathBuf],
+    pub(crate) write: &'a [PathBuf],
     /// What stays closed wherever it lies, unless it is named above: the bridge's own state, Kimi's
     /// login.
-    pub closed: &'a [PathBuf],
+    pub(crate) closed: &'a [PathBuf],
     /// Which files of the project are secret.
-    pub secret: &'a SecretFiles,
+    pub(crate) secret: &'a SecretFiles,
 }
 
 /// What appeared in a project after the rules were worked out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Appeared {
+pub(crate) struct Appeared {
     /// Secret files that were not closed.
-    pub open: Vec<PathBuf>,
+    pub(crate) open: Vec<PathBuf>,
     /// Files that were, although they are not secret.
-    pub closed: Vec<PathBuf>,
+    pub(crate) closed: Vec<PathBuf>,
     /// Folders that were not looked through a second time.
-    pub unseen: Vec<PathBuf>,
+    pub(crate) unseen: Vec<PathBuf>,
 }
 
 /// What may be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Each right and the file or folder that it holds for.
-    pub list: Vec<(Access, PathBuf)>,
+    pub(crate) list: Vec<(Access, PathBuf)>,
     /// The secret files and folders of the project, which stay closed, in order.
-    pub secret: Vec<PathBuf>,
+    pub(crate) secret: Vec<PathBuf>,
     /// Folders of the project that stay closed as a whole: too many secret files, or never looked
     /// through.
-    pub shut: Vec<PathBuf>,
+    pub(crate) shut: Vec<PathBuf>,
     /// Folders of the project that were opened entry by entry.
-    pub opened_by_entry: Vec<PathBuf>,
+    pub(crate) opened_by_entry: Vec<PathBuf>,
 }
 
 impl Rules {
     /// Works them out. Looks through the project for secret files, which takes a while in a large
     /// one, until `stop` returns `true`.
-    #[must_use]
-    pub fn of(wanted: &Wanted<'_>, stop: Stop<'_>) -> Rules {
+    pub(crate) fn of(wanted: &Wanted<'_>, stop: Stop<'_>) -> Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
         let home = canonical(wanted.home);
@@ -155,8 +154,7 @@ impl Rules {
     }
 
     /// Whether reading a path is allowed, as far as the rules themselves tell.
-    #[must_use]
-    pub fn allow_reading(&self, path: &Path) -> bool {
+    pub(crate) fn allow_reading(&self, path: &Path) -> bool {
         reaches(&self.readable(), &canonical(path))
     }
 
@@ -175,8 +173,12 @@ impl Rules {
 
     /// Returns what appeared in the project since: secret files that lie where everything was opened whole, and
     /// files that lie where only what was there had been opened. Once `stop` returns `true`, the rest is left out.
-    #[must_use]
-    pub fn appeared(&self, project: &Path, secret: &SecretFiles, stop: Stop<'_>) -> Appeared {
+    pub(crate) fn appeared(
+        &self,
+        project: &Path,
+        secret: &SecretFiles,
+        stop: Stop<'_>,
+    ) -> Appeared {
         let Found { secret: now, mut unseen } = secret.search(&canonical(project), stop);
         let new: Vec<PathBuf> =
             now.into_iter().filter(|path| self.secret.binary_search(path).is_err()).collect();
@@ -200,8 +202,7 @@ impl Rules {
     }
 
     /// The rights and paths as an order holds them.
-    #[must_use]
-    pub fn for_order(&self) -> Vec<(Access, OsString)> {
+    pub(crate) fn for_order(&self) -> Vec<(Access, OsString)> {
         self.list.iter().map(|(access, path)| (*access, path.into())).collect()
     }
 }
@@ -214,14 +215,12 @@ fn reaches(open: &[&Path], path: &Path) -> bool {
 }
 
 /// The path without links, as far as it exists.
-#[must_use]
-pub fn canonical(path: &Path) -> PathBuf {
+pub(crate) fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// The path without `.` and `..`, by its words alone: it need not exist.
-#[must_use]
-pub fn lexical(path: &Path) -> PathBuf {
+pub(crate) fn lexical(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut path, part| {
         match part {
             Component::ParentDir => {

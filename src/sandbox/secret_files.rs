@@ -25,7 +25,7 @@ const SKIPPED: [&str; 2] = [".git/objects", ".git/lfs/objects"];
 
 /// The names of secret files, and the texts that make others secret.
 #[derive(Debug, Clone)]
-pub struct SecretFiles {
+pub(crate) struct SecretFiles {
     names: Gitignore,
     /// The files that are secret when they hold a text, and the text.
     holding: Vec<(Gitignore, Regex)>,
@@ -39,15 +39,15 @@ static LEFTOVERS: LazyLock<regex::Regex> =
 /// Files that are secret when they hold a text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Holding {
+pub(crate) struct Holding {
     /// Which files are looked into, as the lines of a `.gitignore`.
-    pub files: Vec<String>,
+    pub(crate) files: Vec<String>,
     /// A regular expression.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// Returns whether work that nobody waits for any more is to end.
-pub type Stop<'a> = &'a dyn Fn() -> bool;
+pub(crate) type Stop<'a> = &'a dyn Fn() -> bool;
 
 /// How far a search may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +66,11 @@ impl Default for Reach {
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// The secret files and folders, absolute and in order.
-    pub secret: Vec<PathBuf>,
+    pub(crate) secret: Vec<PathBuf>,
     /// Folders that were not looked through, absolute: the search had to end, or they cannot be read.
-    pub unseen: Vec<PathBuf>,
+    pub(crate) unseen: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -95,16 +95,12 @@ static LISTS: LazyLock<SecretFiles> = LazyLock::new(|| {
 
 impl SecretFiles {
     /// The lists of `config/secret_files.yaml`, compiled at the first use.
-    #[must_use]
-    pub fn built_in() -> &'static SecretFiles {
+    pub(crate) fn built_in() -> &'static SecretFiles {
         &LISTS
     }
 
     /// The built-in lists and some lines more, which count after them.
-    ///
-    /// # Errors
-    /// Every line that cannot be used, with the reason.
-    pub fn with(more: &[String]) -> Result<Cow<'static, SecretFiles>, Vec<String>> {
+    pub(crate) fn with(more: &[String]) -> Result<Cow<'static, SecretFiles>, Vec<String>> {
         if more.is_empty() {
             return Ok(Cow::Borrowed(SecretFiles::built_in()));
         }
@@ -114,10 +110,7 @@ impl SecretFiles {
     }
 
     /// Compiles the lists.
-    ///
-    /// # Errors
-    /// Every line that cannot be used, with the reason.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         names: impl IntoIterator<Item = &'a str>,
         holding: &[Holding],
     ) -> Result<SecretFiles, Vec<String>> {
@@ -140,14 +133,12 @@ impl SecretFiles {
     }
 
     /// Returns whether this file or folder is secret by its name. The path is relative to the project.
-    #[must_use]
-    pub fn is_named(&self, path: &Path, is_folder: bool) -> bool {
+    pub(crate) fn is_named(&self, path: &Path, is_folder: bool) -> bool {
         is_listed(&self.names, path, is_folder)
     }
 
     /// Whether a file of a project is secret, by its name, that of a folder on the way, or what it holds.
-    #[must_use]
-    pub fn is_secret(&self, project: &Path, path: &Path) -> bool {
+    pub(crate) fn is_secret(&self, project: &Path, path: &Path) -> bool {
         let path = project.join(path);
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         [path, real].iter().any(|path| {
@@ -171,8 +162,7 @@ impl SecretFiles {
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
     /// a secret name that leads elsewhere in the project closes what it leads to. `stop` is asked at each
     /// folder; once it returns `true`, the rest stays unseen.
-    #[must_use]
-    pub fn search(&self, project: &Path, stop: Stop<'_>) -> Found {
+    pub(crate) fn search(&self, project: &Path, stop: Stop<'_>) -> Found {
         self.search_within(project, Reach::default(), stop)
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn is_session(id: &str) -> bool {
 
 /// What a consultation brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ConsultResult {
+pub(crate) struct ConsultResult {
     /// Whether Kimi's answer could be read; if not, `response` is its text, a long one without its middle
     pub parse_ok: bool,
     /// What Kimi says, and what the bridge found out about it
@@ -59,7 +59,7 @@ pub struct ConsultResult {
 
 /// Where the argument stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// The thread's id; a later call names it as `thread_id`
     pub id: String,
     /// The round that this answer belongs to
@@ -75,7 +75,7 @@ pub struct Standing {
 
 /// Which program, version and session produced an answer, and how long it took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Provenance {
+pub(crate) struct Provenance {
     /// `kimi-code` or `kimi-cli`
     pub dialect: Dialect,
     /// The CLI's version
