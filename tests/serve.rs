@@ -514,6 +514,18 @@ fn a_thread_as_a_resource(era: Era) {
     let kept = world.state().join("transcripts");
     fs::remove_dir_all(kept).unwrap();
     refused(&transcript, &format!("the transcript of round 1 of the thread {id} is gone"));
+
+    // A host that works in another project finds none of them.
+    let elsewhere = world.beside("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut other = Server::start_in(&world, era, &elsewhere);
+    let none = ("application/json".to_owned(), "[]".to_owned());
+    assert_eq!(read(&mut other, "kimi-bridge://threads"), none);
+    for uri in [of_thread(&templates[0], ""), transcript] {
+        let error = other.request("resources/read", json!({"uri": uri}));
+        let message = error["message"].as_str().unwrap_or_else(|| panic!("{error:#}"));
+        assert!(message.starts_with(&format!("there is no thread {id}")), "{message}");
+    }
 }
 
 fn a_prompt(era: Era) {

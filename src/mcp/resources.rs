@@ -1,5 +1,6 @@
 //! The threads as resources, for a host that looks back with its own reading tool.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use rmcp::ErrorData;
@@ -9,7 +10,8 @@ use rmcp::model::{
 };
 use serde::Deserialize;
 
-use crate::consult::{export, record, secrets};
+use crate::consult::record::{self, Record};
+use crate::consult::{export, secrets};
 use crate::error::{Error, Kind};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
@@ -66,10 +68,11 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
     let (text, mime_type) = match named(uri) {
         Some(Named::Threads) => (threads(loaded), "application/json"),
         Some(Named::Thread(id)) => {
-            (record::load(loaded, id).and_then(|record| export::markdown(&record)), "text/markdown")
+            (own(loaded, id).and_then(|record| export::markdown(&record)), "text/markdown")
         }
         Some(Named::Transcript(id, number)) => {
-            (record::transcript(loaded, id, number), "text/plain")
+            let text = own(loaded, id).and_then(|_| record::transcript(loaded, id, number));
+            (text, "text/plain")
         }
         None => {
             let message = format!(
@@ -83,8 +86,21 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime_type)]))
 }
 
+/// The thread, if it is one of the project that the host works in: a model that works for one project reads
+/// nothing about another.
+fn own(loaded: &Loaded, id: &str) -> Result<Record, Error> {
+    let record = record::load(loaded, id)?;
+    if record.project == project(loaded) { Ok(record) } else { Err(record::unknown(id)) }
+}
+
+fn project(loaded: &Loaded) -> PathBuf {
+    let project = loaded.environment.project_dir();
+    project.canonicalize().unwrap_or(project)
+}
+
 fn threads(loaded: &Loaded) -> Result<String, Error> {
-    let latest = record::list(loaded, &Filter { limit: LATEST, ..Filter::default() })?;
+    let project = Some(project(loaded).display().to_string());
+    let latest = record::list(loaded, &Filter { limit: LATEST, project, ..Filter::default() })?;
     Ok(serde_json::json!(latest).to_string())
 }
 

@@ -6,13 +6,14 @@
 //! server itself is never restricted.
 //!
 //! What the rules cannot do: Landlock decides about files, signals and abstract sockets. It does not
-//! close the network, which Kimi needs, nor (before Linux 7.1) sockets that have a path.
+//! close the network, which Kimi needs, nor (before Linux 7.1) sockets that have a path; on machines with 64 bits
+//! a filter of system calls closes those, and other ways to other processes.
 
 #[cfg(target_os = "linux")]
 mod descendants;
 #[cfg(target_os = "linux")]
 mod enter;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod filter;
 pub(crate) mod keeper;
 pub(crate) mod order;
@@ -66,11 +67,14 @@ impl Kernel {
             (self.truncation, "emptying files"),
             (self.devices, "commands to devices"),
             (self.scopes, "signals and abstract sockets"),
-            (self.sockets, "sockets that have a path"),
+            (self.sockets || IS_FILTERED, "sockets that have a path"),
         ];
         gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, what)| what).collect()
     }
 }
+
+/// Whether calls are filtered where Landlock is there: on Linux with 64 bits.
+const IS_FILTERED: bool = cfg!(all(target_os = "linux", target_pointer_width = "64"));
 
 /// Asks the kernel, once.
 pub(crate) fn kernel() -> Kernel {
