@@ -1,6 +1,7 @@
 //! Every way in which Kimi is known to fail, brought about for real, and what the user is told.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use libtest_mimic::Trial;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::kimi::Real;
 use crate::support::model::{Model, Step};
-use crate::support::world::{Ran, World};
+use crate::support::world::{Ran, World, write_program};
 use crate::support::{both, one, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -32,6 +33,10 @@ pub(crate) fn tests() -> Vec<Trial> {
     trials.push(one("failures::a_retired_program_is_recognised", Real::Retired, retired));
     trials.push(test("failures::no_kimi_at_all", no_kimi_at_all));
     trials.push(test("failures::a_kimi_that_cannot_start", a_kimi_that_cannot_start));
+    trials.push(test("failures::a_machine_on_which_nothing_starts", nothing_starts));
+    trials.push(test("failures::a_host_that_ignores_its_children", ignored_children));
+    trials.push(one("failures::an_old_node_is_named", Real::KimiCode, old_node));
+    trials.push(one("failures::the_node_beside_kimi_is_used", Real::KimiCode, node_beside));
     trials
 }
 
@@ -200,6 +205,87 @@ fn no_kimi_at_all() {
         "kimi_missing",
         "there is no program at /no/such/kimi, which `kimi_path` names",
     );
+}
+
+/// Kimi is there: the state folder is not.
+fn nothing_starts() {
+    let world = World::with_fake("2.1.0", "true");
+    fs::write(world.root().join("file"), "").unwrap();
+    let state = world.root().join("file/state");
+    let world = world.with(&[("KIMI_BRIDGE_STATE_DIR", &state.display().to_string())]);
+    let (code, message) = world.consult(&[]).failed();
+    assert!(
+        code == 40 && message.starts_with(&format!("could not make {}", state.display())),
+        "{message}"
+    );
+}
+
+fn ignored_children() {
+    let answer = r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
+    let world = World::with_fake("2.1.0", answer);
+    let context = world.root().join("context.yaml");
+    fs::write(&context, "proposed_approach: p\ngoals: [g]\n").unwrap();
+    let bridge = world.bridge(&["consult", "-m", "m", "-c", &context.display().to_string()]);
+    let mut command = std::process::Command::new("bash");
+    // What a shell ignores, its programs are started with.
+    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(bridge.get_program());
+    command.args(bridge.get_args()).env_clear().envs(&world.env).current_dir(world.project());
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// A folder with a `node` that prints a version and starts nothing.
+fn fake_node(world: &World, version: &str) -> String {
+    let bin = world.root().join("other/bin");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && {{ echo {version}; exit; }}\necho 'SyntaxError: export' >&2\nexit 1\n"
+    );
+    write_program(&bin.join("node"), &script);
+    bin.display().to_string()
+}
+
+fn old_node(real: Real, program: &Path) {
+    let model =
+        Model::start(vec![Step::Status(401, error_body("Invalid Authentication", "error"))]);
+    let world = World::with_real(real, program, &model);
+    // The script itself, as npm links it, without the node of its packages.
+    let script =
+        program.parent().unwrap().join("node_modules/@moonshot-ai/kimi-code/dist/main.mjs");
+    let script = script.canonicalize().unwrap().display().to_string();
+    let bin = fake_node(&world, "v20.20.2");
+    let path = format!("{bin}:/usr/bin:/bin");
+    let too_old = format!("`node` v20.20.2 at {bin}/node is too old; Kimi Code CLI needs Node 24");
+    let world = world.with(&[("KIMI_PATH", &script), ("PATH", &path)]);
+    let ran = world.consult(&[]);
+    assert_eq!(ran.failed(), (40, too_old.clone()));
+    assert!(ran.stderr.contains("hint: Install Node 24 "), "{ran:?}");
+    let doctor = world.run(&["doctor"]).stdout;
+    assert!(doctor.contains("✗ node         `node` v20.20.2 at "), "{doctor}");
+
+    let nothing = world.root().join("nothing").display().to_string();
+    let world = world.with(&[("PATH", &nothing)]);
+    assert_eq!(
+        world.consult(&[]).failed(),
+        (40, "there is no `node` on PATH; Kimi Code CLI needs Node 24".to_owned())
+    );
+}
+
+/// As nvm has it: the script and its Node in one folder, and another Node on PATH.
+fn node_beside(real: Real, program: &Path) {
+    let model =
+        Model::start(vec![Step::Status(401, error_body("Invalid Authentication", "error"))]);
+    let world = World::with_real(real, program, &model);
+    let modules = program.parent().unwrap().join("node_modules");
+    let nvm = world.home().join(".nvm/versions/node/v24/bin");
+    fs::create_dir_all(&nvm).unwrap();
+    symlink(modules.join("@moonshot-ai/kimi-code/dist/main.mjs"), nvm.join("kimi")).unwrap();
+    fs::copy(modules.join(".bin/node"), nvm.join("node")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", fake_node(&world, "v20.20.2"));
+    let kimi = nvm.join("kimi").display().to_string();
+    let world = world.with(&[("KIMI_PATH", &kimi), ("PATH", &path)]);
+    check(&world.consult(&[]), 13, "bad_key", "Invalid Authentication");
+    let doctor = world.run(&["doctor"]).stdout;
+    assert!(doctor.contains("✓ node         v24."), "{doctor}");
 }
 
 fn a_kimi_that_cannot_start() {

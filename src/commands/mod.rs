@@ -154,6 +154,9 @@ struct Stop {
 
 impl Stop {
     fn on_signals(settings: &Settings, interrupted: &CancellationToken) -> Result<Stop> {
+        // A handler in place of what the bridge was started with: where SIGCHLD is ignored, no program can be waited
+        // for. It stays when its listener is dropped.
+        let _ = signal(SignalKind::child());
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
         let stop = Stop { asked, at_once, places: Semaphore::new(settings.max_parallel) };
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {

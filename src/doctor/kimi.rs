@@ -9,6 +9,7 @@ use crate::error::Kind;
 use crate::kimi::consultant::consultant;
 use crate::kimi::examination::{Examination, Start};
 use crate::kimi::login::{self, Key, Login, TokenState};
+use crate::kimi::node::Node;
 use crate::kimi::program::Candidate;
 use crate::kimi::ripgrep::{self, Ripgrep};
 use crate::kimi::{Dialect, Identity, Program};
@@ -26,6 +27,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
             }
         }
     }];
+    checks.extend(found.node.as_ref().map(|node| self::node(node, found.used.is_ok())));
     let candidates = found.candidates.iter();
     checks.extend(candidates.filter_map(|(one, start)| other(loaded, found, one, start.as_ref())));
     checks.extend(found.passed_over.iter().map(|path| {
@@ -38,6 +40,18 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
         checks.push(ripgrep(&ripgrep::look(loaded, program.dialect), program.dialect));
     }
     checks
+}
+
+/// The Node that Kimi runs on. An older one may do by chance.
+fn node(node: &Node, starts: bool) -> Check {
+    match (node.problem(), node) {
+        (Some(error), _) if starts => Check::warning("node", &error.message, &error.hint),
+        (Some(error), _) => Check::error("node", &error),
+        (None, Node::Found(path, version)) => {
+            Check::ok("node", format!("{version} at {}", path.display()))
+        }
+        (None, Node::Missing) => Check::ok("node", "none is needed"),
+    }
 }
 
 fn used(program: &Program) -> Check {
@@ -76,7 +90,8 @@ fn other(
             // The problem has the remedy already.
             says
         }
-        (Identity::Unknown, Some(Start::Well(_) | Start::NotAtAll(_)) | None) => {
+        (Identity::Unknown, Some(Start::NotAtAll(_))) => said.clone(),
+        (Identity::Unknown, Some(Start::Well(_) | Start::Otherwise(_)) | None) => {
             format!("{place} does not answer --version as a Kimi does: {said}")
         }
     };

@@ -29,7 +29,13 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
                     None => check,
                 }
             }
-            Start::NotAtAll(said) => Check::problem(
+            Start::NotAtAll(error) => Check::problem(
+                "start",
+                error.kind,
+                format!("{what} does not start, not even outside the sandbox: {}", error.message),
+                &error.hint,
+            ),
+            Start::Otherwise(said) => Check::problem(
                 "start",
                 Kind::Spawn,
                 format!("{what} does not start, not even outside the sandbox: {said}"),

@@ -119,7 +119,7 @@ fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Ch
         // A keeper that is killed outright could not end the others.
         .kill_on_drop(!kept)
         .spawn()
-        .map_err(|error| cannot_start(program, &error))?;
+        .map_err(|error| if kept { no_keeper(&error) } else { cannot_start(program, &error) })?;
     tracing::debug!(program = %program.display(), pid = process.id(), kept, "started");
     Ok(Child {
         stdin: process.stdin.take(),
@@ -130,6 +130,11 @@ fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Ch
         kept,
         ended: false,
     })
+}
+
+fn no_keeper(error: &io::Error) -> Error {
+    let message = format!("could not start the keeper, /proc/self/exe: {error}");
+    Error::new(Kind::Spawn, message, "Mount /proc, and free processes and memory; then ask again.")
 }
 
 fn cannot_start(program: &Path, error: &io::Error) -> Error {

@@ -1,11 +1,13 @@
 //! `config/consultant.yaml`: the one list of the tools, variables and files that Kimi may use.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
 use super::dialect::Dialect;
+use super::node;
 use crate::settings::Environment;
 
 const FILE: &str = include_str!("../../config/consultant.yaml");
@@ -87,10 +89,11 @@ impl Consultant {
         }
     }
 
-    /// The child's environment: the listed variables, the variables that hold the `keys` of the user's
+    /// The environment of a program: the listed variables, the variables that hold the `keys` of the user's
     /// providers, and the variables that are set for every run.
     pub(crate) fn environment(
         &self,
+        program: &Path,
         of: &Environment,
         keys: &[String],
     ) -> BTreeMap<String, String> {
@@ -107,6 +110,9 @@ impl Consultant {
             .filter(|(name, _)| allowed(name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
+        let options = of.var("NODE_OPTIONS").and_then(node::certificate_options);
+        environment.extend(options.map(|options| ("NODE_OPTIONS".to_owned(), options)));
+        environment.extend(node::path_for(program, of).map(|path| ("PATH".to_owned(), path)));
         environment.extend(self.fixed_environment.clone());
         environment
     }
@@ -139,14 +145,16 @@ mod tests {
             ("CLAUDE_CODE_MESSAGING_TOKEN", "secret"),
             ("MY_KEY", "named by a provider"),
             ("SHELL", "/bin/zsh"),
-            ("NODE_OPTIONS", "--require=/tmp/evil.js"),
+            ("NODE_OPTIONS", "--require=/tmp/evil.js --use-system-ca"),
+            ("NODE_USE_SYSTEM_CA", "1"),
             ("KIMI_CODE_HOME", "/home/me/.kimi-code"),
         ];
         let of = Environment {
             vars: vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             ..Environment::default()
         };
-        let environment = consultant().environment(&of, &["MY_KEY".to_owned()]);
+        let environment =
+            consultant().environment(Path::new("/bin/kimi"), &of, &["MY_KEY".to_owned()]);
         let names: Vec<_> = environment.keys().map(String::as_str).collect();
         assert_eq!(
             names,
@@ -158,11 +166,14 @@ mod tests {
                 "KIMI_MODEL_NAME",
                 "LC_ALL",
                 "MY_KEY",
+                "NODE_OPTIONS",
+                "NODE_USE_SYSTEM_CA",
                 "NO_COLOR",
                 "PATH",
                 "SHELL",
             ]
         );
         assert_eq!(environment["SHELL"], "/bin/false");
+        assert_eq!(environment["NODE_OPTIONS"], "--use-system-ca");
     }
 }

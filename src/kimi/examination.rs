@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::confinement::decide;
 use super::dialect::{Dialect, Identity, Program};
+use super::node::Node;
 use super::program::{self, Candidate, ask_version, choose, repeated};
 use super::reply::Watch;
 use super::shut_out::{ShutOut, shut_out};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
 
@@ -29,6 +30,8 @@ pub(crate) struct Examination {
     pub(crate) used: Result<Program>,
     /// How that one starts just now.
     pub(crate) start: Option<Start>,
+    /// The Node that it runs on, or that the first one would run on which does not start.
+    pub(crate) node: Option<Node>,
 }
 
 /// How a program starts.
@@ -45,8 +48,10 @@ pub(crate) enum Start {
         /// The paths with which it starts inside, where naming some is enough.
         opened: Vec<PathBuf>,
     },
-    /// Neither way: its last words.
-    NotAtAll(String),
+    /// Neither way.
+    NotAtAll(Box<Error>),
+    /// It answers, though not as a Kimi does.
+    Otherwise(String),
 }
 
 /// Looks for every Kimi, and tries those that matter.
@@ -67,7 +72,11 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
         let start = start_outside(loaded, path, said, held_back.take(), watch).await;
         match &start {
             Start::OnlyOutside { why, .. } => *held_back = Some(ShutOut::clone(why)),
-            Start::NotAtAll(words) => said.clone_from(words),
+            Start::NotAtAll(error) => {
+                said.clone_from(&error.message);
+                *held_back = Some(Error::clone(error).into());
+            }
+            Start::Otherwise(words) => said.clone_from(words),
             Start::Well(_) => {}
         }
         starts.push(Some(start));
@@ -77,8 +86,15 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
         Ok(program) => Some(start(loaded, &program.path, watch).await),
         Err(_) => None,
     };
+    let project = loaded.environment.project_dir();
+    let program = used.as_ref().map(|program| &program.path);
+    let program = program.ok().or(seen.first().map(|candidate| &candidate.path));
+    let node = match program {
+        Some(program) => program::node_of(loaded, &project, program, watch).await,
+        None => None,
+    };
     let candidates = seen.into_iter().zip(starts).collect();
-    Examination { candidates, passed_over: program::passed_over(loaded), used, start }
+    Examination { candidates, passed_over: program::passed_over(loaded), used, start, node }
 }
 
 /// Starts the program that is used, without the memory of its version.
@@ -105,15 +121,20 @@ async fn start_outside(
 ) -> Start {
     match decide(loaded.settings.sandbox, kernel()) {
         Ok((Sandbox::Landlock, _)) => {}
-        Ok((Sandbox::None, _)) | Err(_) => return Start::NotAtAll(said.to_owned()),
+        Ok((Sandbox::None, _)) | Err(_) => {
+            return held_back.map_or_else(
+                || Start::Otherwise(said.to_owned()),
+                |why| Start::NotAtAll(Box::new(why.error)),
+            );
+        }
     }
     let identity =
         match ask_version(&outside(loaded), &loaded.environment.project_dir(), path, watch).await {
             Ok(said) => match Dialect::identify(&said) {
-                Identity::Unknown => return Start::NotAtAll(repeated(loaded, &said)),
+                Identity::Unknown => return Start::Otherwise(repeated(loaded, &said)),
                 identity @ (Identity::Usable(..) | Identity::Retired(_)) => identity,
             },
-            Err(why) => return Start::NotAtAll(why.error.message),
+            Err(why) => return Start::NotAtAll(Box::new(why.error)),
         };
     let closed = held_back.filter(|why| why.error.kind == Kind::Sandbox);
     let why = closed.unwrap_or_else(|| ShutOut::from(shut_out(said)));

@@ -110,7 +110,7 @@ pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Resu
         Ok((folder, tokens, lock))
     });
     let (folder, tokens, lock) = made.map_err(|error| unusable(&path, &error))?;
-    Ok(Home { path, folder, keys: key_variables(&users), tokens, _lock: lock })
+    Ok(Home { path, folder, keys: key_variables(&users, dialect), tokens, _lock: lock })
 }
 
 /// A private home with a shared lock.
@@ -287,10 +287,24 @@ fn tools(dialect: Dialect) -> Vec<&'static str> {
 }
 
 /// The variables that `api_key_env` of the user's providers names.
-fn key_variables(users: &Table) -> Vec<String> {
+fn key_variables(users: &Table, dialect: Dialect) -> Vec<String> {
     let providers = users.get("providers").and_then(Value::as_table).into_iter().flatten();
     let named = providers.filter_map(|(_, provider)| provider.get("api_key_env")?.as_str());
-    named.map(str::to_owned).collect()
+    let openai = if asks_openai(users, dialect) { &OPENAI[..] } else { &[] };
+    named.chain(openai.iter().copied()).map(str::to_owned).collect()
+}
+
+/// The variables in which kimi-cli looks for the key and the address of a provider that speaks as OpenAI's service does.
+pub(super) const OPENAI: [&str; 2] = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
+
+/// Whether the default model has such a provider.
+pub(super) fn asks_openai(users: &Table, dialect: Dialect) -> bool {
+    let text = |value: &Value, field: &str| Some(value.get(field)?.as_str()?.to_owned());
+    let kind = || {
+        let model = users.get("models")?.get(users.get("default_model")?.as_str()?)?;
+        text(users.get("providers")?.get(text(model, "provider")?)?, "type")
+    };
+    dialect == Dialect::KimiCli && kind().is_some_and(|kind| kind.starts_with("openai_"))
 }
 
 /// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
@@ -361,6 +375,13 @@ pattern = "*"
         with_users(root.path(), dialect);
         let home = prepared(root.path(), dialect);
         assert_eq!(home.keys, ["MY_KEY"]);
+        let openai = USERS.replace("type = \"kimi\"", "type = \"openai_legacy\"");
+        let keys = key_variables(&openai.parse().unwrap(), dialect);
+        let expected: &[&str] = match dialect {
+            Dialect::KimiCode => &["MY_KEY"],
+            Dialect::KimiCli => &["MY_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"],
+        };
+        assert_eq!(keys, expected);
         let config: Table =
             fs::read_to_string(home.path.join("config.toml")).unwrap().parse().unwrap();
         let users: Table = USERS.parse().unwrap();

@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use super::node;
 use crate::sandbox::rules::lexical;
 use crate::settings::Environment;
 
@@ -24,14 +25,18 @@ const BESIDE_BIN: [&str; 4] = ["lib", "lib64", "libexec", "ssl"];
 /// Runtimes that a wrapper script runs by their names.
 const RUNTIMES: [&str; 4] = ["node", "bun", "deno", "python3"];
 
-/// The files and folders that programs need, each as it is named and with all links resolved.
+/// The files and folders that programs need, each as it is named and with all links resolved. A script runs on the
+/// `node` beside it, where there is one.
 pub(crate) fn needed_by<'a>(
     programs: impl IntoIterator<Item = &'a Path>,
     environment: &Environment,
 ) -> Vec<PathBuf> {
     let mut walk = Walk { needed: BTreeSet::new(), seen: BTreeSet::new(), next: Vec::new() };
-    let path = environment.var("PATH");
-    let on_path = |name: &str| which::which_in(name, path, &environment.current_dir).ok();
+    let programs: Vec<&Path> = programs.into_iter().collect();
+    let first = programs.first().copied().unwrap_or(Path::new("/"));
+    let path = node::path_for(first, environment);
+    let on_path =
+        |name: &str| which::which_in(name, path.as_deref(), &environment.current_dir).ok();
     // The runtimes first, so that a program itself is taken from the end and its folder counts.
     walk.next.extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, Part::Runtime))));
     walk.next.extend(programs.into_iter().map(|program| (program.to_owned(), Part::Program)));

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error as _};
 use toml::{Table, Value};
 
 use super::dialect::Dialect;
-use super::home::{of_user, users_config};
+use super::home::{OPENAI, asks_openai, of_user, users_config};
 use super::tokens::{FOLDER, TOKEN_BYTES, TOKENS};
 use super::untrusted::Folder;
 use crate::error::{Error, Kind};
@@ -122,7 +122,7 @@ pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
         Dialect::KimiCli => environment.var("KIMI_BASE_URL").map(|_| "KIMI_BASE_URL"),
     };
     let (providers, unreadable) = match users_config(&user) {
-        Ok(config) => (providers(&config, environment), None),
+        Ok(config) => (providers(&config, environment, dialect), None),
         Err(error) => (Vec::new(), Some(error)),
     };
     Login {
@@ -135,11 +135,14 @@ pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
     }
 }
 
-fn providers(config: &Table, environment: &Environment) -> Vec<Provider> {
+fn providers(config: &Table, environment: &Environment, dialect: Dialect) -> Vec<Provider> {
+    let is_openai = asks_openai(config, dialect);
     let named = config.get("providers").and_then(Value::as_table).into_iter().flatten();
     let provider = |(name, provider): (&String, &Value)| {
         let text = |field: &str| provider.get(field).and_then(Value::as_str).map(str::to_owned);
-        let key = match (text("api_key").filter(|key| !key.is_empty()), text("api_key_env")) {
+        let is_openai = is_openai && text("type").is_some_and(|kind| kind.starts_with("openai_"));
+        let variable = text("api_key_env").or_else(|| is_openai.then(|| OPENAI[0].to_owned()));
+        let key = match (text("api_key").filter(|key| !key.is_empty()), variable) {
             (Some(_), _) => Key::Written,
             (None, Some(variable)) => {
                 let is_set = environment.var(&variable).is_some();
@@ -346,5 +349,7 @@ mod tests {
         for dialect in [code, cli] {
             check(dialect, &[], config_of_p, None);
         }
+        let openai = "default_model = 'm'\n[models.m]\nprovider = 'p'\n[providers.p]\ntype = 'openai_legacy'\n";
+        check(cli, &[("OPENAI_API_KEY", "k")], openai, None);
     }
 }

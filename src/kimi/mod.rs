@@ -19,6 +19,7 @@ pub(crate) mod invocation;
 pub mod lines;
 pub(crate) mod login;
 pub(crate) mod network;
+pub(crate) mod node;
 mod observe;
 pub(crate) mod program;
 mod queue;
@@ -49,7 +50,7 @@ use self::guard::Facts;
 use self::home::Home;
 use self::invocation::{Invocation, Places, Under, goes_by_file, invocation};
 use self::reply::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
 use crate::sandbox::rules::canonical;
@@ -102,6 +103,12 @@ pub(crate) async fn ask(
             None => session::begun_with(&home.folder, program.dialect, &prompt, began),
         };
         with_session(error, program.dialect, session)
+    };
+    let ran = match ran {
+        Err(error) if error.kind == Kind::Crashed && error.partial.is_none() => {
+            Err(program::with_node(error, loaded, question.work_dir, &program.path, watch).await)
+        }
+        ran => ran,
     };
     let mut reply = ran.map_err(with_session)?;
     reply.failure = reply.failure.map(|failure| Box::new(with_session(*failure)));
@@ -184,7 +191,8 @@ fn prepare(
         run_dir,
         ripgrep_config: &ripgrep_config,
     };
-    let mut environment = consultant::consultant().environment(&loaded.environment, &home.keys);
+    let mut environment =
+        consultant::consultant().environment(&program.path, &loaded.environment, &home.keys);
     warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
     let invocation = invocation(program, environment, places, &prompt, question.resume, under);
     Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })

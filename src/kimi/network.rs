@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use toml::Value;
 
 use super::dialect::Dialect;
-use super::home::{of_user, users_config};
+use super::home::{OPENAI, asks_openai, of_user, users_config};
 use crate::settings::Environment;
 
 /// Variables that name a proxy. The first that is set counts, for each scheme.
@@ -136,6 +136,11 @@ fn service(environment: &Environment, dialect: Dialect) -> String {
 /// The address that the user's `config.toml` gives for the model of every day.
 fn of_config(environment: &Environment, dialect: Dialect) -> Option<String> {
     let config = users_config(&of_user(environment, dialect)).ok()?;
+    if asks_openai(&config, dialect)
+        && let Some(url) = environment.var(OPENAI[1])
+    {
+        return Some(url.to_owned());
+    }
     let text = |value: &Value, field: &str| Some(value.get(field)?.as_str()?.to_owned());
     let model = config.get("models")?.get(config.get("default_model")?.as_str()?)?;
     text(config.get("providers")?.get(text(model, "provider")?)?, "base_url")
@@ -201,6 +206,15 @@ mod tests {
         let endpoint = |dialect| Endpoint::of(&environment, dialect).unwrap().host;
         assert_eq!(endpoint(Dialect::KimiCli), "here");
         assert_eq!(endpoint(Dialect::KimiCode), "api.kimi.com");
+        std::fs::write(
+            home.path().join(".kimi/config.toml"),
+            config.replace("[providers.p]", "[providers.p]\ntype = 'openai_legacy'"),
+        )
+        .unwrap();
+        let vars = [("OPENAI_BASE_URL".to_owned(), "http://there:1/v1".to_owned())].into();
+        let environment = Environment { vars, ..environment.clone() };
+        let endpoint = Endpoint::of(&environment, Dialect::KimiCli).unwrap();
+        assert_eq!(endpoint.host, "there");
     }
 
     #[tokio::test]

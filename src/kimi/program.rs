@@ -8,7 +8,9 @@ use super::consultant::consultant;
 use super::dialect::{Dialect, Identity, Program};
 use super::failure::retired;
 use super::invocation::{Invocation, Under};
+use super::node::{self, Node};
 use super::reply::{Deadline, Limits, Watch};
+use super::run::Printed;
 use super::shut_out::{self, ShutOut};
 use super::text::clean;
 use super::{confinement, folders, queue, run, untrusted};
@@ -34,7 +36,7 @@ pub(crate) struct Candidate {
     pub(crate) identity: Identity,
     /// Its output, for one that is [`Identity::Unknown`].
     pub(crate) said: String,
-    /// Why it could not be asked: there is no sandbox, or it does not start inside it.
+    /// Why it could not be asked: it does not start, or not inside the sandbox, or there is none.
     pub(crate) held_back: Option<ShutOut>,
 }
 
@@ -81,8 +83,11 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
         return retired(&old.path);
     }
-    if let Some(why) = seen.iter().find_map(|c| c.held_back.clone()) {
-        return why.error;
+    // A path that can be opened is more than a program that is broken.
+    let held_back = || seen.iter().filter_map(|candidate| candidate.held_back.as_ref());
+    let shut_out = held_back().find(|why| why.error.kind == Kind::Sandbox);
+    if let Some(why) = shut_out.or(held_back().next()) {
+        return why.error.clone();
     }
     let message = match (seen, &loaded.settings.kimi_path) {
         ([], Some(path)) => {
@@ -168,8 +173,7 @@ async fn identify(
     }
     let (output, held_back) = match ask_version(loaded, project, &path, watch).await {
         Ok(output) => (output, None),
-        Err(why) if why.error.kind == Kind::Sandbox => (why.error.message.clone(), Some(why)),
-        Err(why) => (why.error.message, None),
+        Err(why) => (why.error.message.clone(), Some(why)),
     };
     let identity = Dialect::identify(&output);
     let said = match identity {
@@ -206,10 +210,97 @@ pub(super) async fn ask_version(
     path: &Path,
     watch: Watch<'_>,
 ) -> std::result::Result<String, ShutOut> {
+    let printed = print_version(loaded, project, path, path, watch).await;
+    let (Printed { text, has_failed }, under) = printed.map_err(|why| unanswered(path, why))?;
+    if Dialect::identify(&text) != Identity::Unknown {
+        return Ok(text);
+    }
+    if has_failed && let Some(error) = node_problem(loaded, project, path, watch).await {
+        return Err(error.into());
+    }
+    if let Under::Sandbox(rules) = under
+        && let Some(shut_out) = shut_out::in_sandbox(&text, &rules, &Secrets::default())
+    {
+        return Err(shut_out);
+    }
+    let said = if text.trim().is_empty() { "nothing printed" } else { text.trim() };
+    if has_failed {
+        let message = format!("{} does not start: {}", path.display(), repeated(loaded, said));
+        return Err(Error::of(Kind::Spawn, message).into());
+    }
+    Ok(said.to_owned())
+}
+
+/// The error of a program that has to be ended before it answers.
+fn unanswered(path: &Path, why: ShutOut) -> ShutOut {
+    match why.error.kind {
+        Kind::TimedOut | Kind::Stalled | Kind::TooMuchOutput | Kind::Crashed => {
+            let path = path.display();
+            let message = format!("{path} does not answer `--version`: {}", why.error.message);
+            Error::of(Kind::Spawn, message).into()
+        }
+        _ => why,
+    }
+}
+
+/// The Node that a program runs on; `None` for one that needs none.
+pub(super) async fn node_of(
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    watch: Watch<'_>,
+) -> Option<Node> {
+    if !node::is_script(program) {
+        return None;
+    }
+    let Some(path) = node::on_path(program, &loaded.environment) else {
+        return Some(Node::Missing);
+    };
+    let (printed, _) = print_version(loaded, project, program, &path, watch).await.ok()?;
+    let version = repeated(loaded, &printed.text);
+    Some(Node::Found(path, version))
+}
+
+async fn node_problem(
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    watch: Watch<'_>,
+) -> Option<Error> {
+    node_of(loaded, project, program, watch).await?.problem()
+}
+
+/// The error of a program that ended before it said anything, with the Node that it ran on where that is too old: the
+/// version of a program is remembered, and its Node may be another one since.
+pub(super) async fn with_node(
+    mut error: Error,
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    watch: Watch<'_>,
+) -> Error {
+    if let Some(node) = node_problem(loaded, project, program, watch).await {
+        error.message = format!("{}; {}", node.message, error.message);
+        error.kind = node.kind;
+        error.hint = node.hint;
+    }
+    error
+}
+
+/// Runs `--version` of a file that belongs to a program, under the rules for that program.
+async fn print_version(
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    file: &Path,
+    watch: Watch<'_>,
+) -> std::result::Result<(Printed, Under), ShutOut> {
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let confinement =
-        confinement::of_identification(loaded, path, run_dir.path(), project, &|| watch.is_over())?;
-    let mut env = consultant().environment(&loaded.environment, &[]);
+        confinement::of_identification(loaded, program, run_dir.path(), project, &|| {
+            watch.is_over()
+        })?;
+    let mut env = consultant().environment(program, &loaded.environment, &[]);
     let temporary = folders::temporary(run_dir.path());
     // Even this call makes a data folder. It is thrown away: a program that turns out to be no Kimi must not leave
     // anything that a later run reads.
@@ -220,7 +311,7 @@ pub(super) async fn ask_version(
     }
     env.insert("TMPDIR".to_owned(), temporary.display().to_string());
     let invocation = Invocation {
-        program: path.to_owned(),
+        program: file.to_owned(),
         args: vec!["--version".into()],
         env,
         work_dir: loaded.environment.current_dir.clone(),
@@ -236,14 +327,8 @@ pub(super) async fn ask_version(
         ..Limits::of(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
-    let text = run::text(&invocation, &limits, quietly).await?;
-    if let (Under::Sandbox(rules), Identity::Unknown) =
-        (&invocation.under, Dialect::identify(&text))
-        && let Some(shut_out) = shut_out::in_sandbox(&text, rules, &Secrets::default())
-    {
-        return Err(shut_out);
-    }
-    Ok(if text.trim().is_empty() { "nothing printed".to_owned() } else { text })
+    let printed = run::text(&invocation, &limits, quietly).await?;
+    Ok((printed, invocation.under))
 }
 
 #[cfg(test)]
@@ -336,6 +421,17 @@ mod tests {
         assert_eq!(find_quietly(&loaded(root.path(), &[])).await.unwrap_err(), retired(&path));
 
         let mut named = loaded(root.path(), &[]);
+        let path = kimi_saying(&root.path().join("broken"), "it broke'; exit 3; echo '");
+        let error =
+            find_quietly(&loaded(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
+        // A broken program is there, and so is the retired one in the usual place.
+        assert_eq!(error.kind, Kind::KimiRetired);
+        std::fs::remove_dir_all(&usual).unwrap();
+        let error =
+            find_quietly(&loaded(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
+        let message = format!("{} does not start: it broke", path.display());
+        assert_eq!((error.kind, error.message), (Kind::Spawn, message));
+
         named.settings.kimi_path = Some("/no/such/kimi".into());
         let error = find_quietly(&named).await.unwrap_err();
         assert_eq!(error.message, "there is no program at /no/such/kimi, which `kimi_path` names");

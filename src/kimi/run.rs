@@ -35,19 +35,28 @@ pub(super) async fn run(
     record.conclude(invocation, &end)
 }
 
-/// Runs a program that speaks no stream, and returns what it printed: standard output, then standard
-/// error, the end of each.
+/// The output of a program that speaks no stream: standard output, then standard error, the end of each.
+pub(super) struct Printed {
+    pub(super) text: String,
+    /// Whether its exit code says so, or a signal ended it.
+    pub(super) has_failed: bool,
+}
+
+/// Runs such a program to its end.
 pub(super) async fn text(
     invocation: &Invocation,
     limits: &Limits,
     watch: Watch<'_>,
-) -> Result<String> {
+) -> Result<Printed> {
     let mut record = Record::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
     let mut child = Child::start(invocation, limits.grace).await?;
     let end = observe(&mut child, invocation, limits, watch, &mut record).await;
     child.end().await;
     match end {
-        End::Exited(_) | End::Closed => Ok(record.into_text()),
+        End::Exited(status) => {
+            Ok(Printed { text: record.into_text(), has_failed: !status.success() })
+        }
+        End::Closed => Ok(Printed { text: record.into_text(), has_failed: false }),
         End::Limit(kind, why) => Err(Error::of(kind, why)),
     }
 }
