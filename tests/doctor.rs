@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("doctor::only_a_retired_kimi", only_a_retired_kimi),
         test("doctor::the_first_usable_one_is_used", the_first_usable_one),
         test("doctor::a_closed_path_is_found_and_opened", a_closed_path),
+        test("doctor::a_wrapper_of_a_link_is_followed", a_wrapper_of_a_link),
         test("doctor::a_program_that_broke_since", a_program_that_broke),
         test("doctor::settings_that_do_not_fit_hide_nothing", settings_that_do_not_fit),
         test("doctor::versions_are_held_against_the_tested_ones", versions),
@@ -281,6 +282,38 @@ fn a_closed_path() {
             "Set `sandbox: auto`.",
         )],
     );
+}
+
+fn a_wrapper_of_a_link() {
+    let world = bare(World::new()).with(&[("KIMI_MODEL_API_KEY", "sk-scripted")]);
+    let home = world.home();
+    // The last file lies in the home itself, which is never offered as a whole.
+    write_program(
+        &home.join("apps/kimi/real"),
+        "#!/bin/bash\n. \"$HOME/.kimirc\" || exit 1\necho $version\n",
+    );
+    write(&home.join(".kimirc"), "version=2.1.0\n");
+    fs::create_dir_all(home.join("links")).unwrap();
+    symlink("../apps/kimi/real", home.join("links/kimi")).unwrap();
+    let program = world.root().join("fake/kimi");
+    write_program(&program, "#!/bin/bash\nexec \"$HOME/links/kimi\"\n");
+    let world = world.with(&[("KIMI_PATH", &program.display().to_string())]);
+    let seen = report(&world);
+    assert_eq!(seen.code, 42);
+    let (apps, rc) = (home.join("apps/kimi"), home.join(".kimirc"));
+    let (apps, rc) = (apps.display(), rc.display());
+    let (_, _, remedy) = &seen.checks("kimi", "program")[0];
+    assert!(remedy.starts_with(&format!("Set `readable: [{apps}, {rc}]` in ")), "{remedy}");
+
+    // A program that never says what it lacks is not promised to start.
+    write_program(
+        &home.join("apps/kimi/real"),
+        "#!/bin/bash\n. \"$HOME/.kimirc\" 2>&- || { echo 'no luck' >&2; exit 1; }\necho $version\n",
+    );
+    let seen = report(&world);
+    let (_, _, remedy) = &seen.checks("kimi", "program")[0];
+    let expected = format!("It was tried with {apps} open, and does not start then either: ");
+    assert!(remedy.starts_with(&expected) && remedy.contains("no luck"), "{remedy}");
 }
 
 fn a_program_that_broke() {

@@ -137,31 +137,55 @@ async fn start_outside(
             Err(why) => return Start::NotAtAll(Box::new(why.error)),
         };
     let closed = held_back.filter(|why| why.error.kind == Kind::Sandbox);
-    let why = closed.unwrap_or_else(|| ShutOut::from(shut_out(said)));
-    let opened = open_until_it_starts(loaded, path, why.open.clone(), watch).await;
+    let mut why = closed.unwrap_or_else(|| ShutOut::from(shut_out(said)));
+    let tried = open_until_it_starts(loaded, path, why.open.clone(), watch).await;
+    let opened = tried.unwrap_or_else(|(tried, words)| {
+        if !tried.is_empty() {
+            why.error.hint = not_enough(&tried, &words);
+        }
+        Vec::new()
+    });
     Start::OnlyOutside { identity, why: Box::new(why), opened }
 }
 
-/// Opens the paths that the program names, one after another, and returns those with which it starts.
+/// The hint for a program that does not start with these paths open, and said these words then.
+fn not_enough(tried: &[PathBuf], words: &str) -> String {
+    let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "It was tried with {} open, and does not start then either: {words}. Add to `readable` what else it needs, set \
+         KIMI_PATH to the program itself where this is a wrapper, or go without by `sandbox: off`.",
+        tried.join(", ")
+    )
+}
+
+/// Opens the paths that the program names, one after another, and returns those with which it starts; or else those
+/// that were tried, and its last words.
 async fn open_until_it_starts(
     loaded: &Loaded,
     path: &Path,
     first: Option<PathBuf>,
     watch: Watch<'_>,
-) -> Vec<PathBuf> {
+) -> std::result::Result<Vec<PathBuf>, (Vec<PathBuf>, String)> {
     let mut wider = loaded.clone();
     let mut opened = Vec::new();
+    let mut words = String::new();
     let mut next = first;
     while let Some(open) = next.filter(|open| opened.len() < OPENED && !opened.contains(open)) {
         wider.settings.readable.push(open.clone());
         opened.push(open);
         next = match ask_version(&wider, &wider.environment.project_dir(), path, watch).await {
-            Ok(said) if Dialect::identify(&said) != Identity::Unknown => return opened,
-            Ok(_) => None,
-            Err(why) => why.open,
+            Ok(said) if Dialect::identify(&said) != Identity::Unknown => return Ok(opened),
+            Ok(said) => {
+                words = repeated(loaded, &said);
+                None
+            }
+            Err(why) => {
+                words = why.error.message;
+                why.open
+            }
         };
     }
-    Vec::new()
+    Err((opened, words))
 }
 
 /// The same settings without the sandbox.

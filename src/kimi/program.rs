@@ -219,7 +219,8 @@ pub(super) async fn ask_version(
         return Err(error.into());
     }
     if let Under::Sandbox(rules) = under
-        && let Some(shut_out) = shut_out::in_sandbox(&text, &rules, &Secrets::default())
+        && let Some(shut_out) =
+            shut_out::in_sandbox(&text, &rules, &loaded.environment.home, &Secrets::default())
     {
         return Err(shut_out);
     }

@@ -1,6 +1,7 @@
 //! The end of a run: its record becomes a reply, or an error that keeps what had arrived.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -97,7 +98,8 @@ impl Record {
                 if !has_started && matches!(error.kind, Kind::Crashed | Kind::Spawn) =>
             {
                 let words = format!("{stderr}\n{}", plain.join("\n"));
-                let shut_out = shut_out::in_sandbox(&words, rules, &self.secrets);
+                let home = invocation.env.get("HOME").map_or(Path::new("/"), Path::new);
+                let shut_out = shut_out::in_sandbox(&words, rules, home, &self.secrets);
                 shut_out.map_or(error, |shut_out| shut_out.error)
             }
             Under::Sandbox(_) | Under::Keeper | Under::Nothing => error,
