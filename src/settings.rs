@@ -533,7 +533,7 @@ mod tests {
             match expected {
                 Ok((setting, value)) => assert_eq!(loaded.unwrap()[setting], value, "{line}"),
                 Err(problem) => {
-                    assert_eq!(loaded.unwrap_err().violations[0].expected, problem, "{line}")
+                    assert_eq!(loaded.unwrap_err().violations[0].expected, problem, "{line}");
                 }
             }
         };

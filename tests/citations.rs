@@ -75,7 +75,9 @@ fn names(real: Real, program: &Path) {
 }
 
 fn lines(real: Real, program: &Path) {
-    let text: String = (1..=5_000).map(|n| format!("line number {n} of five thousand\n")).collect();
+    let lines: Vec<String> =
+        (1..=5_000).map(|n| format!("line number {n} of five thousand")).collect();
+    let text = lines.join("\n") + "\n";
     let model = Model::start(vec![
         Step::Calls(vec![
             search("docs", "files_with_matches"),
@@ -122,9 +124,9 @@ fn later_round(real: Real, program: &Path) {
 }
 
 fn one_id(real: Real, program: &Path) {
-    let read = |path: &str| (real.read_tool(), json!({"path": path}));
+    let reading = |path: &str| (real.read_tool(), json!({"path": path}));
     let model = Model::start(vec![
-        Step::CallsUnderOneId(vec![read("src/main.rs"), read("src/store.rs")]),
+        Step::CallsUnderOneId(vec![reading("src/main.rs"), reading("src/store.rs")]),
         citing(&[("src/main.rs", 1, "mod store;"), ("src/store.rs", 6, "pub struct Store {")]),
     ]);
     let world = World::with_real(real, program, &model);

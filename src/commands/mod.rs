@@ -132,9 +132,10 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
 /// The bridge's own words; those of its libraries repeat whole requests, before any redaction, and warn of every
 /// refusal and every host that has left.
 fn log_to_stderr(loaded: &Loaded) {
-    let (own, others) = match loaded.settings.debug {
-        true => (LevelFilter::DEBUG, LevelFilter::WARN),
-        false => (LevelFilter::WARN, LevelFilter::OFF),
+    let (own, others) = if loaded.settings.debug {
+        (LevelFilter::DEBUG, LevelFilter::WARN)
+    } else {
+        (LevelFilter::WARN, LevelFilter::OFF)
     };
     let ours = Targets::new().with_target("kimi_bridge", own).with_default(others);
     let colours = std::io::stderr().is_terminal() && loaded.environment.var("NO_COLOR").is_none();

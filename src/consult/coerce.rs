@@ -7,7 +7,7 @@ use super::request::Request;
 use super::role::Role;
 use super::schema;
 
-/// Fields that hosts add to the arguments of every tool: Gemini CLI, OpenHands, Cline and Windsurf do. Those that
+/// Fields that hosts add to the arguments of every tool: Gemini CLI, `OpenHands`, Cline and Windsurf do. Those that
 /// begin with `_` are the protocol's.
 const OF_HOSTS: [&str; 5] =
     ["wait_for_previous", "security_risk", "task_progress", "toolSummary", "waitForPreviousTools"];

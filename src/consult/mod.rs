@@ -61,7 +61,9 @@ pub(crate) async fn consult(
             return Ok(*result);
         }
     };
-    coerced.into_iter().for_each(|warning| round.warn(warning));
+    for warning in coerced {
+        round.warn(warning);
+    }
     // Not awaited: old transcripts are removed beside the run.
     let (transcripts, days) =
         (round::transcripts(loaded.state_dir()), loaded.settings.transcript_days);

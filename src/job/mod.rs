@@ -141,7 +141,8 @@ impl<'a> Job<'a> {
             deadline: self.deadline,
             transcript: brief.transcript,
         };
-        let mut reply = kimi::ask(self.loaded, brief.program, question, self.watch).await?;
+        let asking = kimi::ask(self.loaded, brief.program, question, self.watch);
+        let mut reply = Box::pin(asking).await?;
         let read = (brief.read)(&reply.text);
         if read.repair.is_some()
             && let Some(failure) = reply.failure.take()

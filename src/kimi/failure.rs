@@ -175,12 +175,11 @@ fn kind_of(texts: &[&str], ending: &Ending<'_>) -> Kind {
 /// The kind of an HTTP status, which some services share between several causes.
 fn of_status(status: u64, said: &Said) -> Option<Kind> {
     Some(match status {
-        401 => Kind::BadKey,
         402 if said.holds(&["membership"]) => Kind::Unavailable,
         402 => Kind::Quota,
         403 if said.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
         403 | 429 if said.holds(SPENT) => Kind::Quota,
-        403 => Kind::BadKey,
+        401 | 403 => Kind::BadKey,
         429 => Kind::RateLimited,
         407 | 408 | 500..=599 => Kind::Unavailable,
         400..=499 => Kind::Declined,

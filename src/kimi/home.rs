@@ -294,7 +294,7 @@ fn key_variables(users: &Table, dialect: Dialect) -> Vec<String> {
     named.chain(openai.iter().copied()).map(str::to_owned).collect()
 }
 
-/// The variables in which kimi-cli looks for the key and the address of a provider that speaks as OpenAI's service does.
+/// The variables in which kimi-cli looks for the key and the address of a provider that speaks as `OpenAI`'s service does.
 pub(super) const OPENAI: [&str; 2] = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 
 /// Whether the default model has such a provider.
