@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::invocation::{Invocation, Under};
 use crate::error::{Error, Kind, Result};
@@ -18,6 +18,9 @@ use crate::sandbox::{Order, keeper};
 
 /// How long a keeper may take to read its order, or to exit once it has killed everything.
 const KEEPER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time between two looks for processes that a killed keeper left: the children of one that was killed follow it.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// A running child. Dropping it kills the child and everything that it started.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ impl Child {
             args: args.clone(),
             env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         };
+        keeper::adopt_orphans();
         let mut keeper = spawn(command, invocation, true)?;
         if let Some(stdin) = &mut keeper.stdin {
             let order = order.to_bytes().map_err(|error| cannot_start(program, &error))?;
@@ -95,6 +99,14 @@ impl Child {
         if timeout(KEEPER_PATIENCE, self.process.wait()).await.is_err() {
             let _ = self.process.start_kill();
             let _ = self.process.wait().await;
+        }
+        if self.kept {
+            let killed = async {
+                while keeper::kill_orphans() {
+                    sleep(AGAIN).await;
+                }
+            };
+            let _ = timeout(KEEPER_PATIENCE, killed).await;
         }
         self.ended = true;
     }

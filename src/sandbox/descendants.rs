@@ -3,7 +3,25 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getsid};
+
+/// Kills the children of this process that are in another session, and returns whether there was any: they are what
+/// a program left whose keeper was killed. A keeper stays in the session of the bridge; each program gets a session of
+/// its own, and no process can join another session than the one it was made in.
+pub(super) fn kill_orphans() -> bool {
+    let (me, session) = (std::process::id().cast_signed(), getsid(None));
+    let children = parents().into_iter().filter(|&(_, parent)| parent == me);
+    let children = children.map(|(pid, _)| Pid::from_raw(pid));
+    let orphans: Vec<Pid> = children.filter(|&pid| getsid(Some(pid)) != session).collect();
+    for &orphan in &orphans {
+        // An error means that it has ended.
+        let _ = kill(orphan, Signal::SIGKILL);
+        let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
+    }
+    !orphans.is_empty()
+}
 
 /// Every process that descends from this one, whatever group or session it moved to. One whose parent
 /// has died is found as well, as long as this process adopts orphans.

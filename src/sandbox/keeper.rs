@@ -3,7 +3,8 @@
 //! It enters the sandbox on behalf of the program, and no process outlives the call: it adopts orphans, so
 //! every descendant stays findable whatever group or session it moved to; it notices the end of the bridge,
 //! also by SIGKILL; and once the program exits, or has to, it ends every descendant with TERM, a grace period
-//! and KILL. It has one thread.
+//! and KILL. When the keeper itself is killed, the kernel kills the program, and the bridge adopts and kills the
+//! rest. It has one thread.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -37,6 +38,22 @@ pub(crate) fn command(program: &Path, grace: Duration) -> Option<Command> {
         .arg(program);
     command.env_clear().current_dir("/");
     Some(command)
+}
+
+/// Makes the bridge the parent of what a program leaves whose keeper is killed.
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    // Without it, orphans outlive a killed keeper, and nothing else changes.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+}
+
+/// Kills what a program left whose keeper was killed. Returns whether anything was left, which may have left more.
+#[must_use]
+pub fn kill_orphans() -> bool {
+    #[cfg(target_os = "linux")]
+    return super::descendants::kill_orphans();
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 /// Runs as the keeper, and returns the exit code. `args` are what [`command`] gave.

@@ -8,10 +8,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::support::answers::{ANSWER, VERSION};
-use crate::support::world::{Ran, World, write_program};
+use crate::support::server::{Era, Server};
+use crate::support::world::{
+    Ran, World, kill_all_with, processes_with, proposal, wait_until, write_program,
+};
 use crate::support::{attempt, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -24,7 +28,8 @@ pub(crate) fn tests() -> Vec<Trial> {
     let asked = test("walls::a_version_call_leaves_nothing", a_version_call);
     let deep = test("walls::a_deep_tree_in_the_run_folder_is_removed", a_deep_tree);
     let rejected = test("walls::a_link_in_place_of_the_private_home", a_link_for_a_home);
-    opened.chain(held_up).chain([asked, deep, rejected]).collect()
+    let killed = test("walls::a_killed_keeper_leaves_nobody", a_killed_keeper);
+    opened.chain(held_up).chain([asked, deep, rejected, killed]).collect()
 }
 
 /// A name, a command that prepares the next run from inside a run, and one that takes what was prepared. The home is
@@ -193,6 +198,30 @@ fn a_deep_tree() {
     assert!(!usual.status.success(), "the usual way removes it as well");
     let done = Command::new("rm").arg("-rf").arg(&folder).status().unwrap();
     assert!(done.success());
+}
+
+/// The kernel's memory killer may choose the keeper, and a person may kill it by hand.
+fn a_killed_keeper() {
+    let world = World::with_fake("2.1.0", "").with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let seconds = 90_000 + std::process::id() % 9_000;
+    let others = format!("setsid sleep {seconds} & (setsid sh -c 'sleep {seconds}; true' &)");
+    install(&world, &format!("{others}; sleep 0.2; touch \"$D/ready\"; sleep {seconds}"));
+    let mut server = Server::start(&world, Era::Modern);
+    let asked = server.ask("tools/call", json!({"name": "consult_kimi", "arguments": proposal()}));
+    wait_until("the program runs", || world.kimis().join("ready").exists());
+    for (keeper, _) in server.keepers() {
+        kill_process(keeper, Signal::KILL).unwrap();
+    }
+    let result = server.answer(asked);
+    assert_eq!(result["isError"], true, "{result}");
+    assert_eq!(processes_with(&format!("sleep {seconds}")), Vec::<String>::new());
+    // The server goes on.
+    install(&world, &format!("{VERSION}; {ANSWER}"));
+    assert_ne!(server.call("consult_kimi", &proposal())["isError"], true);
+    // Without a keeper they stay.
+    outside(&world, &format!("{{ {others}; }} > /dev/null 2>&1"));
+    wait_until("all run", || processes_with(&format!("sleep {seconds}")).len() == 3);
+    kill_all_with(&format!("sleep {seconds}"));
 }
 
 fn a_link_for_a_home() {
