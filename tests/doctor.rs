@@ -523,7 +523,7 @@ fn the_state_folder() {
         "runs",
         &[(
             "note",
-            "1 left behind by a bridge that was killed; a later run clears such folders away",
+            "1 left behind, by a bridge that was killed or by a run that wrote very much; later runs remove them",
             "",
         )],
     );

@@ -34,7 +34,8 @@ pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
     }
     if left_behind > 0 {
         let says = format!(
-            "{left_behind} left behind by a bridge that was killed; a later run clears such folders away"
+            "{left_behind} left behind, by a bridge that was killed or by a run that wrote very much; later runs \
+             remove them"
         );
         checks.push(Check::note("runs", says));
     }

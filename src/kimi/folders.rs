@@ -71,11 +71,13 @@ impl Drop for RunFolder {
 }
 
 /// The most entries that are removed at the end or the beginning of a run. The rest is left for the next.
-const REMOVED_AT_ONCE: usize = 50_000;
+pub(super) const REMOVED_AT_ONCE: usize = 50_000;
 
 /// The folder for what is being removed. A run cannot reach it.
+const TRASH: &str = "trash";
+
 pub(super) fn trash(state: &Folder) -> io::Result<Folder> {
-    state.make("trash")
+    state.make(TRASH)
 }
 
 /// Removes the folder of a run, whatever the run left in it.
@@ -93,6 +95,12 @@ const TEMPORARY: &str = "tmp";
 /// The folder for a run's temporary files, in the folder of the run.
 pub(crate) fn temporary(run_dir: &Path) -> PathBuf {
     run_dir.join(TEMPORARY)
+}
+
+/// Opens it, before a run can take its own rights to it away.
+pub(super) fn open_temporary(run_dir: &Path) -> Result<Folder> {
+    let path = temporary(run_dir);
+    Folder::trusted(&path).map_err(|error| cannot("open", &path, &error))
 }
 
 /// Makes the folder of one run, and removes those that killed bridges left behind.
@@ -125,9 +133,11 @@ fn runs_in(state_dir: &Path) -> PathBuf {
     state_dir.join("runs")
 }
 
-/// The number of run folders that killed bridges left behind. A later run removes them.
+/// The number of folders that earlier runs left: of bridges that were killed, and the rest of what was too much to
+/// be removed at once. Later runs remove them.
 pub(crate) fn left_behind(state_dir: &Path) -> usize {
-    abandoned(&runs_in(state_dir)).count()
+    let trash = Folder::trusted(state_dir).and_then(|state| state.below(TRASH)?.entries(1_000));
+    abandoned(&runs_in(state_dir)).count() + trash.map_or(0, |entries| entries.len())
 }
 
 /// The folders whose lock is free, each with the lock, now taken.

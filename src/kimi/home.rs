@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
@@ -20,7 +21,7 @@ use super::consultant::{EntryKind, consultant};
 use super::dialect::Dialect;
 use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
-use super::{folders, guard};
+use super::{bound, folders, guard};
 use crate::documents;
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::rules::canonical;
@@ -41,7 +42,25 @@ pub(crate) struct Home {
     /// The copies of the user's login.
     pub(crate) tokens: Tokens,
     /// A shared lock, held as long as the run lasts: no other run makes the home anew meanwhile.
-    _lock: File,
+    lock: File,
+    /// The folder that holds it, and the one for what is removed.
+    around: [Folder; 2],
+}
+
+impl Home {
+    /// Removes a home that has become too large, unless another run uses it, which removes it then. Returns a warning.
+    pub(super) fn empty_if_over(&self) -> Option<String> {
+        let [parent, trash] = &self.around;
+        if !bound::is_over(&self.folder) || self.lock.try_lock().is_err() {
+            return None;
+        }
+        parent.discard(self.path.file_name()?, trash).ok()?;
+        trash.clear(folders::REMOVED_AT_ONCE);
+        Some(format!(
+            "Kimi's private home held more than {} and was emptied, its session too: a later round sends the whole prompt",
+            bound::BOUND
+        ))
+    }
 }
 
 /// The folder of all private homes, in the state folder.
@@ -54,6 +73,8 @@ const READER: &str = "reader";
 const NEW: &str = "new";
 /// What was last the same in the user's login and in the copy of a run, beside the lock.
 const HASHES: &str = "tokens";
+/// The most homes that are looked at, to find those that are not used any more.
+const PROJECTS: usize = 1_000;
 
 /// The private home of a project, in the folder of all homes. No run reads what Kimi remembers of another project.
 fn relative(dialect: Dialect, project: &Path) -> PathBuf {
@@ -94,8 +115,12 @@ pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Resu
     let path = loaded.state_dir().join(HOMES).join(&relative);
     folders::make(loaded.state_dir())?;
     let names = tokens::names(&users, &loaded.environment, dialect, &user);
-    let made = Locked::make(loaded.state_dir(), dialect, &relative, &names).and_then(|made| {
-        let Locked { folder, lock, beside, locks } = made;
+    // A later round needs its session, also where no transcript is kept.
+    let days = loaded.settings.transcript_days.max(1);
+    let unused = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
+    let made = Locked::make(loaded.state_dir(), dialect, &relative, &names, unused);
+    let made = made.and_then(|made| {
+        let Locked { folder, lock, beside, locks, around } = made;
         folder.write("config.toml", config.as_bytes())?;
         for name in &consultant().copied {
             // Where the user's has none, Kimi makes its own.
@@ -107,10 +132,10 @@ pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Resu
         folder.write("bin", b"")?;
         let hashes = beside.make(HASHES)?;
         let tokens = Tokens::carry(dialect, user, folder.below("")?, hashes, locks, names)?;
-        Ok((folder, tokens, lock))
+        Ok((folder, tokens, lock, around))
     });
-    let (folder, tokens, lock) = made.map_err(|error| unusable(&path, &error))?;
-    Ok(Home { path, folder, keys: key_variables(&users, dialect), tokens, _lock: lock })
+    let (folder, tokens, lock, around) = made.map_err(|error| unusable(&path, &error))?;
+    Ok(Home { path, folder, keys: key_variables(&users, dialect), tokens, lock, around })
 }
 
 /// A private home with a shared lock.
@@ -121,6 +146,8 @@ struct Locked {
     beside: Folder,
     /// The folder of all locks of the dialect.
     locks: Folder,
+    /// As in [`Home`].
+    around: [Folder; 2],
 }
 
 impl Locked {
@@ -130,6 +157,7 @@ impl Locked {
         dialect: Dialect,
         relative: &Path,
         names: &[OsString],
+        unused: Duration,
     ) -> io::Result<Locked> {
         let state = Folder::trusted(state_dir)?;
         let (homes, locks, trash) =
@@ -140,6 +168,9 @@ impl Locked {
         if locks.below(dialect.name()).and_then(|locks| locks.below(READER)).is_err() {
             // Before there was a home for each project, each dialect had one, in which runs wrote.
             homes.discard(dialect.name(), &trash)?;
+        }
+        for other in Dialect::ALL {
+            sweep(&homes, &locks, &trash, other, unused)?;
         }
         let beside = locks.make(relative)?;
         let lock = File::from(beside.as_fd().try_clone_to_owned()?);
@@ -154,8 +185,34 @@ impl Locked {
             lock,
             beside,
             locks: locks.below(dialect.name())?,
+            around: [homes.below([dialect.name(), READER].iter().collect::<PathBuf>())?, trash],
         })
     }
+}
+
+/// Removes the homes of projects that Kimi was not asked about for so long. Their locks' folders change with each run.
+fn sweep(
+    homes: &Folder,
+    locks: &Folder,
+    trash: &Folder,
+    dialect: Dialect,
+    unused: Duration,
+) -> io::Result<()> {
+    let readers: PathBuf = [dialect.name(), READER].iter().collect();
+    let (Ok(homes), Ok(locks)) = (homes.below(&readers), locks.below(&readers)) else {
+        return Ok(());
+    };
+    for name in locks.entries(PROJECTS)? {
+        if locks.age(Path::new(&name)) < unused {
+            continue;
+        }
+        let lock = File::from(locks.below(&name)?.as_fd().try_clone_to_owned()?);
+        if lock.try_lock().is_ok() {
+            homes.discard(&name, trash)?;
+            locks.discard(&name, trash)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a new folder in the place of a private home, and moves the known entries into it. However much a run left,
@@ -176,6 +233,8 @@ fn clean(
         Some(_) => return homes.discard(name, trash),
         None => return Ok(()),
     };
+    // A run whose bridge was killed may have left too much.
+    let is_over = bound::is_over(&old);
     beside.discard(NEW, trash)?;
     let new = beside.make(NEW)?;
     for (entry, kind) in &consultant().known {
@@ -184,7 +243,7 @@ fn clean(
             EntryKind::Folder => FileType::Directory,
         };
         let entry = OsStr::new(entry);
-        if old.kind(entry) == Some(kind) {
+        if old.kind(entry) == Some(kind) && !is_over {
             old.hand_over(entry, &new, entry)?;
         }
     }
@@ -489,6 +548,28 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\""
         let name = name_of(Path::new("/a/my project"));
         assert!(name.starts_with("my_project-") && name.len() == 27, "{name}");
         assert_ne!(name, name_of(Path::new("/b/my project")));
+    }
+
+    #[test]
+    fn a_home_that_was_not_used_for_long_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let used = prepared(root.path(), Dialect::KimiCode).path;
+        let [homes, locks] = ["homes", "locks"]
+            .map(|folder| root.path().join("state").join(folder).join("kimi-cli/reader"));
+        for (name, days) in [("old", 91), ("new", 89), ("held", 91)] {
+            fs::create_dir_all(homes.join(name).join("sessions")).unwrap();
+            fs::create_dir_all(locks.join(name)).unwrap();
+            let changed = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+            File::open(locks.join(name)).unwrap().set_modified(changed).unwrap();
+        }
+        let held = File::open(locks.join("held")).unwrap();
+        held.lock_shared().unwrap();
+        prepared(root.path(), Dialect::KimiCode);
+        assert_eq!(
+            (names_in(&homes), names_in(&locks)),
+            (["held", "new"].map(str::to_owned).into(), ["held", "new"].map(str::to_owned).into())
+        );
+        assert!(used.exists());
     }
 
     #[test]

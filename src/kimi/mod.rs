@@ -3,6 +3,7 @@
 
 mod address;
 mod agent;
+mod bound;
 mod child;
 pub(crate) mod confinement;
 pub(crate) mod consultant;
@@ -89,14 +90,19 @@ pub(crate) async fn ask(
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let stop = || watch.is_over();
     let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
+    let temporary = folders::open_temporary(run_dir.path())?;
     queue::expect_wanted(watch)?;
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
     let limits = Limits::of(&loaded.settings, program.dialect, question.deadline);
     let began = SystemTime::now();
     let Question { secrets, transcript, .. } = question;
-    let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, watch);
-    let (ran, not_renewed) = home.tokens.alongside(Box::pin(run)).await;
+    let cancel = watch.cancel.child_token();
+    let cancelling = Watch { cancel: &cancel, ..watch };
+    let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, cancelling);
+    let run = bound::watch([&home.folder, &temporary], &cancel, Box::pin(run));
+    let ((ran, is_over), not_renewed) = home.tokens.alongside(Box::pin(run)).await;
     let with_session = |error| {
+        let error = if is_over { bound::error(error) } else { error };
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
             // A session that was broken off before Kimi named it.
@@ -116,6 +122,7 @@ pub(crate) async fn ask(
     reply.closed = closed;
     reply.warnings.extend(warnings);
     reply.warnings.extend(not_renewed);
+    reply.warnings.extend(home.empty_if_over());
     if let Under::Sandbox(rules) = &invocation.under {
         let secret_files = question.secrets.files();
         reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files, &stop));

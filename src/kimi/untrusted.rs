@@ -16,6 +16,8 @@ use rustix::io::Errno;
 const PRIVATE: Mode = Mode::RWXU;
 /// The entries that are listed before a folder is opened again, while it is being emptied.
 const BATCH: usize = 1_000;
+/// The deepest nesting that is measured. No program nests its folders as deep.
+const DEPTH: usize = 64;
 
 /// Reads a file whose folder no run could write. The path may lead through links.
 ///
@@ -205,6 +207,36 @@ impl Folder {
         changed.and_then(|changed| changed.elapsed().ok()).unwrap_or_default()
     }
 
+    /// Returns whether this folder holds more entries, or takes more bytes of the disk, or is nested deeper than
+    /// [`DEPTH`].
+    #[must_use]
+    pub(crate) fn exceeds(&self, mut bytes: u64, mut entries: usize) -> bool {
+        !self.fits(&mut bytes, &mut entries, DEPTH)
+    }
+
+    fn fits(&self, bytes: &mut u64, entries: &mut usize, depth: usize) -> bool {
+        let names = self.entries(*entries + 1).or_else(|_| {
+            rustix::fs::fchmod(&self.0, PRIVATE)?;
+            self.entries(*entries + 1)
+        });
+        names.unwrap_or_default().into_iter().all(|name| {
+            // One that is gone takes nothing.
+            let Ok(entry) = rustix::fs::statat(&self.0, &name, AtFlags::SYMLINK_NOFOLLOW) else {
+                return true;
+            };
+            let taken = u64::try_from(entry.st_blocks).unwrap_or_default() * 512;
+            let (Some(rest), Some(more)) = (bytes.checked_sub(taken), entries.checked_sub(1))
+            else {
+                return false;
+            };
+            (*bytes, *entries) = (rest, more);
+            let is_folder = FileType::from_raw_mode(entry.st_mode) == FileType::Directory;
+            let fits =
+                |depth| self.child(&name).map_or(true, |folder| folder.fits(bytes, entries, depth));
+            !is_folder || depth.checked_sub(1).is_some_and(fits)
+        })
+    }
+
     /// Removes what this folder holds, `most` entries at most. A tree of any depth is taken down from its top: each
     /// folder in a folder is moved up into this one first, so neither a stack nor a path grows with it.
     pub(crate) fn clear(&self, most: usize) {
@@ -328,6 +360,21 @@ mod tests {
         folder.make("new/deep").unwrap().write("f", b"x").unwrap();
         let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode();
         assert_eq!((mode("new/deep") & 0o777, mode("new/deep/f") & 0o777), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_folder_is_measured_however_it_is_built() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::trusted(root.path()).unwrap();
+        folder.make("a/b").unwrap().write("f", &[0; 50_000]).unwrap();
+        symlink("/", root.path().join("link")).unwrap();
+        File::create(root.path().join("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert!(!folder.exceeds(200_000, 5));
+        assert!(folder.exceeds(200_000, 4) && folder.exceeds(40_000, 5));
+        folder.make(["d"; DEPTH].join("/")).unwrap();
+        assert!(!folder.exceeds(1_000_000, 100));
+        folder.make(["d"; DEPTH + 2].join("/")).unwrap();
+        assert!(folder.exceeds(1_000_000, 100));
     }
 
     #[test]

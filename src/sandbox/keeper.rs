@@ -41,7 +41,7 @@ pub(crate) fn command(program: &Path, grace: Duration) -> Option<Command> {
 }
 
 /// Makes the bridge the parent of what a program leaves whose keeper is killed.
-pub fn adopt_orphans() {
+pub(crate) fn adopt_orphans() {
     #[cfg(target_os = "linux")]
     // Without it, orphans outlive a killed keeper, and nothing else changes.
     let _ = nix::sys::prctl::set_child_subreaper(true);
@@ -49,7 +49,7 @@ pub fn adopt_orphans() {
 
 /// Kills what a program left whose keeper was killed. Returns whether anything was left, which may have left more.
 #[must_use]
-pub fn kill_orphans() -> bool {
+pub(crate) fn kill_orphans() -> bool {
     #[cfg(target_os = "linux")]
     return super::descendants::kill_orphans();
     #[cfg(not(target_os = "linux"))]

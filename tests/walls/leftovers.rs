@@ -29,7 +29,9 @@ pub(crate) fn tests() -> Vec<Trial> {
     let deep = test("walls::a_deep_tree_in_the_run_folder_is_removed", a_deep_tree);
     let rejected = test("walls::a_link_in_place_of_the_private_home", a_link_for_a_home);
     let killed = test("walls::a_killed_keeper_leaves_nobody", a_killed_keeper);
-    opened.chain(held_up).chain([asked, deep, rejected, killed]).collect()
+    let full = test("walls::a_run_that_fills_the_disk_is_ended", fills_the_disk);
+    let large = test("walls::a_private_home_that_is_too_large_is_emptied", a_large_home);
+    opened.chain(held_up).chain([asked, deep, rejected, killed, full, large]).collect()
 }
 
 /// A name, a command that prepares the next run from inside a run, and one that takes what was prepared. The home is
@@ -171,15 +173,15 @@ fn a_deep_tree() {
     install(
         &world,
         &format!(
-            "{deep} \"$TMPDIR\" || exit 3; chmod 0 \"$TMPDIR\" \"${{TMPDIR%/*}}\"; {VERSION}; {ANSWER}"
+            "{deep} \"$TMPDIR\" || exit 3; chmod 0 \"$TMPDIR\" \"${{TMPDIR%/*}}\"; {VERSION}; sleep 1000"
         ),
     );
     let ran = consult(&world);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.code, Some(32), "{ran:?}");
     assert_eq!(runs(&world), 0);
     // The home as well, by the next run.
-    install(&world, &format!("{deep} \"$D\" || exit 3; chmod 0 \"$D\"; {VERSION}; {ANSWER}"));
-    assert_eq!(consult(&world).code, Some(0));
+    install(&world, &format!("{deep} \"$D\" || exit 3; chmod 0 \"$D\"; {VERSION}; sleep 1000"));
+    assert_eq!(consult(&world).code, Some(32));
     install(&world, &format!("{VERSION}; {ANSWER}"));
     assert_eq!(consult(&world).code, Some(0));
     assert_eq!((runs(&world), world.kimis().join("deep").exists()), (0, false));
@@ -222,6 +224,35 @@ fn a_killed_keeper() {
     outside(&world, &format!("{{ {others}; }} > /dev/null 2>&1"));
     wait_until("all run", || processes_with(&format!("sleep {seconds}")).len() == 3);
     kill_all_with(&format!("sleep {seconds}"));
+}
+
+fn fills_the_disk() {
+    for place in ["$TMPDIR/deep/er", "$D/sessions/x"] {
+        let world = World::with_fake("2.1.0", "");
+        let fill = format!("mkdir -p \"{place}\"; fallocate -l 1100M \"{place}/file\"");
+        install(&world, &format!("{VERSION}; {fill}; chmod 0 \"{place}\"; sleep 1000"));
+        let ran = consult(&world);
+        assert_eq!(ran.code, Some(32), "{ran:?}");
+        let message = ran.json()["error"]["message"].to_string();
+        assert!(message.contains("more than 1 GB, 100,000 files or 64 folders"), "{message}");
+        assert_eq!(runs(&world), 0);
+        install(&world, &format!("[ ! -e \"$D/sessions/x\" ] || exit 1; {VERSION}; {ANSWER}"));
+        assert_eq!(consult(&world).code, Some(0));
+    }
+}
+
+fn a_large_home() {
+    let world = World::with_fake("2.1.0", "");
+    for (megabytes, stays) in [(900, true), (1100, false)] {
+        let fill = format!(
+            "mkdir -p \"$D/sessions/x\"; fallocate -l {megabytes}M \"$D/sessions/x/file\"; chmod 0 \"$D/sessions/x\""
+        );
+        install(&world, &format!("{VERSION}; {ANSWER}; {fill}"));
+        let ran = consult(&world);
+        assert_eq!((ran.code, world.kimis().exists()), (Some(0), stays), "{ran:?}");
+        assert_eq!(ran.json()["warnings"].to_string().contains("was emptied"), !stays, "{ran:?}");
+        assert_eq!(runs(&world), 0);
+    }
 }
 
 fn a_link_for_a_home() {
