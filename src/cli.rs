@@ -131,7 +131,7 @@ pub(crate) enum ThreadsCommand {
         #[arg(long)]
         rationale: String,
     },
-    /// Forget the thread
+    /// Delete the thread and what Kimi wrote in it; Kimi's own session stays
     Delete {
         /// The thread's id
         id: String,

@@ -524,7 +524,14 @@ fn contested_and_decided() {
     }
     let transcripts = || fs::read_dir(world.state().join("transcripts")).unwrap().count();
     assert_eq!(transcripts(), 2);
-    assert_eq!(world.run(&["threads", "delete", &id]).stdout, format!("{id} is forgotten.\n"));
+    let homes = world.state().join("homes");
+    assert_eq!(
+        world.run(&["threads", "delete", &id]).stdout,
+        format!(
+            "{id} is deleted, with what Kimi wrote in it. Kimi's own session stays below {}.\n",
+            homes.display()
+        )
+    );
     assert_eq!(
         world.run(&["threads", "show", &id]).failed(),
         (3, format!("there is no thread {id}"))

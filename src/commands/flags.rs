@@ -15,10 +15,12 @@ const WORDS: [(&str, &str); 7] = [
 
 /// The flags of the fields of a request, by the beginning of the pointer. The context is a file with
 /// fields of its own.
-const FIELDS: [(&str, &str); 8] = [
+const FIELDS: [(&str, &str); 10] = [
     ("/prior_exchange", "--adopt, --reject"),
     ("/timeout_seconds", "--timeout"),
     ("/thread_id", "--thread"),
+    ("/rationale", "--rationale"),
+    ("/decision", "--decision"),
     ("/work_dir", "--work-dir"),
     ("/language", "--language"),
     ("/message", "--message"),

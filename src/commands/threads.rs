@@ -32,7 +32,11 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
         }
         Some(ThreadsCommand::Delete { id }) => {
             decision::forget(id, loaded)?;
-            format!("{id} is forgotten.\n")
+            let homes = loaded.state_dir().join("homes");
+            format!(
+                "{id} is deleted, with what Kimi wrote in it. Kimi's own session stays below {}.\n",
+                homes.display()
+            )
         }
     };
     super::print(&text)?;

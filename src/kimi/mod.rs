@@ -112,7 +112,8 @@ pub(crate) async fn ask(
     };
     let ran = match ran {
         Err(error) if error.kind == Kind::Crashed && error.partial.is_none() => {
-            Err(program::with_node(error, loaded, question.work_dir, &program.path, watch).await)
+            let path = &program.path;
+            Err(Box::pin(program::with_node(error, loaded, question.work_dir, path, watch)).await)
         }
         ran => ran,
     };

@@ -215,7 +215,7 @@ pub(super) async fn ask_version(
     if Dialect::identify(&text) != Identity::Unknown {
         return Ok(text);
     }
-    if has_failed && let Some(error) = node_problem(loaded, project, path, watch).await {
+    if has_failed && let Some(error) = Box::pin(node_problem(loaded, project, path, watch)).await {
         return Err(error.into());
     }
     if let Under::Sandbox(rules) = under

@@ -80,7 +80,7 @@ fn first_round() -> Value {
                 call("Glob", json!({"pattern": "src/**/*.rs"}), "src/main.rs\nsrc/store.rs\nsrc/line.rs", true),
                 call("WriteFile", json!({"path": "src/store.rs", "content": "</pre><script>"}), "refused: WriteFile is not among the tools", false),
             ],
-            "warnings": ["your text assures: \"already tested\"; Kimi was told to give it no weight"],
+            "warnings": ["a line of Kimi's stream was skipped: it is no JSON"],
         })),
     })
 }
