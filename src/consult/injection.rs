@@ -45,8 +45,12 @@ pub(crate) fn warnings(value: &Value) -> Vec<String> {
     warnings
 }
 
-/// Adds the flags for the partial result of an error to its warnings.
+/// Adds the flags for the partial result of an error to its warnings, and the one for its message to the hint.
 pub(crate) fn flag(error: &mut Error) {
+    if let Some(quote) = address_in(&error.message) {
+        let flag = one_warning(&(quote, vec!["message".to_owned()]));
+        error.hint = format!("{} Note: {flag}.", error.hint);
+    }
     let Some(partial) = &mut error.partial else { return };
     let flags = warnings(partial);
     if let Some(told) = partial.get_mut("warnings").and_then(Value::as_array_mut) {

@@ -19,6 +19,8 @@ use crate::settings::Loaded;
 /// The part of a session's file that is looked at, bytes: the first prompt stands near its beginning, the latest
 /// near its end.
 const LOOKED_AT: u64 = 8 * 1024 * 1024;
+/// The longest id of a session, bytes.
+const ID_BYTES: usize = 200;
 /// The most folders that are listed. Kimi keeps one folder for each project.
 const PROJECTS: usize = 1_000;
 /// The most sessions of one project that are listed.
@@ -44,11 +46,17 @@ pub(crate) fn was_asked(
     file.is_some_and(|file| holds(&file, prompt) || end_holds(file, prompt))
 }
 
+/// Whether a text can be the id of a session, which both programs make of letters, digits and dashes. Any program may
+/// claim to have one of any other words.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=ID_BYTES).contains(&text.len()) && text.chars().all(allowed)
+}
+
 /// The folder of a session in the private home of the project.
 fn find(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> Option<Folder> {
-    let is_name = !session.is_empty()
-        && session.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let home = home::open(loaded.state_dir(), dialect, project).filter(|_| is_name)?;
+    let home = home::open(loaded.state_dir(), dialect, project).filter(|_| is_id(session))?;
     projects(&home).find_map(|project| project.below(session).ok())
 }
 

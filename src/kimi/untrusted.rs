@@ -366,7 +366,7 @@ mod tests {
     fn a_folder_is_measured_however_it_is_built() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::trusted(root.path()).unwrap();
-        folder.make("a/b").unwrap().write("f", &[0; 50_000]).unwrap();
+        folder.make("a/b").unwrap().write("f", &vec![0; 50_000]).unwrap();
         symlink("/", root.path().join("link")).unwrap();
         File::create(root.path().join("sparse")).unwrap().set_len(1 << 40).unwrap();
         assert!(!folder.exceeds(200_000, 5));

@@ -23,14 +23,6 @@ use crate::sandbox::{Sandbox, SecretFiles};
 
 /// Characters of Kimi's text in `raw_response_preview`.
 const PREVIEW_CHARS: usize = 500;
-/// The longest id of a session that is taken for one, bytes.
-const SESSION_BYTES: usize = 200;
-
-/// Whether a text can be the id of a session.
-pub(crate) fn is_session(id: &str) -> bool {
-    id.len() <= SESSION_BYTES
-}
-
 /// What a consultation brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ConsultResult {
@@ -161,7 +153,7 @@ impl ConsultResult {
             provenance: Provenance {
                 dialect: origin.program.dialect,
                 version: origin.program.version.clone(),
-                session_id: reply.session_id.filter(|id| is_session(id)),
+                session_id: reply.session_id.filter(|id| kimi::session::is_id(id)),
                 sandbox: reply.sandbox,
                 workspace_changed: None,
                 elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),

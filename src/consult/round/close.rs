@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{OpenRound, Order};
-use crate::consult::result::{ConsultResult, is_session, shorten_error};
+use crate::consult::result::{ConsultResult, shorten_error};
 use crate::consult::standing::{broken_off, standing};
 use crate::consult::thread::{Adjudication, Reply, Stance, one_each};
 use crate::consult::{fact, injection};
 use crate::error::{Error, Kind};
-use crate::kimi::Dialect;
 use crate::kimi::evidence::shown::Shown;
 use crate::kimi::text::first_chars;
+use crate::kimi::{self, Dialect};
 use crate::ledger::now;
 
 impl OpenRound<'_> {
@@ -85,7 +85,7 @@ impl OpenRound<'_> {
     pub(crate) fn fail(mut self, mut error: Error) -> Error {
         injection::flag(&mut error);
         if let Some(session) = error.partial.as_mut().and_then(|all| all.get_mut("session_id"))
-            && !session.as_str().is_some_and(is_session)
+            && !session.as_str().is_some_and(kimi::session::is_id)
         {
             *session = Value::Null;
         }

@@ -17,7 +17,7 @@ pub(crate) use self::open::open;
 use super::prompt::{self, Asked, Disputed};
 use super::record::Record;
 use super::request::Context;
-use super::result::{ConsultResult, is_session};
+use super::result::ConsultResult;
 use super::thread::{Adjudication, Thread};
 use crate::error::{Kind, Result};
 use crate::kimi::evidence::shown::{self, Shown};
@@ -143,7 +143,7 @@ impl OpenRound<'_> {
     /// Remembers the session of a judge that was asked in the other order.
     pub(crate) fn keep_reversed_session(&mut self, session: Option<String>) {
         self.row.reversed_session_id =
-            session.filter(|id| is_session(id)).or(self.row.reversed_session_id.take());
+            session.filter(|id| kimi::session::is_id(id)).or(self.row.reversed_session_id.take());
     }
 
     /// Whether the attempt before met a rate limit.
