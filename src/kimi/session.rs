@@ -49,7 +49,7 @@ pub(crate) fn was_asked(
 /// Whether a text can be the id of a session, which both programs make of letters, digits and dashes. Any program may
 /// claim to have one of any other words.
 #[must_use]
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (1..=ID_BYTES).contains(&text.len()) && text.chars().all(allowed)
 }
