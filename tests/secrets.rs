@@ -168,7 +168,9 @@ fn stay_home(real: Real, program: &Path) {
     assert_eq!(result["findings"][0]["claim"], "password: [redacted:password]");
     assert_eq!(
         result["warnings"],
-        json!(["the answer's unknown field `[redacted:gitlab-token]` was passed over"])
+        json!([
+            "the answer's field `[redacted:gitlab-token]` was left out; it said: a field that nobody knows"
+        ])
     );
     assert_eq!(
         result["evidence"][1]["args"],

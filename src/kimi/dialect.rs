@@ -65,7 +65,7 @@ pub(crate) struct Program {
 
 impl Dialect {
     /// Both.
-    pub(crate) const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
+    pub const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
 
     /// The name on the wire.
     pub(crate) fn name(self) -> &'static str {
