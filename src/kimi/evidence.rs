@@ -4,8 +4,7 @@ mod bounds;
 pub mod shown;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::mem;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,7 +58,8 @@ struct Entry {
     path: Option<String>,
     /// A digest of the arguments, which tells a repeated call from another one.
     digest: u64,
-    answered: bool,
+    /// A digest of the result, which tells a repeated result from another one.
+    answer: Option<u64>,
 }
 
 /// Pairs calls with their results, once each, in whatever order they arrive.
@@ -72,8 +72,8 @@ pub struct Trace {
     index: HashMap<String, Vec<usize>>,
     /// The number of calls over the limit.
     not_kept: usize,
-    /// Results that arrived before their call, or without one, by the call's id.
-    orphans: HashMap<String, String>,
+    /// Results that arrived before their call, or without one, behind the call's id, in order.
+    orphans: Vec<(String, String)>,
     shown: Shown,
     /// Whether a result or a line that was shown could not be kept.
     is_cut: bool,
@@ -89,7 +89,7 @@ impl Trace {
             calls: Vec::new(),
             index: HashMap::new(),
             not_kept: 0,
-            orphans: HashMap::new(),
+            orphans: Vec::new(),
             shown: Shown::new(),
             is_cut: false,
         }
@@ -100,14 +100,16 @@ impl Trace {
     /// was answered may come again.
     pub fn calls(&mut self, calls: Vec<Call>) {
         let mut in_message: HashMap<(String, u64), usize> = HashMap::new();
+        let earlier = self.calls.len();
         for call in calls {
             let args = bounds::parse(&call.args);
-            let digest = digest(&args);
+            let digest = digest_of(&args);
             let before = in_message.entry((call.id.clone(), digest)).or_default();
             let is_same = |entry: &Entry| {
-                !entry.answered && (entry.digest == digest || entry.evidence.args.is_empty())
+                entry.answer.is_none() && (entry.digest == digest || entry.evidence.args.is_empty())
             };
             let places = self.index.get(&call.id).into_iter().flatten().copied();
+            let places = places.filter(|&at| at < earlier);
             let repeated = places.filter(|&at| is_same(&self.calls[at])).nth(*before);
             *before += 1;
             match repeated {
@@ -123,7 +125,8 @@ impl Trace {
     }
 
     fn begin(&mut self, call: Call, args: Map<String, Value>, digest: u64) {
-        let result = self.orphans.remove(&call.id);
+        let orphan = self.orphans.iter().position(|(id, _)| *id == call.id);
+        let result = orphan.map(|at| self.orphans.remove(at).1);
         if self.calls.len() == MAX_CALLS {
             self.not_kept += 1;
             return;
@@ -138,7 +141,7 @@ impl Trace {
             ok: false,
             shown: Shown::new(),
         };
-        self.calls.push(Entry { evidence, path, digest, answered: false });
+        self.calls.push(Entry { evidence, path, digest, answer: None });
         self.index.entry(call.id).or_default().push(at);
         if let Some(text) = result {
             self.answer(at, &text);
@@ -150,24 +153,28 @@ impl Trace {
         self.not_kept += count;
     }
 
-    /// Takes a result. It belongs to the first call under its id that has none; one more than there are calls is
-    /// dropped.
+    /// Takes a result. It belongs to the first call under its id that has none. One more than there are calls is
+    /// dropped: it is a loss unless it repeats another one.
     pub fn result(&mut self, id: &str, text: &str) {
         if let Some(places) = self.index.get(id) {
-            if let Some(&at) = places.iter().find(|&&at| !self.calls[at].answered) {
+            let open = places.iter().find(|&&at| self.calls[at].answer.is_none());
+            if let Some(&at) = open {
                 self.answer(at, text);
+            } else {
+                let answer = Some(digest_of(text));
+                self.is_cut |= !places.iter().any(|&at| self.calls[at].answer == answer);
             }
             return;
         }
         // It may belong to a call over the limit.
-        if self.not_kept > 0 || self.orphans.contains_key(id) {
+        if self.not_kept > 0 {
             return;
         }
-        let bytes: usize = self.orphans.values().map(String::len).sum();
+        let bytes: usize = self.orphans.iter().map(|(_, text)| text.len()).sum();
         if self.orphans.len() == MAX_ORPHANS || bytes + text.len() > ORPHAN_BYTES {
             self.is_cut = true;
         } else {
-            self.orphans.insert(id.to_owned(), text.to_owned());
+            self.orphans.push((id.to_owned(), text.to_owned()));
         }
     }
 
@@ -177,10 +184,8 @@ impl Trace {
     }
 
     fn answer(&mut self, at: usize, text: &str) {
-        let Entry { evidence: call, path, answered, .. } = &mut self.calls[at];
-        if mem::replace(answered, true) {
-            return;
-        }
+        let Entry { evidence: call, path, answer, .. } = &mut self.calls[at];
+        *answer = Some(digest_of(text));
         call.ok = self.dialect.tool_succeeded(&call.tool, text);
         call.summary = self.bounds.text(first_bytes(text, SUMMARY_BYTES), SUMMARY_CHARS);
         if !call.ok {
@@ -193,7 +198,7 @@ impl Trace {
                     self.show(at, path, lines);
                 }
             }
-            "Grep" => {
+            "Grep" if quotes_lines(&call.args) => {
                 let mut lines = shown::of_a_search(text, path.as_deref(), self.dialect);
                 for (file, line) in lines.by_ref().take(MAX_SHOWN) {
                     self.show(at, file, (line, line));
@@ -222,7 +227,7 @@ impl Trace {
     /// The current activity, in words for a person.
     #[must_use]
     pub fn activity(&self) -> String {
-        let running = self.calls.last().filter(|call| !call.answered);
+        let running = self.calls.last().filter(|call| call.answer.is_none());
         let Some(Entry { evidence: call, .. }) = running else { return "thinking".to_owned() };
         let (doing, argument) = match call.tool.as_str() {
             "ReadFile" => ("reading", "path"),
@@ -251,7 +256,7 @@ impl Trace {
     #[must_use]
     pub fn finish(&self) -> Seen {
         Seen {
-            incomplete: self.calls.iter().any(|call| !call.answered)
+            incomplete: self.calls.iter().any(|call| call.answer.is_none())
                 || !self.orphans.is_empty()
                 || self.not_kept > 0
                 || self.is_cut,
@@ -281,10 +286,17 @@ pub struct Seen {
     pub redactions: usize,
 }
 
-/// Tells the arguments of one call from those of another.
-fn digest(args: &Map<String, Value>) -> u64 {
+/// Whether a search with these arguments prints lines with their numbers. By default it lists names, which may look like
+/// such lines: `a.rs-10-old.rs`.
+fn quotes_lines(args: &Map<String, Value>) -> bool {
+    let is_numbered = args.get("-n").and_then(Value::as_bool).unwrap_or(true);
+    is_numbered && args.get("output_mode").and_then(Value::as_str) == Some("content")
+}
+
+/// A digest of arguments or of a result, of one run.
+fn digest_of(it: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    args.hash(&mut hasher);
+    it.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -339,7 +351,7 @@ mod tests {
         trace.calls(call("c", "Bash", json!({"command": "rm"})));
         trace.result("c", "Tool \"Bash\" not found");
         trace.result("a", "1\tfirst");
-        trace.result("a", "1\tsecond");
+        trace.result("a", "1\tfirst");
         assert_eq!(trace.files_read(), 2);
         assert_eq!(
             trace.finish(),
@@ -385,10 +397,32 @@ mod tests {
     #[test]
     fn a_search_shows_the_files_that_it_quotes() {
         let mut trace = empty(Dialect::KimiCli);
-        trace.calls(call("a", "Grep", json!({"pattern": "x", "path": "src"})));
+        trace.calls(call(
+            "a",
+            "Grep",
+            json!({"pattern": "x", "path": "src", "output_mode": "content"}),
+        ));
         trace.result("a", "src/store-v2.rs:17:  x\nsrc/main.rs-4-  y\nsrc/lib.rs");
         let expected = shown(&[("src/store-v2.rs", 17, 17), ("src/main.rs", 4, 4)]);
         assert_eq!(trace.finish().shown, expected);
+    }
+
+    #[test]
+    fn a_search_that_lists_names_shows_no_line() {
+        let lists = "a.rs-10-old.rs\ndocs/2024-01-15-notes.md\nsrc/a.rs:10:30.rs";
+        for args in [
+            json!({"pattern": "x"}),
+            json!({"pattern": "x", "output_mode": "files_with_matches"}),
+            json!({"pattern": "x", "output_mode": "count_matches"}),
+            json!({"pattern": "x", "output_mode": "content", "-n": false}),
+        ] {
+            for dialect in [Dialect::KimiCli, Dialect::KimiCode] {
+                let mut trace = empty(dialect);
+                trace.calls(call("a", "Grep", args.clone()));
+                trace.result("a", lists);
+                assert_eq!(trace.finish().shown, shown(&[]), "{args}");
+            }
+        }
     }
 
     #[test]
@@ -397,7 +431,11 @@ mod tests {
             [("17:  x\n18-  y", shown(&[("a.rs", 17, 18)])), ("No matches found", shown(&[]))]
         {
             let mut trace = empty(Dialect::KimiCode);
-            trace.calls(call("a", "Grep", json!({"pattern": "x", "path": "a.rs"})));
+            trace.calls(call(
+                "a",
+                "Grep",
+                json!({"pattern": "x", "path": "a.rs", "output_mode": "content"}),
+            ));
             trace.result("a", result);
             assert_eq!(trace.finish().shown, expected);
         }
@@ -437,6 +475,17 @@ mod tests {
         assert_eq!(check(&[read("a.rs"), read("b.rs")], 2), expected);
         check(&[[read("a.rs"), read("a.rs")].concat()], 2);
         check(&[read("a.rs"), read("a.rs")], 1);
+        // The first one has no arguments yet.
+        let open = Call { args: String::new(), ..read("a.rs").remove(0) };
+        check(&[vec![open.clone(), read("a.rs").remove(0)]], 2);
+        check(&[vec![open.clone(), open.clone()], both.clone()], 2);
+        // Results that are here before their calls.
+        let mut trace = empty(Dialect::KimiCli);
+        for line in [1, 2] {
+            trace.result("call_0", &format!("{line}\ttext"));
+        }
+        trace.calls(both);
+        assert_eq!((trace.finish().shown, trace.finish().incomplete), (expected, false));
         // The same arguments with other white space, as kimi-code writes them.
         let spaced = |args: &str| vec![Call { args: args.to_owned(), ..read("a.rs").remove(0) }];
         check(&[spaced(r#"{"path": "a.rs"}"#), spaced(r#"{"path":"a.rs"}"#)], 1);
@@ -452,6 +501,17 @@ mod tests {
         };
         check(&|trace| trace.more_calls(1));
         check(&Trace::cut);
+        // More results than calls.
+        check(&|trace| {
+            trace.calls(call("a", "ReadFile", json!({"path": "x"})));
+            trace.result("a", "1\tone");
+            trace.result("a", "1\tanother");
+        });
+        check(&|trace| {
+            trace.result("a", "1\tone");
+            trace.result("a", "1\tanother");
+            trace.calls(call("a", "ReadFile", json!({"path": "x"})));
+        });
         check(&|trace| {
             let half = "x".repeat(ORPHAN_BYTES / 2 + 1);
             for id in ["a", "b"] {
@@ -464,7 +524,7 @@ mod tests {
         });
         check(&|trace| {
             let lines: Vec<String> = (0..=MAX_SHOWN).map(|n| format!("a.rs:{n}:x")).collect();
-            trace.calls(call("a", "Grep", json!({"pattern": "x"})));
+            trace.calls(call("a", "Grep", json!({"pattern": "x", "output_mode": "content"})));
             trace.result("a", &lines.join("\n"));
         });
     }
@@ -532,7 +592,7 @@ mod tests {
         let calls = 5 * MAX_CALLS + 10;
         for n in 0..calls {
             let many = if n < MAX_CALLS { 60 } else { 1 };
-            let args = json!({"path": format!("{n}{}", "中".repeat(3_000)), "x": vec!["y".repeat(300); many]});
+            let args = json!({"output_mode": "content", "path": format!("{n}{}", "中".repeat(3_000)), "x": vec!["y".repeat(300); many]});
             let name = if n % 2 == 0 { "Grep" } else { "ReadFile" };
             trace.calls(call(&n.to_string(), name, args));
             let files: Vec<String> =
