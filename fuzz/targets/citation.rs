@@ -26,9 +26,9 @@ const HEADER: usize = 6;
 /// Letters and digits from which on a whole line is looked for in the whole file.
 const LONG_ENOUGH: usize = 4;
 /// A quote with one of these may be read in another way than as it stands.
-const MARKS: [char; 20] = [
+const MARKS: [char; 22] = [
     '`', '~', '"', '\'', '\u{201c}', '\u{201e}', '\u{2018}', '\u{ab}', '\u{300c}', '\u{300e}', '.',
-    '\u{2026}', '\\', '+', '-', '>', '\t', ':', '|', '\u{2192}',
+    '\u{2026}', '\\', '+', '-', '>', '\t', ':', '|', '\u{2192}', '\u{2502}', '\u{22ee}',
 ];
 /// Kimi's tools did not show this file.
 const UNREAD: &str = "unread.rs";

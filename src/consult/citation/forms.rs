@@ -114,6 +114,12 @@ fn what_is_left_out_is_passed_over_in_order() {
             "pub struct Store {\n    /* ... */\n}",
             "pub struct Store { [...] }",
             "...pub struct Store {\n    file: File,...",
+            "pub struct Store { // ...\n}",
+            "pub struct Store {\n    // ... the fields ...\n}",
+            "pub struct Store { /* ... the fields */ }",
+            "pub struct Store {\n    <!-- ... -->\n}",
+            "pub struct Store {\n    (...)\n}",
+            "pub struct Store {\n    ⋮\n}",
         ],
     );
     // As far apart as the lines that are cited.
@@ -127,6 +133,9 @@ fn what_is_left_out_is_passed_over_in_order() {
     for (quote, cited) in [
         ("file: File,\n...\npub struct Store {", at(4, 5)),
         ("pub struct Store {\n...\nlines: u32,", at(4, 6)),
+        ("pub struct Store { /* ... */ lines: u32, }", at(4, 6)),
+        ("pub struct Store { // ...\nlines: u32,", at(4, 6)),
+        ("pub struct Store ; ... lines: u32,", at(4, 6)),
         ("a ... b", at(1, 15)),
         ("...", at(4, 6)),
     ] {
@@ -148,6 +157,8 @@ fn the_columns_of_tools_do_not_count() {
             "     4\tpub struct Store {\n     5\t    file: File,",
             "4→pub struct Store {\n5→    file: File,",
             "4 | pub struct Store {\n5 |     file: File,",
+            "4│pub struct Store {\n5│    file: File,",
+            "L4: pub struct Store {\nL5:     file: File,",
             "4:pub struct Store {\n5:    file: File,",
             "4:pub struct Store {\n5-    file: File,\n6-}",
             // With a gap.
@@ -158,6 +169,10 @@ fn the_columns_of_tools_do_not_count() {
             "src/store.rs:4:pub struct Store {",
             "./src/store.rs:4:pub struct Store {\nsrc/store.rs-5-    file: File,",
             "store.rs:4:pub struct Store {\nstore.rs-5-    file: File,",
+            "/home/someone/src/store.rs:4:pub struct Store {\n/home/someone/src/store.rs-5-    file: File,",
+            // A search without line numbers.
+            "src/store.rs:pub struct Store {",
+            "src/store.rs: pub struct Store {\nsrc/store.rs:}",
             "```\n4\tpub struct Store {\n5\t    file: File,\n```",
             // One column of a diff on every line.
             "+pub struct Store {\n+    file: File,\n+}",
@@ -166,6 +181,8 @@ fn the_columns_of_tools_do_not_count() {
             " pub struct Store {\n+    file: File,\n }",
             "> pub struct Store {\n>     file: File,",
             "```diff\n+pub struct Store {\n+    file: File,\n```",
+            "@@ -4,2 +4,3 @@ use std::fs::File;\n pub struct Store {\n+    file: File,\n }",
+            "@@ -4 +4 @@\n+pub struct Store {\n@@ -5 +6 @@\n+}",
         ],
     );
     // The numbers say where it stands.
@@ -175,6 +192,12 @@ fn the_columns_of_tools_do_not_count() {
         "5\tpub struct Store {",
         "4\tpub struct Store {\n7\t}",
         "other.rs:4:pub struct Store {",
+        "other.rs:pub struct Store {",
+        "tore.rs:pub struct Store {",
+        "src/store.rs:pub struct Store {\nother.rs:}",
+        ":pub struct Store {",
+        "./:pub struct Store {",
+        "L5: pub struct Store {",
         "4\tpub struct Store {\n    file: File,",
         "+pub struct Store {\n-    lines: u32,",
         "+pub struct Store {\n    file: File,\nand more",
@@ -219,6 +242,30 @@ fn words_begin_and_end_where_the_files_do() {
     check("pubfn add", at(9, 9), (Mismatch, at(9, 9)));
     check("pub structStore {", at(4, 4), (Mismatch, at(4, 4)));
     check("pub fn ad d(", at(9, 9), (Mismatch, at(9, 9)));
+    let numbers = Project::new();
+    numbers.write(
+        "a.toml",
+        "timeout = 1.5\nretries = 12\nversion = \"2.10.3\"\nend = 7.\n5. 6 pears\n",
+    );
+    let shown = whole(["a.toml".to_owned()]);
+    for (quote, line, status) in [
+        ("timeout = 1.5", 1, Verified),
+        ("timeout =", 1, Verified),
+        ("timeout = 1", 1, Mismatch),
+        ("timeout = 1.", 1, Mismatch),
+        ("5", 1, Mismatch),
+        ("retries = 1", 2, Mismatch),
+        ("version = \"2.1", 3, Mismatch),
+        ("10.3", 3, Mismatch),
+        ("end = 7", 4, Verified),
+        ("end = 7.", 4, Verified),
+        ("5. 6", 5, Verified),
+        ("6 pears", 5, Verified),
+        ("5.6 pears", 5, Mismatch),
+    ] {
+        let citation = numbers.citation_shown("a.toml", at(line, line), quote, &shown);
+        assert_eq!(citation.status, status, "{quote}");
+    }
     check("pub  fn\tadd ( & mut self", at(9, 9), (Verified, at(9, 9)));
 }
 
@@ -287,6 +334,19 @@ fn a_path_is_read_as_tools_and_diffs_write_it() {
         "src/store.rs line 9",
         "src/store.rs (at line 9)",
         "src/store.rs [lines 9-9]",
+        "src/store.rs (L9)",
+        "src/store.rs (9)",
+        "src/store.rs(9)",
+        "src/store.rs [9]",
+        "src/store.rs, L9",
+        "src/store.rs L9",
+        "src/store.rs: 9",
+        "src/store.rs: line 9",
+        "src/store.rs#line=9",
+        "[src/store.rs](src/store.rs#L9)",
+        "@src/store.rs#L9",
+        "**src/store.rs:9**",
+        "<src/store.rs:9>,",
         "a/src/store.rs:9",
         "/src/store.rs#L9",
         "store.rs:9",
@@ -304,8 +364,20 @@ fn a_path_is_read_as_tools_and_diffs_write_it() {
         "src/store.rs (lines 9-10)",
         "src/store.rs, lines 9 to 10",
         "src/store.rs:10-9",
+        "src/store.rs:L9-L10",
+        "src/store.rs#L9:L10",
+        "src/store.rs (9-10)",
+        "src/store.rs:9..=10",
+        "src/store.rs, lines 9 and 10",
     ] {
         check_path(path, NONE, (Verified, "src/store.rs", at(9, 10)));
+    }
+    let scoped = Project::new();
+    scoped.write("@types/a.ts", "export type A = string;\n");
+    let shown = whole(["@types/a.ts".to_owned()]);
+    for path in ["@types/a.ts:1", "@@types/a.ts:1"] {
+        let citation = scoped.citation_shown(path, NONE, "export type A = string;", &shown);
+        assert_eq!((citation.status, citation.path.as_str()), (Verified, "@types/a.ts"), "{path}");
     }
     // The lines of the citation come before those of its path.
     check_path("src/store.rs:4", at(9, 9), (Verified, "src/store.rs", at(9, 9)));
@@ -325,6 +397,8 @@ fn a_path_is_never_guessed() {
         ("src/store.rs/", Missing),
         ("src/store", Missing),
         ("src/store.rs:x", Missing),
+        ("src/store.rs9", Missing),
+        ("[src/store.rs](src/other.rs#L9)", Missing),
         ("../src/store.rs", Outside),
         ("/other/src/store.rs", Outside),
         ("", Missing),

@@ -32,11 +32,11 @@ pub(super) struct Located {
     pub(super) carried: Option<Lines>,
 }
 
-/// Lines behind a path: `:4`, `:4-5`, `:4:5` with a column, `#L4-L5`, `(line 4)`, `, lines 4 to 5`.
+/// Lines behind a path: `:4`, `:4-5`, `:4:5` with a column, `#L4-L5`, `(line 4)`, `(4)`, `, lines 4 to 5`, `: L4`.
 static LINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let first = r"(?:[#:]L?|[\s,(\[]+(?:at\s+)?lines?[\s:]+)(?<first>\d+)";
+    let first = r"[#:\s,(\[]+(?:at\s+)?(?:lines?[\s:=]*|L)?(?<first>\d+)";
     let column = r"(?::\d+|C\d+)?";
-    let last = r"(?:\s*(?:-|–|\.\.|to)\s*L?(?<last>\d+))?";
+    let last = r"(?:\s*(?:-|–|—|\.\.=?|:L|to|and|through)\s*L?(?<last>\d+))?";
     Regex::new(&format!(r"(?i)^(?<path>.+?){first}{column}{last}{column}[)\]]?:?$")).ok()
 });
 
@@ -67,7 +67,8 @@ impl Place<'_> {
         path.exists() && !(self.is_closed)(&path)
     }
 
-    /// The path without what a diff, a root or another working copy puts before it: `a/`, `/`, the project's name.
+    /// The path without what a diff, a root, a mention or another working copy puts before it: `a/`, `/`, `@`, the
+    /// project's name.
     fn prefixes_left_out<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
         let name = self.work_dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let parts = path.match_indices('/').filter_map(move |(at, _)| {
@@ -77,6 +78,7 @@ impl Place<'_> {
                 || (!name.is_empty() && before.eq_ignore_ascii_case(name));
             is_left_out.then(|| &path[at + 1..])
         });
+        let parts = path.strip_prefix('@').into_iter().chain(parts);
         parts.filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
     }
 
@@ -130,9 +132,12 @@ impl Place<'_> {
     }
 }
 
-/// The path without white space, marks and a scheme around it.
+/// The path without white space, marks, a link of Markdown and a scheme around it.
 fn unwrapped(path: &str) -> &str {
-    let path = path.trim().trim_matches(['`', '"', '\'']).trim();
+    let path = path.trim();
+    let link = path.strip_prefix('[').and_then(|rest| rest.strip_suffix(')'));
+    let path = link.and_then(|link| link.split_once("](")).map_or(path, |(_, target)| target);
+    let path = path.trim_matches(['`', '"', '\'', '*', '<', '>', ',', ';']).trim();
     path.strip_prefix("file://").unwrap_or(path)
 }
 

@@ -59,6 +59,8 @@ pub(super) fn readings(quote: &str, file: &str) -> Vec<Reading> {
             let stripped: Vec<String> = texts.iter().filter_map(|text| strip(text)).collect();
             texts.extend(stripped.into_iter().filter(|text| !text.trim().is_empty()));
         }
+        let unnamed: Vec<String> = texts.iter().filter_map(|text| unnamed(text, file)).collect();
+        texts.extend(unnamed);
         texts.truncate(MOST_TEXTS);
     }
     let whole = |form| move |text: &String| Some(vec![Piece::new(text, form, None)?]);
@@ -125,12 +127,17 @@ fn unescaped(text: &str) -> Option<String> {
     (plain != text).then_some(plain)
 }
 
-/// The text without the column of a diff or of a quotation that stands before every line.
+/// The text without the column of a diff or of a quotation before every line. A header of a diff, `@@ -4,2 +4,3 @@`, is
+/// a gap.
 fn unmarked(text: &str) -> Option<String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let mut is_marked = false;
     let mut plain = String::new();
     for line in lines {
+        if line.starts_with("@@ ") {
+            plain.push_str("...\n");
+            continue;
+        }
         is_marked |= line.starts_with(['+', '-', '>']);
         plain.push_str(line.strip_prefix(['+', '-', '>', ' '])?);
         plain.push('\n');
@@ -166,21 +173,42 @@ fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
 /// The number of a line and its text.
 fn number_of<'a>(line: &'a str, file: &str) -> Option<(u32, &'a str)> {
     let mut ends = ends_of_a_name(line);
-    let name = ends.find(|(name, _)| Path::new(file).ends_with(name.trim_start_matches("./")));
+    let name = ends.find(|(name, _)| names(name, file));
     let line = name.map_or(line, |(name, _)| &line[name.len() + 1..]).trim_start();
+    let line = line.strip_prefix('L').unwrap_or(line);
     let digits = line.find(|c: char| !c.is_ascii_digit())?;
     let rest = &line[digits..];
     let text = rest
-        .strip_prefix(['\t', ':', '-', '|', '→'])
-        .or_else(|| rest.trim_start().strip_prefix(['|', '→']))?;
+        .strip_prefix(['\t', ':', '-', '|', '│', '→'])
+        .or_else(|| rest.trim_start().strip_prefix(['|', '│', '→']))?;
     Some((line[..digits].parse().ok()?, text))
 }
 
-/// `...` on a line of its own, as a comment too, or between two parts of a line.
+/// Whether the name that a tool gave a file, from another folder perhaps, can be that of the file.
+fn names(name: &str, file: &str) -> bool {
+    let name = Path::new(name.trim_start_matches("./"));
+    let is_end = Path::new(file).ends_with(name) && !name.as_os_str().is_empty();
+    is_end || (name.is_absolute() && name.ends_with(file))
+}
+
+/// The text without the name of the file before every line, as a search without line numbers prints it.
+fn unnamed(text: &str, file: &str) -> Option<String> {
+    let rests = text.lines().filter(|line| !["", "--"].contains(&line.trim())).map(|line| {
+        let mut ends = line.match_indices(':').map(|(at, _)| line.split_at(at));
+        ends.find(|(name, _)| names(name.trim_start(), file)).map(|(_, rest)| &rest[1..])
+    });
+    // The lines need not follow each other.
+    let rests: Vec<&str> = rests.collect::<Option<_>>()?;
+    Some(rests.join("\n...\n")).filter(|_| !rests.is_empty())
+}
+
+/// `...` on a line of its own, as a comment too, perhaps with words behind it, or between two parts of a line.
 static ELISION: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let alone =
-        r"(?m)^[ \t]*(?://+|#+|--|;+|/\*+|<!--)?[ \t]*(?:\.{3,}|…+)[ \t]*(?:\*/|-->)?[ \t]*$";
-    Regex::new(&format!(r"{alone}|\[(?:\.{{3,}}|…+)\]|\.{{3,}}|…+")).ok()
+    let dots = r"(?:\.{3,}|…+)";
+    let line = format!(r"(?:^[ \t]*(?:--|;+)|(?:^|[ \t])(?://+|#+))[ \t]*{dots}.*$");
+    let block = format!(r"(?:/\*+[ \t]*{dots}.*?(?:\*/|$)|<!--[ \t]*{dots}.*?(?:-->|$))");
+    let alone = format!(r"^[ \t]*(?:[(<]{dots}[)>]|⋮)[ \t]*$");
+    Regex::new(&format!(r"(?m){line}|{block}|{alone}|\[{dots}\]|{dots}")).ok()
 });
 
 /// The pieces of a text in which parts are left out.

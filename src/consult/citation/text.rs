@@ -55,7 +55,7 @@ pub(super) fn encodings(bytes: &[u8]) -> Vec<&'static Encoding> {
 /// How a text and a quote are made comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// White space counts only where it separates two words: models drop and change it.
+    /// White space counts only where it separates two words or numbers: models drop and change it.
     Plain,
     /// Escape sequences such as `\n` and `\"` stand for their characters, since a model may decode them once too
     /// often. Line breaks and tabs count there, apart from indentation.
@@ -118,7 +118,7 @@ impl Folded {
             Form::Decoded if gap.has_break => Some('\n'),
             Form::Decoded if gap.has_tab => Some('\t'),
             _ if gap.has_break || gap.has_tab || gap.has_space => {
-                last.filter(|&last| is_joined(last, next)).map(|_| ' ')
+                last.filter(|&last| is_parted(last, next)).map(|_| ' ')
             }
             _ => None,
         };
@@ -127,11 +127,17 @@ impl Folded {
         self.lines.extend(std::iter::repeat_n(self.text.len(), gap.breaks));
     }
 
-    /// Whether a part of the text begins and ends at the boundaries of words.
+    /// Whether a part of the text begins and ends at the boundaries of words and numbers.
     pub(super) fn is_bounded(&self, start: usize, end: usize) -> bool {
+        let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
         let meet = |at: usize| {
-            let before = self.text[..at].chars().next_back();
-            before.zip(self.text[at..].chars().next()).is_some_and(|(a, b)| is_joined(a, b))
+            let (mut before, mut behind) = (self.text[..at].chars().rev(), self.text[at..].chars());
+            let (a, b) = (before.next(), behind.next());
+            match (a, b) {
+                (Some('.'), b) => is_digit(before.next()) && is_digit(b),
+                (a, Some('.')) => is_digit(a) && is_digit(behind.next()),
+                (a, b) => a.zip(b).is_some_and(|(a, b)| is_joined(a, b)),
+            }
         };
         !meet(start) && !meet(end)
     }
@@ -178,6 +184,12 @@ pub(super) fn decoded(c: char) -> Option<char> {
 fn is_joined(a: char, b: char) -> bool {
     let is_word = |c: char| c == '_' || (c.is_alphanumeric() && !is_unspaced(c));
     is_word(a) && is_word(b)
+}
+
+/// Whether white space between two characters counts: without it they would be one word or one number.
+fn is_parted(a: char, b: char) -> bool {
+    let is_point = |a: char, b: char| a == '.' && b.is_ascii_digit();
+    is_joined(a, b) || is_point(a, b) || is_point(b, a)
 }
 
 /// Whether a character is of a script that puts no white space between words: Thai, Lao, Myanmar, Khmer, and those of
