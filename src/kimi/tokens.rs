@@ -10,8 +10,8 @@
 //! share a home share Kimi's own lock too. Does not hold: while a run renews its token, neither the user's own Kimi nor
 //! a run in another home is kept from renewing the same one, since the lock of a refresh lies in folders that a run
 //! must not reach. Both programs then read the file again after a refusal; where the other one's token has not
-//! arrived by then, that call fails as not logged in. And a program in Kimi's place can put another token into the place
-//! of the one that it was given.
+//! arrived by then, that call fails as not logged in. And a token that names another account than the user's does not come
+//! back, but its word is not verified: a program in Kimi's place can forge a token for the user's account.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,8 +20,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::BASE64URL_NOPAD;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
+use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
@@ -183,7 +185,7 @@ impl Tokens {
         let unchanged = known == Some(hash(&theirs));
         match ours {
             Some(ours) if ours == theirs => {}
-            Some(ours) if unchanged && is_usable_token(&ours) => {
+            Some(ours) if unchanged && renews(&ours, &theirs) => {
                 let Some(_lock) = self.lock_of_kimi(name)? else { return Ok(false) };
                 let folder = Folder::trusted(&self.user.join(FOLDER))?;
                 // Read again under the lock.
@@ -263,6 +265,25 @@ impl Drop for LockOfKimi {
             LockOfKimi::File(_) | LockOfKimi::Abandoned => {}
         }
     }
+}
+
+/// Whether one file can be the renewal of another: a usable token for the same account.
+fn renews(new: &[u8], old: &[u8]) -> bool {
+    is_usable_token(new) && accounts(new) == accounts(old)
+}
+
+/// The accounts of a file's access token and refresh token.
+fn accounts(bytes: &[u8]) -> [Option<Json>; 2] {
+    let stored: Json = serde_json::from_slice(bytes).unwrap_or_default();
+    ["access_token", "refresh_token"].map(|name| account(stored.get(name)?.as_str()?))
+}
+
+/// The account that a token names, unverified; `None` for a token that is no JWT. kimi-code reads the same two claims.
+fn account(token: &str) -> Option<Json> {
+    let [_, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { return None };
+    let claims = BASE64URL_NOPAD.decode(claims.trim_end_matches('=').as_bytes()).ok()?;
+    let claims: Json = serde_json::from_slice(&claims).ok()?;
+    claims.get("sub").or_else(|| claims.get("user_id")).cloned()
 }
 
 fn hash(bytes: &[u8]) -> Vec<u8> {

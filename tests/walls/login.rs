@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use data_encoding::BASE64URL_NOPAD;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -30,6 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("walls::tokens_of_other_services_are_out_of_reach", other_services),
         test("walls::a_renewed_token_is_the_users_at_once", renewed),
         test("walls::a_token_that_a_killed_bridge_left_is_the_users_later", killed),
+        test("walls::a_token_for_another_account_is_not_written_back", another_account),
         test("walls::the_users_newer_token_wins", users_newer),
         test("walls::two_runs_renew_at_once", two_at_once),
     ];
@@ -118,6 +120,34 @@ fn killed() {
     fs::write(world.kimis().join("credentials/kimi-code.json"), token("new")).unwrap();
     assert_eq!(consult(&world).code, Some(0));
     assert_eq!(users(&world), token("new"));
+}
+
+fn another_account() {
+    let jwt =
+        |claims: &Value| format!("e30.{}.s", BASE64URL_NOPAD.encode(claims.to_string().as_bytes()));
+    let file = |access: &Value, refresh: &Value| {
+        json!({"access_token": jwt(access), "refresh_token": jwt(refresh)}).to_string()
+    };
+    let [sub, other_sub, no_sub] = [json!({"sub": "me"}), json!({"sub": "other"}), json!({})];
+    let [id, other_id] = [json!({"user_id": "me"}), json!({"user_id": "other"})];
+    for (old, new, is_written) in [
+        (file(&sub, &sub), file(&json!({"sub": "me", "exp": 1}), &sub), true),
+        (file(&sub, &sub), file(&other_sub, &sub), false),
+        (file(&sub, &sub), file(&sub, &other_sub), false),
+        (file(&sub, &sub), file(&no_sub, &sub), false),
+        (file(&sub, &sub), token("new"), false),
+        (file(&id, &sub), file(&json!({"user_id": "me", "exp": 1}), &sub), true),
+        (file(&id, &sub), file(&other_id, &sub), false),
+    ] {
+        let put = format!("echo '{new}' > \"$D/credentials/kimi-code.json\"");
+        let world = logged_in(&format!("{put}; {VERSION}; {ANSWER}"));
+        fs::write(credentials(&world).join("kimi-code.json"), &old).unwrap();
+        // The second run begins with what the first one left.
+        for _ in 0..2 {
+            assert_eq!(consult(&world).code, Some(0));
+        }
+        assert_eq!(users(&world), if is_written { new } else { old });
+    }
 }
 
 /// A name, and a command that puts something in the place of the run's token.
