@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             test("walls::a_call_cannot_make_a_secret_place_the_project", a_secret_place),
             test("walls::words_to_the_agent_in_an_error_are_flagged", words_in_an_error),
             test("walls::a_host_reads_no_thread_of_another_project", another_project),
+            test("walls::the_proof_sees_files_and_not_all_of_folders", proof),
         ])
         .chain(leftovers::tests())
         .chain(login::tests())
@@ -249,6 +250,25 @@ fn another_project() {
 }
 
 fn a_secret_place() {
+fn proof() {
+    let set_back = "t=$(stat -c %y src/main.rs); tr a-z A-Z < src/main.rs > \"$KIMI_CODE_HOME/x\"; \
+                    cat \"$KIMI_CODE_HOME/x\" > src/main.rs; touch -d \"$t\" src/main.rs";
+    for (script, sees) in [
+        (set_back, true),
+        ("\"$TRY\" attribute \"$PWD/src/main.rs\"", true),
+        ("\"$TRY\" attribute \"$PWD/src\"", false),
+        ("touch -d @1 src", false),
+        ("cat src/main.rs > /dev/null", false),
+    ] {
+        let script = format!("TRY=\"${{0%/*}}/attempt\"; {script} || exit 3; {VERSION}; {ANSWER}");
+        let world = World::with_fake("2.1.0", &script).with(&[("KIMI_BRIDGE_SANDBOX", "off")]);
+        attempt::install(&world);
+        let ran = world.consult(&[]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(ran.json()["provenance"]["workspace_changed"], sees, "{script}: {ran:?}");
+    }
+}
+
     let world = World::with_fake("2.1.0", "cat id_rsa > \"$KIMI_CODE_HOME/secret\"")
         .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_SANDBOX", "off")]);
     let ssh = world.home().join(".ssh");
