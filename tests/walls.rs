@@ -39,7 +39,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// A name, a command that prepares the home, and one that exits with 0 only if it got through. `$HOME` is the
 /// user's home, `$TRY` the program that makes system calls, `$OUTSIDE` a process of the user's.
-const ATTEMPTS: [(&str, &str, &str); 16] = [
+const ATTEMPTS: [(&str, &str, &str); 17] = [
     ("talk_to_a_socket", "", "\"$TRY\" stream \"$HOME/stream.sock\""),
     ("send_to_a_socket", "", "\"$TRY\" datagram \"$HOME/datagram.sock\""),
     ("limit_another_process", "", "\"$TRY\" limits $OUTSIDE"),
@@ -47,6 +47,7 @@ const ATTEMPTS: [(&str, &str, &str); 16] = [
     ("move_another_process", "", "\"$TRY\" affinity $OUTSIDE"),
     ("slow_the_input_of_another_process", "", "\"$TRY\" input_priority $OUTSIDE"),
     ("add_an_attribute", "", "\"$TRY\" attribute \"$HOME/tally/src/main.rs\""),
+    ("change_the_group_of_a_file", "", "chgrp \"$(id -g)\" \"$HOME/tally/src/main.rs\""),
     ("share_memory", "", "\"$TRY\" shared_memory"),
     ("join_a_key_ring", "", "\"$TRY\" key_ring"),
     ("set_up_a_ring", "", "\"$TRY\" ring"),
@@ -249,7 +250,6 @@ fn another_project() {
     }
 }
 
-fn a_secret_place() {
 fn proof() {
     let set_back = "t=$(stat -c %y src/main.rs); tr a-z A-Z < src/main.rs > \"$KIMI_CODE_HOME/x\"; \
                     cat \"$KIMI_CODE_HOME/x\" > src/main.rs; touch -d \"$t\" src/main.rs";
@@ -269,6 +269,7 @@ fn proof() {
     }
 }
 
+fn a_secret_place() {
     let world = World::with_fake("2.1.0", "cat id_rsa > \"$KIMI_CODE_HOME/secret\"")
         .with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_SANDBOX", "off")]);
     let ssh = world.home().join(".ssh");

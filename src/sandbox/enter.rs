@@ -12,8 +12,8 @@ use landlock::{
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::Kernel;
 use super::rules::Access;
+use super::{Kernel, filter};
 
 /// The newest rights that this file knows; an older kernel gets as many of them as it understands.
 const NEWEST: ABI = ABI::V9;
@@ -35,6 +35,7 @@ pub(super) fn kernel() -> Kernel {
         devices: files(ABI::V5),
         scopes,
         sockets: files(ABI::V9),
+        calls: filter::EXISTS,
     }
 }
 

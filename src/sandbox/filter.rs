@@ -10,6 +10,9 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 
+/// Whether there is a filter for this processor.
+pub(super) const EXISTS: bool = true;
+
 /// Calls that are refused whatever their arguments.
 const REFUSED: &[libc::c_long] = &[
     // A ring opens sockets and files without the calls that are filtered here.
@@ -42,6 +45,13 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
     SYS_SETXATTRAT,
     SYS_REMOVEXATTRAT,
+    // Owners of files that may only be read. kimi-code needs rights and times, to renew its login.
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
     // Memory and descriptors of other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -87,10 +97,7 @@ const SYS_REMOVEXATTRAT: libc::c_long = 466;
 const X32: libc::c_long = 0x4000_0000;
 
 /// Compiles the filter for this machine.
-///
-/// # Errors
-/// When there is none for this processor.
-pub(super) fn program() -> Result<BpfProgram, BackendError> {
+pub(super) fn program() -> Result<Option<BpfProgram>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     rules.extend(REFUSED.iter().map(|&call| (call, Vec::new())));
     for &(call, argument) in OF_A_PROCESS {
@@ -110,7 +117,7 @@ pub(super) fn program() -> Result<BpfProgram, BackendError> {
     }
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, ARCH.try_into()?)?;
-    filter.try_into()
+    filter.try_into().map(Some)
 }
 
 fn condition(

@@ -90,7 +90,6 @@ mod linux {
 
     use super::super::descendants::descendants;
     use super::super::enter;
-    #[cfg(target_pointer_width = "64")]
     use super::super::filter;
     use super::super::order::Order;
     use super::{FAILED, SANDBOX_FAILED, START_FAILED};
@@ -202,12 +201,8 @@ mod linux {
             let signals = SignalFd::with_flags(&watched, flags).map_err(cannot(START_FAILED))?;
             let ruleset = rules.map(|rules| enter::ruleset(&rules)).transpose();
             let ruleset = ruleset.map_err(cannot(SANDBOX_FAILED))?;
-            #[cfg(target_pointer_width = "64")]
             let filter = ruleset.is_some().then(filter::program).transpose();
-            // The numbers of the calls differ on other machines.
-            #[cfg(not(target_pointer_width = "64"))]
-            let filter = Ok::<_, io::Error>(None);
-            let filter = filter.map_err(cannot(SANDBOX_FAILED))?;
+            let filter = filter.map_err(cannot(SANDBOX_FAILED))?.flatten();
             let mut command = Command::new(&program);
             command.args(args).env_clear().envs(env).current_dir(work_dir);
             before_exec(&mut command, ruleset, filter);

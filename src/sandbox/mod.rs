@@ -6,15 +6,34 @@
 //! server itself is never restricted.
 //!
 //! What the rules cannot do: Landlock decides about files, signals and abstract sockets. It does not
-//! close the network, which Kimi needs, nor (before Linux 7.1) sockets that have a path; on machines with 64 bits
-//! a filter of system calls closes those, and other ways to other processes.
+//! close the network, which Kimi needs, nor (before Linux 7.1) sockets that have a path; on x86-64, ARM64 and RISC-V
+//! with 64 bits a filter of system calls closes those, and other ways to other processes.
 
 #[cfg(target_os = "linux")]
 mod descendants;
 #[cfg(target_os = "linux")]
 mod enter;
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+))]
 mod filter;
+/// The calls have other numbers on other machines, and no filter is written for those.
+#[cfg(all(
+    target_os = "linux",
+    not(all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+    ))
+))]
+mod filter {
+    pub(super) const EXISTS: bool = false;
+
+    pub(super) fn program() -> std::io::Result<Option<seccompiler::BpfProgram>> {
+        Ok(None)
+    }
+}
 pub(crate) mod keeper;
 pub(crate) mod order;
 pub(crate) mod rules;
@@ -53,6 +72,8 @@ pub(crate) struct Kernel {
     pub(crate) scopes: bool,
     /// Sockets that have a path (7.1)
     pub(crate) sockets: bool,
+    /// The filter of system calls (no kernel's doing: it is written for some processors only)
+    pub(crate) calls: bool,
 }
 
 impl Kernel {
@@ -67,14 +88,13 @@ impl Kernel {
             (self.truncation, "emptying files"),
             (self.devices, "commands to devices"),
             (self.scopes, "signals and abstract sockets"),
-            (self.sockets || IS_FILTERED, "sockets that have a path"),
+            (self.sockets || self.calls, "sockets that have a path"),
+            (self.calls, "owners and attributes of files"),
+            (self.calls, "limits and priorities of other processes"),
         ];
         gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, what)| what).collect()
     }
 }
-
-/// Whether calls are filtered where Landlock is there: on Linux with 64 bits.
-const IS_FILTERED: bool = cfg!(all(target_os = "linux", target_pointer_width = "64"));
 
 /// Asks the kernel, once.
 pub(crate) fn kernel() -> Kernel {
@@ -96,5 +116,29 @@ pub(crate) fn close_inherited_descriptors() {
             // The descriptor of the listing itself is closed by now.
             let _ = nix::unistd::close(descriptor);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_named_unless_something_closes_it() {
+        let all = Kernel {
+            files: true,
+            truncation: true,
+            devices: true,
+            scopes: true,
+            sockets: true,
+            calls: true,
+        };
+        assert_eq!(all.gaps(), Vec::<&str>::new());
+        assert_eq!(Kernel { sockets: false, ..all }.gaps(), Vec::<&str>::new());
+        let unfiltered =
+            ["owners and attributes of files", "limits and priorities of other processes"];
+        assert_eq!(Kernel { calls: false, ..all }.gaps(), unfiltered);
+        let without = Kernel { calls: false, sockets: false, ..all };
+        assert_eq!(without.gaps(), [&["sockets that have a path"][..], &unfiltered].concat());
     }
 }
