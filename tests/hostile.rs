@@ -94,7 +94,7 @@ fn reads(real: Real, program: &Path) {
             }
             let mut paths: Vec<String> =
                 closed.iter().chain(&open).map(|path| path.display().to_string()).collect();
-            let private = state.join("homes").join(real.name()).join("config.toml");
+            let private = world.private_home(real.name()).join("config.toml");
             paths.push(private.display().to_string());
             for path in [
                 "~/.bashrc",

@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             test("walls::a_kimi_of_the_project_reads_no_secret_beside_it", a_kimi_of_the_project),
             test("walls::a_citation_of_a_closed_file_reads_as_missing", a_closed_citation),
             test("walls::a_call_cannot_make_a_secret_place_the_project", a_secret_place),
+            test("walls::a_home_that_is_mounted_twice_stays_closed", a_mounted_home),
             test("walls::words_to_the_agent_in_an_error_are_flagged", words_in_an_error),
             test("walls::a_host_reads_no_thread_of_another_project", another_project),
             test("walls::the_proof_sees_files_and_not_all_of_folders", proof),
@@ -39,7 +40,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// A name, a command that prepares the home, and one that exits with 0 only if it got through. `$HOME` is the
 /// user's home, `$TRY` the program that makes system calls, `$OUTSIDE` a process of the user's.
-const ATTEMPTS: [(&str, &str, &str); 17] = [
+const ATTEMPTS: [(&str, &str, &str); 19] = [
     ("talk_to_a_socket", "", "\"$TRY\" stream \"$HOME/stream.sock\""),
     ("send_to_a_socket", "", "\"$TRY\" datagram \"$HOME/datagram.sock\""),
     ("limit_another_process", "", "\"$TRY\" limits $OUTSIDE"),
@@ -47,6 +48,8 @@ const ATTEMPTS: [(&str, &str, &str); 17] = [
     ("move_another_process", "", "\"$TRY\" affinity $OUTSIDE"),
     ("slow_the_input_of_another_process", "", "\"$TRY\" input_priority $OUTSIDE"),
     ("add_an_attribute", "", "\"$TRY\" attribute \"$HOME/tally/src/main.rs\""),
+    ("set_a_flag", "", "\"$TRY\" flag \"$HOME/tally/src/main.rs\""),
+    ("change_the_rights_of_a_file", "", CHANGE_RIGHTS),
     ("change_the_group_of_a_file", "", "chgrp \"$(id -g)\" \"$HOME/tally/src/main.rs\""),
     ("share_memory", "", "\"$TRY\" shared_memory"),
     ("join_a_key_ring", "", "\"$TRY\" key_ring"),
@@ -70,6 +73,10 @@ const ATTEMPTS: [(&str, &str, &str); 17] = [
         "cat \"$HOME/tally/keys/deploy\"",
     ),
 ];
+
+/// The call itself succeeds: it has no effect.
+const CHANGE_RIGHTS: &str = "F=\"$HOME/tally/src/main.rs\"; chmod 4711 \"$F\"; [ \"$(stat -c %a \"$F\")\" = 4711 ] || \
+                             { echo 'not permitted' >&2; false; }";
 
 fn cannot(setup: &str, script: &str) {
     // Each way gets a world of its own, so that neither leaves anything to the other.
@@ -205,6 +212,47 @@ fn a_closed_citation() {
         let status = |at: usize| citations[at]["status"].as_str().unwrap().to_owned();
         let all: Vec<String> = (0..cited.len()).map(status).collect();
         assert_eq!(all, ["missing", "missing", "missing", "missing", "not_in_trace"], "{ran:?}");
+    }
+}
+
+/// The home, a folder around it and one in it, each mounted at a second place. Mounting needs rights that few users have.
+fn a_mounted_home() {
+    let mut world = World::with_fake("2.1.0", "");
+    let mnt = world.root().join("mnt");
+    let read = "cat \"$MNT/whole/.ssh/id\" \"$MNT/around/home/.ssh/id\" \"$MNT/inside/id\"";
+    let read = format!("MNT='{}'; {read} > \"$D/read\" 2> /dev/null", mnt.display());
+    let read = format!("{read}; cat src/main.rs > \"$D/project\"; {VERSION}; {ANSWER}");
+    leftovers::install(&world, &read);
+    fs::create_dir(world.home().join(".ssh")).unwrap();
+    fs::write(world.home().join(".ssh/id"), "planted\n").unwrap();
+    for place in ["whole", "around", "inside"] {
+        fs::create_dir_all(mnt.join(place)).unwrap();
+    }
+    let context = world.root().join("context.json");
+    fs::write(&context, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
+    let script = "mount --bind \"$HOME/.ssh\" \"$MNT/inside\" && mount --bind \"$HOME/..\" \"$MNT/around\" && \
+                  mount --bind \"$HOME\" \"$MNT/whole\" || exit 77; cd \"$MNT/whole/tally\"; \
+                  exec \"$BRIDGE\" consult --json -m m -c \"$CONTEXT\"";
+    for (sandbox, reads) in [("required", false), ("off", true)] {
+        world.env.insert("KIMI_BRIDGE_SANDBOX".to_owned(), sandbox.to_owned());
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script]).env_clear().envs(&world.env).env("MNT", &mnt);
+        command.env("BRIDGE", env!("CARGO_BIN_EXE_kimi-bridge")).env("CONTEXT", &context);
+        let done = command.output().unwrap();
+        let is_refused = String::from_utf8_lossy(&done.stderr).starts_with("unshare: ");
+        if is_refused || done.status.code() == Some(77) {
+            eprintln!(
+                "skipped: walls::a_home_that_is_mounted_twice_stays_closed needs rights to mount"
+            );
+            return;
+        }
+        assert!(done.status.success(), "{done:?}");
+        let homes = fs::read_dir(world.state().join("homes/kimi-code/reader")).unwrap();
+        let home = homes.map(|home| home.unwrap().path()).next().unwrap();
+        let [read, project] =
+            ["read", "project"].map(|name| fs::read_to_string(home.join(name)).unwrap());
+        assert_eq!(read.contains("planted"), reads, "{read}");
+        assert!(project.contains("fn main"), "the project is open");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::sandbox::rules::{Appeared, canonical};
 use crate::sandbox::secret_files::{Found, Stop};
 use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
+use crate::workspace::mounts;
 
 /// The most globs for ripgrep. Beyond that, names stand for paths.
 const GLOBS: usize = 20_000;
@@ -193,8 +194,7 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     let mut write = vec![folders::temporary(places.run_dir)];
     // It was opened without following a link, and no run can replace it.
     write.extend(places.home.map(|home| home.path.clone()));
-    let mut closed = vec![loaded.state_dir().to_owned()];
-    closed.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
+    let closed = private_folders(loaded);
     let wanted = Wanted {
         home: &environment.home,
         project: places.project,
@@ -206,6 +206,19 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
         secret: places.secret,
     };
     Rules::of(&wanted, places.stop)
+}
+
+/// The folders that stay closed wherever they lie: the bridge's own, those of Kimi's login, and every other path under
+/// which they or the home are mounted.
+pub(super) fn private_folders(loaded: &Loaded) -> Vec<PathBuf> {
+    let environment = &loaded.environment;
+    let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
+    private.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
+    let mut mounted: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
+    // A home that is `/` hides nothing.
+    mounted.extend(Some(canonical(&environment.home)).filter(|home| home.parent().is_some()));
+    private.extend(mounts::aliases(&mounted));
+    private
 }
 
 /// What the caller must know about folders that stayed closed.

@@ -175,15 +175,13 @@ fn prepare(
         (text.to_owned(), None)
     };
     let environment = &loaded.environment;
-    let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
-    private.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
     let facts = Facts {
         project: canonical(project),
         home: environment.home.clone(),
         private_home: home.path.clone(),
         prompt: file,
         readable: loaded.settings.readable.clone(),
-        private,
+        private: confinement::private_folders(loaded),
         closed: closed.clone(),
         secret_files: secret_files.to_owned(),
         is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),

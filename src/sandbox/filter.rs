@@ -1,8 +1,9 @@
 //! The system calls that a program in the sandbox may not make, since Landlock does not decide about them: they
-//! reach other processes, or change files that may only be read. A refused call fails with EPERM.
+//! reach other processes, or change files that may only be read. A refused call fails with EPERM, or does nothing.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
+use std::ops::RangeInclusive;
 
 use nix::libc;
 use seccompiler::{
@@ -45,7 +46,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
     SYS_SETXATTRAT,
     SYS_REMOVEXATTRAT,
-    // Owners of files that may only be read. kimi-code needs rights and times, to renew its login.
+    // Flags and owners of files that may only be read.
+    SYS_FILE_SETATTR,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     #[cfg(target_arch = "x86_64")]
@@ -65,6 +67,17 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
+];
+
+/// Calls that change the rights of a file, also of one that may only be read. They succeed and do nothing: kimi-code
+/// gives up its login where it cannot set the rights of a renewed token, which it made with those rights. Times stay
+/// open, since both programs set those of their locks and read them again.
+const WITHOUT_EFFECT: &[libc::c_long] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
 ];
 
 /// Calls that change a process, and which argument names it. Only 0, the caller itself, is allowed.
@@ -89,35 +102,74 @@ const CONNECTABLE: [libc::c_int; 2] = [libc::SOCK_DGRAM, libc::SOCK_RAW];
 /// The bits of a socket's type that tell its kind; the others are flags.
 const KIND_OF_SOCKET: u64 = 0xf;
 
+/// The commands of `ioctl` that are allowed: those of terminals and pipes, and those of sockets. Others change flags of
+/// files that may only be read, or make folders on some file systems.
+const COMMANDS: [RangeInclusive<libc::c_int>; 2] = [0x5400..=0x54ff, 0x8900..=0x89ff];
+/// Settings of a terminal, as new C libraries ask for them (`TCGETS2` and `TCSETS2` with its two kinds).
+const TERMINAL: [u32; 4] = [0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d];
+/// Commands that type into a terminal or change the machine's console (`TIOCSTI`, `TIOCLINUX`, `TIOCCONS`).
+const TYPING: [libc::c_int; 3] = [0x5412, 0x541c, 0x541d];
+
 // Too new for the table of numbers; the same on all systems.
+const SYS_FCHMODAT2: libc::c_long = 452;
 const SYS_SETXATTRAT: libc::c_long = 463;
 const SYS_REMOVEXATTRAT: libc::c_long = 466;
+const SYS_FILE_SETATTR: libc::c_long = 469;
 
 /// The bit of the x32 calls of x86-64, which have numbers of their own for the same work.
 const X32: libc::c_long = 0x4000_0000;
 
-/// Compiles the filter for this machine.
-pub(super) fn program() -> Result<Option<BpfProgram>, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    rules.extend(REFUSED.iter().map(|&call| (call, Vec::new())));
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Compiles the filters for this machine.
+pub(super) fn programs() -> Result<Vec<BpfProgram>, BackendError> {
+    let whatever = |calls: &[libc::c_long]| calls.iter().map(|&call| (call, Vec::new())).collect();
+    let mut rules: Rules = whatever(REFUSED);
     for &(call, argument) in OF_A_PROCESS {
-        let other = condition(argument, SeccompCmpOp::Ne, 0)?;
-        rules.insert(call, vec![SeccompRule::new(vec![other])?]);
+        rules.insert(call, vec![rule([condition(argument, SeccompCmpOp::Ne, 0)?])?]);
     }
     let other = FAMILIES.iter().map(|&family| condition(0, SeccompCmpOp::Ne, family));
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(other.collect::<Result<_, _>>()?)?]);
-    let connectable = CONNECTABLE.iter().map(|&kind| {
-        SeccompRule::new(vec![condition(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), kind)?])
-    });
+    rules.insert(libc::SYS_socket, vec![rule(other.collect::<Result<Vec<_>, _>>()?)?]);
+    let connectable = CONNECTABLE
+        .iter()
+        .map(|&kind| rule([condition(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), kind)?]));
     rules.insert(libc::SYS_socketpair, connectable.collect::<Result<_, _>>()?);
+    rules.insert(libc::SYS_ioctl, other_commands()?);
+    Ok(vec![compiled(rules, libc::EPERM)?, compiled(whatever(WITHOUT_EFFECT), 0)?])
+}
+
+/// The commands of `ioctl` that are refused.
+fn other_commands() -> Result<Vec<SeccompRule>, BackendError> {
+    let command = |operator, value| condition(1, operator, value);
+    let [files, sockets] = COMMANDS;
+    let mut above = vec![command(SeccompCmpOp::Gt, *sockets.end())?];
+    for settings in TERMINAL {
+        above.push(command(SeccompCmpOp::Ne, settings.cast_signed())?);
+    }
+    let between =
+        [command(SeccompCmpOp::Gt, *files.end())?, command(SeccompCmpOp::Lt, *sockets.start())?];
+    let below = [command(SeccompCmpOp::Lt, *files.start())?];
+    let mut refused = vec![rule(above)?, rule(between)?, rule(below)?];
+    for typing in TYPING {
+        refused.push(rule([command(SeccompCmpOp::Eq, typing)?])?);
+    }
+    Ok(refused)
+}
+
+/// A filter in which the calls of these rules fail with an error; 0 lets them succeed without being made.
+fn compiled(mut rules: Rules, error: libc::c_int) -> Result<BpfProgram, BackendError> {
     if ARCH == "x86_64" {
         let x32 = rules.iter().map(|(call, rules)| (call | X32, rules.clone()));
         let x32: Vec<_> = x32.collect();
         rules.extend(x32);
     }
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, ARCH.try_into()?)?;
-    filter.try_into().map(Some)
+    let refuse = SeccompAction::Errno(error.cast_unsigned());
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, ARCH.try_into()?)?.try_into()
+}
+
+/// A rule that holds where all conditions do.
+fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(conditions.into())
 }
 
 fn condition(

@@ -201,11 +201,11 @@ mod linux {
             let signals = SignalFd::with_flags(&watched, flags).map_err(cannot(START_FAILED))?;
             let ruleset = rules.map(|rules| enter::ruleset(&rules)).transpose();
             let ruleset = ruleset.map_err(cannot(SANDBOX_FAILED))?;
-            let filter = ruleset.is_some().then(filter::program).transpose();
-            let filter = filter.map_err(cannot(SANDBOX_FAILED))?.flatten();
+            let filters = ruleset.is_some().then(filter::programs).transpose();
+            let filters = filters.map_err(cannot(SANDBOX_FAILED))?.unwrap_or_default();
             let mut command = Command::new(&program);
             command.args(args).env_clear().envs(env).current_dir(work_dir);
-            before_exec(&mut command, ruleset, filter);
+            before_exec(&mut command, ruleset, filters);
             let child = command.spawn().map_err(|error| -> Failure {
                 (START_FAILED, Box::new(format!("{}: {error}", program.display())))
             })?;
@@ -299,7 +299,7 @@ mod linux {
     fn before_exec(
         command: &mut Command,
         ruleset: Option<RulesetCreated>,
-        filter: Option<BpfProgram>,
+        filters: Vec<BpfProgram>,
     ) {
         let keeper = getpid();
         let mut ruleset = ruleset;
@@ -313,7 +313,7 @@ mod linux {
                 return Err(io::Error::from_raw_os_error(nix::errno::Errno::ESRCH as i32));
             }
             ruleset.take().map_or(Ok(()), enter::enter)?;
-            filter.as_ref().map_or(Ok(()), |filter| apply_filter(filter)).map_err(io::Error::other)
+            filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(io::Error::other)
         };
         // SAFETY: the rule for this closure is that between fork and exec only functions may be called
         // that are safe in a signal handler, since a thread that did not survive the fork may have held

@@ -30,8 +30,8 @@ mod filter;
 mod filter {
     pub(super) const EXISTS: bool = false;
 
-    pub(super) fn program() -> std::io::Result<Option<seccompiler::BpfProgram>> {
-        Ok(None)
+    pub(super) fn programs() -> std::io::Result<Vec<seccompiler::BpfProgram>> {
+        Ok(Vec::new())
     }
 }
 pub(crate) mod keeper;
@@ -89,7 +89,7 @@ impl Kernel {
             (self.devices, "commands to devices"),
             (self.scopes, "signals and abstract sockets"),
             (self.sockets || self.calls, "sockets that have a path"),
-            (self.calls, "owners and attributes of files"),
+            (self.calls, "owners, rights and attributes of files"),
             (self.calls, "limits and priorities of other processes"),
         ];
         gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, what)| what).collect()
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(all.gaps(), Vec::<&str>::new());
         assert_eq!(Kernel { sockets: false, ..all }.gaps(), Vec::<&str>::new());
         let unfiltered =
-            ["owners and attributes of files", "limits and priorities of other processes"];
+            ["owners, rights and attributes of files", "limits and priorities of other processes"];
         assert_eq!(Kernel { calls: false, ..all }.gaps(), unfiltered);
         let without = Kernel { calls: false, sockets: false, ..all };
         assert_eq!(without.gaps(), [&["sockets that have a path"][..], &unfiltered].concat());

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -90,8 +91,8 @@ impl Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
         let home = canonical(wanted.home);
-        let mut closed: BTreeSet<PathBuf> =
-            wanted.closed.iter().map(|path| canonical(path)).collect();
+        let private: BTreeSet<PathBuf> = wanted.closed.iter().map(|path| canonical(path)).collect();
+        let mut closed = private.clone();
         if let Some(folder) = wanted.searched.map(canonical) {
             let Found { secret, unseen } = wanted.secret.search(&folder, stop);
             closed.extend(secret.iter().cloned());
@@ -110,7 +111,9 @@ impl Rules {
         let around = Opened::around(Path::new("/"), Access::Run, &without_home);
         rules.list = around.list;
         if let Some(project) = project {
-            let inside = if hides && project.starts_with(&home) {
+            let is_hidden = |folder: &Path| project.starts_with(folder);
+            // The user chose the project, wherever it lies.
+            let inside = if (hides && is_hidden(&home)) || private.iter().any(|p| is_hidden(p)) {
                 let inside = Opened::around(&project, Access::Read, &closed);
                 rules.list.extend(inside.list);
                 (inside.shut, inside.by_entry)
@@ -245,13 +248,16 @@ impl Opened {
     fn around(root: &Path, access: Access, closed: &BTreeSet<PathBuf>) -> Opened {
         let mut opened = Opened::default();
         let mut budget = ENTRIES;
+        let barred = around_closed(closed);
         let mut paths = VecDeque::from([root.to_owned()]);
         while let Some(path) = paths.pop_front() {
             if closed.contains(&path) {
                 continue;
             }
             if below(&path, closed).next().is_none() {
-                opened.list.push((access, path));
+                if inode(&path).is_none_or(|inode| !barred.contains(&inode)) {
+                    opened.list.push((access, path));
+                }
                 continue;
             }
             let entries: Vec<PathBuf> = fs::read_dir(&path)
@@ -272,6 +278,19 @@ impl Opened {
         }
         opened
     }
+}
+
+/// The device and number of a file, by which the kernel knows what is open.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// What is closed and the folders that hold it. Under another path, where a folder is mounted a second time, each of
+/// them would open it.
+fn around_closed(closed: &BTreeSet<PathBuf>) -> BTreeSet<(u64, u64)> {
+    let paths: BTreeSet<&Path> = closed.iter().flat_map(|path| path.ancestors()).collect();
+    paths.into_iter().filter_map(inode).collect()
 }
 
 /// What stays closed below a folder.

@@ -37,7 +37,7 @@ mod entry;
 #[cfg(test)]
 mod fixture;
 mod look;
-mod mounts;
+pub(crate) mod mounts;
 mod repository;
 mod rules;
 mod walk;

@@ -16,15 +16,57 @@ pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
     points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }
 
-/// The fifth field of each line, in which white space and backslashes are written as `\` and three octal digits.
+/// Every other path under which some folders, or what lies in them, are mounted a second time.
+pub(crate) fn aliases(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let aliases = folders.iter().flat_map(|folder| aliases_in(&list, folder));
+    aliases.filter(|alias| alias.exists()).collect()
+}
+
+fn aliases_in(list: &[u8], folder: &Path) -> Vec<PathBuf> {
+    let mounts: Vec<Mount> = mounts(list).collect();
+    // A later mount hides an earlier one at the same place.
+    let around = mounts.iter().filter(|mount| folder.starts_with(&mount.point));
+    let Some(own) = around.max_by_key(|mount| mount.point.components().count()) else {
+        return Vec::new();
+    };
+    let inside = |mount: &Mount| Some(mount.root.join(folder.strip_prefix(&mount.point).ok()?));
+    let Some(inside) = inside(own) else { return Vec::new() };
+    let others = mounts.iter().filter(|mount| mount.device == own.device);
+    let aliases = others.filter_map(|mount| match inside.strip_prefix(&mount.root) {
+        Ok(rest) => Some(mount.point.join(rest)),
+        Err(_) => mount.root.starts_with(&inside).then(|| mount.point.clone()),
+    });
+    aliases.filter(|alias| !alias.starts_with(folder)).collect()
+}
+
+/// A line of the list.
+struct Mount {
+    device: Vec<u8>,
+    /// The folder of the device's file system that is mounted.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+fn mounts(list: &[u8]) -> impl Iterator<Item = Mount> {
+    list.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ').skip(2);
+        let device = fields.next()?.to_vec();
+        Some(Mount { device, root: decoded(fields.next()?), point: decoded(fields.next()?) })
+    })
+}
+
 fn points(list: &[u8]) -> impl Iterator<Item = PathBuf> {
-    let decoded = |escape: &Captures<'_>| {
+    mounts(list).map(|mount| mount.point)
+}
+
+/// A path in which white space and backslashes are written as `\` and three octal digits.
+fn decoded(field: &[u8]) -> PathBuf {
+    let byte = |escape: &Captures<'_>| {
         let digits = str::from_utf8(&escape[1]).unwrap_or_default();
         [u8::from_str_radix(digits, 8).unwrap_or_default()]
     };
-    list.split(|&byte| byte == b'\n')
-        .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
-        .map(move |field| OsString::from_vec(ESCAPE.replace_all(field, decoded).into()).into())
+    OsString::from_vec(ESCAPE.replace_all(field, byte).into()).into()
 }
 
 #[expect(clippy::expect_used, reason = "every look uses it")]
@@ -42,6 +84,21 @@ mod tests {
             broken line\n";
         let expected = ["/mnt", "/home/me/my project/\\x\n"].map(PathBuf::from);
         assert_eq!(points(list).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_folder_is_found_wherever_it_is_mounted() {
+        let list = b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:5 / /tmp rw - tmpfs b rw\n3 1 8:1 /home/me /srv/me rw - x\n\
+            4 1 8:1 /home /srv/all rw - x\n5 1 8:1 /home/me/.ssh /keys rw - x\n6 1 8:1 /usr /home/me/usr rw - x\n\
+            7 1 8:1 /home/other /srv/other rw - x\n8 1 8:2 /home/me /disk rw - x\n9 1 8:1 /x /home/me/deep rw - x\n";
+        let check = |folder: &str, expected: &[&str]| {
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(aliases_in(list, Path::new(folder)), expected, "{folder}");
+        };
+        check("/home/me", &["/srv/me", "/srv/all/me", "/keys"]);
+        check("/srv/me", &["/home/me", "/srv/all/me", "/keys"]);
+        check("/tmp/x", &[]);
+        check("/var", &[]);
     }
 
     #[test]

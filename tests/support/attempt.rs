@@ -73,6 +73,12 @@ fn attempt(args: &[&str]) -> std::io::Result<()> {
             let flags = rustix::fs::XattrFlags::empty();
             rustix::fs::setxattr(path, "user.planted", b"x", flags).map_err(Into::into)
         }
+        ["flag", path] => {
+            let file = std::fs::File::open(path)?;
+            let flags = rustix::fs::ioctl_getflags(&file);
+            let flags = flags.unwrap_or(rustix::fs::IFlags::empty()) | rustix::fs::IFlags::NODUMP;
+            rustix::fs::ioctl_setflags(&file, flags).map_err(Into::into)
+        }
         ["shared_memory"] => raw(libc::SYS_shmget, [0x6b69_6d69, 4096, 0o1600]),
         ["key_ring"] => raw(libc::SYS_keyctl, [0, -3, 1]),
         ["ring"] => {
@@ -88,7 +94,7 @@ fn attempt(args: &[&str]) -> std::io::Result<()> {
     }
 }
 
-/// Makes a tree of 3,000 levels, some of which nobody may open.
+/// Makes a tree of 3,000 levels, some of which only root may open, whom rights do not stop.
 fn deep(folder: &str) -> std::io::Result<()> {
     let open = |folder: std::os::fd::BorrowedFd<'_>, name: &str| {
         rustix::fs::openat(folder, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -96,11 +102,10 @@ fn deep(folder: &str) -> std::io::Result<()> {
     let mut folder = open(rustix::fs::CWD, folder)?;
     for level in 0..3_000 {
         let name = if level == 0 { "deep" } else { "d" };
-        rustix::fs::mkdirat(&folder, name, Mode::RWXU)?;
+        let is_closed = level % 100 == 99 && rustix::process::geteuid().is_root();
+        let mode = if is_closed { Mode::empty() } else { Mode::RWXU };
+        rustix::fs::mkdirat(&folder, name, mode)?;
         let next = open(folder.as_fd(), name)?;
-        if level % 100 == 99 {
-            rustix::fs::fchmod(&folder, Mode::empty())?;
-        }
         folder = next;
     }
     Ok(())

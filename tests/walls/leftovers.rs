@@ -173,14 +173,14 @@ fn a_deep_tree() {
     install(
         &world,
         &format!(
-            "{deep} \"$TMPDIR\" || exit 3; chmod 0 \"$TMPDIR\" \"${{TMPDIR%/*}}\"; {VERSION}; sleep 1000"
+            "{deep} \"$TMPDIR\" || exit 3; mkdir -m 0 \"$TMPDIR/closed\"; {VERSION}; sleep 1000"
         ),
     );
     let ran = consult(&world);
     assert_eq!(ran.code, Some(32), "{ran:?}");
     assert_eq!(runs(&world), 0);
     // The home as well, by the next run.
-    install(&world, &format!("{deep} \"$D\" || exit 3; chmod 0 \"$D\"; {VERSION}; sleep 1000"));
+    install(&world, &format!("{deep} \"$D\" || exit 3; {VERSION}; sleep 1000"));
     assert_eq!(consult(&world).code, Some(32));
     install(&world, &format!("{VERSION}; {ANSWER}"));
     assert_eq!(consult(&world).code, Some(0));
@@ -230,7 +230,7 @@ fn fills_the_disk() {
     for place in ["$TMPDIR/deep/er", "$D/sessions/x"] {
         let world = World::with_fake("2.1.0", "");
         let fill = format!("mkdir -p \"{place}\"; fallocate -l 1100M \"{place}/file\"");
-        install(&world, &format!("{VERSION}; {fill}; chmod 0 \"{place}\"; sleep 1000"));
+        install(&world, &format!("{VERSION}; {fill}; sleep 1000"));
         let ran = consult(&world);
         assert_eq!(ran.code, Some(32), "{ran:?}");
         let message = ran.json()["error"]["message"].to_string();
@@ -244,9 +244,8 @@ fn fills_the_disk() {
 fn a_large_home() {
     let world = World::with_fake("2.1.0", "");
     for (megabytes, stays) in [(900, true), (1100, false)] {
-        let fill = format!(
-            "mkdir -p \"$D/sessions/x\"; fallocate -l {megabytes}M \"$D/sessions/x/file\"; chmod 0 \"$D/sessions/x\""
-        );
+        let fill =
+            format!("mkdir -p \"$D/sessions/x\"; fallocate -l {megabytes}M \"$D/sessions/x/file\"");
         install(&world, &format!("{VERSION}; {ANSWER}; {fill}"));
         let ran = consult(&world);
         assert_eq!((ran.code, world.kimis().exists()), (Some(0), stays), "{ran:?}");
