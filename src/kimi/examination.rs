@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::confinement::decide;
 use super::dialect::{Dialect, Identity, Program};
 use super::node::Node;
-use super::program::{self, Candidate, ask_version, choose, repeated};
+use super::program::{self, Candidate, choose};
 use super::reply::Watch;
 use super::shut_out::{ShutOut, shut_out};
+use super::version::{ask_version, node_of, repeated};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
@@ -90,7 +91,7 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
     let program = used.as_ref().map(|program| &program.path);
     let program = program.ok().or(seen.first().map(|candidate| &candidate.path));
     let node = match program {
-        Some(program) => program::node_of(loaded, &project, program, watch).await,
+        Some(program) => node_of(loaded, &project, program, watch).await,
         None => None,
     };
     let candidates = seen.into_iter().zip(starts).collect();

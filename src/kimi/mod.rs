@@ -35,6 +35,7 @@ pub(crate) mod text;
 mod tokens;
 pub(crate) mod transcript;
 mod untrusted;
+mod version;
 
 pub use self::dialect::Dialect;
 pub(crate) use self::dialect::{Identity, Program};
@@ -113,7 +114,7 @@ pub(crate) async fn ask(
     let ran = match ran {
         Err(error) if error.kind == Kind::Crashed && error.partial.is_none() => {
             let path = &program.path;
-            Err(Box::pin(program::with_node(error, loaded, question.work_dir, path, watch)).await)
+            Err(Box::pin(version::with_node(error, loaded, question.work_dir, path, watch)).await)
         }
         ran => ran,
     };

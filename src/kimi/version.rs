@@ -1,0 +1,162 @@
+//! What a program answers when it is asked for its version, and why it does not.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::consultant::consultant;
+use super::dialect::{Dialect, Identity};
+use super::invocation::{Invocation, Under};
+use super::node::{self, Node};
+use super::reply::{Deadline, Limits, Watch};
+use super::run::{self, Printed};
+use super::shut_out::{self, ShutOut};
+use super::text::clean;
+use super::{confinement, folders};
+use crate::error::{Error, Kind};
+use crate::redact::Secrets;
+use crate::settings::Loaded;
+
+/// The limit of `kimi --version`; a Python on a cold disk needs seconds.
+const VERSION_SECONDS: u64 = 30;
+/// The most that is read of the answer.
+const VERSION_BYTES: u64 = 64 * 1024;
+/// Characters of the output that an error repeats.
+const SAID_CHARS: usize = 300;
+
+/// The output of a program, as an error repeats it.
+pub(super) fn repeated(loaded: &Loaded, output: &str) -> String {
+    let secrets = Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars);
+    // A consultation reports a file of secrets that cannot be used.
+    let secrets = secrets.unwrap_or_default();
+    let said = secrets.redact_start(clean(output.trim()).trim(), SAID_CHARS);
+    said.as_str().replace('\n', " ")
+}
+
+/// The output of `kimi --version`, standard output first. The program runs inside the sandbox already.
+pub(super) async fn ask_version(
+    loaded: &Loaded,
+    project: &Path,
+    path: &Path,
+    watch: Watch<'_>,
+) -> Result<String, ShutOut> {
+    let printed = print_version(loaded, project, path, path, watch).await;
+    let (Printed { text, has_failed }, under) = printed.map_err(|why| unanswered(path, why))?;
+    if Dialect::identify(&text) != Identity::Unknown {
+        return Ok(text);
+    }
+    if has_failed && let Some(error) = Box::pin(node_problem(loaded, project, path, watch)).await {
+        return Err(error.into());
+    }
+    if let Under::Sandbox(rules) = under
+        && let Some(shut_out) =
+            shut_out::in_sandbox(&text, &rules, &loaded.environment.home, &Secrets::default())
+    {
+        return Err(shut_out);
+    }
+    let said = if text.trim().is_empty() { "nothing printed" } else { text.trim() };
+    if has_failed {
+        let message = format!("{} does not start: {}", path.display(), repeated(loaded, said));
+        return Err(Error::of(Kind::Spawn, message).into());
+    }
+    Ok(said.to_owned())
+}
+
+/// The error of a program that has to be ended before it answers.
+fn unanswered(path: &Path, why: ShutOut) -> ShutOut {
+    match why.error.kind {
+        Kind::TimedOut | Kind::Stalled | Kind::TooMuchOutput | Kind::Crashed => {
+            let path = path.display();
+            let message = format!("{path} does not answer `--version`: {}", why.error.message);
+            Error::of(Kind::Spawn, message).into()
+        }
+        _ => why,
+    }
+}
+
+/// The Node that a program runs on; `None` for one that needs none.
+pub(super) async fn node_of(
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    watch: Watch<'_>,
+) -> Option<Node> {
+    if !node::is_script(program) {
+        return None;
+    }
+    let Some(path) = node::on_path(program, &loaded.environment) else {
+        return Some(Node::Missing);
+    };
+    let (printed, _) = print_version(loaded, project, program, &path, watch).await.ok()?;
+    let version = repeated(loaded, &printed.text);
+    Some(Node::Found(path, version))
+}
+
+async fn node_problem(
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    watch: Watch<'_>,
+) -> Option<Error> {
+    node_of(loaded, project, program, watch).await?.problem()
+}
+
+/// The error of a program that ended before it said anything, with the Node that it ran on where that is too old: the
+/// version of a program is remembered, and its Node may be another one since.
+pub(super) async fn with_node(
+    mut error: Error,
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    watch: Watch<'_>,
+) -> Error {
+    if let Some(node) = node_problem(loaded, project, program, watch).await {
+        error.message = format!("{}; {}", node.message, error.message);
+        error.kind = node.kind;
+        error.hint = node.hint;
+    }
+    error
+}
+
+/// Runs `--version` of a file that belongs to a program, under the rules for that program.
+async fn print_version(
+    loaded: &Loaded,
+    project: &Path,
+    program: &Path,
+    file: &Path,
+    watch: Watch<'_>,
+) -> Result<(Printed, Under), ShutOut> {
+    let run_dir = folders::for_one_run(loaded.state_dir())?;
+    let confinement =
+        confinement::of_identification(loaded, program, run_dir.path(), project, &|| {
+            watch.is_over()
+        })?;
+    let mut env = consultant().environment(program, &loaded.environment, &[]);
+    let temporary = folders::temporary(run_dir.path());
+    // Even this call makes a data folder. It is thrown away: a program that turns out to be no Kimi must not leave
+    // anything that a later run reads.
+    for dialect in Dialect::ALL {
+        let home = temporary.join(dialect.home_folder());
+        folders::make(&home)?;
+        env.insert(dialect.home_variable().to_owned(), home.display().to_string());
+    }
+    env.insert("TMPDIR".to_owned(), temporary.display().to_string());
+    let invocation = Invocation {
+        program: file.to_owned(),
+        args: vec!["--version".into()],
+        env,
+        work_dir: loaded.environment.current_dir.clone(),
+        stdin: String::new(),
+        under: confinement.under,
+    };
+    let patience = Duration::from_secs(VERSION_SECONDS);
+    let limits = Limits {
+        first_line: patience,
+        silence: patience,
+        grace: Duration::from_millis(500),
+        run_bytes: VERSION_BYTES,
+        ..Limits::of(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
+    };
+    let quietly = Watch { progress: &|_| {}, ..watch };
+    let printed = run::text(&invocation, &limits, quietly).await?;
+    Ok((printed, invocation.under))
+}
