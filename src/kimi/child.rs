@@ -96,11 +96,14 @@ impl Child {
         if !self.kept {
             self.kill();
         }
-        if timeout(KEEPER_PATIENCE, self.process.wait()).await.is_err() {
+        let status = timeout(KEEPER_PATIENCE, self.process.wait()).await;
+        if status.is_err() {
             let _ = self.process.start_kill();
             let _ = self.process.wait().await;
         }
-        if self.kept {
+        // A keeper that exits by itself has left nobody.
+        let has_exited = matches!(status, Ok(Ok(status)) if status.code().is_some());
+        if self.kept && !has_exited {
             let killed = async {
                 while keeper::kill_orphans() {
                     sleep(AGAIN).await;

@@ -58,8 +58,8 @@ pub const MAX_CALLS: usize = 1_000;
 /// Bytes that are read of a short text: more than any use of it looks at.
 const TEXT_BYTES: usize = 32 * 1024;
 /// Bytes that are read of a tool's result: what Kimi read is known by it. Both programs show 100,000 characters of a
-/// file at once, unless kimi-code is asked for more.
-const RESULT_BYTES: usize = 512 * 1024;
+/// file at once, of three bytes in Chinese, unless kimi-code is asked for more.
+const RESULT_BYTES: usize = 320 * 1024;
 /// Bytes that are read of an id. Both programs' ids stay below a hundred.
 const ID_BYTES: usize = 256;
 

@@ -58,7 +58,7 @@ struct Entry {
     path: Option<String>,
     /// A digest of the arguments, which tells a repeated call from another one.
     digest: u64,
-    /// A digest of the result, which tells a repeated result from another one.
+    /// A digest of the result's length and beginning, which tells a repeated result from another one.
     answer: Option<u64>,
 }
 
@@ -161,7 +161,7 @@ impl Trace {
             if let Some(&at) = open {
                 self.answer(at, text);
             } else {
-                let answer = Some(digest_of(text));
+                let answer = Some(digest_of_result(text));
                 self.is_cut |= !places.iter().any(|&at| self.calls[at].answer == answer);
             }
             return;
@@ -185,7 +185,7 @@ impl Trace {
 
     fn answer(&mut self, at: usize, text: &str) {
         let Entry { evidence: call, path, answer, .. } = &mut self.calls[at];
-        *answer = Some(digest_of(text));
+        *answer = Some(digest_of_result(text));
         call.ok = self.dialect.tool_succeeded(&call.tool, text);
         call.summary = self.bounds.text(first_bytes(text, SUMMARY_BYTES), SUMMARY_CHARS);
         if !call.ok {
@@ -293,7 +293,11 @@ fn quotes_lines(args: &Map<String, Value>) -> bool {
     is_numbered && args.get("output_mode").and_then(Value::as_str) == Some("content")
 }
 
-/// A digest of arguments or of a result, of one run.
+fn digest_of_result(text: &str) -> u64 {
+    digest_of(&(text.len(), first_bytes(text, SUMMARY_BYTES)))
+}
+
+/// A digest, of one run.
 fn digest_of(it: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     it.hash(&mut hasher);

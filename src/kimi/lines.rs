@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::text::lossy;
+
 /// One line of a stream, without its line ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -64,7 +66,7 @@ impl Lines {
             Line::TooLong(self.length)
         } else {
             let line = self.pending.strip_suffix(b"\r").unwrap_or(&self.pending);
-            Line::Whole(String::from_utf8_lossy(line))
+            Line::Whole(lossy(line))
         });
         self.length = 0;
         self.pending.clear();

@@ -9,6 +9,11 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     Cleaned::of(text).text
 }
 
+/// The text, its bytes that are not UTF-8 replaced. The standard library's own way is slow where there are none.
+pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// The first `limit` characters, cut between characters.
 pub(crate) fn first_chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])

@@ -134,7 +134,7 @@ impl SecretFiles {
 
     /// Returns whether this file or folder is secret by its name. The path is relative to the project.
     pub(crate) fn is_named(&self, path: &Path, is_folder: bool) -> bool {
-        is_listed(&self.names, path, is_folder)
+        is_listed(&self.names, &forms(path), is_folder)
     }
 
     /// Whether a file of a project is secret, by its name, that of a folder on the way, or what it holds.
@@ -147,13 +147,15 @@ impl SecretFiles {
                 .ancestors()
                 .skip(1)
                 .any(|folder| !folder.as_os_str().is_empty() && self.is_named(folder, true));
-            on_the_way || self.is_named(relative, path.is_dir()) || self.holds(relative, path)
+            on_the_way
+                || self.is_named(relative, path.is_dir())
+                || self.holds(&forms(relative), path)
         })
     }
 
     /// Returns whether a file is secret for its text. A file that the bridge cannot read is not: neither can Kimi.
-    fn holds(&self, relative: &Path, path: &Path) -> bool {
-        let of_file = |(files, _): &&(Gitignore, Regex)| is_listed(files, relative, false);
+    fn holds(&self, forms: &[Form], path: &Path) -> bool {
+        let of_file = |(files, _): &&(Gitignore, Regex)| is_listed(files, forms, false);
         let mut texts = self.holding.iter().filter(of_file).peekable();
         texts.peek().is_some()
             && beginning(path).is_ok_and(|start| texts.any(|(_, text)| text.is_match(&start)))
@@ -185,7 +187,8 @@ impl SecretFiles {
                 let Ok(kind) = entry.file_type() else { continue };
                 let path = entry.path();
                 let relative = path.strip_prefix(project).unwrap_or(&path);
-                if self.is_named(relative, kind.is_dir()) {
+                let forms = forms(relative);
+                if is_listed(&self.names, &forms, kind.is_dir()) {
                     let target = if kind.is_symlink() { path.canonicalize().ok() } else { None };
                     // Where the link itself leads out of the project, it opens nothing.
                     found.secret.extend(target.filter(|target| target.starts_with(project)));
@@ -196,7 +199,7 @@ impl SecretFiles {
                     if !SKIPPED.iter().any(|skipped| path.ends_with(skipped)) {
                         folders.push_back(path);
                     }
-                } else if kind.is_file() && self.holds(relative, &path) {
+                } else if kind.is_file() && self.holds(&forms, &path) {
                     found.secret.push(path);
                 }
             }
@@ -207,24 +210,40 @@ impl SecretFiles {
     }
 }
 
-/// Returns whether a list names a file or folder, or the one that it was made from: `.env~` is a `.env`.
-fn is_listed(list: &Gitignore, path: &Path, is_folder: bool) -> bool {
-    let mut path = PathBuf::from(path.as_os_str().to_ascii_lowercase());
-    loop {
-        match list.matched(&path, is_folder) {
+/// A path, or one that it may be made from, in lower case.
+struct Form {
+    path: PathBuf,
+    /// Other paths that its last step may be made from.
+    others: Vec<PathBuf>,
+}
+
+/// The forms of a path: `.env~` is a `.env`.
+fn forms(path: &Path) -> Vec<Form> {
+    let mut forms = Vec::new();
+    let mut next = Some(PathBuf::from(path.as_os_str().to_ascii_lowercase()));
+    while let Some(path) = next {
+        let origins = path.file_name().map(origins).unwrap_or_default();
+        let mut origins = origins.into_iter().map(|name| path.with_file_name(name));
+        // A name that is made from several in turn ends in the first one.
+        next = origins.next();
+        forms.push(Form { others: origins.collect(), path });
+    }
+    forms
+}
+
+/// Returns whether a list names a file or folder in any of its forms.
+fn is_listed(list: &Gitignore, forms: &[Form], is_folder: bool) -> bool {
+    for form in forms {
+        match list.matched(&form.path, is_folder) {
             Match::Ignore(_) => return true,
             Match::Whitelist(_) => return false,
             Match::None => {}
         }
-        let origins = path.file_name().map(origins).unwrap_or_default();
-        let Some((next, others)) = origins.split_first() else { return false };
-        // A name that is made from several in turn ends in `next`; the others are its last step.
-        if others.iter().any(|name| list.matched(path.with_file_name(name), is_folder).is_ignore())
-        {
+        if form.others.iter().any(|path| list.matched(path, is_folder).is_ignore()) {
             return true;
         }
-        path.set_file_name(next);
     }
+    false
 }
 
 /// The names that a name may be made from, in lower case, each shorter than it.

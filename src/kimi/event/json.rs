@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::kimi::text::first_bytes;
+use crate::kimi::text::{first_bytes, lossy};
 
 /// A value, or none where there is one of another kind.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Text {
             }
 
             fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
-                Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
+                Ok(Text(lossy(bytes).into_owned()))
             }
         }
 
