@@ -24,6 +24,7 @@ mod registrations;
 mod retries;
 mod rooms;
 mod rounds;
+#[cfg(target_os = "linux")]
 mod sandbox;
 mod secrets;
 mod serve;
@@ -57,6 +58,7 @@ fn main() {
         retries::tests(),
         rooms::tests(),
         rounds::tests(),
+        #[cfg(target_os = "linux")]
         sandbox::tests(),
         secrets::tests(),
         serve::tests(),

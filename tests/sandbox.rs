@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -13,17 +12,16 @@ use crate::support::answers::{ANSWER, VERSION, a_whole_consultation, say_verdict
 use crate::support::kimi::{Real, installed};
 use crate::support::model::{Model, Step};
 use crate::support::server::{Era, Server};
+use crate::support::tries::{self, Try};
 use crate::support::world::{World, write_program};
 use crate::support::{both, one, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let tries = TRIES.iter().map(|&(name, setup, script)| {
-        test(&format!("sandbox::nothing_gets_through::{name}"), move || gets_through(setup, script))
-    });
     let npm = |real, _: &Path| answers_from_the_home(real, npm_below);
     let folder = |real, _: &Path| answers_from_the_home(real, folder_below);
     let environment = |real, _: &Path| answers_from_the_home(real, environment_below);
-    tries
+    tries::tests("sandbox::nothing_gets_through", &TRIES)
+        .into_iter()
         .chain([
             one("sandbox::kimi_answers_from_the_home::npm", Real::KimiCode, npm),
             one("sandbox::kimi_answers_from_the_home::folder", Real::KimiCode, folder),
@@ -40,9 +38,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .collect()
 }
 
-/// What a program in Kimi's place tries: a name, what lies in the home before, and a command that
-/// succeeds only if it got through. `$KIMI_CODE_HOME` is where it may leave a mark.
-const TRIES: [(&str, &str, &str); 33] = [
+/// What a program in Kimi's place tries, as [`tries::Try`] describes it.
+const TRIES: [Try; 33] = [
     ("creates_in_the_project", "", "echo x > pwned"),
     ("writes_in_the_project", "", "echo x >> src/main.rs"),
     ("empties_in_the_project", "", "truncate -s 0 src/main.rs"),
@@ -54,9 +51,9 @@ const TRIES: [(&str, &str, &str); 33] = [
     ("makes_a_pipe_in_the_project", "", "mkfifo pipe"),
     ("makes_a_git_hook", "mkdir -p tally/.git/hooks", "echo x > .git/hooks/pre-commit"),
     ("writes_in_the_home", "", "echo x > \"$HOME/.bashrc\""),
-    ("writes_in_tmp", "", "echo x > /tmp/kimi-bridge-test-pwned"),
-    ("writes_in_var_tmp", "", "echo x > /var/tmp/kimi-bridge-test-pwned"),
-    ("writes_in_shared_memory", "", "echo x > /dev/shm/kimi-bridge-test-pwned"),
+    ("writes_in_tmp", "", "echo x > /tmp/kimi-bridge-test-$OUTSIDE"),
+    ("writes_in_var_tmp", "", "echo x > /var/tmp/kimi-bridge-test-$OUTSIDE"),
+    ("writes_in_shared_memory", "", "echo x > /dev/shm/kimi-bridge-test-$OUTSIDE"),
     ("reads_ssh", "mkdir .ssh; echo k > .ssh/id_rsa", "cat \"$HOME/.ssh/id_rsa\""),
     ("lists_ssh", "mkdir .ssh; echo k > .ssh/id_rsa", "ls \"$HOME/.ssh\""),
     ("reads_aws", "mkdir .aws; echo k > .aws/credentials", "cat \"$HOME/.aws/credentials\""),
@@ -97,38 +94,6 @@ const TRIES: [(&str, &str, &str); 33] = [
     ("reads_the_servers_environment", "", "cat /proc/$(cut -d' ' -f4 /proc/$PPID/stat)/environ"),
     ("gains_rights", "", "grep -q 'NoNewPrivs:[[:space:]]*0' /proc/self/status"),
 ];
-
-/// Plays a try inside the sandbox, where it must fail, and outside, where it must succeed: a try that
-/// fails anyway shows nothing.
-fn gets_through(setup: &str, script: &str) {
-    let played = |sandbox: &str| {
-        let script = format!(
-            "{VERSION}; if ({script}) > /dev/null 2> \"$KIMI_CODE_HOME/why\"; then echo yes > \"$KIMI_CODE_HOME/through\"; \
-             fi; {ANSWER}"
-        );
-        let world = World::with_fake("2.1.0", &script).with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
-        let done = Command::new("sh").args(["-ec", setup]).current_dir(world.home()).status();
-        assert!(done.unwrap().success(), "{setup}");
-        let ran = world.consult(&[]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        let why = fs::read_to_string(world.kimis().join("why")).unwrap();
-        (world.kimis().join("through").exists(), why)
-    };
-    let (through, why) = played("auto");
-    assert!(!through, "{script} got through");
-    let denied =
-        why.is_empty() || why.contains("ermission denied") || why.contains("not permitted");
-    assert!(denied, "{script}: {why}");
-    let (through, why) = played("off");
-    assert!(through, "{script} fails without a sandbox as well: {why}");
-    for left in [
-        "/tmp/kimi-bridge-test-pwned",
-        "/var/tmp/kimi-bridge-test-pwned",
-        "/dev/shm/kimi-bridge-test-pwned",
-    ] {
-        let _ = fs::remove_file(left);
-    }
-}
 
 /// Copies a folder with links for files: an installation is large.
 fn copy(from: &Path, to: &Path) {

@@ -25,6 +25,8 @@ const SERVICE: &str = "https://api.kimi.com/coding/v1";
 const PLATFORM: &str = "https://api.moonshot.ai/v1";
 /// A longer part of a path may be a key.
 const SHOWN_OF_A_PATH: usize = 16;
+/// One of letters and digits may be a key unless it is as short as a version, `v1beta`.
+const LENGTH_OF_A_VERSION: usize = 6;
 
 /// The variables about certificates that are set, and the paths that they name.
 pub(crate) fn certificates(
@@ -47,9 +49,13 @@ pub(crate) fn shown(url: &str) -> Option<String> {
     let url = Uri::parse(url.trim()).ok()?;
     let authority = url.authority().filter(|authority| !authority.host().is_empty())?;
     let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+    // A gateway may have its key in the path.
+    let is_word = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic() || "-_.".contains(c));
+    let is_shown = |part: &str| {
+        part.len() <= SHOWN_OF_A_PATH && (is_word(part) || part.len() <= LENGTH_OF_A_VERSION)
+    };
     let parts = url.path().as_str().split('/');
-    let path: Vec<&str> =
-        parts.map(|part| if part.len() > SHOWN_OF_A_PATH { "…" } else { part }).collect();
+    let path: Vec<&str> = parts.map(|part| if is_shown(part) { part } else { "…" }).collect();
     Some(format!("{}://{}{port}{}", url.scheme(), authority.host(), path.join("/")))
 }
 
@@ -168,6 +174,10 @@ mod tests {
         check("socks5://me@[::1]:1080", Some("socks5://[::1]:1080"));
         check("https://api.kimi.com/coding/v1?key=s#s", Some("https://api.kimi.com/coding/v1"));
         check("https://gateway/v1/0123456789abcdef0/x", Some("https://gateway/v1/…/x"));
+        check(
+            "https://gateway/v1beta/k3y5/s3cretk/open-ai",
+            Some("https://gateway/v1beta/k3y5/…/open-ai"),
+        );
         check("http://me:s3%cret@proxy", None);
         check("me:s3cret@proxy:3128", None);
         check("proxy:3128", None);

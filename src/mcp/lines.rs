@@ -2,7 +2,9 @@
 //! server when a field of `initialize` is not of the expected type.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use rmcp::model::{ClientJsonRpcMessage, InitializeRequestParams};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
@@ -15,6 +17,11 @@ use tokio::io::{
 pub(super) const UNREADABLE: &str = "kimi-bridge/unreadable";
 /// The longest line. rmcp drops longer ones without an answer.
 const LONGEST: u64 = 15 * 1024 * 1024;
+
+/// What tells the fields of a JSON object from those inside it: its strings and brackets.
+#[expect(clippy::expect_used, reason = "tests use it")]
+static TOKEN: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"(?s)"(?:[^"\\]|\\.)*"|[\[\]{}]"#).expect("a valid pattern"));
 
 /// Copies the lines of a host up to the end of its input, each made readable.
 pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
@@ -96,14 +103,25 @@ fn unreadable(line: &[u8], why: &str) -> String {
     format!("{message}\n")
 }
 
-/// The id that a broken line names: the first number or text after `"id":`.
+/// The id that a broken line names: the first number or text after `"id":` that no other field holds.
 fn id_in(line: &str) -> Value {
-    let ids = line.match_indices("\"id\"").filter_map(|(at, key)| {
-        let rest = line[at + key.len()..].trim_start().strip_prefix(':')?;
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-        values.next()?.ok().filter(is_id)
-    });
-    ids.into_iter().next().unwrap_or(Value::Null)
+    let mut depth = 0_u32;
+    for token in TOKEN.find_iter(line) {
+        match token.as_str() {
+            "{" | "[" => depth += 1,
+            "}" | "]" => depth = depth.saturating_sub(1),
+            "\"id\"" if depth == 1 => {
+                let value = line[token.end()..].trim_start().strip_prefix(':');
+                let value = value.map(serde_json::Deserializer::from_str);
+                let value = value.and_then(|value| value.into_iter::<Value>().next()?.ok());
+                if let Some(id) = value.filter(is_id) {
+                    return id;
+                }
+            }
+            _ => {}
+        }
+    }
+    Value::Null
 }
 
 /// Replaces escapes of half a character, which no text can hold, such as `\ud83d` alone.
@@ -222,7 +240,9 @@ mod tests {
         };
         check(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"#, json!(7));
         check(r#"{"params":{"a":"\x"},"id" : "a\"b"}"#, json!("a\"b"));
-        check(r#"{"id":{"id":3},,}"#, json!(3));
+        check(r#"{"params":{"id":3,"a":["\"id\":5}"]},"id":4,,}"#, json!(4));
+        check(r#"{"id":{"id":3},,}"#, Value::Null);
+        check(r#"{"params":{"id":3"#, Value::Null);
         check("hello", Value::Null);
     }
 

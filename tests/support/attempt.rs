@@ -4,7 +4,6 @@
 use std::env;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::exit;
@@ -14,7 +13,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, se
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::world::World;
+use super::world::{World, place};
 
 const NAME: &str = "attempt";
 
@@ -22,7 +21,7 @@ const NAME: &str = "attempt";
 pub(crate) fn install(world: &World) {
     let folder = world.root().join("fake");
     std::fs::create_dir_all(&folder).unwrap();
-    symlink(env::current_exe().unwrap(), folder.join(NAME)).unwrap();
+    place(&env::current_exe().unwrap(), &folder.join(NAME));
 }
 
 /// Makes the attempt that the arguments name, when this process was started for one, and does not return then.
@@ -79,7 +78,10 @@ fn attempt(args: &[&str]) -> std::io::Result<()> {
             let flags = flags.unwrap_or(rustix::fs::IFlags::empty()) | rustix::fs::IFlags::NODUMP;
             rustix::fs::ioctl_setflags(&file, flags).map_err(Into::into)
         }
-        ["shared_memory"] => raw(libc::SYS_shmget, [0x6b69_6d69, 4096, 0o1600]),
+        ["shared_memory"] => {
+            let key = 0x6b69_0000 + libc::c_long::from(rustix::process::geteuid().as_raw());
+            raw(libc::SYS_shmget, [key, 4096, 0o1600])
+        }
         ["key_ring"] => raw(libc::SYS_keyctl, [0, -3, 1]),
         ["ring"] => {
             // A null pointer: EFAULT tells that the call itself is allowed.

@@ -10,6 +10,8 @@ pub(crate) mod messages;
 pub(crate) mod model;
 pub(crate) mod report;
 pub(crate) mod server;
+#[cfg(target_os = "linux")]
+pub(crate) mod tries;
 pub(crate) mod world;
 
 use std::path::Path;

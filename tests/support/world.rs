@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -18,13 +19,18 @@ pub(crate) struct World {
     root: tempfile::TempDir,
     /// The environment of every program that is started here.
     pub(crate) env: BTreeMap<String, String>,
+    /// Whether the bridge runs as [`World::ORDINARY`].
+    is_ordinary: bool,
 }
 
 impl World {
+    /// A user and a group without rights, `nobody` on most systems.
+    pub(crate) const ORDINARY: u32 = 65_534;
+
     /// A machine with the sample project and no Kimi.
     pub(crate) fn new() -> World {
         let root = tempfile::tempdir().unwrap();
-        let world = World { root, env: BTreeMap::new() };
+        let world = World { root, env: BTreeMap::new(), is_ordinary: false };
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/tally");
         fs::create_dir_all(world.project().join("src")).unwrap();
         for file in ["Cargo.toml", "src/main.rs", "src/store.rs"] {
@@ -118,9 +124,28 @@ impl World {
 
     /// The bridge, started in the project.
     pub(crate) fn bridge(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kimi-bridge"));
+        let own = self.root().join("kimi-bridge");
+        let built = Path::new(env!("CARGO_BIN_EXE_kimi-bridge"));
+        let mut command = Command::new(if self.is_ordinary { &own } else { built });
         command.args(args).env_clear().envs(&self.env).current_dir(self.project());
+        if self.is_ordinary {
+            command.uid(World::ORDINARY).gid(World::ORDINARY);
+        }
         command
+    }
+
+    /// Gives the machine as it is now to a user without root's rights, as whom the bridge runs from then on. Only root
+    /// can do that.
+    pub(crate) fn give_to_an_ordinary_user(&mut self) {
+        let own = self.root().join("kimi-bridge");
+        place(Path::new(env!("CARGO_BIN_EXE_kimi-bridge")), &own);
+        self.write_context();
+        let owner = format!("{0}:{0}", World::ORDINARY);
+        // The program is the one that was built, under another name.
+        let chown = "find \"$0\" ! -type f -exec chown -h \"$1\" {} + && find \"$0\" -type f -links 1 -exec chown \"$1\" {} +";
+        let done = Command::new("sh").args(["-c", chown]).arg(self.root()).arg(owner).status();
+        assert!(done.unwrap().success());
+        self.is_ordinary = true;
     }
 
     /// Runs the bridge to its end.
@@ -130,13 +155,17 @@ impl World {
 
     /// Asks as the skeptic of the sample project and gets the JSON result.
     pub(crate) fn consult(&self, extra: &[&str]) -> Ran {
-        let context = self.root().join("context.json");
-        fs::write(&context, proposal()["context"].to_string()).unwrap();
-        let context = context.display().to_string();
+        let context = self.write_context().display().to_string();
         let message = proposal()["message"].as_str().unwrap().to_owned();
         let mut args = vec!["consult", "--json", "--message", &message, "--context", &context];
         args.extend(extra);
         self.run(&args)
+    }
+
+    fn write_context(&self) -> PathBuf {
+        let context = self.root().join("context.json");
+        fs::write(&context, proposal()["context"].to_string()).unwrap();
+        context
     }
 
     /// Every file below a folder with its content, for comparing before and after.
@@ -200,6 +229,11 @@ impl Ran {
         let line = self.stderr.lines().find_map(|line| line.strip_prefix("error: "));
         (self.code.unwrap_or(-1), line.unwrap_or(&self.stderr).to_owned())
     }
+}
+
+/// Puts a program into a folder, where users find it who may not enter the folder that it was built in.
+pub(crate) fn place(program: &Path, path: &Path) {
+    fs::hard_link(program, path).or_else(|_| fs::copy(program, path).map(drop)).unwrap();
 }
 
 /// Writes an executable file.

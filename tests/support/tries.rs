@@ -1,0 +1,99 @@
+//! What a program in Kimi's place tries, inside the sandbox and without it, as the user of the tests and as one without
+//! root's rights.
+
+use std::fs;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+
+use libtest_mimic::Trial;
+
+use super::answers::{ANSWER, VERSION};
+use super::attempt;
+use super::test;
+use super::world::World;
+
+/// What is tried: a name, a command that prepares the home, and one that exits with 0 only if it got through.
+///
+/// In the command, `$HOME` is the user's home, with the sockets `stream.sock` and `datagram.sock` in it, `$TRY` the
+/// program that makes system calls, `$OUTSIDE` the number of a process of the user's, and `$KIMI_CODE_HOME` a folder
+/// that may be written.
+pub(crate) type Try = (&'static str, &'static str, &'static str);
+
+/// Folders that everybody may write outside the sandbox.
+const OPEN_FOLDERS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// Each try as a test of this name, and again as an ordinary user where root runs the tests.
+pub(crate) fn tests(name: &str, tries: &'static [Try]) -> Vec<Trial> {
+    let as_root = rustix::process::geteuid().is_root();
+    let users = if as_root { &[false, true][..] } else { &[false] };
+    let mut tests = Vec::new();
+    for &(what, setup, script) in tries {
+        for &is_ordinary in users {
+            let user = if is_ordinary { "_as_an_ordinary_user" } else { "" };
+            let name = format!("{name}{user}::{what}");
+            tests.push(test(&name, move || cannot(is_ordinary, setup, script)));
+        }
+    }
+    tests
+}
+
+/// A try must fail inside the sandbox and succeed without it: one that fails anyway shows nothing.
+fn cannot(is_ordinary: bool, setup: &str, script: &str) {
+    let (through, why) = played("required", is_ordinary, setup, script);
+    assert!(!through, "{script} got through");
+    let denied =
+        why.is_empty() || why.contains("ermission denied") || why.contains("not permitted");
+    assert!(denied, "{script}: {why}");
+    let (through, why) = played("off", is_ordinary, setup, script);
+    assert!(through, "{script} fails without a sandbox as well: {why}");
+}
+
+/// Plays a try in a world of its own. Returns whether it got through, and what it wrote on standard error.
+fn played(sandbox: &str, is_ordinary: bool, setup: &str, script: &str) -> (bool, String) {
+    let outside = Outside::start(is_ordinary);
+    let fake = format!(
+        "TRY=\"${{0%/*}}/attempt\" OUTSIDE={}; {VERSION}; if ({script}) > /dev/null 2> \"$KIMI_CODE_HOME/why\"; \
+         then echo yes > \"$KIMI_CODE_HOME/through\"; fi; {ANSWER}",
+        outside.0.id()
+    );
+    let mut world = World::with_fake("2.1.0", &fake).with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
+    attempt::install(&world);
+    let done = Command::new("sh").args(["-ec", setup]).current_dir(world.home()).status();
+    assert!(done.unwrap().success(), "{setup}");
+    let _stream = UnixListener::bind(world.home().join("stream.sock")).unwrap();
+    let _datagram = UnixDatagram::bind(world.home().join("datagram.sock")).unwrap();
+    if is_ordinary {
+        world.give_to_an_ordinary_user();
+    }
+    let ran = world.consult(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let expected = if sandbox == "off" { "none" } else { "landlock" };
+    assert_eq!(ran.json()["provenance"]["sandbox"], expected);
+    for folder in OPEN_FOLDERS {
+        let _ = fs::remove_file(format!("{folder}/kimi-bridge-test-{}", outside.0.id()));
+    }
+    let why = fs::read_to_string(world.kimis().join("why")).unwrap();
+    (world.kimis().join("through").exists(), why)
+}
+
+/// A process of the user's, which ends when it is dropped.
+struct Outside(Child);
+
+impl Outside {
+    fn start(is_ordinary: bool) -> Outside {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        if is_ordinary {
+            command.uid(World::ORDINARY).gid(World::ORDINARY);
+        }
+        Outside(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
