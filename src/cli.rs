@@ -36,7 +36,7 @@ pub(crate) enum Command {
     /// Look back: list threads, show, export, decide or delete one
     Threads(Threads),
     /// Show which Kimi is used, the mode and the limits
-    Status(Status),
+    Status(StatusArgs),
     /// Find what stands in the way, and what to do about it
     ///
     /// Looks at the settings, the bridge's own folder, every Kimi and its login, the network settings, the
@@ -118,7 +118,7 @@ pub(crate) enum ThreadsCommand {
         id: String,
         /// Markdown to commit beside the code, a page for the browser, or JSON
         #[arg(long, value_enum, default_value_t)]
-        format: Format,
+        format: ExportFormat,
     },
     /// Close the thread with your decision
     Decide {
@@ -139,7 +139,7 @@ pub(crate) enum ThreadsCommand {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum ExportFormat {
     /// Markdown
     #[default]
     Md,
@@ -167,7 +167,7 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use kimi_bridge::hidden::Cleaned;
 use kimi_bridge::kimi::event::{Call, Event};
 use kimi_bridge::kimi::evidence::Trace;
-use kimi_bridge::kimi::lines::{Line, Lines};
+use kimi_bridge::kimi::lines::{Line, LineSplitter};
 use kimi_bridge::kimi::{Dialect, Seen};
 use kimi_bridge::redact::Secrets;
 use libfuzzer_sys::fuzz_target;
@@ -66,7 +66,7 @@ fuzz_target!(|input: &[u8]| {
 /// The lines of a stream, which are the same however it is cut, and what a plain split says.
 fn lines(stream: &[u8], sizes: &[u8], limit: usize) -> Vec<String> {
     let split = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let mut lines = Lines::new(limit);
+        let mut lines = LineSplitter::new(limit);
         let mut seen = Vec::new();
         let mut take = |line: Line<'_>| {
             seen.push(match line {

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::Stop;
+use super::ShutdownSignals;
 use crate::cli::Consult;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 use serde_json::{Value, json};
 
-pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &Stop) -> Result<u8> {
+pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
     let as_json = args.json;
     if args.thread.is_none() && !(args.adopt.is_empty() && args.reject.is_empty()) {
         return Err(Error::new(
@@ -75,7 +75,7 @@ fn adjudications(args: &Consult) -> Vec<Value> {
 
 /// Reads YAML, which JSON is part of. A terminal or a pipe may stay silent, so a thread reads it, and a signal
 /// ends the wait.
-async fn read_context(path: PathBuf, stop: &Stop) -> Result<Value> {
+async fn read_context(path: PathBuf, stop: &ShutdownSignals) -> Result<Value> {
     let unreadable = |why: String| {
         Error::new(
             Kind::Request,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::render::{self, BOLD, DIM, paragraph, styled, width};
-use super::{Stop, sample, stand_in};
+use super::{ShutdownSignals, sample, stand_in};
 use crate::cli::Demo;
 use crate::consult::answer::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};
@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kimi::{Dialect, Program, folders, program};
 use crate::settings::Loaded;
 
-pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &Stop) -> Result<u8> {
+pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> Result<u8> {
     let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
     let project = folder.path().join("tally");
     sample::unpack(&project).map_err(|error| cannot(&error))?;

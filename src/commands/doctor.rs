@@ -7,11 +7,11 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::render::{BAD, BOLD, DIM, GOOD, WARN, styled, width};
-use super::{Stop, sample};
+use super::{ShutdownSignals, sample};
 use crate::cli::Doctor;
 use crate::consult::{decision, record, round};
 use crate::doctor::live::{self, Trial};
-use crate::doctor::{self, Check, Report, Section, Status};
+use crate::doctor::{self, Check, CheckStatus, Report, Section};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
@@ -23,7 +23,7 @@ pub(super) async fn run(
     args: &Doctor,
     loaded: &Loaded,
     misfits: &[Violation],
-    stop: &Stop,
+    stop: &ShutdownSignals,
 ) -> Result<u8> {
     let mut report = doctor::examine(loaded, misfits, args.live, stop.watch()).await;
     if stop.asked.is_cancelled() {
@@ -55,7 +55,7 @@ pub(super) async fn run(
 }
 
 /// Asks about the sample, in the user's own state, and forgets the thread.
-async fn consult(loaded: &Loaded, stop: &Stop) -> Result<Trial> {
+async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
     let cannot = |error: std::io::Error| {
         let message = format!("the sample could not be set up: {error}");
         Error::new(Kind::Spawn, message, "Check the temporary folder.")
@@ -123,15 +123,15 @@ fn one_section(section: &Section, home: &Path, width: usize) -> String {
 /// A mark, the name, what was found; below it what to do.
 fn one_check(check: &Check, name: &str, home: &Path, width: usize) -> String {
     let (mark, style) = match check.status {
-        Status::Ok => ("✓", GOOD),
-        Status::Note => ("·", DIM),
-        Status::Warning => ("!", WARN),
-        Status::Problem => ("✗", BAD),
+        CheckStatus::Ok => ("✓", GOOD),
+        CheckStatus::Note => ("·", DIM),
+        CheckStatus::Warning => ("!", WARN),
+        CheckStatus::Problem => ("✗", BAD),
     };
     let name = styled(DIM, &format!("{name:<NAME$}"));
     let says = match check.status {
-        Status::Ok | Status::Note => near_home(&check.says, home),
-        Status::Warning | Status::Problem => styled(style, &near_home(&check.says, home)),
+        CheckStatus::Ok | CheckStatus::Note => near_home(&check.says, home),
+        CheckStatus::Warning | CheckStatus::Problem => styled(style, &near_home(&check.says, home)),
     };
     let mut text = hung(&format!("  {} {name} ", styled(style.bold(), mark)), &says, width);
     if let Some(remedy) = &check.remedy {
@@ -183,8 +183,8 @@ fn closing_words(report: &Report, live: bool) -> String {
         1 => Some(format!("1 {one}")),
         count => Some(format!("{count} {one}s")),
     };
-    let problems = counted(Status::Problem, "problem");
-    let warnings = counted(Status::Warning, "warning");
+    let problems = counted(CheckStatus::Problem, "problem");
+    let warnings = counted(CheckStatus::Warning, "warning");
     match (problems, warnings) {
         (Some(problems), warnings) => {
             let warnings = warnings.map(|some| format!(", {some}")).unwrap_or_default();

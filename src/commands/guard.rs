@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::kimi::guard::Facts;
+use crate::kimi::guard::GuardPolicy;
 
 /// How a hook refuses.
 const REFUSED: u8 = 2;
@@ -41,7 +41,7 @@ fn refusal(run_dir: &Path) -> Option<String> {
     let mut call = String::new();
     let read = std::io::stdin().take(CALL_BYTES).read_to_string(&mut call);
     let call = read.ok().and_then(|_| serde_json::from_str(&call).ok());
-    let (Some(call), Some(facts)) = (call, Facts::read(run_dir)) else {
+    let (Some(call), Some(facts)) = (call, GuardPolicy::read(run_dir)) else {
         return Some("the call or the facts of the run cannot be read".to_owned());
     };
     facts.refusal(&call)

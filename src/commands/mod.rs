@@ -113,7 +113,7 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
         })?;
     let environment = loaded.environment.clone();
     let code = runtime.block_on(async {
-        let stop = Stop::on_signals(&loaded.settings, interrupted)?;
+        let stop = ShutdownSignals::on_signals(&loaded.settings, interrupted)?;
         match cli.command {
             Command::Serve => Box::pin(mcp::serve(loaded, stop.asked)).await.map(|()| 0),
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
@@ -144,7 +144,7 @@ fn log_to_stderr(loaded: &Loaded) {
 }
 
 /// The reaction to SIGINT, SIGTERM and SIGHUP.
-struct Stop {
+struct ShutdownSignals {
     /// Fired by the first signal: ends the run in good order.
     asked: CancellationToken,
     /// Fired by the second: ends the run at once.
@@ -153,13 +153,14 @@ struct Stop {
     places: Semaphore,
 }
 
-impl Stop {
-    fn on_signals(settings: &Settings, interrupted: &CancellationToken) -> Result<Stop> {
+impl ShutdownSignals {
+    fn on_signals(settings: &Settings, interrupted: &CancellationToken) -> Result<ShutdownSignals> {
         // A handler in place of what the bridge was started with: where SIGCHLD is ignored, no program can be waited
         // for. It stays when its listener is dropped.
         let _ = signal(SignalKind::child());
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
-        let stop = Stop { asked, at_once, places: Semaphore::new(settings.max_parallel) };
+        let stop =
+            ShutdownSignals { asked, at_once, places: Semaphore::new(settings.max_parallel) };
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind).map_err(|error| {
                 Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
@@ -183,7 +184,7 @@ impl Stop {
 
     /// A caller without progress messages.
     fn watch(&self) -> Watch<'_> {
-        let Stop { asked: cancel, at_once: closing, places } = self;
+        let ShutdownSignals { asked: cancel, at_once: closing, places } = self;
         Watch { progress: &|_| {}, cancel, closing, places }
     }
 }
@@ -193,7 +194,7 @@ async fn consult_live(
     request: Request,
     loaded: &Loaded,
     program: Option<Program>,
-    stop: &Stop,
+    stop: &ShutdownSignals,
 ) -> Result<ConsultResult> {
     let line = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}") {

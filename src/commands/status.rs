@@ -2,21 +2,25 @@
 
 use std::fmt::Write as _;
 
-use super::Stop;
+use super::ShutdownSignals;
 use super::render::{BOLD, GOOD, WARN, styled};
 use crate::cli;
 use crate::error::Result;
 use crate::kimi::Program;
-use crate::kimi::status::{self, Status, Used};
+use crate::kimi::status::{self, BridgeStatus, Used};
 use crate::settings::Loaded;
 
-pub(super) async fn run(args: &cli::Status, loaded: &Loaded, stop: &Stop) -> Result<u8> {
+pub(super) async fn run(
+    args: &cli::StatusArgs,
+    loaded: &Loaded,
+    stop: &ShutdownSignals,
+) -> Result<u8> {
     let status = status::status(loaded, stop.watch()).await;
     super::print(&if args.json { super::json(&status)? } else { text(&status) })?;
     Ok(0)
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &BridgeStatus) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{} {value}", styled(BOLD, &format!("{name:<9}")));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::render::{self, BOLD, DIM, WARN, paragraph, styled, width};
-use crate::cli::{Format, Threads, ThreadsCommand};
+use crate::cli::{ExportFormat, Threads, ThreadsCommand};
 use crate::consult::thread::State;
 use crate::consult::{decision, export, record, record_decision};
 use crate::error::{Error, Kind, Result};
@@ -20,9 +20,9 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
         Some(ThreadsCommand::Export { id, format }) => {
             let record = record::load(loaded, id)?;
             match format {
-                Format::Md => export::markdown(&record)?,
-                Format::Html => export::html(&record)?,
-                Format::Json => super::json(&record)?,
+                ExportFormat::Md => export::markdown(&record)?,
+                ExportFormat::Html => export::html(&record)?,
+                ExportFormat::Json => super::json(&record)?,
             }
         }
         Some(ThreadsCommand::Decide { id, decision, rationale }) => {

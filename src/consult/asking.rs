@@ -8,7 +8,7 @@ use super::prompt;
 use super::reading::{self, Reading};
 use super::request::Context;
 use super::result::{ConsultResult, Origin};
-use super::round::{OpenRound, Order};
+use super::round::{OpenRound, OptionOrder};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Answered, Brief, Job, Read};
 use crate::kimi::Program;
@@ -38,7 +38,7 @@ pub(super) async fn ask(
         program: program.clone(),
     };
     let transcript = round.transcript();
-    let question = Question::of(round, &program, Order::Given, &origin.context)?;
+    let question = Question::of(round, &program, OptionOrder::Given, &origin.context)?;
     if let Some(half) = transcript.as_ref().filter(|_| !question.goes_on) {
         // An attempt that was killed leaves a file that cannot be appended to.
         let _ = std::fs::remove_file(half);
@@ -49,7 +49,7 @@ pub(super) async fn ask(
         let Answered { reply, reading } = first.await?;
         return Ok(ConsultResult::new(reply, reading, &origin, &|| job.is_over()));
     };
-    let question = Question::of(round, &program, Order::Reversed, &context)?;
+    let question = Question::of(round, &program, OptionOrder::Reversed, &context)?;
     let (first, other) = tokio::join!(first, question.ask(job, &program, None));
     if let Ok(Answered { reply, .. }) = &other {
         round.keep_reversed_session(reply.session_id.clone());
@@ -98,7 +98,7 @@ impl<'a> Question<'a> {
     fn of(
         round: &OpenRound<'_>,
         program: &Program,
-        order: Order,
+        order: OptionOrder,
         context: &'a Context,
     ) -> Result<Question<'a>> {
         let was_limited = round.was_limited();

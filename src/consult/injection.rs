@@ -163,12 +163,12 @@ fn each_text(value: &Value, place: &str, visit: &mut impl FnMut(&str, &str)) {
 #[serde(deny_unknown_fields)]
 struct List {
     parts: BTreeMap<String, String>,
-    forms: Vec<Form>,
+    forms: Vec<InjectionPattern>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct InjectionPattern {
     words: Vec<String>,
     pattern: String,
     /// The pattern, compiled at the first search: together they take as much memory as the rest of a server.
@@ -183,7 +183,7 @@ static LIST: LazyLock<List> =
 static WORDS: LazyLock<RegexSet> =
     LazyLock::new(|| prefilter(LIST.forms.iter().map(|form| form.words.as_slice())));
 
-impl Form {
+impl InjectionPattern {
     #[expect(clippy::expect_used, reason = "a test compiles each pattern")]
     fn regex(&self) -> &Regex {
         self.regex.get_or_init(|| {

@@ -23,7 +23,7 @@ pub(super) const SHOWN: usize = 300;
 
 /// An object and the slips that were fixed to read it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Found {
+pub(super) struct FoundObject {
     pub(super) fields: Map<String, Value>,
     /// The object as JSON.
     json: String,
@@ -33,7 +33,7 @@ pub(super) struct Found {
     pub(super) is_cut: bool,
 }
 
-impl Found {
+impl FoundObject {
     /// The fields that stand in one object twice, in words. The last one counts.
     pub(super) fn repeated(&self) -> Vec<String> {
         let strict = ParseOptions::default();
@@ -76,7 +76,7 @@ fn repeated(value: &ast::Value<'_>, place: &str, json: &str, said: &mut Vec<Stri
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     /// The outermost objects, in order. An object inside a string or inside another object is part of that.
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<FoundObject>,
     /// The syntax error, with its line and column in that object.
     pub(super) broken: Option<String>,
 }
@@ -96,7 +96,12 @@ impl Objects {
                 Some(Ok(fields)) => {
                     let length = stream.byte_offset();
                     let json = rest[..length].to_owned();
-                    objects.found.push(Found { fields, json, fixed: Vec::new(), is_cut: false });
+                    objects.found.push(FoundObject {
+                        fields,
+                        json,
+                        fixed: Vec::new(),
+                        is_cut: false,
+                    });
                     at += length;
                 }
                 Some(Err(error)) if begins_an_object(rest) => {
@@ -280,7 +285,7 @@ impl Fixed {
     }
 
     /// The object with the slips in words, and its length in the text.
-    fn read(self) -> Option<(Found, usize)> {
+    fn read(self) -> Option<(FoundObject, usize)> {
         let fields = serde_json::from_str(&self.json).ok()?;
         let slips = [
             (self.trailing_commas, "a trailing comma", "trailing commas"),
@@ -294,7 +299,8 @@ impl Fixed {
             1 => Some(format!("fixed: {one}")),
             count => Some(format!("fixed: {count} {many}")),
         });
-        let found = Found { fields, json: self.json, fixed: fixed.collect(), is_cut: self.is_cut };
+        let found =
+            FoundObject { fields, json: self.json, fixed: fixed.collect(), is_cut: self.is_cut };
         Some((found, self.length))
     }
 }

@@ -17,19 +17,19 @@ use crate::settings::Loaded;
 const SYSTEM: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
 /// The folder of the project, and the files worth reading first.
-pub(super) struct Place {
+pub(super) struct ProjectPlace {
     /// Without links in its path.
     pub(super) work_dir: PathBuf,
     /// Relative to it.
     pub(super) files: Vec<PathBuf>,
 }
 
-impl Place {
+impl ProjectPlace {
     /// Reads the place from the fields of a request.
     ///
     /// # Errors
     /// Every problem of the folder, or else of the files.
-    pub(super) fn of(fields: &Value, loaded: &Loaded) -> Result<Place, Vec<Violation>> {
+    pub(super) fn of(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
         let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
         let secret = SecretFiles::with(secrets.files());
         let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
@@ -44,7 +44,7 @@ impl Place {
                 Err(expected) => violations.push(Violation::new(format!("/files/{at}"), &expected)),
             }
         }
-        if violations.is_empty() { Ok(Place { work_dir, files }) } else { Err(violations) }
+        if violations.is_empty() { Ok(ProjectPlace { work_dir, files }) } else { Err(violations) }
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
     fn a_secret_file_is_not_worth_reading_first() {
         let world = world("");
         let fields = json!({"files": ["src", ".env", "note", "keys"]});
-        let violations = Place::of(&fields, &world.loaded).err().unwrap();
+        let violations = ProjectPlace::of(&fields, &world.loaded).err().unwrap();
         let project = world.root.path().canonicalize().unwrap().join("home/project");
         let expected = |at: usize, name: &str| {
             let why = format!(

@@ -11,7 +11,7 @@ pub(crate) struct Check {
     /// The thing, in a word or two.
     pub(crate) name: String,
     /// Whether it is in the way.
-    pub(crate) status: Status,
+    pub(crate) status: CheckStatus,
     pub(crate) says: String,
     /// The next step, a sentence; every warning and every problem has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,7 +24,7 @@ pub(crate) struct Check {
 /// Whether something is in the way of a consultation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Status {
+pub(crate) enum CheckStatus {
     Ok,
     /// Worth knowing.
     Note,
@@ -36,15 +36,15 @@ pub(crate) enum Status {
 
 impl Check {
     pub(super) fn ok(name: &str, says: impl AsRef<str>) -> Check {
-        Check::new(name, Status::Ok, says.as_ref())
+        Check::new(name, CheckStatus::Ok, says.as_ref())
     }
 
     pub(super) fn note(name: &str, says: impl AsRef<str>) -> Check {
-        Check::new(name, Status::Note, says.as_ref())
+        Check::new(name, CheckStatus::Note, says.as_ref())
     }
 
     pub(super) fn warning(name: &str, says: impl AsRef<str>, remedy: impl AsRef<str>) -> Check {
-        Check::new(name, Status::Warning, says.as_ref()).with_remedy(remedy)
+        Check::new(name, CheckStatus::Warning, says.as_ref()).with_remedy(remedy)
     }
 
     pub(super) fn problem(
@@ -53,7 +53,7 @@ impl Check {
         says: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) -> Check {
-        let check = Check::new(name, Status::Problem, says.as_ref()).with_remedy(remedy);
+        let check = Check::new(name, CheckStatus::Problem, says.as_ref()).with_remedy(remedy);
         Check { kind: Some(kind), ..check }
     }
 
@@ -66,7 +66,7 @@ impl Check {
         Check { remedy: Some(harmless(remedy.as_ref())), ..self }
     }
 
-    fn new(name: &str, status: Status, says: &str) -> Check {
+    fn new(name: &str, status: CheckStatus, says: &str) -> Check {
         Check { name: name.to_owned(), status, says: harmless(says), remedy: None, kind: None }
     }
 }

@@ -12,7 +12,7 @@ mod state;
 
 use serde::Serialize;
 
-pub(crate) use self::check::{Check, Status};
+pub(crate) use self::check::{Check, CheckStatus};
 use crate::error::{Kind, Violation};
 use crate::kimi::{Dialect, Watch, examination, folders};
 use crate::settings::Loaded;
@@ -31,7 +31,7 @@ pub(crate) struct Section {
 }
 
 impl Report {
-    pub(crate) fn count(&self, status: Status) -> usize {
+    pub(crate) fn count(&self, status: CheckStatus) -> usize {
         self.checks().filter(|check| check.status == status).count()
     }
 

@@ -82,19 +82,19 @@ fn room(state: &StateFolder) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Status;
+    use crate::doctor::CheckStatus;
 
     #[test]
     fn a_full_disk_is_noticed_before_it_is_full() {
-        let check = |free: Option<u64>, expected: Option<(Status, &str)>| {
+        let check = |free: Option<u64>, expected: Option<(CheckStatus, &str)>| {
             let said = room(&StateFolder { rights: None, writable: true, free });
             let said = said.as_ref().map(|check| (check.status, check.says.as_str()));
             assert_eq!(said, expected);
         };
         check(None, None);
-        check(Some(3 * MEGABYTE), Some((Status::Problem, "3 MB are free")));
-        check(Some(499 * MEGABYTE), Some((Status::Warning, "499 MB are free")));
-        check(Some(500 * MEGABYTE), Some((Status::Ok, "500 MB are free")));
-        check(Some(12_345 * MEGABYTE), Some((Status::Ok, "12 GB are free")));
+        check(Some(3 * MEGABYTE), Some((CheckStatus::Problem, "3 MB are free")));
+        check(Some(499 * MEGABYTE), Some((CheckStatus::Warning, "499 MB are free")));
+        check(Some(500 * MEGABYTE), Some((CheckStatus::Ok, "500 MB are free")));
+        check(Some(12_345 * MEGABYTE), Some((CheckStatus::Ok, "12 GB are free")));
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::changes::Before;
 use crate::error::Result;
-use crate::kimi::{self, Deadline, Program, Question, Reply, Watch};
+use crate::kimi::{self, Deadline, Program, Reply, TurnRequest, Watch};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 use crate::workspace::Changes;
@@ -131,7 +131,7 @@ impl<'a> Job<'a> {
         prompt: &str,
         session: Option<&str>,
     ) -> Result<(Reply, Read<R>)> {
-        let question = Question {
+        let question = TurnRequest {
             system_prompt: brief.system_prompt,
             prompt: &self.secrets.redact(prompt),
             secrets: self.secrets,

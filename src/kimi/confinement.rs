@@ -13,8 +13,8 @@ use super::{folders, installation, network, ripgrep};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::redact::Secrets;
 use crate::sandbox::rules::{Appeared, canonical};
-use crate::sandbox::secret_files::{Found, Stop};
-use crate::sandbox::{Kernel, Rules, Sandbox, SecretFiles, Wanted, kernel};
+use crate::sandbox::secret_files::{SecretPaths, Stop};
+use crate::sandbox::{Kernel, Rules, Sandbox, SandboxRequest, SecretFiles, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
 use crate::workspace::mounts;
 
@@ -89,7 +89,7 @@ pub(crate) fn of_consultation(
     stop: Stop<'_>,
 ) -> Result<Confinement> {
     let secret = secret_files_with(secret_files)?;
-    let places = Places {
+    let places = SandboxPaths {
         secret: &secret,
         project: Some(project),
         searched: Some(project),
@@ -116,7 +116,7 @@ pub(crate) fn of_identification(
     let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
     // A server that was started in the home, or in a folder above it, has no project.
     let searched = !canonical(&loaded.environment.home).starts_with(canonical(project));
-    let places = Places {
+    let places = SandboxPaths {
         secret,
         project: None,
         searched: searched.then_some(project),
@@ -141,7 +141,7 @@ fn secret_files_with(more: &[String]) -> Result<Cow<'static, SecretFiles>> {
     })
 }
 
-struct Places<'a> {
+struct SandboxPaths<'a> {
     secret: &'a SecretFiles,
     /// The folder that is opened.
     project: Option<&'a Path>,
@@ -155,7 +155,7 @@ struct Places<'a> {
     stop: Stop<'a>,
 }
 
-fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
+fn confine(loaded: &Loaded, places: &SandboxPaths<'_>) -> Result<Confinement> {
     let Settings { sandbox, keeper, .. } = &loaded.settings;
     let (sandbox, warning) = decide(*sandbox, kernel())?;
     let mut warnings: Vec<String> = warning.into_iter().collect();
@@ -164,7 +164,7 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
         Sandbox::None => {
             let found =
                 project.as_deref().map(|project| places.secret.search(project, places.stop));
-            let Found { secret, unseen } = found.unwrap_or_default();
+            let SecretPaths { secret, unseen } = found.unwrap_or_default();
             let under = if *keeper { Under::Keeper } else { Under::Nothing };
             let config = ripgrep_config(&secret, &unseen, project.as_deref());
             (under, [secret, unseen].concat(), config)
@@ -180,7 +180,7 @@ fn confine(loaded: &Loaded, places: &Places<'_>) -> Result<Confinement> {
     Ok(Confinement { sandbox, under, closed, ripgrep_config, warnings })
 }
 
-fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
+fn rules(loaded: &Loaded, places: &SandboxPaths<'_>) -> Rules {
     let environment = &loaded.environment;
     let ripgrep = ripgrep::on_path(environment);
     let programs = [Some(places.program), ripgrep.as_deref()];
@@ -195,7 +195,7 @@ fn rules(loaded: &Loaded, places: &Places<'_>) -> Rules {
     // It was opened without following a link, and no run can replace it.
     write.extend(places.home.map(|home| home.path.clone()));
     let closed = private_folders(loaded);
-    let wanted = Wanted {
+    let wanted = SandboxRequest {
         home: &environment.home,
         project: places.project,
         searched: places.searched,

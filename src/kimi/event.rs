@@ -81,7 +81,7 @@ pub struct Retry {
 /// The fields of a line that any of its kinds has.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields<'a> {
+struct LineFields<'a> {
     role: Lenient<Text>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
@@ -119,7 +119,7 @@ struct Function<'a> {
 /// One item of a `content` that is a list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Part<'a> {
+struct ContentPart<'a> {
     #[serde(rename = "type")]
     kind: Lenient<Text>,
     #[serde(borrow)]
@@ -133,7 +133,7 @@ impl Event<'_> {
         if line.trim_start().is_empty() {
             return None;
         }
-        let Some(fields) = json::object::<Fields<'_>>(line) else {
+        let Some(fields) = json::object::<LineFields<'_>>(line) else {
             return Some(Event::Plain(line));
         };
         Some(match short(&fields.role, TEXT_BYTES).as_str() {
@@ -178,7 +178,7 @@ fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event
     Event::Assistant { text, calls, more_calls }
 }
 
-fn meta(fields: &Fields<'_>) -> Event<'static> {
+fn meta(fields: &LineFields<'_>) -> Event<'static> {
     match short(&fields.kind, TEXT_BYTES).as_str() {
         "system.version" => Event::Started,
         "session.resume_hint" => Event::Session(short(&fields.session_id, TEXT_BYTES)),
@@ -206,7 +206,8 @@ fn said(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
     }
     let mut said: Option<String> = None;
     json::items(content, |part| {
-        let Some(Part { kind: Lenient(Some(kind)), text: Some(text) }) = json::object(part.get())
+        let Some(ContentPart { kind: Lenient(Some(kind)), text: Some(text) }) =
+            json::object(part.get())
         else {
             return;
         };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::bounds::Bounds;
-use self::shown::{Lines, Shown};
+use self::shown::{LineRange, Shown};
 use super::dialect::Dialect;
 use super::event::{Call, MAX_CALLS};
 use super::text::{clean, first_bytes, first_chars};
@@ -210,7 +210,7 @@ impl Trace {
     }
 
     /// Keeps lines that a call showed, for this run and for later ones.
-    fn show(&mut self, at: usize, file: String, lines: Lines) {
+    fn show(&mut self, at: usize, file: String, lines: LineRange) {
         if self.shown.get(&file).is_some_and(|ranges| ranges.holds(lines)) {
             return;
         }

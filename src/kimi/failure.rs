@@ -32,7 +32,7 @@ pub(crate) enum How {
 
 /// How a run ended that brought no answer.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(crate) struct Ending<'a> {
+pub(crate) struct FailedRun<'a> {
     /// What ended it.
     pub(crate) how: How,
     /// The end of what it wrote to standard error.
@@ -45,7 +45,7 @@ pub(crate) struct Ending<'a> {
 }
 
 /// The error for it, in the words that came, without their secrets.
-pub(crate) fn classify(program: &Path, ending: &Ending<'_>, secrets: &Secrets) -> Error {
+pub(crate) fn classify(program: &Path, ending: &FailedRun<'_>, secrets: &Secrets) -> Error {
     let plain = ending.plain.concat();
     if is_retirement_notice(&plain) || is_retirement_notice(ending.stderr) {
         return retired(program);
@@ -152,9 +152,9 @@ const NAMED: [(&[&str], Kind); 10] = [
 ];
 
 /// The kind of the first text that names one: by its HTTP status, else by its words.
-fn kind_of(texts: &[&str], ending: &Ending<'_>) -> Kind {
+fn kind_of(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
     let named = texts.iter().find_map(|text| {
-        let said = Said::of(text);
+        let said = NormalizedText::of(text);
         match status(text) {
             Some(status) => of_status(status, &said),
             None => NAMED.iter().find(|(any, _)| said.holds(any)).map(|(_, kind)| *kind),
@@ -166,14 +166,14 @@ fn kind_of(texts: &[&str], ending: &Ending<'_>) -> Kind {
         (How::Code(0), _) => Kind::EmptyAnswer,
         (_, Some(retry)) if is_silent => retry
             .status
-            .and_then(|status| of_status(status, &Said::of(&retry.message)))
+            .and_then(|status| of_status(status, &NormalizedText::of(&retry.message)))
             .unwrap_or(Kind::Unavailable),
         _ => Kind::Crashed,
     })
 }
 
 /// The kind of an HTTP status, which some services share between several causes.
-fn of_status(status: u64, said: &Said) -> Option<Kind> {
+fn of_status(status: u64, said: &NormalizedText) -> Option<Kind> {
     Some(match status {
         402 if said.holds(&["membership"]) => Kind::Unavailable,
         402 => Kind::Quota,
@@ -201,12 +201,12 @@ fn status(text: &str) -> Option<u64> {
 
 /// The words of a text, in lower case, without white space, which kimi-cli loses at the end of a line, and without
 /// paths and addresses, whose names say nothing about the failure.
-struct Said(String);
+struct NormalizedText(String);
 
-impl Said {
-    fn of(text: &str) -> Said {
+impl NormalizedText {
+    fn of(text: &str) -> NormalizedText {
         let words = text.split_whitespace().filter(|word| !word.contains('/'));
-        Said(words.collect::<String>().to_lowercase())
+        NormalizedText(words.collect::<String>().to_lowercase())
     }
 
     fn holds(&self, any: &[&str]) -> bool {
@@ -222,7 +222,7 @@ mod tests {
     fn every_way_to_fail_has_its_kind_and_words() {
         let check = |code: i32, stderr: &str, plain: &[&str], expected: (Kind, &str)| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
-            let ending = Ending { how: How::Code(code), stderr, plain: &plain, retry: None };
+            let ending = FailedRun { how: How::Code(code), stderr, plain: &plain, retry: None };
             let error = classify(Path::new("/bin/kimi"), &ending, &Secrets::default());
             assert_eq!((error.kind, error.message.as_str()), expected);
         };
@@ -305,7 +305,7 @@ mod tests {
         lines
     }
 
-    fn kind(ending: &Ending<'_>) -> Kind {
+    fn kind(ending: &FailedRun<'_>) -> Kind {
         classify(Path::new("/bin/kimi"), ending, &Secrets::default()).kind
     }
 
@@ -322,7 +322,7 @@ mod tests {
                 "error: failed to run prompt: provider.{class}: {status} {message}\nSee log: /quota/x.log\n"
             );
             let how = How::Code(1);
-            let of_code = Ending { how, stderr: &stderr, plain: &[], retry: None };
+            let of_code = FailedRun { how, stderr: &stderr, plain: &[], retry: None };
             assert_eq!(kind(&of_code), expected, "{stderr}");
             let body = format!(
                 "Error code: {status} - {{'error': {{'message': '{message}', 'type': '{name}'}}}}"
@@ -330,7 +330,7 @@ mod tests {
             let plain = wrapped(&body);
             let how = How::Code(if matches!(status, 429 | 500 | 502 | 503) { MAY_PASS } else { 1 });
             let stderr = "\nTo resume this session: kimi -r 123\n";
-            let of_cli = Ending { how, stderr, plain: &plain, retry: None };
+            let of_cli = FailedRun { how, stderr, plain: &plain, retry: None };
             assert_eq!(kind(&of_cli), expected, "{plain:#?}");
         };
         let refused = "invalid_request_error";
@@ -394,7 +394,7 @@ mod tests {
     fn an_ending_without_a_status_is_told_by_the_words_of_the_program() {
         let check = |stderr: &str, plain: &[&str], expected: Kind| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
-            let ending = Ending { how: How::Code(1), stderr, plain: &plain, retry: None };
+            let ending = FailedRun { how: How::Code(1), stderr, plain: &plain, retry: None };
             assert_eq!(kind(&ending), expected, "{stderr}{plain:?}");
         };
         let code = |words: &str| {
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn a_silent_end_after_rate_limits_is_a_rate_limit() {
         let retry = Retry { status: Some(429), ..Retry::default() };
-        let ending = Ending { retry: Some(&retry), ..Ending::default() };
+        let ending = FailedRun { retry: Some(&retry), ..FailedRun::default() };
         assert_eq!(
             classify(Path::new("/bin/kimi"), &ending, &Secrets::default()).kind,
             Kind::RateLimited

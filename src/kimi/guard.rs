@@ -38,7 +38,7 @@ const NO_PATHS: [&str; 8] =
 
 /// What the hook knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Facts {
+pub(crate) struct GuardPolicy {
     /// The project, without links.
     pub(crate) project: PathBuf,
     /// The user's home.
@@ -83,7 +83,7 @@ fn file_in(run_dir: &Path) -> PathBuf {
     run_dir.join("guard.json")
 }
 
-impl Facts {
+impl GuardPolicy {
     /// Writes the facts into the folder of a run.
     pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {
         let json = serde_json::to_vec(self);
@@ -92,7 +92,7 @@ impl Facts {
     }
 
     /// Reads the facts from the folder of a run.
-    pub(crate) fn read(run_dir: &Path) -> Option<Facts> {
+    pub(crate) fn read(run_dir: &Path) -> Option<GuardPolicy> {
         serde_json::from_slice(&fs::read(file_in(run_dir)).ok()?).ok()
     }
 
@@ -261,7 +261,7 @@ mod tests {
 
     struct World {
         root: PathBuf,
-        facts: Facts,
+        facts: GuardPolicy,
     }
 
     fn world() -> World {
@@ -292,7 +292,7 @@ mod tests {
         for (target, link) in [("../q", "out"), ("conf", "in"), ("conf/.env", "note")] {
             symlink(target, path("home/p").join(link)).unwrap();
         }
-        let facts = Facts {
+        let facts = GuardPolicy {
             project: path("home/p"),
             home: path("home"),
             private_home: path("home/state/homes/k"),
@@ -416,7 +416,7 @@ mod tests {
         let World { facts, .. } = world();
         let dir = tempfile::tempdir().unwrap();
         facts.write(dir.path()).unwrap();
-        assert_eq!(Facts::read(dir.path()), Some(facts));
-        assert_eq!(Facts::read(Path::new("/nonexistent")), None);
+        assert_eq!(GuardPolicy::read(dir.path()), Some(facts));
+        assert_eq!(GuardPolicy::read(Path::new("/nonexistent")), None);
     }
 }

@@ -31,15 +31,18 @@ pub(crate) fn needed_by<'a>(
     programs: impl IntoIterator<Item = &'a Path>,
     environment: &Environment,
 ) -> Vec<PathBuf> {
-    let mut walk = Walk { needed: BTreeSet::new(), seen: BTreeSet::new(), next: Vec::new() };
+    let mut walk =
+        InstallationWalk { needed: BTreeSet::new(), seen: BTreeSet::new(), next: Vec::new() };
     let programs: Vec<&Path> = programs.into_iter().collect();
     let first = programs.first().copied().unwrap_or(Path::new("/"));
     let path = node::path_for(first, environment);
     let on_path =
         |name: &str| which::which_in(name, path.as_deref(), &environment.current_dir).ok();
     // The runtimes first, so that a program itself is taken from the end and its folder counts.
-    walk.next.extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, Part::Runtime))));
-    walk.next.extend(programs.into_iter().map(|program| (program.to_owned(), Part::Program)));
+    walk.next
+        .extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, InstalledPart::Runtime))));
+    walk.next
+        .extend(programs.into_iter().map(|program| (program.to_owned(), InstalledPart::Program)));
     while let Some((file, part)) = walk.next.pop() {
         if walk.seen.len() >= FOLLOWED {
             break;
@@ -53,22 +56,27 @@ pub(crate) fn needed_by<'a>(
 
 /// The part of a file in an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum InstalledPart {
     /// The program: the folder around it is its own.
     Program,
     /// A runtime: only the usual folders are its own.
     Runtime,
 }
 
-struct Walk {
+struct InstallationWalk {
     needed: BTreeSet<PathBuf>,
     seen: BTreeSet<PathBuf>,
-    next: Vec<(PathBuf, Part)>,
+    next: Vec<(PathBuf, InstalledPart)>,
 }
 
-impl Walk {
+impl InstallationWalk {
     /// Adds a file and its surroundings.
-    fn follow(&mut self, file: &Path, part: Part, on_path: &dyn Fn(&str) -> Option<PathBuf>) {
+    fn follow(
+        &mut self,
+        file: &Path,
+        part: InstalledPart,
+        on_path: &dyn Fn(&str) -> Option<PathBuf>,
+    ) {
         let Ok(kind) = fs::symlink_metadata(file) else { return };
         self.virtual_environment(file);
         if kind.is_symlink() {
@@ -91,12 +99,12 @@ impl Walk {
                 }
                 named => named.map(PathBuf::from),
             };
-            self.next.extend(interpreter.map(|interpreter| (interpreter, Part::Runtime)));
+            self.next.extend(interpreter.map(|interpreter| (interpreter, InstalledPart::Runtime)));
         }
     }
 
     /// The folder that a program belongs to.
-    fn surroundings(&mut self, file: &Path, part: Part) {
+    fn surroundings(&mut self, file: &Path, part: InstalledPart) {
         if let Some(modules) = outermost(file, "node_modules") {
             self.needed.insert(modules);
             return;
@@ -107,7 +115,7 @@ impl Walk {
             // A folder of programs is not one program's own.
             let beside = BESIDE_BIN.map(|name| prefix.join(name));
             self.needed.extend(beside.into_iter().filter(|path| path.is_dir()));
-        } else if part == Part::Program {
+        } else if part == InstalledPart::Program {
             self.needed.insert(folder.to_owned());
         }
     }
@@ -125,9 +133,9 @@ impl Walk {
         };
         if let Some(bin) = value("home") {
             let pythons = [bin.join("python3"), bin.join("python")];
-            self.next.extend(pythons.map(|python| (python, Part::Runtime)));
+            self.next.extend(pythons.map(|python| (python, InstalledPart::Runtime)));
         }
-        self.next.extend(value("base-executable").map(|python| (python, Part::Runtime)));
+        self.next.extend(value("base-executable").map(|python| (python, InstalledPart::Runtime)));
     }
 }
 

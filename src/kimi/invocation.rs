@@ -43,7 +43,7 @@ pub(crate) fn goes_by_file(dialect: Dialect, prompt_bytes: usize, private_prompt
 
 /// The places that an invocation names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Places<'a> {
+pub(crate) struct RunPaths<'a> {
     pub(crate) work_dir: &'a Path,
     /// The agent file of this run.
     pub(crate) agent_file: &'a Path,
@@ -64,7 +64,7 @@ pub(crate) struct Places<'a> {
 pub(crate) fn invocation(
     program: &Program,
     mut env: BTreeMap<String, String>,
-    places: Places<'_>,
+    places: RunPaths<'_>,
     prompt: &str,
     resume: Option<&str>,
     under: Under,
@@ -126,7 +126,7 @@ mod tests {
             version: "1".into(),
             found: "PATH".into(),
         };
-        let places = Places {
+        let places = RunPaths {
             work_dir: Path::new("/p"),
             agent_file: Path::new("/r/agent"),
             empty_mcp_config: Path::new("/r/mcp.json"),

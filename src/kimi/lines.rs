@@ -16,7 +16,7 @@ pub enum Line<'a> {
 
 /// A splitter that takes bytes as they arrive.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LineSplitter {
     limit: usize,
     /// The bytes of the unfinished line; empty when it is over the limit.
     pending: Vec<u8>,
@@ -24,11 +24,11 @@ pub struct Lines {
     length: u64,
 }
 
-impl Lines {
+impl LineSplitter {
     /// A splitter for lines of up to `limit` bytes.
     #[must_use]
-    pub fn new(limit: usize) -> Lines {
-        Lines { limit, pending: Vec::new(), length: 0 }
+    pub fn new(limit: usize) -> LineSplitter {
+        LineSplitter { limit, pending: Vec::new(), length: 0 }
     }
 
     /// Adds bytes, and gives each line that they complete to `take`.
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn split(limit: usize, pieces: &[&[u8]]) -> Vec<Line<'static>> {
-        let mut lines = Lines::new(limit);
+        let mut lines = LineSplitter::new(limit);
         let mut seen = Vec::new();
         let mut take = |line: Line<'_>| {
             seen.push(match line {
@@ -116,7 +116,7 @@ mod tests {
     fn a_line_over_the_limit_is_skipped_and_reading_goes_on() {
         assert_eq!(split(4, &[b"12345", b"678\nnext\n"]), [Line::TooLong(8), whole("next")]);
         assert_eq!(split(4, &[b"12345"]), [Line::TooLong(5)]);
-        let mut lines = Lines::new(4);
+        let mut lines = LineSplitter::new(4);
         lines.push(b"123", |_| panic!("the line has not ended"));
         lines.push(b"45", |_| panic!("the line has not ended"));
         assert_eq!(lines.pending.capacity(), 0);

@@ -48,9 +48,9 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use self::confinement::Confinement;
-use self::guard::Facts;
+use self::guard::GuardPolicy;
 use self::home::Home;
-use self::invocation::{Invocation, Places, Under, goes_by_file, invocation};
+use self::invocation::{Invocation, RunPaths, Under, goes_by_file, invocation};
 use self::reply::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::redact::{Redacted, Secrets};
@@ -61,7 +61,7 @@ use crate::settings::Loaded;
 
 /// One prompt for Kimi.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Question<'a> {
+pub(crate) struct TurnRequest<'a> {
     /// The system prompt.
     pub(crate) system_prompt: &'a str,
     /// The question.
@@ -84,7 +84,7 @@ pub(crate) struct Question<'a> {
 pub(crate) async fn ask(
     loaded: &Loaded,
     program: &Program,
-    question: Question<'_>,
+    question: TurnRequest<'_>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
     let _slot = queue::wait(&loaded.settings, question.deadline, watch).await?;
@@ -96,7 +96,7 @@ pub(crate) async fn ask(
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
     let limits = Limits::of(&loaded.settings, program.dialect, question.deadline);
     let began = SystemTime::now();
-    let Question { secrets, transcript, .. } = question;
+    let TurnRequest { secrets, transcript, .. } = question;
     let cancel = watch.cancel.child_token();
     let cancelling = Watch { cancel: &cancel, ..watch };
     let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, cancelling);
@@ -149,7 +149,7 @@ fn prepare(
     loaded: &Loaded,
     program: &Program,
     run_dir: &Path,
-    question: Question<'_>,
+    question: TurnRequest<'_>,
     stop: Stop<'_>,
 ) -> Result<Prepared> {
     let home = home::prepare(loaded, program.dialect, question.work_dir)?;
@@ -176,7 +176,7 @@ fn prepare(
         (text.to_owned(), None)
     };
     let environment = &loaded.environment;
-    let facts = Facts {
+    let facts = GuardPolicy {
         project: canonical(project),
         home: environment.home.clone(),
         private_home: home.path.clone(),
@@ -188,7 +188,7 @@ fn prepare(
         is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),
     };
     facts.write(run_dir)?;
-    let places = Places {
+    let places = RunPaths {
         work_dir: project,
         agent_file: &agent_file,
         empty_mcp_config: &empty_mcp_config,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::child::Child;
 use super::invocation::Invocation;
-use super::record::Record;
+use super::record::RunRecord;
 use super::reply::{End, Limits, Watch};
 use crate::error::Kind;
 
@@ -23,7 +23,7 @@ const HURRIED_GRACE: Duration = Duration::from_millis(250);
 const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
 
 /// A run that is being ended.
-struct Ending {
+struct Termination {
     why: End,
     /// The end of the grace period; after it, the end of the wait for a process that was killed.
     patience: Instant,
@@ -31,17 +31,17 @@ struct Ending {
 }
 
 /// The state of a run.
-struct State {
+struct Observation {
     /// When the first line, or the next, is overdue; once standard output is closed, the end of the program.
     quiet: Instant,
     /// How the program ended, and until when its pipes are read.
     exited: Option<(ExitStatus, Instant)>,
-    ending: Option<Ending>,
+    ending: Option<Termination>,
     stdout_open: bool,
     stderr_open: bool,
 }
 
-impl State {
+impl Observation {
     /// Whether limits count: they do not for a program that has ended or is being ended.
     fn is_running(&self) -> bool {
         self.exited.is_none() && self.ending.is_none()
@@ -70,7 +70,7 @@ pub(super) async fn observe(
     invocation: &Invocation,
     limits: &Limits,
     watch: Watch<'_>,
-    record: &mut Record,
+    record: &mut RunRecord,
 ) -> End {
     let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return End::Limit(Kind::Spawn, "the child has no pipes".to_owned());
@@ -81,7 +81,8 @@ pub(super) async fn observe(
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
     let whole = limits.deadline.end();
     let quiet = record.started + limits.first_line;
-    let mut now = State { quiet, exited: None, ending: None, stdout_open: true, stderr_open: true };
+    let mut now =
+        Observation { quiet, exited: None, ending: None, stdout_open: true, stderr_open: true };
     let mut heartbeat = interval_at(record.started + limits.heartbeat, limits.heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -101,11 +102,11 @@ pub(super) async fn observe(
                     now.ending = ending;
                     None
                 }
-                Some(Ending { why, killed: true, .. }) => return why,
-                Some(Ending { why, .. }) => {
+                Some(Termination { why, killed: true, .. }) => return why,
+                Some(Termination { why, .. }) => {
                     child.kill();
                     let patience = Instant::now() + DRAIN;
-                    now.ending = Some(Ending { why, patience, killed: true });
+                    now.ending = Some(Termination { why, patience, killed: true });
                     None
                 }
                 None if Instant::now() >= whole => {
@@ -157,7 +158,7 @@ pub(super) async fn observe(
             // The keeper counts the grace period itself; it gets a moment to finish its work.
             let moment = if child.kept { KEEPERS_MOMENT } else { Duration::ZERO };
             let patience = Instant::now() + limits.grace + moment;
-            now.ending = Some(Ending { why, patience, killed: false });
+            now.ending = Some(Termination { why, patience, killed: false });
         }
     }
 }
@@ -166,10 +167,10 @@ pub(super) async fn observe(
 /// has closed it may be about to end, or name a reason on standard error: it gets a moment.
 fn take(
     bytes: &[u8],
-    now: &mut State,
+    now: &mut Observation,
     limits: &Limits,
     watch: Watch<'_>,
-    record: &mut Record,
+    record: &mut RunRecord,
 ) -> Option<End> {
     if bytes.is_empty() {
         now.stdout_open = false;

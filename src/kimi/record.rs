@@ -15,7 +15,7 @@ use self::plain::Plain;
 use super::dialect::Dialect;
 use super::event::{Event, Retry};
 use super::evidence::Trace;
-use super::lines::{Line, Lines};
+use super::lines::{Line, LineSplitter};
 use super::reply::{Limits, Progress};
 use super::text::{clean, first_bytes, last_words};
 use super::transcript::Transcript;
@@ -36,11 +36,11 @@ const EARLIER_KEPT: usize = 512 * 1024;
 const STDERR_KEPT: usize = 16 * 1024;
 
 /// The record of a run in progress.
-pub(super) struct Record {
+pub(super) struct RunRecord {
     dialect: Dialect,
     secrets: Secrets,
     pub(super) started: Instant,
-    lines: Lines,
+    lines: LineSplitter,
     /// Bytes of standard output so far.
     pub(super) bytes: u64,
     trace: Trace,
@@ -64,13 +64,13 @@ pub(super) struct Record {
     too_long: Option<String>,
 }
 
-impl Record {
-    pub(super) fn new(dialect: Dialect, line_bytes: usize, secrets: &Secrets) -> Record {
-        Record {
+impl RunRecord {
+    pub(super) fn new(dialect: Dialect, line_bytes: usize, secrets: &Secrets) -> RunRecord {
+        RunRecord {
             dialect,
             secrets: secrets.clone(),
             started: Instant::now(),
-            lines: Lines::new(line_bytes),
+            lines: LineSplitter::new(line_bytes),
             bytes: 0,
             trace: Trace::new(dialect, secrets),
             words: None,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn concluded(dialect: Dialect, lines: &[&str], stderr: &str, code: i32) -> Result<Reply> {
-        let mut record = Record::new(dialect, 1 << 20, &Secrets::default());
+        let mut record = RunRecord::new(dialect, 1 << 20, &Secrets::default());
         record.take_bytes(lines.join("\n").as_bytes());
         record.take_stderr(stderr.as_bytes());
         record.conclude(&invocation(), &exited(code))
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_program_that_can_say_no_more_and_lives_on_is_judged_by_its_words() {
         let closed = |lines: &[&str], stderr: &str| {
-            let mut record = Record::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
+            let mut record = RunRecord::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
             record.take_bytes(lines.join("\n").as_bytes());
             record.take_stderr(stderr.as_bytes());
             record.conclude(&invocation(), &End::Closed)
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn plain_text_is_kept_in_bounds_and_counted() {
-        let mut record = Record::new(Dialect::KimiCli, 1 << 20, &Secrets::default());
+        let mut record = RunRecord::new(Dialect::KimiCli, 1 << 20, &Secrets::default());
         for n in 0..1_000 {
             record.take_bytes(format!("junk {n} {}\n", "x".repeat(500)).as_bytes());
         }
@@ -474,7 +474,7 @@ mod tests {
             let mut bytes = lines.join(&b'\n');
             bytes.push(b'\n');
             bytes.extend(json!({"role": "assistant", "content": words}).to_string().into_bytes());
-            let mut record = Record::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
+            let mut record = RunRecord::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
             let loaded = settings::load(settings::Environment::default(), &[]).unwrap();
             let deadline = Deadline::after(Duration::from_secs(60));
             let limits = Limits::of(&loaded.settings, Dialect::KimiCode, deadline);

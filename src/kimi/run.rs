@@ -8,7 +8,7 @@ use super::child::Child;
 use super::dialect::Dialect;
 use super::invocation::Invocation;
 use super::observe::observe;
-use super::record::Record;
+use super::record::RunRecord;
 use super::reply::{End, Limits, Reply, Watch};
 use crate::error::{Error, Result};
 use crate::redact::Secrets;
@@ -23,7 +23,7 @@ pub(super) async fn run(
     transcript: Option<&Path>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
-    let mut record = Record::new(dialect, limits.line_bytes, secrets);
+    let mut record = RunRecord::new(dialect, limits.line_bytes, secrets);
     if let Some(path) = transcript {
         record.keep_in(path, limits.transcript_bytes);
     }
@@ -48,7 +48,7 @@ pub(super) async fn text(
     limits: &Limits,
     watch: Watch<'_>,
 ) -> Result<Printed> {
-    let mut record = Record::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
+    let mut record = RunRecord::new(Dialect::KimiCode, limits.line_bytes, &Secrets::default());
     let mut child = Child::start(invocation, limits.grace).await?;
     let end = observe(&mut child, invocation, limits, watch, &mut record).await;
     child.end().await;

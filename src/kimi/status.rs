@@ -17,7 +17,7 @@ use crate::settings::{Loaded, SandboxSetting};
 
 /// What the bridge would do if it were asked now. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Status {
+pub(crate) struct BridgeStatus {
     pub(crate) bridge_version: &'static str,
     pub(crate) mode: String,
     pub(crate) mode_hint: &'static str,
@@ -72,7 +72,7 @@ fn sandbox(setting: SandboxSetting) -> String {
 }
 
 /// Looks for every Kimi, its login and the sandbox.
-pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
+pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
     let Loaded { settings, environment, .. } = loaded;
     let mode = settings.mode();
     let candidates = program::all(loaded, watch).await;
@@ -94,7 +94,7 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> Status {
         };
         FoundProgram { path, found, is }
     });
-    Status {
+    BridgeStatus {
         bridge_version: env!("CARGO_PKG_VERSION"),
         mode: json!(mode).as_str().unwrap_or_default().to_owned(),
         mode_hint: mode.hint(),

@@ -10,7 +10,7 @@ use rmcp::model::{
 };
 
 /// One slash command.
-struct Walk {
+struct SlashCommand {
     name: &'static str,
     title: &'static str,
     description: &'static str,
@@ -50,36 +50,36 @@ macro_rules! text {
     };
 }
 
-const WALKS: [Walk; 5] = [
-    Walk {
+const WALKS: [SlashCommand; 5] = [
+    SlashCommand {
         name: "challenge",
         title: "Have the proposal challenged",
         description: "Have Kimi attack the current proposal, answer every finding, and record the decision.",
         argument: &QUESTION,
         text: text!("challenge.md"),
     },
-    Walk {
+    SlashCommand {
         name: "architect",
         title: "Have the design weighed",
         description: "Have Kimi weigh the current design against its requirements, and argue it to a decision.",
         argument: &QUESTION,
         text: text!("architect.md"),
     },
-    Walk {
+    SlashCommand {
         name: "debug",
         title: "Have the cause of a bug looked for",
         description: "Have Kimi look for the cause of a bug that two attempts did not find.",
         argument: &QUESTION,
         text: text!("debug.md"),
     },
-    Walk {
+    SlashCommand {
         name: "judge",
         title: "Have options judged",
         description: "Have Kimi choose between formed options by your criteria, in both orders.",
         argument: &QUESTION,
         text: text!("judge.md"),
     },
-    Walk {
+    SlashCommand {
         name: "adjudicate",
         title: "Go on with an argument",
         description: "Take up an earlier argument with Kimi where it stands, and bring it to a decision.",

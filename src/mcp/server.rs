@@ -30,7 +30,7 @@ use crate::settings::{Loaded, Mode};
 /// The shortest time between two progress messages: a busy Kimi calls many tools a second.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 
-type Context = RequestContext<RoleServer>;
+type HostRequest = RequestContext<RoleServer>;
 type Page = Option<PaginatedRequestParams>;
 
 #[derive(Clone)]
@@ -64,7 +64,7 @@ impl Server {
     async fn consult(
         &self,
         arguments: JsonObject,
-        context: &Context,
+        context: &HostRequest,
     ) -> Result<CallToolResult, Error> {
         let cancel = context.ct.child_token();
         // Ends Kimi when rmcp drops the call.
@@ -164,14 +164,14 @@ impl ServerHandler for Server {
             .with_instructions(words::instructions(mode))
     }
 
-    async fn list_tools(&self, _: Page, _: Context) -> Result<ListToolsResult, ErrorData> {
+    async fn list_tools(&self, _: Page, _: HostRequest) -> Result<ListToolsResult, ErrorData> {
         Ok(ListToolsResult::with_all_items(tools(self.loaded.settings.mode())))
     }
 
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        context: Context,
+        context: HostRequest,
     ) -> Result<CallToolResponse, ErrorData> {
         let mode = self.loaded.settings.mode();
         let result = match (request.name.as_ref(), mode) {
@@ -210,7 +210,7 @@ impl ServerHandler for Server {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: Context,
+        _: HostRequest,
     ) -> Result<CustomResult, ErrorData> {
         let why = request.params.as_ref().and_then(|params| params.get("why")?.as_str());
         Err(match why {
@@ -221,14 +221,18 @@ impl ServerHandler for Server {
         })
     }
 
-    async fn list_resources(&self, _: Page, _: Context) -> Result<ListResourcesResult, ErrorData> {
+    async fn list_resources(
+        &self,
+        _: Page,
+        _: HostRequest,
+    ) -> Result<ListResourcesResult, ErrorData> {
         Ok(self.offered(resources::list))
     }
 
     async fn list_resource_templates(
         &self,
         _: Page,
-        _: Context,
+        _: HostRequest,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         Ok(self.offered(resources::templates))
     }
@@ -236,7 +240,7 @@ impl ServerHandler for Server {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _: Context,
+        _: HostRequest,
     ) -> Result<ReadResourceResponse, ErrorData> {
         if !self.is_on() {
             return Err(switched_off());
@@ -249,14 +253,14 @@ impl ServerHandler for Server {
         read.map(Into::into)
     }
 
-    async fn list_prompts(&self, _: Page, _: Context) -> Result<ListPromptsResult, ErrorData> {
+    async fn list_prompts(&self, _: Page, _: HostRequest) -> Result<ListPromptsResult, ErrorData> {
         Ok(self.offered(prompts::list))
     }
 
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _: Context,
+        _: HostRequest,
     ) -> Result<GetPromptResponse, ErrorData> {
         if !self.is_on() {
             return Err(switched_off());

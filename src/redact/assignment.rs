@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 
 use super::names::{LONGEST, normal};
-use super::pieces::{Span, behind_markers, is_marked};
+use super::pieces::{SecretSpan, behind_markers, is_marked};
 use super::sheet::{Assignment, SHEET};
 use super::value;
 
@@ -22,7 +22,7 @@ static LAST_WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
 });
 
 /// Adds the places of the secrets that are given a name.
-pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
+pub(super) fn find(text: &str, spans: &mut Vec<SecretSpan<'_>>) {
     let mut done = 0;
     for word in LAST_WORDS.find_overlapping_iter(text) {
         if word.end() <= done {
@@ -36,7 +36,7 @@ pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
         if let Some((assignment, core)) = found {
             let secret;
             (secret, done) = value::behind(text, place, assignment, core);
-            spans.extend(secret.map(|range| Span::new(range, &assignment.kind)));
+            spans.extend(secret.map(|range| SecretSpan::new(range, &assignment.kind)));
         }
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         find(text, &mut spans);
         let expected = expected.map(|(kind, value)| {
             let start = text.find(value).unwrap();
-            Span::new(start..start + value.len(), kind)
+            SecretSpan::new(start..start + value.len(), kind)
         });
         assert_eq!(spans, expected.into_iter().collect::<Vec<_>>(), "{text}");
     }

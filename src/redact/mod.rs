@@ -26,7 +26,7 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 use serde_json::{Map, Value};
 
-use self::pieces::Span;
+use self::pieces::SecretSpan;
 use self::rules::Rule;
 use crate::error::{Error, Result};
 use crate::hidden::Cleaned;
@@ -195,7 +195,7 @@ impl Secrets {
     }
 
     /// The places of the secrets of a text: in order, none across another.
-    fn spans(&self, text: &str) -> Vec<Span<'_>> {
+    fn spans(&self, text: &str) -> Vec<SecretSpan<'_>> {
         let mut spans = Vec::new();
         for rule in &self.0.rules {
             rule.find(text, &mut spans);
@@ -203,7 +203,7 @@ impl Secrets {
         rules::find(text, &mut spans);
         if let Some(variables) = &self.0.variables {
             let found = variables.find_iter(text);
-            spans.extend(found.map(|found| Span::new(found.range(), "environment")));
+            spans.extend(found.map(|found| SecretSpan::new(found.range(), "environment")));
         }
         assignment::find(text, &mut spans);
         pieces::apart(spans)

@@ -8,9 +8,9 @@ pub(super) const LONGEST: usize = 100;
 /// A list of patterns of names.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Names(Vec<String>);
+pub(super) struct NamePatterns(Vec<String>);
 
-impl Names {
+impl NamePatterns {
     /// The first pattern that matches a name in its [`normal`] form, without its stars.
     pub(super) fn core_in(&self, name: &str) -> Option<&str> {
         self.0.iter().find_map(|pattern| {
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_pattern_is_open_where_its_star_stands() {
         let check = |pattern: &str, name: &str, expected: bool| {
-            let names = Names(vec![pattern.to_owned()]);
+            let names = NamePatterns(vec![pattern.to_owned()]);
             assert_eq!(names.core_in(name).is_some(), expected, "{pattern} {name}");
         };
         check("pass", "pass", true);
@@ -93,8 +93,9 @@ mod tests {
 
     #[test]
     fn the_last_word_of_a_pattern_stands_in_every_such_name() {
-        let names =
-            Names(["*secret_access_key", "*_pass", "*password*", "pwd"].map(str::to_owned).into());
+        let names = NamePatterns(
+            ["*secret_access_key", "*_pass", "*password*", "pwd"].map(str::to_owned).into(),
+        );
         assert_eq!(names.last_words().collect::<Vec<_>>(), ["key", "pass", "password", "pwd"]);
     }
 }

@@ -16,20 +16,20 @@ pub(super) const OPENS: &str = "[redacted:";
 
 /// The place and kind of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span<'a> {
+pub(super) struct SecretSpan<'a> {
     range: Range<usize>,
     kind: &'a str,
 }
 
-impl<'a> Span<'a> {
-    pub(super) fn new(range: Range<usize>, kind: &'a str) -> Span<'a> {
-        Span { range, kind }
+impl<'a> SecretSpan<'a> {
+    pub(super) fn new(range: Range<usize>, kind: &'a str) -> SecretSpan<'a> {
+        SecretSpan { range, kind }
     }
 }
 
 /// Spans in order, with those that touch the same text made one: the first that was found names it.
-pub(super) fn apart(spans: Vec<Span<'_>>) -> Vec<Span<'_>> {
-    let mut ranked: Vec<(usize, Span)> =
+pub(super) fn apart(spans: Vec<SecretSpan<'_>>) -> Vec<SecretSpan<'_>> {
+    let mut ranked: Vec<(usize, SecretSpan)> =
         spans.into_iter().filter(|span| !span.range.is_empty()).enumerate().collect();
     ranked.sort_unstable_by_key(|(rank, span)| (span.range.start, *rank));
     ranked.dedup_by(|(rank, span), (first, last)| {
@@ -79,8 +79,11 @@ pub(super) fn outside_of_markers(text: &str, end: usize) -> usize {
 }
 
 /// The text without the secrets that `search` finds, and how many were replaced.
-pub(super) fn replace<'a>(text: &str, search: impl Fn(&str) -> Vec<Span<'a>>) -> (String, usize) {
-    let mut writer = Writer { search, text: String::new(), count: 0 };
+pub(super) fn replace<'a>(
+    text: &str,
+    search: impl Fn(&str) -> Vec<SecretSpan<'a>>,
+) -> (String, usize) {
+    let mut writer = RedactingWriter { search, text: String::new(), count: 0 };
     let mut from = 0;
     for marker in MARKER.find_iter(text) {
         writer.piece(&text[from..marker.start()], SEARCHES);
@@ -91,13 +94,13 @@ pub(super) fn replace<'a>(text: &str, search: impl Fn(&str) -> Vec<Span<'a>>) ->
     (writer.text, writer.count)
 }
 
-struct Writer<S> {
+struct RedactingWriter<S> {
     search: S,
     text: String,
     count: usize,
 }
 
-impl<'a, S: Fn(&str) -> Vec<Span<'a>>> Writer<S> {
+impl<'a, S: Fn(&str) -> Vec<SecretSpan<'a>>> RedactingWriter<S> {
     fn piece(&mut self, text: &str, searches: usize) {
         let spans = if text.is_empty() { Vec::new() } else { (self.search)(text) };
         let Some(first) = spans.first() else { return self.text.push_str(text) };
@@ -125,14 +128,22 @@ mod tests {
 
     #[test]
     fn spans_over_the_same_text_become_one_and_the_first_found_names_it() {
-        let check = |spans: &[Span], expected: &[Span]| assert_eq!(apart(spans.to_vec()), expected);
+        let check = |spans: &[SecretSpan], expected: &[SecretSpan]| {
+            assert_eq!(apart(spans.to_vec()), expected);
+        };
         check(
-            &[Span::new(5..9, "b"), Span::new(0..5, "a")],
-            &[Span::new(0..5, "a"), Span::new(5..9, "b")],
+            &[SecretSpan::new(5..9, "b"), SecretSpan::new(0..5, "a")],
+            &[SecretSpan::new(0..5, "a"), SecretSpan::new(5..9, "b")],
         );
-        check(&[Span::new(4..9, "first"), Span::new(0..5, "second")], &[Span::new(0..9, "first")]);
-        check(&[Span::new(0..9, "first"), Span::new(4..5, "second")], &[Span::new(0..9, "first")]);
-        check(&[Span::new(3..3, "nothing")], &[]);
+        check(
+            &[SecretSpan::new(4..9, "first"), SecretSpan::new(0..5, "second")],
+            &[SecretSpan::new(0..9, "first")],
+        );
+        check(
+            &[SecretSpan::new(0..9, "first"), SecretSpan::new(4..5, "second")],
+            &[SecretSpan::new(0..9, "first")],
+        );
+        check(&[SecretSpan::new(3..3, "nothing")], &[]);
     }
 
     #[test]
@@ -152,8 +163,8 @@ mod tests {
     fn what_one_search_reveals_the_next_one_finds() {
         // A `b` is found only at the end of a piece, before a marker.
         let search = |text: &str| match (text.find('a'), text.ends_with('b')) {
-            (Some(at), _) => vec![Span::new(at..at + 1, "a")],
-            (None, true) => vec![Span::new(text.len() - 1..text.len(), "b")],
+            (Some(at), _) => vec![SecretSpan::new(at..at + 1, "a")],
+            (None, true) => vec![SecretSpan::new(text.len() - 1..text.len(), "b")],
             (None, false) => vec![],
         };
         let check = |text: &str, expected: (&str, usize)| {

@@ -6,7 +6,7 @@ use regex::{Regex, RegexSet};
 use serde::Deserialize;
 
 use super::look;
-use super::pieces::{Span, is_kind};
+use super::pieces::{SecretSpan, is_kind};
 use super::placeholder::{is_dummy, is_placeholder};
 use super::prefilter::prefilter;
 use super::sheet::SHEET;
@@ -82,7 +82,7 @@ impl Rule {
     }
 
     /// Adds the places of the secrets of this form.
-    pub(super) fn find<'a>(&'a self, text: &str, spans: &mut Vec<Span<'a>>) {
+    pub(super) fn find<'a>(&'a self, text: &str, spans: &mut Vec<SecretSpan<'a>>) {
         let regex = self.regex();
         let has_group = regex.capture_names().flatten().any(|name| name == SECRET);
         // A whole match has a form of its own, which ordinary values and placeholders do not have.
@@ -101,7 +101,7 @@ impl Rule {
                 }
             };
             if counts {
-                spans.push(Span::new(secret.range(), &self.kind));
+                spans.push(SecretSpan::new(secret.range(), &self.kind));
             }
         }
     }
@@ -120,7 +120,7 @@ static WORDS: LazyLock<RegexSet> =
     LazyLock::new(|| prefilter(SHEET.values.iter().map(|rule| rule.words.as_slice())));
 
 /// Adds the places of the secrets whose form is built in.
-pub(super) fn find(text: &str, spans: &mut Vec<Span<'_>>) {
+pub(super) fn find(text: &str, spans: &mut Vec<SecretSpan<'_>>) {
     for at in &WORDS.matches(text) {
         SHEET.values[at].find(text, spans);
     }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
-use super::names::Names;
+use super::names::NamePatterns;
 use super::rules::Rule;
 use crate::error::{Error, Kind, Result, Violation};
 
@@ -23,9 +23,9 @@ const USERS: [&str; 2] = ["values", "files"];
 pub(super) struct Sheet {
     pub(super) values: Vec<Rule>,
     pub(super) assignments: Vec<Assignment>,
-    pub(super) harmless_names: Names,
+    pub(super) harmless_names: NamePatterns,
     pub(super) name_tails: Vec<String>,
-    pub(super) variables: Names,
+    pub(super) variables: NamePatterns,
     pub(super) templates: Vec<String>,
     pub(super) placeholders: Vec<String>,
     pub(super) placeholder_words: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) struct Assignment {
     /// `true` where a person may have made up such a value.
     #[serde(default)]
     pub(super) made_up: bool,
-    pub(super) names: Names,
+    pub(super) names: NamePatterns,
 }
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]

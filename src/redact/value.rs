@@ -68,7 +68,7 @@ pub(super) fn behind(
     let window = &rest[..boundary(rest, JUDGED)];
     let end = ending.find(window);
     let value = &window[..end.unwrap_or(window.len())];
-    let is_bare = matches!(ending, Ending::Bare { .. });
+    let is_bare = matches!(ending, ValueEnd::Bare { .. });
     let is_code = is_bare && is_code(value, &rest[value.len()..], core);
     if !is_code && is_secret(value, assignment) {
         let end = start + ending.find(rest).unwrap_or(rest.len());
@@ -88,40 +88,40 @@ pub(super) fn is_secret(value: &str, assignment: &Assignment) -> bool {
 }
 
 /// The place at which the value behind a name begins, and the way in which it ends.
-fn opening<'a>(text: &'a str, place: &Range<usize>) -> Option<(usize, Ending<'a>)> {
+fn opening<'a>(text: &'a str, place: &Range<usize>) -> Option<(usize, ValueEnd<'a>)> {
     let (before, name, rest) = (&text[..place.start], &text[place.clone()], &text[place.end..]);
     let near = &rest[..boundary(rest, REACH)];
     if let Some(found) = QUOTED.captures(near) {
         // `password, "…"` names no value, `"password", "…"` does.
         let is_named = found.name("comma").is_none() || found.name("closed").is_some();
         let quote = found.name("quote").filter(|_| is_named)?;
-        return Some((place.end + found[0].len(), Ending::Quote(quote.as_str())));
+        return Some((place.end + found[0].len(), ValueEnd::Quote(quote.as_str())));
     }
     let found = BARE.captures(near)?;
     let is_placed = (found.name("flag").is_none() || name.starts_with("--"))
         && (found.name("tag").is_none() || before.ends_with('<'));
     let in_query = before.ends_with(['?', '&', '#']);
-    is_placed.then(|| (place.end + found[0].len(), Ending::Bare { in_query }))
+    is_placed.then(|| (place.end + found[0].len(), ValueEnd::Bare { in_query }))
 }
 
 /// The way in which a value ends.
 #[derive(Clone, Copy)]
-enum Ending<'a> {
+enum ValueEnd<'a> {
     /// With the quote that opened it, or with the line.
     Quote(&'a str),
     /// Before a character that cannot be part of a value without quotes.
     Bare { in_query: bool },
 }
 
-impl Ending<'_> {
+impl ValueEnd<'_> {
     /// The end of a value in a text that begins with it, if it ends there.
     fn find(self, rest: &str) -> Option<usize> {
         match self {
-            Ending::Quote(quote) => {
+            ValueEnd::Quote(quote) => {
                 let line = rest.find('\n');
                 rest[..line.unwrap_or(rest.len())].find(quote).or(line)
             }
-            Ending::Bare { in_query } => {
+            ValueEnd::Bare { in_query } => {
                 let end = rest.find(|c| ends_bare(c, in_query)).unwrap_or(rest.len());
                 let sentence = rest[..end].trim_end_matches(['.', ':', '?']).len();
                 (sentence < rest.len()).then_some(sentence)

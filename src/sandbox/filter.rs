@@ -119,12 +119,12 @@ const SYS_FILE_SETATTR: libc::c_long = 469;
 /// The bit of the x32 calls of x86-64, which have numbers of their own for the same work.
 const X32: libc::c_long = 0x4000_0000;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type SyscallRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Compiles the filters for this machine.
 pub(super) fn programs() -> Result<Vec<BpfProgram>, BackendError> {
     let whatever = |calls: &[libc::c_long]| calls.iter().map(|&call| (call, Vec::new())).collect();
-    let mut rules: Rules = whatever(REFUSED);
+    let mut rules: SyscallRules = whatever(REFUSED);
     for &(call, argument) in OF_A_PROCESS {
         rules.insert(call, vec![rule([condition(argument, SeccompCmpOp::Ne, 0)?])?]);
     }
@@ -157,7 +157,7 @@ fn other_commands() -> Result<Vec<SeccompRule>, BackendError> {
 }
 
 /// A filter in which the calls of these rules fail with an error; 0 lets them succeed without being made.
-fn compiled(mut rules: Rules, error: libc::c_int) -> Result<BpfProgram, BackendError> {
+fn compiled(mut rules: SyscallRules, error: libc::c_int) -> Result<BpfProgram, BackendError> {
     if ARCH == "x86_64" {
         let x32 = rules.iter().map(|(call, rules)| (call | X32, rules.clone()));
         let x32: Vec<_> = x32.collect();

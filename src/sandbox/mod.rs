@@ -45,7 +45,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::order::Order;
-pub(crate) use self::rules::{Rules, Wanted};
+pub(crate) use self::rules::{Rules, SandboxRequest};
 pub(crate) use self::secret_files::SecretFiles;
 
 /// What the kernel enforced while Kimi ran.

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::secret_files::{Found, SecretFiles, Stop};
+use super::secret_files::{SecretFiles, SecretPaths, Stop};
 
 /// The most entries that are opened one by one. A folder beyond that stays closed as a whole.
 const ENTRIES: usize = 32_768;
@@ -39,7 +39,7 @@ pub(crate) enum Access {
 
 /// What one run needs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct SandboxRequest<'a> {
     /// The user's home, which is closed except for what is named here.
     pub(crate) home: &'a Path,
     /// The project, if the run is about one.
@@ -87,14 +87,14 @@ pub(crate) struct Rules {
 impl Rules {
     /// Works them out. Looks through the project for secret files, which takes a while in a large
     /// one, until `stop` returns `true`.
-    pub(crate) fn of(wanted: &Wanted<'_>, stop: Stop<'_>) -> Rules {
+    pub(crate) fn of(wanted: &SandboxRequest<'_>, stop: Stop<'_>) -> Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
         let home = canonical(wanted.home);
         let private: BTreeSet<PathBuf> = wanted.closed.iter().map(|path| canonical(path)).collect();
         let mut closed = private.clone();
         if let Some(folder) = wanted.searched.map(canonical) {
-            let Found { secret, unseen } = wanted.secret.search(&folder, stop);
+            let SecretPaths { secret, unseen } = wanted.secret.search(&folder, stop);
             closed.extend(secret.iter().cloned());
             closed.extend(unseen.iter().cloned());
             rules.secret = secret;
@@ -182,7 +182,7 @@ impl Rules {
         secret: &SecretFiles,
         stop: Stop<'_>,
     ) -> Appeared {
-        let Found { secret: now, mut unseen } = secret.search(&canonical(project), stop);
+        let SecretPaths { secret: now, mut unseen } = secret.search(&canonical(project), stop);
         let new: Vec<PathBuf> =
             now.into_iter().filter(|path| self.secret.binary_search(path).is_err()).collect();
         let readable = self.readable();
@@ -315,7 +315,7 @@ mod tests {
         }
         let secret = SecretFiles::new([".env", "*.key"], &[] as &[Holding]).unwrap();
         let run: Vec<PathBuf> = run.iter().map(|path| root.join(path)).collect();
-        let wanted = Wanted {
+        let wanted = SandboxRequest {
             home: &root.join("home"),
             project: Some(&root.join(project)),
             searched: Some(&root.join(project)),
@@ -408,7 +408,7 @@ mod tests {
             for file in ["a", "x.key", "bin/kimi", "bin/y.key"] {
                 fs::write(project.join(file), "").unwrap();
             }
-            let wanted = Wanted {
+            let wanted = SandboxRequest {
                 home: &home,
                 project: None,
                 searched: Some(&project),
@@ -470,7 +470,7 @@ mod tests {
         }
         let secret = SecretFiles::new([".env"], &[]).unwrap();
         let (home, project) = (root.join("home"), root.join("home/p"));
-        let wanted = Wanted {
+        let wanted = SandboxRequest {
             home: &home,
             project: Some(&project),
             searched: Some(&project),
@@ -519,7 +519,7 @@ mod tests {
             fs::File::create(file).unwrap();
         }
         let secret = SecretFiles::new([".env"], &[]).unwrap();
-        let wanted = Wanted {
+        let wanted = SandboxRequest {
             home: &root.join("home"),
             project: Some(&project),
             searched: Some(&project),

@@ -66,7 +66,7 @@ impl Default for Reach {
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Found {
+pub(crate) struct SecretPaths {
     /// The secret files and folders, absolute and in order.
     pub(crate) secret: Vec<PathBuf>,
     /// Folders that were not looked through, absolute: the search had to end, or they cannot be read.
@@ -154,7 +154,7 @@ impl SecretFiles {
     }
 
     /// Returns whether a file is secret for its text. A file that the bridge cannot read is not: neither can Kimi.
-    fn holds(&self, forms: &[Form], path: &Path) -> bool {
+    fn holds(&self, forms: &[NameForm], path: &Path) -> bool {
         let of_file = |(files, _): &&(Gitignore, Regex)| is_listed(files, forms, false);
         let mut texts = self.holding.iter().filter(of_file).peekable();
         texts.peek().is_some()
@@ -164,14 +164,14 @@ impl SecretFiles {
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
     /// a secret name that leads elsewhere in the project closes what it leads to. `stop` is asked at each
     /// folder; once it returns `true`, the rest stays unseen.
-    pub(crate) fn search(&self, project: &Path, stop: Stop<'_>) -> Found {
+    pub(crate) fn search(&self, project: &Path, stop: Stop<'_>) -> SecretPaths {
         self.search_within(project, Reach::default(), stop)
     }
 
-    fn search_within(&self, project: &Path, reach: Reach, stop: Stop<'_>) -> Found {
+    fn search_within(&self, project: &Path, reach: Reach, stop: Stop<'_>) -> SecretPaths {
         let end = Instant::now() + reach.time;
         let mut left = reach.entries;
-        let mut found = Found::default();
+        let mut found = SecretPaths::default();
         // By levels, so that what remains unseen when the search must end lies deep.
         let mut folders = std::collections::VecDeque::from([project.to_owned()]);
         while let Some(folder) = folders.pop_front() {
@@ -211,14 +211,14 @@ impl SecretFiles {
 }
 
 /// A path, or one that it may be made from, in lower case.
-struct Form {
+struct NameForm {
     path: PathBuf,
     /// Other paths that its last step may be made from.
     others: Vec<PathBuf>,
 }
 
 /// The forms of a path: `.env~` is a `.env`.
-fn forms(path: &Path) -> Vec<Form> {
+fn forms(path: &Path) -> Vec<NameForm> {
     let mut forms = Vec::new();
     let mut next = Some(PathBuf::from(path.as_os_str().to_ascii_lowercase()));
     while let Some(path) = next {
@@ -226,13 +226,13 @@ fn forms(path: &Path) -> Vec<Form> {
         let mut origins = origins.into_iter().map(|name| path.with_file_name(name));
         // A name that is made from several in turn ends in the first one.
         next = origins.next();
-        forms.push(Form { others: origins.collect(), path });
+        forms.push(NameForm { others: origins.collect(), path });
     }
     forms
 }
 
 /// Returns whether a list names a file or folder in any of its forms.
-fn is_listed(list: &Gitignore, forms: &[Form], is_folder: bool) -> bool {
+fn is_listed(list: &Gitignore, forms: &[NameForm], is_folder: bool) -> bool {
     for form in forms {
         match list.matched(&form.path, is_folder) {
             Match::Ignore(_) => return true,
@@ -484,7 +484,7 @@ mod tests {
         let found = SecretFiles::built_in().search(&project, &|| false);
         let secret = [".ssh", "a/b/.env", "node_modules/x/.npmrc", "plain"];
         let expected = secret.map(|path| project.join(path)).into();
-        assert_eq!(found, Found { secret: expected, unseen: vec![] });
+        assert_eq!(found, SecretPaths { secret: expected, unseen: vec![] });
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::changes::{Change, Changes, Gap, What, within};
-use super::entry::{Entries, Folder};
+use super::entry::{Entries, Listing};
 use super::look::{Look, is_gone};
 use super::{Limits, Snapshot, mounts};
 
@@ -38,7 +38,7 @@ pub(super) fn second_look(before: &Snapshot, stopped: &dyn Fn() -> bool) -> Chan
 
 impl Comparison<'_> {
     /// Looks into a folder again; returns false when the look met a limit.
-    fn folder(&mut self, folder: &Folder) -> bool {
+    fn folder(&mut self, folder: &Listing) -> bool {
         let is_left_out =
             |above: &Path| self.gone.contains(above) || self.look.ground.mounts.contains(above);
         if folder.path.ancestors().any(is_left_out) {
@@ -270,7 +270,7 @@ mod tests {
     /// the times. A file that was renamed here may differ in nothing but its inode.
     #[derive(Debug, Clone, PartialEq)]
     enum State {
-        Folder(u32),
+        Listing(u32),
         File { modified: (i64, i64, u64, u64), touched: (i64, i64), mode: u32 },
         Link { touched: (i64, i64) },
     }
@@ -284,7 +284,7 @@ mod tests {
                 let metadata = fs::symlink_metadata(&path).unwrap();
                 let state = if metadata.is_dir() {
                     folders.push(path.clone());
-                    State::Folder(metadata.mode())
+                    State::Listing(metadata.mode())
                 } else {
                     let touched = (metadata.ctime(), metadata.ctime_nsec());
                     let (size, inode) = (metadata.len(), metadata.ino());
@@ -311,7 +311,7 @@ mod tests {
                 (None, _) => What::Created,
                 (_, None) => What::Removed,
                 (Some(before), Some(after)) if before == after => continue,
-                (Some(State::Folder(_)), Some(State::Folder(_))) => What::Permissions,
+                (Some(State::Listing(_)), Some(State::Listing(_))) => What::Permissions,
                 (
                     Some(State::File { modified: before, mode: old, .. }),
                     Some(State::File { modified: after, mode: new, .. }),
@@ -329,7 +329,7 @@ mod tests {
                 .any(|above| changes.get(above).is_some_and(|what| made.contains(what)))
         };
         let is_folder =
-            |path: &Path| matches!(after.get(path).or(before.get(path)), Some(State::Folder(_)));
+            |path: &Path| matches!(after.get(path).or(before.get(path)), Some(State::Listing(_)));
         let change = |(path, what): (&&Path, &What)| Change {
             path: path.to_path_buf(),
             is_folder: is_folder(path),
@@ -342,7 +342,7 @@ mod tests {
     enum Edit {
         Write(&'static str, &'static str),
         Remove(&'static str),
-        Folder(&'static str),
+        Listing(&'static str),
         Link(&'static str, &'static str),
         Mode(&'static str, u32),
         Rename(&'static str, &'static str),
@@ -358,7 +358,7 @@ mod tests {
             Edit::Remove(path) => {
                 fs::remove_file(project.at(path)).or_else(|_| fs::remove_dir_all(project.at(path)))
             }
-            Edit::Folder(path) => fs::create_dir_all(project.at(path)),
+            Edit::Listing(path) => fs::create_dir_all(project.at(path)),
             Edit::Link(target, path) => std::os::unix::fs::symlink(target, project.at(path)),
             Edit::Mode(path, mode) => {
                 fs::set_permissions(project.at(path), fs::Permissions::from_mode(mode))
@@ -377,7 +377,7 @@ mod tests {
         let edit = prop_oneof![
             6 => (path(), text).prop_map(|(path, text)| Edit::Write(path, text)),
             2 => path().prop_map(Edit::Remove),
-            1 => path().prop_map(Edit::Folder),
+            1 => path().prop_map(Edit::Listing),
             1 => (path(), path()).prop_map(|(target, path)| Edit::Link(target, path)),
             1 => (path(), proptest::sample::select(vec![0o700, 0o755]))
                 .prop_map(|(path, mode)| Edit::Mode(path, mode)),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::changes::What;
-use super::rules::Rules;
+use super::rules::IgnoreRules;
 
 /// One entry at one time. Times are seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) type Entries = BTreeMap<OsString, Facts>;
 pub(super) enum Names {
     /// All that the rules of a repository do not ignore.
     Known {
-        rules: Rules,
+        rules: IgnoreRules,
         /// The folder that the repository shares with its other working trees.
         common: Arc<Path>,
     },
@@ -92,7 +92,7 @@ impl Names {
 
 /// A folder and the entries that were found in it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Listing {
     /// Absolute.
     pub(super) path: PathBuf,
     pub(super) names: Names,
@@ -102,10 +102,10 @@ pub(super) struct Folder {
     pub(super) closed: Option<(i64, i64)>,
 }
 
-impl Folder {
+impl Listing {
     /// A folder that is yet to be looked at.
-    pub(super) fn new(path: PathBuf, names: Names) -> Folder {
-        Folder { path, names, entries: Entries::new(), closed: None }
+    pub(super) fn new(path: PathBuf, names: Names) -> Listing {
+        Listing { path, names, entries: Entries::new(), closed: None }
     }
 
     /// The time of the last change of anything about the folder, even of one that cannot be listed.

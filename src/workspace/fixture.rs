@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-use super::entry::Folder;
+use super::entry::Listing;
 use super::look::Ground;
 use super::walk::first_look;
 use super::{Changes, LIMITS, Limits, Snapshot};
@@ -103,7 +103,7 @@ impl Project {
 
     /// What a look compares, in the order of names.
     pub(super) fn compared(&self, snapshot: &Snapshot) -> Vec<String> {
-        let paths = |folder: &Folder| -> Vec<String> {
+        let paths = |folder: &Listing| -> Vec<String> {
             let path = |name| folder.path.join(name);
             let names = folder.entries.keys().map(path);
             names

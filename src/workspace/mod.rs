@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use changes::{Changes, Gap};
-use entry::Folder;
+use entry::Listing;
 use look::Ground;
 
 /// The limits of a look. One that was met is a gap in [`Changes::incomplete`].
@@ -67,7 +67,7 @@ pub(crate) struct Snapshot {
     ground: Ground,
     limits: Limits,
     /// Parents before their children.
-    folders: Vec<Folder>,
+    folders: Vec<Listing>,
     gaps: BTreeSet<Gap>,
 }
 

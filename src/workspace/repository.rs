@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::contents;
-use super::entry::{Folder, Names};
+use super::entry::{Listing, Names};
 
 /// A repository that was met in the walk.
 #[derive(Debug)]
@@ -40,9 +40,9 @@ impl Repository {
 
     /// The folders that are compared. `hooks` and `info` are listed by name as well, since a hook may
     /// be planted in a folder that is new.
-    pub(super) fn folders(&self) -> Vec<Folder> {
-        let own = |name, names| Folder::new(self.git.join(name), Names::Only(names));
-        let shared = |name, names| Folder::new(self.common.join(name), names);
+    pub(super) fn folders(&self) -> Vec<Listing> {
+        let own = |name, names| Listing::new(self.git.join(name), Names::Only(names));
+        let shared = |name, names| Listing::new(self.common.join(name), names);
         vec![
             own("", &["HEAD", "commondir", "config.worktree"]),
             own("info", &["sparse-checkout"]),

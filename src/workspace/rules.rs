@@ -14,9 +14,9 @@ const LINES: usize = 64;
 
 /// The rules that hold in one folder, the weakest first.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rules(Vec<Arc<Gitignore>>);
+pub(super) struct IgnoreRules(Vec<Arc<Gitignore>>);
 
-impl Rules {
+impl IgnoreRules {
     /// Adds the rules of a file, which are relative to `folder` and stronger than those before.
     pub(super) fn add(&mut self, folder: &Path, file: &Path, allowance: &mut Allowance) {
         self.0.extend(allowance.read(folder, file).unwrap_or_default());
@@ -91,12 +91,12 @@ mod tests {
         fs::write(root.join("a/.gitignore"), "!*.local\n*.tmp\n").unwrap();
 
         let mut allowance = Allowance::new();
-        let mut rules = Rules::default();
+        let mut rules = IgnoreRules::default();
         rules.add(root, &root.join("exclude"), &mut allowance);
         rules.add(root, &root.join(".gitignore"), &mut allowance);
         let mut deep = rules.clone();
         deep.add(&root.join("a"), &root.join("a/.gitignore"), &mut allowance);
-        let check = |rules: &Rules, path: &str, is_folder, expected: bool| {
+        let check = |rules: &IgnoreRules, path: &str, is_folder, expected: bool| {
             assert_eq!(rules.ignores(&root.join(path), is_folder), expected, "{path}");
         };
         check(&rules, "x.log", false, true);
@@ -119,7 +119,7 @@ mod tests {
         let file = dir.path().join(".gitignore");
         let check = |text: &str, expected: bool| {
             fs::write(&file, text).unwrap();
-            let mut rules = Rules::default();
+            let mut rules = IgnoreRules::default();
             rules.add(dir.path(), &file, &mut Allowance::new());
             assert_eq!(rules.ignores(&dir.path().join("x.log"), false), expected);
         };

@@ -8,10 +8,10 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::contents;
-use super::entry::{Folder, Names};
+use super::entry::{Listing, Names};
 use super::look::{Ground, Look, is_gone};
 use super::repository::Repository;
-use super::rules::{Allowance, Rules};
+use super::rules::{Allowance, IgnoreRules};
 use super::{Limits, Snapshot};
 
 /// The mark of a cache folder: a file's name and its first bytes.
@@ -21,8 +21,8 @@ const CACHE_TAG: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d1727
 struct Walk<'a> {
     look: Look<'a>,
     allowance: Allowance,
-    queue: VecDeque<Folder>,
-    folders: Vec<Folder>,
+    queue: VecDeque<Listing>,
+    folders: Vec<Listing>,
 }
 
 /// Walks the project.
@@ -35,7 +35,7 @@ pub(super) fn first_look(ground: Ground, limits: Limits, stopped: &dyn Fn() -> b
         folders: Vec::new(),
     };
     let names = walk.names_from_above(&root);
-    walk.queue.push_back(Folder::new(root, names));
+    walk.queue.push_back(Listing::new(root, names));
     while let Some(folder) = walk.queue.pop_front() {
         if !walk.visit(folder) {
             break;
@@ -66,7 +66,7 @@ impl Walk<'_> {
     }
 
     /// Looks into a folder; returns false when the look met a limit.
-    fn visit(&mut self, mut folder: Folder) -> bool {
+    fn visit(&mut self, mut folder: Listing) -> bool {
         let mut is_tree = false;
         if let Names::Known { .. } | Names::NoCaches = folder.names
             && let Some(repository) = Repository::at(&folder.path)
@@ -103,7 +103,7 @@ impl Walk<'_> {
         if !matches!(folder.names, Names::Only(_)) {
             for (name, facts) in &folder.entries {
                 if facts.kind.is_dir() && !(is_tree && name == ".git") {
-                    let below = Folder::new(folder.path.join(name), folder.names.clone());
+                    let below = Listing::new(folder.path.join(name), folder.names.clone());
                     self.queue.push_back(below);
                 }
             }
@@ -113,14 +113,14 @@ impl Walk<'_> {
     }
 
     /// The outermost rules of a repository.
-    fn rules_of(&mut self, repository: &Repository) -> Rules {
-        let mut rules = Rules::default();
+    fn rules_of(&mut self, repository: &Repository) -> IgnoreRules {
+        let mut rules = IgnoreRules::default();
         let exclude = repository.common.join("info/exclude");
         rules.add(&repository.root, &exclude, &mut self.allowance);
         rules
     }
 
-    fn is_cache(&self, folder: &Folder) -> bool {
+    fn is_cache(&self, folder: &Listing) -> bool {
         let (tag, signature) = CACHE_TAG;
         matches!(folder.names, Names::NoCaches)
             && folder.path != self.look.ground.root

@@ -413,7 +413,7 @@ fn a_path_is_never_guessed() {
 #[test]
 fn a_citation_holds_for_lines_that_were_shown() {
     let project = project();
-    let check = |ranges: &[Lines], cited: Cited, quote: &str, expected: (Status, Cited)| {
+    let check = |ranges: &[LineRange], cited: Cited, quote: &str, expected: (Status, Cited)| {
         let mut shown = Shown::new();
         for &lines in ranges {
             shown.entry("src/store.rs".to_owned()).or_default().add(lines);

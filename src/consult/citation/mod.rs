@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::path::{Located, Place};
+use self::path::{Located, ProjectFiles};
 use self::quote::readings;
-use self::search::{Found, Wanted, search};
-use crate::kimi::evidence::shown::{Lines, Ranges, Shown};
+use self::search::{QuoteMatch, QuoteQuery, search};
+use crate::kimi::evidence::shown::{LineRange, Ranges, Shown};
 
 /// The longest file that is searched, bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -108,8 +108,9 @@ impl<'a> Citations<'a> {
     pub fn check(&mut self, mut citations: Vec<Citation>) -> Vec<Citation> {
         let shown: Vec<PathBuf> =
             self.shown.keys().filter_map(|real| self.relative(real)).collect();
-        let place = Place { work_dir: self.work_dir, is_closed: self.is_closed, shown: &shown };
-        let mut by_file: BTreeMap<PathBuf, Vec<(usize, Wanted)>> = BTreeMap::new();
+        let place =
+            ProjectFiles { work_dir: self.work_dir, is_closed: self.is_closed, shown: &shown };
+        let mut by_file: BTreeMap<PathBuf, Vec<(usize, QuoteQuery)>> = BTreeMap::new();
         for (at, citation) in citations.iter_mut().enumerate() {
             let lines = match (citation.line_start, citation.line_end) {
                 (Some(start), Some(end)) => Some((start.min(end), start.max(end))),
@@ -123,12 +124,12 @@ impl<'a> Citations<'a> {
                     citation.cite(cited);
                     let readings = readings(&citation.quote, &relative);
                     citation.path = relative;
-                    by_file.entry(real).or_default().push((at, Wanted { readings, cited }));
+                    by_file.entry(real).or_default().push((at, QuoteQuery { readings, cited }));
                 }
             }
         }
         for (file, wanted) in by_file {
-            let (places, wanted): (Vec<usize>, Vec<Wanted>) = wanted.into_iter().unzip();
+            let (places, wanted): (Vec<usize>, Vec<QuoteQuery>) = wanted.into_iter().unzip();
             let found = self.search(&file, &wanted);
             for (nth, at) in places.into_iter().enumerate() {
                 citations[at].take(found.as_ref().map(|found| found[nth]));
@@ -144,7 +145,7 @@ impl<'a> Citations<'a> {
     }
 
     /// Where the quotes stand in a file; `None` if it cannot be read, is too large, or there is no time.
-    fn search(&mut self, file: &Path, wanted: &[Wanted]) -> Option<Vec<Found>> {
+    fn search(&mut self, file: &Path, wanted: &[QuoteQuery]) -> Option<Vec<QuoteMatch>> {
         if (self.stop)() {
             self.unchecked += wanted.len();
             return None;
@@ -164,18 +165,18 @@ impl<'a> Citations<'a> {
 }
 
 impl Citation {
-    fn cite(&mut self, lines: Option<Lines>) {
+    fn cite(&mut self, lines: Option<LineRange>) {
         (self.line_start, self.line_end) = lines.unzip();
     }
 
     /// Takes what was found of it in its file; `None` if the file could not be searched.
-    fn take(&mut self, found: Option<Found>) {
+    fn take(&mut self, found: Option<QuoteMatch>) {
         let (status, lines) = match found {
             None => (Status::Missing, None),
-            Some(Found::Nowhere) => (Status::Mismatch, None),
-            Some(Found::Unshown(lines)) => (Status::NotInTrace, Some(lines)),
-            Some(Found::Moved(lines)) => (Status::Moved, Some(lines)),
-            Some(Found::AsCited) => (Status::Verified, None),
+            Some(QuoteMatch::Nowhere) => (Status::Mismatch, None),
+            Some(QuoteMatch::Unshown(lines)) => (Status::NotInTrace, Some(lines)),
+            Some(QuoteMatch::Moved(lines)) => (Status::Moved, Some(lines)),
+            Some(QuoteMatch::AsCited) => (Status::Verified, None),
         };
         self.status = status;
         if lines.is_some() {
@@ -633,7 +634,7 @@ two
 
     /// The same by the simplest means: the words of the text, each with its line. Returns the places of the quote, and
     /// whether each fills its lines.
-    fn stands_at(text: &str, quote: &str) -> Vec<(Lines, bool)> {
+    fn stands_at(text: &str, quote: &str) -> Vec<(LineRange, bool)> {
         let lines = (1..).zip(text.split('\n'));
         let words =
             lines.flat_map(|(at, line)| line.split_whitespace().map(move |word| (word, at)));
@@ -681,12 +682,12 @@ two
             project.write("f", &text);
             let citation = project.citation("f", at(cited.0, cited.1), &quote);
             let places = stands_at(&text, &quote);
-            let inside = |(place, _): &(Lines, bool)| start <= place.0 && place.1 <= cited.1;
+            let inside = |(place, _): &(LineRange, bool)| start <= place.0 && place.1 <= cited.1;
             let last = u32::try_from(text.split('\n').count()).unwrap();
             let expected = if start > 0 && cited.1 <= last && places.iter().any(inside) {
                 (Verified, cited)
             } else {
-                let gap = |(p, _): &&(Lines, bool)| {
+                let gap = |(p, _): &&(LineRange, bool)| {
                     if p.0 > cited.1 { p.0 - cited.1 } else { start.saturating_sub(p.1) }
                 };
                 let nearest = places.iter().filter(|place| place.1).min_by_key(gap);

@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::Status;
-use crate::kimi::evidence::shown::Lines;
+use crate::kimi::evidence::shown::LineRange;
 use crate::kimi::text::clean;
 use crate::sandbox::rules::lexical;
 
 /// Where files are looked for.
-pub(super) struct Place<'a> {
+pub(super) struct ProjectFiles<'a> {
     /// The project, an absolute path without links.
     pub(super) work_dir: &'a Path,
     /// Returns whether a file is closed to Kimi: its status must say no more than that of a file that is not there.
@@ -29,7 +29,7 @@ pub(super) struct Located {
     /// In the project, as it may be shown.
     pub(super) relative: String,
     /// The lines that the path carried.
-    pub(super) carried: Option<Lines>,
+    pub(super) carried: Option<LineRange>,
 }
 
 /// Lines behind a path: `:4`, `:4-5`, `:4:5` with a column, `#L4-L5`, `(line 4)`, `(4)`, `, lines 4 to 5`, `: L4`.
@@ -40,7 +40,7 @@ static LINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!(r"(?i)^(?<path>.+?){first}{column}{last}{column}[)\]]?:?$")).ok()
 });
 
-impl Place<'_> {
+impl ProjectFiles<'_> {
     /// The file that a path means, or why it means none of the project's.
     pub(super) fn locate(&self, path: &str) -> Result<Located, Status> {
         let plain = unwrapped(path);
@@ -110,7 +110,7 @@ impl Place<'_> {
     }
 
     /// The file at a path.
-    fn file(&self, path: &str, carried: Option<Lines>) -> Result<Located, Status> {
+    fn file(&self, path: &str, carried: Option<LineRange>) -> Result<Located, Status> {
         let named = self.work_dir.join(path);
         let Ok(real) = named.canonicalize() else {
             // Where it would be, were it there: links on the way may lead out.
@@ -142,7 +142,7 @@ fn unwrapped(path: &str) -> &str {
 }
 
 /// The path and the lines that it carries.
-fn without_lines(path: &str) -> Option<(&str, Option<Lines>)> {
+fn without_lines(path: &str) -> Option<(&str, Option<LineRange>)> {
     let found = LINES.as_ref()?.captures(path)?;
     let number = |name| found.name(name).map(|digits| digits.as_str().parse::<u32>());
     let first = number("first")?.ok()?;

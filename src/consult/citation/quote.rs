@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::text::{Folded, Form, decoded, is_unspaced};
-use crate::kimi::evidence::shown::{Lines, ends_of_a_name};
+use super::text::{Folded, Normalization, decoded, is_unspaced};
+use crate::kimi::evidence::shown::{LineRange, ends_of_a_name};
 
 /// The longest quote that is read in other ways than as it stands, bytes.
 const LONGEST: usize = 16 * 1024;
@@ -16,8 +16,8 @@ const MOST_TEXTS: usize = 8;
 
 /// One way to read a quote: pieces that follow each other in the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reading {
-    pub(super) form: Form,
+pub(super) struct QuoteReading {
+    pub(super) form: Normalization,
     pub(super) pieces: Vec<Piece>,
 }
 
@@ -27,11 +27,11 @@ pub(super) struct Piece {
     /// In the reading's form.
     pub(super) text: String,
     /// The lines that the quote itself says that this is, and nothing else.
-    pub(super) numbered: Option<Lines>,
+    pub(super) numbered: Option<LineRange>,
 }
 
 impl Piece {
-    fn new(text: &str, form: Form, numbered: Option<Lines>) -> Option<Piece> {
+    fn new(text: &str, form: Normalization, numbered: Option<LineRange>) -> Option<Piece> {
         let text = Folded::new(text, form).text;
         (!text.is_empty()).then_some(Piece { text, numbered })
     }
@@ -52,7 +52,7 @@ impl Piece {
 }
 
 /// All readings of a quote from this file, the most literal first.
-pub(super) fn readings(quote: &str, file: &str) -> Vec<Reading> {
+pub(super) fn readings(quote: &str, file: &str) -> Vec<QuoteReading> {
     let mut texts = vec![quote.to_owned()];
     if quote.len() <= LONGEST {
         for strip in [unfenced, unquoted, unquoted, unescaped, unmarked] {
@@ -64,15 +64,17 @@ pub(super) fn readings(quote: &str, file: &str) -> Vec<Reading> {
         texts.truncate(MOST_TEXTS);
     }
     let whole = |form| move |text: &String| Some(vec![Piece::new(text, form, None)?]);
-    let plain = texts.iter().filter_map(whole(Form::Plain));
+    let plain = texts.iter().filter_map(whole(Normalization::Plain));
     let others = texts.iter().filter(|_| quote.len() <= LONGEST);
     let numbered = others.clone().filter_map(|text| numbered(text, file));
     let elided = others.clone().filter_map(|text| elided(text));
     let readings = plain.chain(numbered).chain(elided);
-    let readings = readings.map(|pieces| Reading { form: Form::Plain, pieces });
-    let decoded = others.filter_map(whole(Form::Decoded));
-    let mut all: Vec<Reading> = Vec::new();
-    for reading in readings.chain(decoded.map(|pieces| Reading { form: Form::Decoded, pieces })) {
+    let readings = readings.map(|pieces| QuoteReading { form: Normalization::Plain, pieces });
+    let decoded = others.filter_map(whole(Normalization::Decoded));
+    let mut all: Vec<QuoteReading> = Vec::new();
+    for reading in
+        readings.chain(decoded.map(|pieces| QuoteReading { form: Normalization::Decoded, pieces }))
+    {
         if !all.contains(&reading) {
             all.push(reading);
         }
@@ -148,7 +150,7 @@ fn unmarked(text: &str) -> Option<String> {
 /// The pieces of a text in which each line has its number before it, and perhaps the name of the file, as the tools
 /// print them. Where a number is left out, a piece ends.
 fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
-    let mut runs: Vec<(String, Lines)> = Vec::new();
+    let mut runs: Vec<(String, LineRange)> = Vec::new();
     let mut next = None;
     let is_mark = |line: &&str| !["", "--", "...", "…"].contains(&line.trim());
     for line in text.lines().filter(is_mark) {
@@ -165,7 +167,8 @@ fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
         }
         next = number.checked_add(1);
     }
-    let pieces = runs.iter().map(|(text, lines)| Piece::new(text, Form::Plain, Some(*lines)));
+    let pieces =
+        runs.iter().map(|(text, lines)| Piece::new(text, Normalization::Plain, Some(*lines)));
     let pieces: Vec<Piece> = pieces.collect::<Option<_>>()?;
     (!pieces.is_empty()).then_some(pieces)
 }
@@ -214,7 +217,8 @@ static ELISION: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// The pieces of a text in which parts are left out.
 fn elided(text: &str) -> Option<Vec<Piece>> {
     let elision = ELISION.as_ref().filter(|elision| elision.is_match(text))?;
-    let pieces = elision.split(text).filter_map(|piece| Piece::new(piece, Form::Plain, None));
+    let pieces =
+        elision.split(text).filter_map(|piece| Piece::new(piece, Normalization::Plain, None));
     let pieces: Vec<Piece> = pieces.collect();
     (!pieces.is_empty()).then_some(pieces)
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
-use super::quote::{Piece, Reading};
-use super::text::{self, Folded, Form, height, number};
-use crate::kimi::evidence::shown::{Lines, Ranges};
+use super::quote::{Piece, QuoteReading};
+use super::text::{self, Folded, Normalization, height, number};
+use crate::kimi::evidence::shown::{LineRange, Ranges};
 
 /// The weight below which a text says too little: a closing brace stands everywhere.
 const MIN_WEIGHT: usize = 4;
@@ -19,33 +19,33 @@ const STRIDE: usize = 4096;
 
 /// A quote that is looked for.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) readings: Vec<Reading>,
-    pub(super) cited: Option<Lines>,
+pub(super) struct QuoteQuery {
+    pub(super) readings: Vec<QuoteReading>,
+    pub(super) cited: Option<LineRange>,
 }
 
 /// Where a quote stands, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum QuoteMatch {
     Nowhere,
     /// At these lines, which were not shown to Kimi.
-    Unshown(Lines),
-    Moved(Lines),
+    Unshown(LineRange),
+    Moved(LineRange),
     AsCited,
 }
 
-impl Found {
+impl QuoteMatch {
     fn rank(self) -> u8 {
         match self {
-            Found::Nowhere => 0,
-            Found::Unshown(_) => 1,
-            Found::Moved(_) => 2,
-            Found::AsCited => 3,
+            QuoteMatch::Nowhere => 0,
+            QuoteMatch::Unshown(_) => 1,
+            QuoteMatch::Moved(_) => 2,
+            QuoteMatch::AsCited => 3,
         }
     }
 
     /// The better of two; the first one where they are as good.
-    fn or(self, other: Found) -> Found {
+    fn or(self, other: QuoteMatch) -> QuoteMatch {
         if other.rank() > self.rank() { other } else { self }
     }
 }
@@ -53,21 +53,21 @@ impl Found {
 /// Where each quote stands in a file of these bytes, of which these lines were shown. `None` once `stop` says so.
 pub(super) fn search(
     bytes: &[u8],
-    wanted: &[Wanted],
+    wanted: &[QuoteQuery],
     shown: &Ranges,
     stop: &dyn Fn() -> bool,
-) -> Option<Vec<Found>> {
-    let mut found = vec![Found::Nowhere; wanted.len()];
+) -> Option<Vec<QuoteMatch>> {
+    let mut found = vec![QuoteMatch::Nowhere; wanted.len()];
     for encoding in text::encodings(bytes) {
         let (text, _) = encoding.decode_without_bom_handling(bytes);
-        for form in [Form::Plain, Form::Decoded] {
+        for form in [Normalization::Plain, Normalization::Decoded] {
             // What stands there as it was written needs no other reading.
             let enough = match form {
-                Form::Plain => Found::AsCited,
-                Form::Decoded if !text.contains('\\') => continue,
-                Form::Decoded => Found::Moved((0, 0)),
+                Normalization::Plain => QuoteMatch::AsCited,
+                Normalization::Decoded if !text.contains('\\') => continue,
+                Normalization::Decoded => QuoteMatch::Moved((0, 0)),
             };
-            let of_form = |reading: &&Reading| reading.form == form;
+            let of_form = |reading: &&QuoteReading| reading.form == form;
             let tasks = wanted.iter().enumerate();
             let tasks = tasks.filter(|(at, _)| found[*at].rank() < enough.rank());
             let mut tasks: Vec<(usize, Task<'_>)> = tasks
@@ -113,7 +113,7 @@ fn batches<'a, 'p>(mut tasks: &'a mut [(usize, Task<'p>)]) -> Vec<&'a mut [(usiz
 struct Match {
     start: usize,
     end: usize,
-    lines: Lines,
+    lines: LineRange,
     is_whole: bool,
     is_shown: bool,
 }
@@ -166,12 +166,12 @@ fn pass(
 /// One reading of a quote, and what was found of it so far.
 struct Task<'p> {
     pieces: &'p [Piece],
-    cited: Option<Lines>,
+    cited: Option<LineRange>,
     /// All pieces in the cited lines, of what was shown and of all that there is.
     shown: Chain,
     any: Chain,
     /// Each piece, wherever it stands.
-    places: Vec<Places>,
+    places: Vec<QuotePlaces>,
 }
 
 /// How far the pieces have been found one behind the other.
@@ -180,21 +180,21 @@ struct Chain {
     next: usize,
     /// The byte behind the last piece.
     end: usize,
-    lines: Option<Lines>,
+    lines: Option<LineRange>,
 }
 
 /// The places of one piece.
 #[derive(Debug, Default)]
-struct Places {
+struct QuotePlaces {
     count: usize,
     first: Option<Match>,
     /// The nearest of those that fill their lines: shown ones first.
-    nearest: Option<(bool, u32, Lines)>,
+    nearest: Option<(bool, u32, LineRange)>,
 }
 
 impl<'p> Task<'p> {
-    fn new(pieces: &'p [Piece], cited: Option<Lines>) -> Task<'p> {
-        let places = pieces.iter().map(|_| Places::default()).collect();
+    fn new(pieces: &'p [Piece], cited: Option<LineRange>) -> Task<'p> {
+        let places = pieces.iter().map(|_| QuotePlaces::default()).collect();
         Task { pieces, cited, shown: Chain::default(), any: Chain::default(), places }
     }
 
@@ -205,7 +205,7 @@ impl<'p> Task<'p> {
         if found.is_whole {
             let far = distance(self.cited.unwrap_or_default(), found.lines);
             let nearer = (!found.is_shown, far, found.lines);
-            let is_nearer = |best: (bool, u32, Lines)| (nearer.0, nearer.1) < (best.0, best.1);
+            let is_nearer = |best: (bool, u32, LineRange)| (nearer.0, nearer.1) < (best.0, best.1);
             if place.nearest.is_none_or(is_nearer) {
                 place.nearest = Some(nearer);
             }
@@ -228,7 +228,7 @@ impl<'p> Task<'p> {
 
     /// Whether cited lines hold for a quote that stands at others. They are no more than the quote can speak for: as
     /// many as it has characters, and a short one for those that it fills.
-    fn may_hold(&self, cited: Lines, place: Lines, of_lines: u32) -> bool {
+    fn may_hold(&self, cited: LineRange, place: LineRange, of_lines: u32) -> bool {
         let is_inside = 1 <= cited.0 && cited.0 <= place.0 && place.1 <= cited.1;
         let most = if self.is_short() { 0 } else { number(self.chars()) };
         is_inside && cited.1 <= of_lines && height(cited) <= most.max(height(place))
@@ -242,16 +242,16 @@ impl<'p> Task<'p> {
         self.pieces.iter().map(Piece::weight).sum::<usize>() < MIN_WEIGHT
     }
 
-    fn found(&self, text: &Folded) -> Found {
+    fn found(&self, text: &Folded) -> QuoteMatch {
         if self.pieces.len() > 1 && self.is_short() {
-            return Found::Nowhere;
+            return QuoteMatch::Nowhere;
         }
         let chained = |chain: &Chain| chain.lines.filter(|_| chain.next == self.pieces.len());
         let as_cited =
             |lines| self.cited.is_some_and(|cited| self.may_hold(cited, lines, text.height()));
         let (shown, any) = (chained(&self.shown), chained(&self.any));
         if shown.is_some_and(as_cited) {
-            return Found::AsCited;
+            return QuoteMatch::AsCited;
         }
         // The numbers in a quote leave no doubt where it stands.
         let is_numbered = self.pieces.iter().any(|piece| piece.numbered.is_some());
@@ -261,15 +261,15 @@ impl<'p> Task<'p> {
             (false, ..) => self.elsewhere(),
         };
         match (elsewhere, any.filter(|&lines| as_cited(lines)).and(self.cited)) {
-            (Some((lines, true)), _) => Found::Moved(lines),
-            (_, Some(cited)) => Found::Unshown(cited),
-            (Some((lines, false)), None) => Found::Unshown(lines),
-            (None, None) => Found::Nowhere,
+            (Some((lines, true)), _) => QuoteMatch::Moved(lines),
+            (_, Some(cited)) => QuoteMatch::Unshown(cited),
+            (Some((lines, false)), None) => QuoteMatch::Unshown(lines),
+            (None, None) => QuoteMatch::Nowhere,
         }
     }
 
     /// The lines where the quote stands, if it could be meant for no others, and whether they were shown.
-    fn elsewhere(&self) -> Option<(Lines, bool)> {
+    fn elsewhere(&self) -> Option<(LineRange, bool)> {
         let says_something = |piece: &Piece| piece.weight() >= MIN_WEIGHT;
         if let ([piece], [places]) = (self.pieces, self.places.as_slice()) {
             let nearest = places.nearest.filter(|_| says_something(piece) && !piece.is_one_word());
@@ -310,6 +310,6 @@ impl Chain {
 }
 
 /// Lines between the two; none when they touch or overlap.
-fn distance(cited: Lines, place: Lines) -> u32 {
+fn distance(cited: LineRange, place: LineRange) -> u32 {
     place.0.saturating_sub(cited.1).max(cited.0.saturating_sub(place.1))
 }

@@ -9,7 +9,7 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use rustix::fs::{Mode, OFlags};
 
 use crate::hidden::is_hidden;
-use crate::kimi::evidence::shown::Lines;
+use crate::kimi::evidence::shown::LineRange;
 
 /// The bytes of the file at this path, which holds no links, if there are at most `limit` of them.
 /// Anything but a regular file is refused before it is opened: opening a pipe would block, and opening a
@@ -54,7 +54,7 @@ pub(super) fn encodings(bytes: &[u8]) -> Vec<&'static Encoding> {
 
 /// How a text and a quote are made comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum Normalization {
     /// White space counts only where it separates two words or numbers: models drop and change it.
     Plain,
     /// Escape sequences such as `\n` and `\"` stand for their characters, since a model may decode them once too
@@ -73,7 +73,7 @@ pub(super) struct Folded {
 
 /// White space that has not been written yet, since it counts by what follows.
 #[derive(Default)]
-struct Gap {
+struct PendingSpace {
     /// Line breaks of the text itself.
     breaks: usize,
     /// Line breaks, of escape sequences too.
@@ -83,13 +83,13 @@ struct Gap {
 }
 
 impl Folded {
-    pub(super) fn new(text: &str, form: Form) -> Folded {
+    pub(super) fn new(text: &str, form: Normalization) -> Folded {
         let mut folded = Folded { text: String::new(), lines: vec![0] };
-        let mut gap = Gap::default();
+        let mut gap = PendingSpace::default();
         let mut last = None;
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
-            let escaped = chars.peek().filter(|_| form == Form::Decoded && c == '\\');
+            let escaped = chars.peek().filter(|_| form == Normalization::Decoded && c == '\\');
             let escaped = escaped.and_then(|&next| decoded(next));
             match (escaped.unwrap_or(c), escaped.is_some()) {
                 ('\r', false) if chars.peek() == Some(&'\n') => {}
@@ -113,10 +113,10 @@ impl Folded {
     }
 
     /// Writes what counts of the white space between two characters.
-    fn close(&mut self, gap: &Gap, last: Option<char>, next: char, form: Form) {
+    fn close(&mut self, gap: &PendingSpace, last: Option<char>, next: char, form: Normalization) {
         let mark = match form {
-            Form::Decoded if gap.has_break => Some('\n'),
-            Form::Decoded if gap.has_tab => Some('\t'),
+            Normalization::Decoded if gap.has_break => Some('\n'),
+            Normalization::Decoded if gap.has_tab => Some('\t'),
             _ if gap.has_break || gap.has_tab || gap.has_space => {
                 last.filter(|&last| is_parted(last, next)).map(|_| ' ')
             }
@@ -165,7 +165,7 @@ pub(super) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-pub(super) fn height((start, end): Lines) -> u32 {
+pub(super) fn height((start, end): LineRange) -> u32 {
     (end - start).saturating_add(1)
 }
 

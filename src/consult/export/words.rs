@@ -23,7 +23,7 @@ pub(crate) enum Tone {
 
 /// How a state is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct StateLabel {
     pub tone: Tone,
     /// One character; empty where none is needed.
     pub mark: &'static str,
@@ -32,12 +32,17 @@ pub(crate) struct Shown {
     pub means: &'static str,
 }
 
-const fn shown(tone: Tone, mark: &'static str, name: &'static str, means: &'static str) -> Shown {
-    Shown { tone, mark, name, means }
+const fn shown(
+    tone: Tone,
+    mark: &'static str,
+    name: &'static str,
+    means: &'static str,
+) -> StateLabel {
+    StateLabel { tone, mark, name, means }
 }
 
 /// The result of checking a citation.
-pub(super) fn status(status: Status) -> Shown {
+pub(super) fn status(status: Status) -> StateLabel {
     match status {
         Status::Verified => {
             shown(Tone::Good, "✓", "verified", "it stands there, and Kimi's tools showed it")
@@ -64,7 +69,7 @@ pub(super) fn status(status: Status) -> Shown {
     }
 }
 
-pub(super) fn severity(severity: Severity) -> Shown {
+pub(super) fn severity(severity: Severity) -> StateLabel {
     let tone = match severity {
         Severity::Blocker | Severity::Major => Tone::Bad,
         Severity::Minor => Tone::Doubt,
@@ -74,7 +79,7 @@ pub(super) fn severity(severity: Severity) -> Shown {
 }
 
 /// The state of a thread.
-pub(super) fn state(state: State) -> Shown {
+pub(super) fn state(state: State) -> StateLabel {
     let (tone, means) = match state {
         State::Unfinished => (Tone::Bad, "unfinished: Kimi's answer has not arrived"),
         State::AwaitingAdjudication => (Tone::Doubt, "the caller has findings to answer"),
@@ -87,7 +92,7 @@ pub(super) fn state(state: State) -> Shown {
 }
 
 /// The end of a finding.
-pub(super) fn outcome(outcome: Outcome) -> Shown {
+pub(super) fn outcome(outcome: Outcome) -> StateLabel {
     let (tone, name) = match outcome {
         Outcome::Adopted => (Tone::Good, "adopted"),
         Outcome::Withdrawn => (Tone::Quiet, "withdrawn"),
@@ -100,7 +105,7 @@ pub(super) fn outcome(outcome: Outcome) -> Shown {
 }
 
 /// One step of the exchange about a finding.
-pub(super) fn said(said: Said) -> Shown {
+pub(super) fn said(said: Said) -> StateLabel {
     let capitulated = "It gave in without naming a fact; do not count this as agreement.";
     let silent = "Kimi passed over this rejection; that counts as maintaining.";
     match said {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{OpenRound, Order};
+use super::{OpenRound, OptionOrder};
 use crate::consult::result::{ConsultResult, shorten_error};
 use crate::consult::standing::{broken_off, standing};
 use crate::consult::thread::{Adjudication, Reply, Stance, one_each};
@@ -134,7 +134,7 @@ impl OpenRound<'_> {
     fn goes_on(&self, error: &Error) -> bool {
         let dialect = error.partial.as_ref().map(|partial| partial["dialect"].clone());
         let dialect = dialect.and_then(|dialect| serde_json::from_value::<Dialect>(dialect).ok());
-        dialect.is_some_and(|dialect| self.broken_off(dialect, Order::Given).is_some())
+        dialect.is_some_and(|dialect| self.broken_off(dialect, OptionOrder::Given).is_some())
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn transcripts(state_dir: &Path) -> PathBuf {
 
 /// The order of the options before a judge; every other role has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum OptionOrder {
     Given,
     Reversed,
 }
@@ -105,7 +105,7 @@ impl OpenRound<'_> {
     }
 
     /// The session of the rounds before, if this dialect remembers it.
-    pub(crate) fn session(&self, dialect: Dialect, order: Order) -> Option<String> {
+    pub(crate) fn session(&self, dialect: Dialect, order: OptionOrder) -> Option<String> {
         let same = self.row.dialect.as_deref() == Some(dialect.name()) && self.round.number > 1;
         let exists = |session: &&String| {
             kimi::session::exists(self.loaded, dialect, &self.context.work_dir, session)
@@ -115,8 +115,8 @@ impl OpenRound<'_> {
 
     /// The session in which an earlier attempt at this very question was broken off: it must hold the whole question,
     /// and nothing of that may have changed since.
-    pub(crate) fn broken_off(&self, dialect: Dialect, order: Order) -> Option<String> {
-        let partial = self.earlier_attempt().filter(|_| order == Order::Given)?;
+    pub(crate) fn broken_off(&self, dialect: Dialect, order: OptionOrder) -> Option<String> {
+        let partial = self.earlier_attempt().filter(|_| order == OptionOrder::Given)?;
         let session =
             partial["session_id"].as_str().filter(|_| partial["dialect"] == dialect.name())?;
         let was_asked = |history: Option<String>| {
@@ -133,10 +133,10 @@ impl OpenRound<'_> {
         arrived.then(|| session.to_owned())
     }
 
-    fn session_in(&self, order: Order) -> Option<&String> {
+    fn session_in(&self, order: OptionOrder) -> Option<&String> {
         match order {
-            Order::Given => self.row.session_id.as_ref(),
-            Order::Reversed => self.row.reversed_session_id.as_ref(),
+            OptionOrder::Given => self.row.session_id.as_ref(),
+            OptionOrder::Reversed => self.row.reversed_session_id.as_ref(),
         }
     }
 
@@ -165,7 +165,7 @@ impl OpenRound<'_> {
     }
 
     /// Whether Kimi once had a session for this thread.
-    pub(crate) fn had_session(&self, order: Order) -> bool {
+    pub(crate) fn had_session(&self, order: OptionOrder) -> bool {
         self.round.number > 1 && self.session_in(order).is_some()
     }
 

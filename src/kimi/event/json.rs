@@ -71,9 +71,9 @@ pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 
 /// Gives each item of a JSON array to `take`. A list of a million items takes no memory that way.
 pub(super) fn items<'a>(array: &'a RawValue, take: impl FnMut(&'a RawValue)) {
-    struct Items<F>(F);
+    struct ItemVisitor<F>(F);
 
-    impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Items<F> {
+    impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for ItemVisitor<F> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +89,7 @@ pub(super) fn items<'a>(array: &'a RawValue, take: impl FnMut(&'a RawValue)) {
     }
 
     // Any other value has no items.
-    let _ = serde_json::Deserializer::from_str(array.get()).deserialize_seq(Items(take));
+    let _ = serde_json::Deserializer::from_str(array.get()).deserialize_seq(ItemVisitor(take));
 }
 
 #[cfg(test)]

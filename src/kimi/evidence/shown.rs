@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::kimi::dialect::Dialect;
 
 /// Lines, from 1, both included.
-pub type Lines = (u32, u32);
+pub type LineRange = (u32, u32);
 
 /// The lines that were shown of each file, by the name that a tool gave it. A name need not belong to a file: a
 /// line of a search can be read in more than one way, and only the disk shows which one is meant.
@@ -16,11 +16,11 @@ pub type Shown = BTreeMap<String, Ranges>;
 /// A set of lines, as ranges in order that neither overlap nor touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Ranges(Vec<Lines>);
+pub struct Ranges(Vec<LineRange>);
 
 impl Ranges {
     /// Adds lines; the wrong way round there are none.
-    pub fn add(&mut self, (start, end): Lines) {
+    pub fn add(&mut self, (start, end): LineRange) {
         if start > end {
             return;
         }
@@ -43,7 +43,7 @@ impl Ranges {
 
     /// Whether all these lines are in the set.
     #[must_use]
-    pub fn holds(&self, (start, end): Lines) -> bool {
+    pub fn holds(&self, (start, end): LineRange) -> bool {
         let behind = self.0.partition_point(|range| range.0 <= start);
         self.0[..behind].last().is_some_and(|range| end <= range.1)
     }
@@ -63,7 +63,7 @@ const MAX_ENDS: usize = 16;
 
 /// The lines that a read shows. Both dialects print each line behind its number and a tab, in order and without a
 /// gap; kimi-cli puts a note before them.
-pub(super) fn of_a_read(result: &str) -> Option<Lines> {
+pub(super) fn of_a_read(result: &str) -> Option<LineRange> {
     let number = |line: &str| line.trim_start().split_once('\t')?.0.parse().ok();
     let mut lines = without_note(result).lines();
     let first = lines.find_map(number)?;
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_read_shows_the_lines_that_it_numbers() {
-        let check = |result: &str, expected: Option<Lines>| {
+        let check = |result: &str, expected: Option<LineRange>| {
             assert_eq!(of_a_read(result), expected, "{result}");
         };
         check("1\tmod store;\n2\t\n3\tfn main() {", Some((1, 3)));

@@ -5,18 +5,18 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::Record;
+use super::RunRecord;
 use crate::error::{Error, Kind, Result};
 use crate::hidden::{self, Cleaned};
 use crate::kimi::dialect::Dialect;
-use crate::kimi::failure::{self, Ending, How};
+use crate::kimi::failure::{self, FailedRun, How};
 use crate::kimi::invocation::{Invocation, Under};
 use crate::kimi::reply::{End, Reply};
 use crate::kimi::shut_out;
 use crate::kimi::text::clean;
 use crate::sandbox::Sandbox;
 
-impl Record {
+impl RunRecord {
     /// The reply, if the model said anything and the call was not cancelled. Its words may also be half of an
     /// answer that a failure broke off: then [`Reply::failure`] says so, and the reader of the words decides.
     pub(in crate::kimi) fn conclude(mut self, invocation: &Invocation, end: &End) -> Result<Reply> {
@@ -90,7 +90,7 @@ impl Record {
     /// The error of a program that ended by itself.
     fn failure(&self, invocation: &Invocation, stderr: &str, how: How) -> Error {
         let plain = self.plain.lines();
-        let ending = Ending { how, stderr, plain: &plain, retry: self.retry.as_ref() };
+        let ending = FailedRun { how, stderr, plain: &plain, retry: self.retry.as_ref() };
         let error = failure::classify(&invocation.program, &ending, &self.secrets);
         let has_started = self.words.is_some() || self.session.is_some();
         match &invocation.under {
