@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::ShutdownSignals;
+use super::shutdown::ShutdownSignals;
+use super::{output, status_line};
 use crate::cli::Consult;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
@@ -46,13 +47,13 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
         // A file or a pipe takes a result of any length.
         fields["max_result_chars"] = json!(usize::MAX / 2);
     }
-    let mut result = super::consult_live(super::request(fields), loaded, None, stop).await;
+    let mut result = status_line::consult(status_line::request(fields), loaded, None, stop).await;
     if let Err(error) = &mut result
         && error.example.take().is_some()
     {
         let _ = write!(error.hint, " `kimi-bridge roles {role}` shows an example.");
     }
-    super::show(&result?, as_json)
+    output::show(&result?, as_json)
 }
 
 /// A folder as a request names it.

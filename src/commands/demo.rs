@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::render::{self, BOLD, DIM, paragraph, styled, width};
-use super::{ShutdownSignals, sample, stand_in};
+use super::shutdown::ShutdownSignals;
+use super::{output, status_line};
+use super::{sample, stand_in};
 use crate::cli::Demo;
 use crate::consult::answer::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};
@@ -39,7 +41,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
     fields["work_dir"] = json!(project);
     fields["files"] = json!(["src/store.rs"]);
     if !args.json {
-        super::print(&format!(
+        output::print(&format!(
             "{} tally, a sample of three files\n{} {}\n{} {}\n{}\n\n",
             styled(BOLD, "Project "),
             styled(BOLD, "Proposal"),
@@ -50,15 +52,16 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
         ))?;
     }
     let first =
-        super::consult_live(super::request(fields), &loaded, Some(program.clone()), stop).await?;
+        status_line::consult(status_line::request(fields), &loaded, Some(program.clone()), stop)
+            .await?;
     if args.json || args.with_kimi {
-        let code = super::show(&first, args.json)?;
+        let code = output::show(&first, args.json)?;
         if !args.json {
-            super::print(&next_step(args, installed))?;
+            output::print(&next_step(args, installed))?;
         }
         return Ok(code);
     }
-    super::print(&round("Round 1: Kimi challenges", &first)?)?;
+    output::print(&round("Round 1: Kimi challenges", &first)?)?;
     let Some(thread) = &first.thread else {
         return Err(Error::new(
             Kind::Ledger,
@@ -78,25 +81,25 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
             let _ = write!(spoken, "\n{id} ADOPT");
         }
     }
-    super::print(&wrapped(&spoken))?;
-    let answers = super::request(
+    output::print(&wrapped(&spoken))?;
+    let answers = status_line::request(
         json!({"thread_id": thread.id, "prior_exchange": {"adjudications": adjudications}}),
     );
-    let second = super::consult_live(answers, &loaded, Some(program), stop).await?;
-    super::print(&round("Round 2: Kimi answers the rejection", &second)?)?;
-    let decision = super::request(
+    let second = status_line::consult(answers, &loaded, Some(program), stop).await?;
+    output::print(&round("Round 2: Kimi answers the rejection", &second)?)?;
+    let decision = status_line::request(
         json!({"thread_id": thread.id, "decision": DECISION, "rationale": RATIONALE}),
     );
     let standing = record_decision(&decision, &loaded)?;
     let page = keep(&state_dir, &loaded, &thread.id)?;
-    super::print(&wrapped(&format!(
+    output::print(&wrapped(&format!(
         "{} {DECISION} {RATIONALE}\nThe thread is {}. The whole argument lies in\n  {} (open it in a browser, \
          or read thread.md beside it)",
         styled(BOLD, "Decision"),
         standing.state.name(),
         page.display(),
     )))?;
-    super::print(&next_step(args, installed))?;
+    output::print(&next_step(args, installed))?;
     Ok(0)
 }
 

@@ -7,7 +7,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::render::{BAD, BOLD, DIM, GOOD, WARN, styled, width};
-use super::{ShutdownSignals, sample};
+use super::sample;
+use super::shutdown::ShutdownSignals;
+use super::{output, status_line};
 use crate::cli::Doctor;
 use crate::consult::{decision, record, round};
 use crate::doctor::live::{self, Trial};
@@ -32,18 +34,18 @@ pub(super) async fn run(
     }
     let home = &loaded.environment.home;
     if !args.json {
-        super::print(&opening(&report, home, width()))?;
+        output::print(&opening(&report, home, width()))?;
     }
     if args.live {
         let section = live::section(&consult(loaded, stop).await?);
         if !args.json {
-            super::print(&one_section(&section, home, width()))?;
+            output::print(&one_section(&section, home, width()))?;
         }
         report.sections.push(section);
     }
     let code = report.first_problem().map_or(0, Kind::exit_code);
-    super::print(&if args.json {
-        super::json(&json!({
+    output::print(&if args.json {
+        output::json(&json!({
             "bridge_version": report.bridge_version,
             "exit_code": code,
             "sections": report.sections,
@@ -79,7 +81,7 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
     loaded.settings.readable.push(project.clone());
     let loaded = &loaded;
     let start = Instant::now();
-    let mut result = super::consult_live(super::request(fields), loaded, None, stop).await;
+    let mut result = status_line::consult(status_line::request(fields), loaded, None, stop).await;
     let took = start.elapsed();
     let unchanged = sample::is_unchanged(&project);
     let of_sample = Filter {

@@ -6,38 +6,35 @@ mod demo;
 mod doctor;
 mod flags;
 mod guard;
+mod output;
 mod render;
 mod roles;
 mod sample;
+mod shutdown;
 mod stand_in;
 mod status;
+mod status_line;
 mod threads;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
 
 use clap::Parser as _;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::output::{json, print};
+use self::shutdown::ShutdownSignals;
 use crate::cli::{Cli, Command};
-use crate::consult::{ConsultResult, Request, secrets};
+use crate::consult::secrets;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::guard::COMMAND as GUARD;
-use crate::kimi::{Program, Progress, Watch};
 use crate::mcp;
 use crate::sandbox::{self, keeper};
-use crate::settings::{self, Environment, Loaded, Settings};
+use crate::settings::{self, Environment, Loaded};
 
-/// The exit code of an answer that could not be read.
-const UNREADABLE: u8 = 4;
 /// The exit code of a command that Ctrl-C ended, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -141,100 +138,4 @@ fn log_to_stderr(loaded: &Loaded) {
     let colours = std::io::stderr().is_terminal() && loaded.environment.var("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     tracing_subscriber::registry().with(lines).with(ours).init();
-}
-
-/// The reaction to SIGINT, SIGTERM and SIGHUP.
-struct ShutdownSignals {
-    /// Fired by the first signal: ends the run in good order.
-    asked: CancellationToken,
-    /// Fired by the second: ends the run at once.
-    at_once: CancellationToken,
-    /// How many Kimis may run at once.
-    places: Semaphore,
-}
-
-impl ShutdownSignals {
-    fn on_signals(settings: &Settings, interrupted: &CancellationToken) -> Result<ShutdownSignals> {
-        // A handler in place of what the bridge was started with: where SIGCHLD is ignored, no program can be waited
-        // for. It stays when its listener is dropped.
-        let _ = signal(SignalKind::child());
-        let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
-        let stop =
-            ShutdownSignals { asked, at_once, places: Semaphore::new(settings.max_parallel) };
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-            let mut signals = signal(kind).map_err(|error| {
-                Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
-            })?;
-            let (asked, at_once) = (stop.asked.clone(), stop.at_once.clone());
-            let interrupted = (kind == SignalKind::interrupt()).then(|| interrupted.clone());
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    if let Some(interrupted) = &interrupted {
-                        interrupted.cancel();
-                    }
-                    if asked.is_cancelled() {
-                        at_once.cancel();
-                    }
-                    asked.cancel();
-                }
-            });
-        }
-        Ok(stop)
-    }
-
-    /// A caller without progress messages.
-    fn watch(&self) -> Watch<'_> {
-        let ShutdownSignals { asked: cancel, at_once: closing, places } = self;
-        Watch { progress: &|_| {}, cancel, closing, places }
-    }
-}
-
-/// Consults with a live status line, where standard error is a terminal.
-async fn consult_live(
-    request: Request,
-    loaded: &Loaded,
-    program: Option<Program>,
-    stop: &ShutdownSignals,
-) -> Result<ConsultResult> {
-    let line = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}") {
-        line.set_style(style);
-    }
-    line.enable_steady_tick(Duration::from_millis(120));
-    let progress = |progress: &Progress| line.set_message(progress.to_string());
-    let watch = Watch { progress: &progress, ..stop.watch() };
-    let result = crate::consult::consult(request, loaded, program, watch).await;
-    line.finish_and_clear();
-    result
-}
-
-/// A request from the fields of a JSON object.
-fn request(fields: Value) -> Request {
-    Request(serde_json::from_value(fields).unwrap_or_default())
-}
-
-/// Prints a result and returns the exit code that says whether it could be read.
-fn show(result: &ConsultResult, as_json: bool) -> Result<u8> {
-    let text = if as_json { json(result)? } else { render::result(result, render::width())? };
-    print(&text)?;
-    Ok(if result.parse_ok { 0 } else { UNREADABLE })
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| {
-        let message = format!("the result could not be written: {error}");
-        Error::new(Kind::Crashed, message, "Please report it.")
-    })
-}
-
-/// Writes to standard output. A reader that has left, such as `head`, is no error.
-fn print(text: &str) -> Result<()> {
-    let mut stdout = anstream::stdout();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            let message = format!("standard output: {error}");
-            Err(Error::new(Kind::Crashed, message, "Check where the output goes."))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::output;
 use super::render::{BOLD, DIM, styled};
 use crate::cli::Roles;
 use crate::consult::{Role, schema};
@@ -14,7 +15,7 @@ pub(super) fn run(args: &Roles) -> Result<u8> {
         Some(role) => one(role),
         None => all(),
     };
-    super::print(&text)?;
+    output::print(&text)?;
     Ok(0)
 }
 

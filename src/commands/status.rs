@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::ShutdownSignals;
+use super::output;
 use super::render::{BOLD, GOOD, WARN, styled};
+use super::shutdown::ShutdownSignals;
 use crate::cli;
 use crate::error::Result;
 use crate::kimi::Program;
@@ -16,7 +17,7 @@ pub(super) async fn run(
     stop: &ShutdownSignals,
 ) -> Result<u8> {
     let status = status::status(loaded, stop.watch()).await;
-    super::print(&if args.json { super::json(&status)? } else { text(&status) })?;
+    output::print(&if args.json { output::json(&status)? } else { text(&status) })?;
     Ok(0)
 }
 

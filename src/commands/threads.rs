@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::render::{self, BOLD, DIM, WARN, paragraph, styled, width};
+use super::{output, status_line};
 use crate::cli::{ExportFormat, Threads, ThreadsCommand};
 use crate::consult::thread::State;
 use crate::consult::{decision, export, record, record_decision};
@@ -22,12 +23,12 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             match format {
                 ExportFormat::Md => export::markdown(&record)?,
                 ExportFormat::Html => export::html(&record)?,
-                ExportFormat::Json => super::json(&record)?,
+                ExportFormat::Json => output::json(&record)?,
             }
         }
         Some(ThreadsCommand::Decide { id, decision, rationale }) => {
             let fields = json!({"thread_id": id, "decision": decision, "rationale": rationale});
-            let standing = record_decision(&super::request(fields), loaded)?;
+            let standing = record_decision(&status_line::request(fields), loaded)?;
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
@@ -39,7 +40,7 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             )
         }
     };
-    super::print(&text)?;
+    output::print(&text)?;
     Ok(0)
 }
 
@@ -59,7 +60,7 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
     }
     let threads = record::list(loaded, &filter)?;
     if args.json {
-        return super::json(&threads);
+        return output::json(&threads);
     }
     if threads.is_empty() {
         return Ok(format!("No threads{}.\n", described(&filter)));

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::citation::Citation;
-use super::thread::Reply;
+use super::thread::RejectionReply;
 
 /// How bad a finding is.
 #[derive(
@@ -46,7 +46,7 @@ pub struct Answer {
     pub response: String,
     /// In rounds 2 and 3: what Kimi makes of each rejection
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub replies: Vec<Reply>,
+    pub replies: Vec<RejectionReply>,
     /// The judge's choice
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,

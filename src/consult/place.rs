@@ -7,7 +7,7 @@ use std::result::Result;
 use serde_json::Value;
 
 use crate::error::Violation;
-use crate::kimi::{Dialect, home};
+use crate::kimi::{Dialect, users};
 use crate::redact::Secrets;
 use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::canonical;
@@ -100,7 +100,7 @@ fn private_place(
     if let Some(own) = own.into_iter().find(|own| path.starts_with(own)) {
         return Some((own, "belongs to kimi-bridge"));
     }
-    let logins = Dialect::ALL.map(|dialect| canonical(&home::of_user(environment, dialect)));
+    let logins = Dialect::ALL.map(|dialect| canonical(&users::data_folder(environment, dialect)));
     if let Some(login) = logins.into_iter().find(|login| path.starts_with(login)) {
         return Some((login, "holds Kimi's login"));
     }

@@ -60,7 +60,7 @@ impl Stance {
 
 /// Kimi's answer to one rejection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Reply {
+pub struct RejectionReply {
     /// The finding
     pub finding: String,
     /// `withdraw`, `refine` or `maintain`
@@ -98,7 +98,7 @@ pub(crate) struct Round {
     /// The findings that came up in this round.
     pub findings: Vec<String>,
     /// Kimi's answers to what the caller had rejected before.
-    pub rejoinders: Vec<Reply>,
+    pub rejoinders: Vec<RejectionReply>,
     /// The caller's answers to what was open after this round.
     pub adjudications: Vec<Adjudication>,
     /// What the caller added when it asked for this round.
@@ -267,7 +267,7 @@ impl Thread {
     pub(crate) fn answer(
         &mut self,
         new: usize,
-        replies: Vec<Reply>,
+        replies: Vec<RejectionReply>,
     ) -> Result<Vec<String>, Vec<Violation>> {
         if self.state() != State::Unfinished || self.rounds.is_empty() {
             return Err(vec![Violation::new("", "no round is open")]);
@@ -317,8 +317,8 @@ impl State {
 }
 
 /// One reply to each finding, and the others: of two the one that keeps more of the finding holds.
-pub(crate) fn one_each(replies: Vec<Reply>) -> (Vec<Reply>, Vec<Reply>) {
-    let (mut kept, mut others) = (Vec::<Reply>::new(), Vec::new());
+pub(crate) fn one_each(replies: Vec<RejectionReply>) -> (Vec<RejectionReply>, Vec<RejectionReply>) {
+    let (mut kept, mut others) = (Vec::<RejectionReply>::new(), Vec::new());
     for reply in replies {
         match kept.iter_mut().find(|earlier| earlier.finding == reply.finding) {
             Some(earlier) if earlier.stance < reply.stance => {
@@ -390,8 +390,8 @@ mod tests {
         }
     }
 
-    fn reply(finding: &str, stance: Stance) -> Reply {
-        Reply {
+    fn reply(finding: &str, stance: Stance) -> RejectionReply {
+        RejectionReply {
             finding: finding.into(),
             stance,
             because: "line 4 shows it".into(),

@@ -76,6 +76,13 @@ fn harmless(words: &str) -> String {
     Secrets::default().redact(&clean(words)).into_text()
 }
 
+/// The checks of one part of the setup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Section {
+    pub(crate) part: &'static str,
+    pub(crate) checks: Vec<Check>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Check, settings};
+use super::check::Check;
+use super::settings;
 use crate::error::Kind;
 use crate::hosts::{self, Config, Limit, Off, Registration, expand};
 use crate::settings::{Environment, Loaded, Mode, load_what_fits};

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use semver::Version;
 
-use super::Check;
+use super::check::Check;
 use crate::error::Kind;
 use crate::kimi::consultant::consultant;
 use crate::kimi::examination::{Examination, Start};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, Section};
+use super::check::{Check, Section};
 use crate::consult::ConsultResult;
 use crate::error::{Kind, Result};
 use crate::sandbox::Sandbox;

@@ -12,7 +12,7 @@ mod state;
 
 use serde::Serialize;
 
-pub(crate) use self::check::{Check, CheckStatus};
+pub(crate) use self::check::{Check, CheckStatus, Section};
 use crate::error::{Kind, Violation};
 use crate::kimi::{Dialect, Watch, examination, folders};
 use crate::settings::Loaded;
@@ -22,12 +22,6 @@ pub(crate) struct Report {
     pub(crate) bridge_version: &'static str,
     /// One for each part, in the order in which problems are best fixed.
     pub(crate) sections: Vec<Section>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Section {
-    pub(crate) part: &'static str,
-    pub(crate) checks: Vec<Check>,
 }
 
 impl Report {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Check;
+use super::check::Check;
 use crate::kimi::Dialect;
 use crate::kimi::login;
 use crate::kimi::network::{self, Endpoint};

@@ -1,6 +1,7 @@
 //! The sandbox, and whether Kimi starts inside it.
 
-use super::{Check, kimi};
+use super::check::Check;
+use super::kimi;
 use crate::error::Kind;
 use crate::kimi::confinement::decide;
 use crate::kimi::examination::{Examination, Start};

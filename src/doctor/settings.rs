@@ -1,6 +1,6 @@
 //! What a person set, and what of it cannot be used.
 
-use super::Check;
+use super::check::Check;
 use crate::error::{Kind, Violation};
 use crate::settings::{Loaded, Mode, nearest_variable};
 

@@ -1,6 +1,6 @@
 //! The bridge's own folder: the ledger, and room to write.
 
-use super::Check;
+use super::check::Check;
 use crate::error::Kind;
 use crate::ledger::{Health, StateFolder};
 use crate::settings::Loaded;

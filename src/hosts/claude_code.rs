@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::host::lists;
-use super::{Host, Off, Registration, Scope};
+use super::host::{Host, lists};
+use super::registration::{Off, Registration, Scope};
 use crate::documents::{self, Format};
 use crate::settings::Environment;
 

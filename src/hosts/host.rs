@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Off, Registration, Scope};
+use super::registration::{Off, Registration, Scope};
 use crate::documents::Format;
 use crate::settings::Environment;
 

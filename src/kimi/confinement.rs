@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
 use super::dialect::Program;
-use super::home::{self, Home};
+use super::home::Home;
 use super::invocation::Under;
+use super::users;
 use super::{folders, installation, network, ripgrep};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::redact::Secrets;
@@ -213,7 +214,7 @@ fn rules(loaded: &Loaded, places: &SandboxPaths<'_>) -> Rules {
 pub(super) fn private_folders(loaded: &Loaded) -> Vec<PathBuf> {
     let environment = &loaded.environment;
     let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
-    private.extend(Dialect::ALL.map(|dialect| home::of_user(environment, dialect)));
+    private.extend(Dialect::ALL.map(|dialect| users::data_folder(environment, dialect)));
     let mut mounted: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
     // A home that is `/` hides nothing.
     mounted.extend(Some(canonical(&environment.home)).filter(|home| home.parent().is_some()));

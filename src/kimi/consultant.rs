@@ -89,6 +89,13 @@ impl Consultant {
         }
     }
 
+    /// The name of a tool in the one vocabulary of [`super::Evidence`], from that in a dialect's stream; unknown names
+    /// stay.
+    pub(crate) fn common_tool_name<'a>(&'a self, dialect: Dialect, name: &'a str) -> &'a str {
+        let known = self.tools.iter().find(|tool| tool.when_called(dialect) == name);
+        known.map_or(name, |tool| tool.name.as_str())
+    }
+
     /// The environment of a program: the listed variables, the variables that hold the `keys` of the user's
     /// providers, and the variables that are set for every run.
     pub(crate) fn environment(

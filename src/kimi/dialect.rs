@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::consultant::consultant;
 use super::text::{clean, first_chars};
 
 /// Which of the two CLIs a program is.
@@ -110,13 +109,6 @@ impl Dialect {
             Dialect::KimiCode => ".kimi-code",
             Dialect::KimiCli => ".kimi",
         }
-    }
-
-    /// A tool's name in the one vocabulary of [`super::Evidence`]; unknown names stay.
-    pub(crate) fn common_tool_name(self, name: &str) -> &str {
-        let tools = &consultant().tools;
-        let known = tools.iter().find(|tool| tool.when_called(self) == name);
-        known.map_or(name, |tool| tool.name.as_str())
     }
 
     /// Whether a tool's result says that it did what was asked.

@@ -21,14 +21,11 @@ use super::consultant::{EntryKind, consultant};
 use super::dialect::Dialect;
 use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
-use super::{bound, folders, guard};
-use crate::documents;
+use super::users::{self, CONFIG_BYTES, OPENAI, asks_openai, unreadable};
+use super::{bound, folders, guard, token_file};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::rules::canonical;
 use crate::settings::{Environment, Loaded};
-
-/// The most bytes of the user's `config.toml` and of a small file beside it.
-const CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A private home that is ready for a run.
 #[derive(Debug)]
@@ -97,16 +94,10 @@ pub(crate) fn open(state_dir: &Path, dialect: Dialect, project: &Path) -> Option
     Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(relative(dialect, project)).ok()
 }
 
-/// The user's own data folder of a dialect.
-pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> PathBuf {
-    let moved = environment.var(dialect.home_variable()).map(PathBuf::from);
-    moved.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
-}
-
 /// Makes the private home anew from what the user's holds now. While another run uses it, nothing is removed.
 pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home> {
-    let user = of_user(&loaded.environment, dialect);
-    let users = users_config(&user)?;
+    let user = users::data_folder(&loaded.environment, dialect);
+    let users = users::config(&user)?;
     let config =
         toml::to_string(&config(dialect, &users, &loaded.environment)).map_err(|error| {
             unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
@@ -248,36 +239,16 @@ fn clean(
         }
     }
     // A token that was renewed in a run whose bridge was killed.
-    let copies = new.make(tokens::FOLDER)?;
+    let copies = new.make(token_file::FOLDER)?;
     for token in names {
         let renewed =
-            old.below(tokens::FOLDER).and_then(|old| old.read(token, tokens::TOKEN_BYTES));
+            old.below(token_file::FOLDER).and_then(|old| old.read(token, token_file::TOKEN_BYTES));
         if let Ok(renewed) = renewed {
             copies.write(token, &renewed)?;
         }
     }
     homes.discard(name, trash)?;
     beside.hand_over(OsStr::new(NEW), &homes, name)
-}
-
-/// The user's own `config.toml`; an empty one where there is none.
-pub(super) fn users_config(user: &Path) -> Result<Table> {
-    let file = user.join("config.toml");
-    let text = untrusted::read(&file, CONFIG_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
-    match text {
-        Ok(text) => documents::toml(&text).map_err(|why| unreadable(&file, &why)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::new()),
-        Err(error) => Err(unreadable(&file, &error.to_string())),
-    }
-}
-
-fn unreadable(file: &Path, why: &str) -> Error {
-    Error::new(
-        Kind::Settings,
-        format!("Kimi's {} cannot be used: {why}", file.display()),
-        "Mend the file, or run `kimi` once, which says what is wrong with it.",
-    )
 }
 
 fn unusable(home: &Path, error: &io::Error) -> Error {
@@ -351,19 +322,6 @@ fn key_variables(users: &Table, dialect: Dialect) -> Vec<String> {
     let named = providers.filter_map(|(_, provider)| provider.get("api_key_env")?.as_str());
     let openai = if asks_openai(users, dialect) { &OPENAI[..] } else { &[] };
     named.chain(openai.iter().copied()).map(str::to_owned).collect()
-}
-
-/// The variables in which kimi-cli looks for the key and the address of a provider that speaks as `OpenAI`'s service does.
-pub(super) const OPENAI: [&str; 2] = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
-
-/// Whether the default model has such a provider.
-pub(super) fn asks_openai(users: &Table, dialect: Dialect) -> bool {
-    let text = |value: &Value, field: &str| Some(value.get(field)?.as_str()?.to_owned());
-    let kind = || {
-        let model = users.get("models")?.get(users.get("default_model")?.as_str()?)?;
-        text(users.get("providers")?.get(text(model, "provider")?)?, "type")
-    };
-    dialect == Dialect::KimiCli && kind().is_some_and(|kind| kind.starts_with("openai_"))
 }
 
 /// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
@@ -578,7 +536,7 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\""
         let user = root.path().join("home/.kimi");
         fs::create_dir_all(&user).unwrap();
         fs::write(user.join("config.toml"), "= broken").unwrap();
-        let error = users_config(&user).unwrap_err();
+        let error = users::config(&user).unwrap_err();
         assert_eq!(error.kind, Kind::Settings);
         assert_eq!(
             error.message,

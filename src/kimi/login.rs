@@ -4,14 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
 use toml::{Table, Value};
 
 use super::dialect::Dialect;
-use super::home::{OPENAI, asks_openai, of_user, users_config};
-use super::tokens::{FOLDER, TOKEN_BYTES, TOKENS};
+use super::token_file::{FOLDER, Stored, TOKEN_BYTES, TOKENS};
 use super::untrusted::Folder;
+use super::users::{self, OPENAI, asks_openai};
 use crate::error::{Error, Kind};
 use crate::settings::Environment;
 
@@ -105,7 +103,7 @@ impl Login {
 
 /// Looks.
 pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
-    let user = of_user(environment, dialect);
+    let user = users::data_folder(environment, dialect);
     let key = match dialect {
         Dialect::KimiCode => "KIMI_MODEL_API_KEY",
         Dialect::KimiCli => "KIMI_API_KEY",
@@ -121,7 +119,7 @@ pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
         Dialect::KimiCode => None,
         Dialect::KimiCli => environment.var("KIMI_BASE_URL").map(|_| "KIMI_BASE_URL"),
     };
-    let (providers, unreadable) = match users_config(&user) {
+    let (providers, unreadable) = match users::config(&user) {
         Ok(config) => (providers(&config, environment, dialect), None),
         Err(error) => (Vec::new(), Some(error)),
     };
@@ -171,30 +169,6 @@ fn tokens(user: &Path) -> Vec<Token> {
         .collect();
     tokens.sort_by(|a, b| a.file.cmp(&b.file));
     tokens
-}
-
-/// What both programs write, as far as it is no secret.
-#[derive(Deserialize)]
-struct Stored {
-    #[serde(default, deserialize_with = "is_text")]
-    access_token: bool,
-    #[serde(default, deserialize_with = "is_text")]
-    refresh_token: bool,
-    /// Seconds since 1970; 0 where the service did not say.
-    #[serde(default)]
-    expires_at: f64,
-}
-
-/// Whether a text stands there, without keeping it.
-fn is_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer);
-    text.map(|text| !text.is_empty()).map_err(|_| D::Error::custom("not a text"))
-}
-
-/// Whether a file holds a token that was renewed: kimi-code also writes one without any text, to mark a refused one.
-pub(super) fn is_usable_token(bytes: &[u8]) -> bool {
-    let stored = serde_json::from_slice(bytes);
-    stored.is_ok_and(|Stored { access_token, refresh_token, .. }| access_token && refresh_token)
 }
 
 fn state(bytes: &[u8]) -> TokenState {

@@ -32,9 +32,11 @@ pub(crate) mod session;
 mod shut_out;
 pub(crate) mod status;
 pub(crate) mod text;
+mod token_file;
 mod tokens;
 pub(crate) mod transcript;
 mod untrusted;
+pub(crate) mod users;
 mod version;
 
 pub use self::dialect::Dialect;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use toml::Value;
 
 use super::dialect::Dialect;
-use super::home::{OPENAI, asks_openai, of_user, users_config};
+use super::users::{self, OPENAI, asks_openai};
 use crate::settings::Environment;
 
 /// Variables that name a proxy. The first that is set counts, for each scheme.
@@ -141,7 +141,7 @@ fn service(environment: &Environment, dialect: Dialect) -> String {
 
 /// The address that the user's `config.toml` gives for the model of every day.
 fn of_config(environment: &Environment, dialect: Dialect) -> Option<String> {
-    let config = users_config(&of_user(environment, dialect)).ok()?;
+    let config = users::config(&users::data_folder(environment, dialect)).ok()?;
     if asks_openai(&config, dialect)
         && let Some(url) = environment.var(OPENAI[1])
     {

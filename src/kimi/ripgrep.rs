@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
-use super::{folders, home};
+use super::{folders, users};
 use crate::error::Result;
 use crate::settings::{Environment, Loaded};
 
@@ -29,7 +29,7 @@ pub(crate) fn on_path(environment: &Environment) -> Option<PathBuf> {
 
 /// The ripgrep that the user's own Kimi fetched, where none is on `PATH`.
 pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
-    let file = home::of_user(environment, dialect).join("bin/rg");
+    let file = users::data_folder(environment, dialect).join("bin/rg");
     let metadata = fs::symlink_metadata(&file).ok()?;
     let is_program = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
     (is_program && on_path(environment).is_none()).then_some(file)

@@ -28,16 +28,10 @@ use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
 use super::dialect::Dialect;
-use super::login::is_usable_token;
+use super::token_file::{FOLDER, TOKEN_BYTES, TOKENS, is_usable_token};
 use super::untrusted::Folder;
 use crate::settings::Environment;
 
-/// The folder of tokens, in a data folder of either program.
-pub(super) const FOLDER: &str = "credentials";
-/// The most bytes of a token's file.
-pub(super) const TOKEN_BYTES: u64 = 64 * 1024;
-/// The most tokens that are looked for.
-pub(super) const TOKENS: usize = 1_000;
 /// The token of an ordinary login, in both programs.
 const ORDINARY: &str = "kimi-code";
 /// The beginning of the tokens for a service that a variable names (kimi-code).

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::writer::Batch;
 use crate::redact::Secrets;
 
 /// The time that the writer gets to take more lines, and to write the last ones.
@@ -29,9 +30,6 @@ const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
 const UNSENT: usize = 4 * 1024 * 1024;
 
 const HANGS: &str = "the disk does not answer";
-
-/// Lines, and the permit of the writer, which is idle again when it drops both.
-type Batch = (Vec<String>, OwnedSemaphorePermit);
 
 /// A transcript in progress.
 #[derive(Debug)]

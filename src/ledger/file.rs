@@ -1,5 +1,6 @@
 //! The ledger's file: made, opened, and renamed where an older version of the bridge wrote it.
 
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::{failed, lock};
+use super::lock;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the schema. A change of `schema.sql` raises it.
@@ -19,6 +20,11 @@ pub(super) const VERSION: i64 = 6;
 const BUSY: Duration = Duration::from_secs(10);
 
 const NAME: &str = "ledger.sqlite";
+
+/// The error of a ledger that cannot be used.
+pub(super) fn failed(what: &str, error: &dyn Display) -> Error {
+    Error::of(Kind::Ledger, format!("{what}: {error}"))
+}
 
 /// The file of a state folder's ledger.
 pub(super) fn path(state_dir: &Path) -> PathBuf {

@@ -7,7 +7,6 @@ mod health;
 mod lock;
 mod rows;
 
-use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,9 +17,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::file::failed;
 pub(crate) use self::health::{Health, StateFolder};
 pub(crate) use self::rows::{RoundRow, ThreadRow};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// An open ledger, for one call.
 #[derive(Debug)]
@@ -197,15 +197,12 @@ fn add_texts(value: &Value, to: &mut String) {
     }
 }
 
-fn failed(what: &str, error: &dyn Display) -> Error {
-    Error::of(Kind::Ledger, format!("{what}: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::error::Kind;
 
     fn thread(id: &str, state: &str, updated_at: i64) -> ThreadRow {
         ThreadRow {

@@ -13,6 +13,7 @@ mod names;
 mod pieces;
 mod placeholder;
 pub(crate) mod prefilter;
+mod rule;
 mod rules;
 mod sheet;
 mod value;
@@ -26,8 +27,8 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 use serde_json::{Map, Value};
 
-use self::pieces::SecretSpan;
-use self::rules::Rule;
+use self::pieces::{SecretSpan, boundary};
+use self::rule::Rule;
 use crate::error::{Error, Result};
 use crate::hidden::Cleaned;
 
@@ -198,7 +199,7 @@ impl Secrets {
     fn spans(&self, text: &str) -> Vec<SecretSpan<'_>> {
         let mut spans = Vec::new();
         for rule in &self.0.rules {
-            rule.find(text, &mut spans);
+            rules::find_one(rule, text, &mut spans);
         }
         rules::find(text, &mut spans);
         if let Some(variables) = &self.0.variables {
@@ -208,15 +209,6 @@ impl Secrets {
         assignment::find(text, &mut spans);
         pieces::apart(spans)
     }
-}
-
-/// The last boundary of a character that is not behind `at`.
-fn boundary(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 #[cfg(test)]

@@ -122,6 +122,15 @@ impl<'a, S: Fn(&str) -> Vec<SecretSpan<'a>>> RedactingWriter<S> {
     }
 }
 
+/// The last boundary of a character that is not behind `at`.
+pub(super) fn boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

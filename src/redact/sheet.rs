@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
 use super::names::NamePatterns;
-use super::rules::Rule;
+use super::rule::Rule;
 use crate::error::{Error, Kind, Result, Violation};
 
 const FILE: &str = include_str!("../../config/secrets.yaml");

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::boundary;
 use super::look;
 use super::names::normal;
+use super::pieces::boundary;
 use super::placeholder::is_placeholder;
 use super::sheet::Assignment;
 

@@ -12,8 +12,9 @@ use landlock::{
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
+use super::filter;
+use super::kernel::Kernel;
 use super::rules::Access;
-use super::{Kernel, filter};
 
 /// The newest rights that this file knows; an older kernel gets as many of them as it understands.
 const NEWEST: ABI = ABI::V9;

@@ -35,6 +35,7 @@ mod filter {
     }
 }
 pub(crate) mod keeper;
+mod kernel;
 pub(crate) mod order;
 pub(crate) mod rules;
 pub(crate) mod secret_files;
@@ -44,6 +45,7 @@ use std::sync::OnceLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::kernel::Kernel;
 pub(crate) use self::order::Order;
 pub(crate) use self::rules::{Rules, SandboxRequest};
 pub(crate) use self::secret_files::SecretFiles;
@@ -56,44 +58,6 @@ pub(crate) enum Sandbox {
     Landlock,
     /// Nothing: the tool list, the private home and the environment held alone
     None,
-}
-
-/// What this kernel's Landlock can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each came with a version of its own")]
-pub(crate) struct Kernel {
-    /// Opening, creating, renaming and removing files (Linux 5.13 and 5.19)
-    pub(crate) files: bool,
-    /// Emptying files (6.2)
-    pub(crate) truncation: bool,
-    /// Commands to devices (6.10)
-    pub(crate) devices: bool,
-    /// Signals to other processes, and abstract sockets (6.12)
-    pub(crate) scopes: bool,
-    /// Sockets that have a path (7.1)
-    pub(crate) sockets: bool,
-    /// The filter of system calls (no kernel's doing: it is written for some processors only)
-    pub(crate) calls: bool,
-}
-
-impl Kernel {
-    /// Whether a program can be kept from every change to a file.
-    pub(crate) fn is_enough(self) -> bool {
-        self.files && self.truncation
-    }
-
-    /// What is missing, in words; nothing of it matters to a kernel that has no Landlock at all.
-    pub(crate) fn gaps(self) -> Vec<&'static str> {
-        let gaps = [
-            (self.truncation, "emptying files"),
-            (self.devices, "commands to devices"),
-            (self.scopes, "signals and abstract sockets"),
-            (self.sockets || self.calls, "sockets that have a path"),
-            (self.calls, "owners, rights and attributes of files"),
-            (self.calls, "limits and priorities of other processes"),
-        ];
-        gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, what)| what).collect()
-    }
 }
 
 /// Asks the kernel, once.
@@ -116,29 +80,5 @@ pub(crate) fn close_inherited_descriptors() {
             // The descriptor of the listing itself is closed by now.
             let _ = nix::unistd::close(descriptor);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gap_is_named_unless_something_closes_it() {
-        let all = Kernel {
-            files: true,
-            truncation: true,
-            devices: true,
-            scopes: true,
-            sockets: true,
-            calls: true,
-        };
-        assert_eq!(all.gaps(), Vec::<&str>::new());
-        assert_eq!(Kernel { sockets: false, ..all }.gaps(), Vec::<&str>::new());
-        let unfiltered =
-            ["owners, rights and attributes of files", "limits and priorities of other processes"];
-        assert_eq!(Kernel { calls: false, ..all }.gaps(), unfiltered);
-        let without = Kernel { calls: false, sockets: false, ..all };
-        assert_eq!(without.gaps(), [&["sockets that have a path"][..], &unfiltered].concat());
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::changes::{Change, Changes, Gap, What, within};
 use super::entry::{Entries, Listing};
-use super::look::{Look, is_gone};
-use super::{Limits, Snapshot, mounts};
+use super::look::{Look, LookLimits, Snapshot, is_gone};
+use super::mounts;
 
 /// A second look under way.
 struct Comparison<'a> {
@@ -19,7 +19,7 @@ struct Comparison<'a> {
 /// Looks at the folders of a snapshot again.
 pub(super) fn second_look(before: &Snapshot, stopped: &dyn Fn() -> bool) -> Changes {
     // As many files and folders may be new.
-    let limits = Limits { entries: 2 * before.limits.entries, ..before.limits };
+    let limits = LookLimits { entries: 2 * before.limits.entries, ..before.limits };
     let mut look = Look::new(before.ground.clone(), limits, stopped);
     look.gaps.clone_from(&before.gaps);
     for mount in mounts::below(&look.ground.root) {
@@ -96,8 +96,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::LIMITS;
     use super::super::fixture::{Project, words};
+    use super::super::look::LIMITS;
     use super::*;
 
     fn check(edit: impl FnOnce(&Project), expected: &[&str]) {
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_folder_that_fills_up_is_bounded() {
         let project = Project::with(&[("a", "one"), ("z/b", "x")]);
-        let snapshot = project.look_within(Limits { entries: 3, ..LIMITS });
+        let snapshot = project.look_within(LookLimits { entries: 3, ..LIMITS });
         for n in 0..20 {
             project.write(&n.to_string(), "x");
         }

@@ -11,8 +11,9 @@ use tempfile::TempDir;
 
 use super::entry::Listing;
 use super::look::Ground;
+use super::look::{LIMITS, LookLimits};
 use super::walk::first_look;
-use super::{Changes, LIMITS, Limits, Snapshot};
+use super::{Changes, Snapshot};
 
 /// A commit's name.
 pub(super) const COMMIT: &str = "8a4d1c0e7f2b3a5968778695a4b3c2d1e0f9a8b7";
@@ -88,7 +89,7 @@ impl Project {
     }
 
     /// A look that ends after the tick of the kernel's clock in which a file was last written.
-    pub(super) fn look_within(&self, limits: Limits) -> Snapshot {
+    pub(super) fn look_within(&self, limits: LookLimits) -> Snapshot {
         let snapshot = first_look(Ground::new(&self.root, &[]), limits, &|| false);
         thread::sleep(Duration::from_millis(20));
         snapshot

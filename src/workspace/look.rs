@@ -4,13 +4,34 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::changes::{Gap, within};
-use super::entry::{Entries, Facts, Names};
-use super::{Limits, mounts};
+use super::entry::{Entries, Facts, Listing, Names};
+use super::mounts;
+
+/// The limits of a look. One that was met is a gap in [`super::Changes::incomplete`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LookLimits {
+    /// Files and folders that are compared; those nearest to the project's folder come first.
+    pub(super) entries: usize,
+    /// The longest that a look may take.
+    pub(super) look: Duration,
+}
+
+pub(super) const LIMITS: LookLimits = LookLimits { entries: 300_000, look: Duration::from_secs(3) };
+
+/// The state of a project at one time.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(super) ground: Ground,
+    pub(super) limits: LookLimits,
+    /// Parents before their children.
+    pub(super) folders: Vec<Listing>,
+    pub(super) gaps: BTreeSet<Gap>,
+}
 
 /// The place of a look, the same for both looks at a project.
 #[derive(Debug, Clone)]
@@ -50,8 +71,8 @@ pub(super) struct Look<'a> {
 }
 
 impl Look<'_> {
-    pub(super) fn new(ground: Ground, limits: Limits, stopped: &dyn Fn() -> bool) -> Look<'_> {
-        let Limits { entries, look } = limits;
+    pub(super) fn new(ground: Ground, limits: LookLimits, stopped: &dyn Fn() -> bool) -> Look<'_> {
+        let LookLimits { entries, look } = limits;
         let until = Instant::now() + look;
         Look { ground, entries, listed: 0, until, stopped, gaps: BTreeSet::new() }
     }

@@ -42,34 +42,11 @@ mod repository;
 mod rules;
 mod walk;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub(crate) use changes::{Changes, Gap};
-use entry::Listing;
-use look::Ground;
-
-/// The limits of a look. One that was met is a gap in [`Changes::incomplete`].
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Files and folders that are compared; those nearest to the project's folder come first.
-    entries: usize,
-    /// The longest that a look may take.
-    look: Duration,
-}
-
-const LIMITS: Limits = Limits { entries: 300_000, look: Duration::from_secs(3) };
-
-/// The state of a project at one time.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    ground: Ground,
-    limits: Limits,
-    /// Parents before their children.
-    folders: Vec<Listing>,
-    gaps: BTreeSet<Gap>,
-}
+pub(crate) use look::Snapshot;
+use look::{Ground, LIMITS};
 
 impl Snapshot {
     /// Looks at a project without opening its files. Parts that could not be looked at are gaps in

@@ -9,10 +9,9 @@ use rustix::fs::Access;
 
 use super::contents;
 use super::entry::{Listing, Names};
-use super::look::{Ground, Look, is_gone};
+use super::look::{Ground, Look, LookLimits, Snapshot, is_gone};
 use super::repository::Repository;
 use super::rules::{Allowance, IgnoreRules};
-use super::{Limits, Snapshot};
 
 /// The mark of a cache folder: a file's name and its first bytes.
 const CACHE_TAG: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
@@ -26,7 +25,11 @@ struct Walk<'a> {
 }
 
 /// Walks the project.
-pub(super) fn first_look(ground: Ground, limits: Limits, stopped: &dyn Fn() -> bool) -> Snapshot {
+pub(super) fn first_look(
+    ground: Ground,
+    limits: LookLimits,
+    stopped: &dyn Fn() -> bool,
+) -> Snapshot {
     let root = ground.root.clone();
     let mut walk = Walk {
         look: Look::new(ground, limits, stopped),
@@ -138,8 +141,8 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    use super::super::LIMITS;
     use super::super::fixture::{COMMIT, Project, words};
+    use super::super::look::LIMITS;
     use super::*;
 
     const GIT: [&str; 8] = [
@@ -376,7 +379,7 @@ mod tests {
     #[test]
     fn a_limit_leaves_the_deepest_out_and_says_so() {
         let project = Project::with(&[("a", "x"), ("b/c", "x"), ("b/d/e", "x")]);
-        let snapshot = project.look_within(Limits { entries: 4, ..LIMITS });
+        let snapshot = project.look_within(LookLimits { entries: 4, ..LIMITS });
         assert_eq!(project.compared(&snapshot), ["a", "b", "b/c", "b/d"]);
         assert_eq!(
             snapshot.changes(&|| false).warnings(),
@@ -384,9 +387,9 @@ mod tests {
                 "not all of the project was compared: only the first 4 files and folders were compared"
             ]
         );
-        let snapshot = project.look_within(Limits { look: Duration::ZERO, ..LIMITS });
+        let snapshot = project.look_within(LookLimits { look: Duration::ZERO, ..LIMITS });
         assert_eq!(words(&snapshot), ["only the first 0 files and folders were compared"]);
-        let snapshot = project.look_within(Limits { entries: 5, ..LIMITS });
+        let snapshot = project.look_within(LookLimits { entries: 5, ..LIMITS });
         assert_eq!(words(&snapshot), Vec::<String>::new());
     }
 
@@ -396,7 +399,7 @@ mod tests {
         for n in 0..300 {
             project.write(&format!("{n}"), "x");
         }
-        let snapshot = project.look_within(Limits { entries: 200, ..LIMITS });
+        let snapshot = project.look_within(LookLimits { entries: 200, ..LIMITS });
         project.remove("0");
         assert_eq!(words(&snapshot), ["only the first 0 files and folders were compared"]);
     }

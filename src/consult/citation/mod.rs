@@ -6,6 +6,7 @@ mod forms;
 mod path;
 mod quote;
 mod search;
+mod status;
 mod text;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::status::Status;
 
 use self::path::{Located, ProjectFiles};
 use self::quote::readings;
@@ -23,36 +26,6 @@ use crate::kimi::evidence::shown::{LineRange, Ranges, Shown};
 const LARGEST: u64 = 16 * 1024 * 1024;
 /// Bytes that are read for all citations of one answer.
 const MAX_READ: u64 = 512 * 1024 * 1024;
-
-/// Whether a citation holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// The quote stands at those lines, and Kimi's tools showed them.
-    Verified,
-    /// It stands elsewhere in the file, where Kimi's tools showed it; the lines are corrected.
-    Moved,
-    /// It stands in the file, but no tool call of Kimi's showed those lines.
-    NotInTrace,
-    /// It is nowhere in the file, or too common to mean one place there.
-    Mismatch,
-    /// There is no such file, or it is closed to Kimi, or could not be read, or is larger than 16 MB, or there was no
-    /// time for it: nothing is known of the quote.
-    Missing,
-    /// The file is not in the project.
-    Outside,
-}
-
-impl Status {
-    /// Whether a finding may rest on it.
-    #[must_use]
-    pub fn grounds(self) -> bool {
-        match self {
-            Status::Verified | Status::Moved => true,
-            Status::NotInTrace | Status::Mismatch | Status::Missing | Status::Outside => false,
-        }
-    }
-}
 
 /// A place that a finding rests on. `missing` until it has been checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

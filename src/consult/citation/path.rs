@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::Status;
+use super::status::Status;
 use crate::kimi::evidence::shown::LineRange;
 use crate::kimi::text::clean;
 use crate::sandbox::rules::lexical;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::consult::record::Record;
-use crate::consult::thread::{Reply, Ruling, Stance};
+use crate::consult::thread::{RejectionReply, Ruling, Stance};
 
 /// One thing said about a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,8 +49,8 @@ pub(crate) enum Outcome {
     Open,
 }
 
-impl From<&Reply> for Said {
-    fn from(reply: &Reply) -> Said {
+impl From<&RejectionReply> for Said {
+    fn from(reply: &RejectionReply) -> Said {
         match reply.stance {
             _ if reply.capitulated => Said::Capitulated,
             Stance::Withdraw => Said::Withdraw,

@@ -26,7 +26,7 @@ pub(crate) use self::markdown::markdown;
 pub(crate) use self::words::Tone;
 use super::record::Record;
 use super::texts::each_text;
-use super::thread::Reply;
+use super::thread::RejectionReply;
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::clean;
 
@@ -67,7 +67,7 @@ fn environment() -> Environment<'static> {
     add(all, "state", words::state);
     add(all, "outcome", words::outcome);
     add(all, "said", words::said);
-    add(all, "reply", |reply: Reply| words::said(Said::from(&reply)));
+    add(all, "reply", |reply: RejectionReply| words::said(Said::from(&reply)));
     add(all, "subject", words::subject);
     add(all, "line_range", |citation| words::line_range(&citation));
     add(all, "winner", |choice| words::winner(&choice).to_owned());

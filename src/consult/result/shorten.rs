@@ -265,7 +265,7 @@ mod tests {
 
     use super::super::tests::made;
     use super::*;
-    use crate::consult::thread::{Reply, Stance, State};
+    use crate::consult::thread::{RejectionReply, Stance, State};
     use crate::error::Kind;
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
         let answer = json!({"response": "r", "confidence": long, "key_risks": vec![&long; 90],
             "survived": vec!["s"; 900], "verdict": {"winner": long, "scores": vec![score; 30]}, "findings": [finding]});
         let mut result = made(&answer.to_string(), 40, usize::MAX / 2);
-        let reply = Reply {
+        let reply = RejectionReply {
             finding: "F1".to_owned(),
             stance: Stance::Maintain,
             because: long.clone(),

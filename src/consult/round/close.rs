@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{OpenRound, OptionOrder};
 use crate::consult::result::{ConsultResult, shorten_error};
 use crate::consult::standing::{broken_off, standing};
-use crate::consult::thread::{Adjudication, Reply, Stance, one_each};
+use crate::consult::thread::{Adjudication, RejectionReply, Stance, one_each};
 use crate::consult::{fact, injection};
 use crate::error::{Error, Kind};
 use crate::kimi::evidence::shown::Shown;
@@ -21,7 +21,7 @@ impl OpenRound<'_> {
             let rejection = disputed.iter().find(|one| one.finding == finding);
             rejection.map(|one| one.reasoning.as_str())
         };
-        let (replies, strays): (Vec<Reply>, Vec<Reply>) =
+        let (replies, strays): (Vec<RejectionReply>, Vec<RejectionReply>) =
             result.answer.replies.drain(..).partition(|reply| reason(&reply.finding).is_some());
         let (mut replies, others) = one_each(replies);
         for reply in &mut replies {
@@ -45,8 +45,9 @@ impl OpenRound<'_> {
         let is_whole = result.parse_ok && !result.lacks_findings;
         if is_whole {
             // The thread keeps what was said; the result says which withdrawals name no fact.
-            let said = |reply: &Reply| Reply { capitulated: false, ..reply.clone() };
-            let replies: Vec<Reply> = result.answer.replies.iter().map(said).collect();
+            let said =
+                |reply: &RejectionReply| RejectionReply { capitulated: false, ..reply.clone() };
+            let replies: Vec<RejectionReply> = result.answer.replies.iter().map(said).collect();
             let is_silent =
                 |one: &&Adjudication| replies.iter().all(|reply| reply.finding != one.finding);
             let silent = disputed.iter().filter(is_silent).map(|one| one.finding.as_str());
@@ -139,8 +140,8 @@ impl OpenRound<'_> {
 }
 
 /// Replies that change nothing, with their words: the first ten, each shortened.
-fn in_words(replies: &[Reply]) -> String {
-    let said = |reply: &Reply| {
+fn in_words(replies: &[RejectionReply]) -> String {
+    let said = |reply: &RejectionReply| {
         let finding = first_chars(&reply.finding, 20);
         format!("{finding} {}: {}", reply.stance.name(), first_chars(&reply.because, 300))
     };

@@ -8,13 +8,17 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Batch, redacting};
+use super::redacting;
 use crate::redact::Secrets;
 
 /// Bytes of plain text that are held back until the next line of JSON.
 const PLAIN_HELD: usize = 64 * 1024;
+
+/// Lines, and the permit of the writer, which is idle again when it drops both.
+pub(super) type Batch = (Vec<String>, OwnedSemaphorePermit);
 
 /// Writes the lines that arrive until the channel is closed.
 pub(super) fn write(

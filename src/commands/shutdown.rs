@@ -1,0 +1,58 @@
+//! The end of a command that a signal asks for.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Kind, Result};
+use crate::kimi::Watch;
+use crate::settings::Settings;
+
+/// The reaction to SIGINT, SIGTERM and SIGHUP.
+pub(super) struct ShutdownSignals {
+    /// Fired by the first signal: ends the run in good order.
+    pub(super) asked: CancellationToken,
+    /// Fired by the second: ends the run at once.
+    at_once: CancellationToken,
+    /// How many Kimis may run at once.
+    places: Semaphore,
+}
+
+impl ShutdownSignals {
+    pub(super) fn on_signals(
+        settings: &Settings,
+        interrupted: &CancellationToken,
+    ) -> Result<ShutdownSignals> {
+        // A handler in place of what the bridge was started with: where SIGCHLD is ignored, no program can be waited
+        // for. It stays when its listener is dropped.
+        let _ = signal(SignalKind::child());
+        let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
+        let stop =
+            ShutdownSignals { asked, at_once, places: Semaphore::new(settings.max_parallel) };
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut signals = signal(kind).map_err(|error| {
+                Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
+            })?;
+            let (asked, at_once) = (stop.asked.clone(), stop.at_once.clone());
+            let interrupted = (kind == SignalKind::interrupt()).then(|| interrupted.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    if let Some(interrupted) = &interrupted {
+                        interrupted.cancel();
+                    }
+                    if asked.is_cancelled() {
+                        at_once.cancel();
+                    }
+                    asked.cancel();
+                }
+            });
+        }
+        Ok(stop)
+    }
+
+    /// A caller without progress messages.
+    pub(super) fn watch(&self) -> Watch<'_> {
+        let ShutdownSignals { asked: cancel, at_once: closing, places } = self;
+        Watch { progress: &|_| {}, cancel, closing, places }
+    }
+}
