@@ -488,7 +488,7 @@ fn logins() {
     let (status, says, remedy) = &seen.checks("kimi", "login")[0];
     assert_eq!(
         (status.as_str(), remedy.as_str()),
-        ("problem", "Mend the file, or run `kimi` once, which says what is wrong with it.")
+        ("problem", "Fix the file, or run `kimi` once, which says what is wrong with it.")
     );
     assert!(
         says.contains("config.toml cannot be used: ") && says.ends_with(" on line 1"),

@@ -16,7 +16,7 @@ pub enum Severity {
     Blocker,
     /// Will hurt.
     Major,
-    /// Should be mended.
+    /// Should be fixed.
     Minor,
     /// Worth knowing.
     Note,

@@ -137,7 +137,7 @@ fn secret_files_with(more: &[String]) -> Result<Cow<'static, SecretFiles>> {
         ..Error::new(
             Kind::Settings,
             "the list of secret files cannot be used",
-            "Mend what is listed: each entry is a line as in a .gitignore.",
+            "Fix the entries listed: each is a line as in a .gitignore.",
         )
     })
 }
