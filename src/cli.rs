@@ -57,7 +57,7 @@ pub(crate) struct Consult {
     #[arg(long, short, value_name = "FILE|-", required_unless_present = "thread")]
     pub(crate) context: Option<PathBuf>,
     /// Go on with this thread
-    #[arg(long, value_name = "ID", conflicts_with_all = ["context", "work_dir", "files"])]
+    #[arg(long, value_name = "ID")]
     pub(crate) thread: Option<String>,
     /// Adopt a finding of the thread; may be repeated
     #[arg(long, value_name = "FINDING")]

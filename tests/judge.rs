@@ -1,8 +1,10 @@
 //! A user lets Kimi choose between options, and is not fooled by their order.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -93,6 +95,13 @@ fn both_orders(real: Real, program: &Path) {
     assert_eq!(model.requests().len(), 2);
 
     let id = first["thread"]["id"].as_str().unwrap();
+    // The transcript of the round holds both answers.
+    let kept = fs::read_dir(world.state().join("transcripts")).unwrap();
+    let kept: Vec<_> = kept.map(|file| file.unwrap().path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let mut text = String::new();
+    MultiGzDecoder::new(fs::File::open(&kept[0]).unwrap()).read_to_string(&mut text).unwrap();
+    assert!(text.contains("a log grows for ever") && text.contains("a database locks"), "{text}");
     let again = [
         "consult",
         "--json",

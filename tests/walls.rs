@@ -37,7 +37,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// What is tried, as [`tries::Try`] describes it.
-const ATTEMPTS: [Try; 19] = [
+const ATTEMPTS: [Try; 26] = [
     ("talk_to_a_socket", "", "\"$TRY\" stream \"$HOME/stream.sock\""),
     ("send_to_a_socket", "", "\"$TRY\" datagram \"$HOME/datagram.sock\""),
     ("limit_another_process", "", "\"$TRY\" limits $OUTSIDE"),
@@ -51,6 +51,17 @@ const ATTEMPTS: [Try; 19] = [
     ("share_memory", "", "\"$TRY\" shared_memory"),
     ("join_a_key_ring", "", "\"$TRY\" key_ring"),
     ("set_up_a_ring", "", "\"$TRY\" ring"),
+    ("read_attributes", "", "\"$TRY\" read_attributes \"$HOME/tally/src/main.rs\""),
+    ("slow_the_input_of_all_processes", "", "\"$TRY\" input_priority_of_all"),
+    ("make_a_namespace", "", "\"$TRY\" namespace"),
+    ("hold_up_a_writer", "", "\"$TRY\" lease \"$HOME/tally/src/main.rs\""),
+    ("hear_of_files", "", "\"$TRY\" notifications"),
+    ("outlive_the_keeper", "", "\"$TRY\" outlive_the_keeper"),
+    (
+        "follow_a_secret_link_out",
+        "mkdir -p ../out; echo k > ../out/key; ln -s ../../out/key tally/id_rsa",
+        "cat \"$HOME/tally/id_rsa\"",
+    ),
     ("open_a_terminal", "", "exec 3<> /dev/ptmx"),
     (
         "read_a_login_deep_in_the_project",

@@ -27,21 +27,22 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
         "language": args.language,
         "timeout_seconds": args.timeout,
     });
+    let current = &loaded.environment.current_dir;
+    let work_dir = args.work_dir.as_ref().map(|dir| current.join(dir));
     if let Some(thread) = &args.thread {
         fields["thread_id"] = json!(thread);
         let adjudications = adjudications(&args);
         if !adjudications.is_empty() {
             fields["prior_exchange"] = json!({"adjudications": adjudications});
         }
+        // The thread knows its own.
+        fields["work_dir"] = json!(work_dir.as_deref().map(named).transpose()?);
     } else {
-        let current = &loaded.environment.current_dir;
-        let work_dir =
-            args.work_dir.as_ref().map_or_else(|| current.clone(), |dir| current.join(dir));
-        fields["work_dir"] = json!(named(&work_dir)?);
-        fields["files"] = json!(args.files);
-        if let Some(context) = args.context.clone() {
-            fields["context"] = read_context(context, stop).await?;
-        }
+        fields["work_dir"] = json!(named(work_dir.as_ref().unwrap_or(current))?);
+    }
+    fields["files"] = json!(args.files);
+    if let Some(context) = args.context.clone() {
+        fields["context"] = read_context(context, stop).await?;
     }
     if as_json {
         // A file or a pipe takes a result of any length.

@@ -1,6 +1,9 @@
 //! Context ─► `ConsultResult`: the prompts of one round, put to Kimi and answered.
 
 use std::cell::Cell;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::judge::{self, in_one_order};
@@ -41,7 +44,7 @@ pub(super) async fn ask(
     let question = Question::of(round, &program, OptionOrder::Given, &origin.context)?;
     if let Some(half) = transcript.as_ref().filter(|_| !question.goes_on) {
         // An attempt that was killed leaves a file that cannot be appended to.
-        let _ = std::fs::remove_file(half);
+        let _ = fs::remove_file(half);
     }
     let first = question.ask(job, &program, transcript.as_deref());
     let both = round.loaded.settings.judge_both_orders;
@@ -50,7 +53,13 @@ pub(super) async fn ask(
         return Ok(ConsultResult::new(reply, reading, &origin, &|| job.is_over()));
     };
     let question = Question::of(round, &program, OptionOrder::Reversed, &context)?;
-    let (first, other) = tokio::join!(first, question.ask(job, &program, None));
+    // Two runs at the same time cannot write to one file.
+    let beside = transcript.as_ref().map(|path| path.with_extension("reversed"));
+    if let Some(half) = &beside {
+        let _ = fs::remove_file(half);
+    }
+    let (first, other) = tokio::join!(first, question.ask(job, &program, beside.as_deref()));
+    let joined = transcript.zip(beside).map_or(Ok(()), |(path, beside)| append(&beside, &path));
     if let Ok(Answered { reply, .. }) = &other {
         round.keep_reversed_session(reply.session_id.clone());
     }
@@ -60,7 +69,10 @@ pub(super) async fn ask(
     let is_other = first.is_err();
     match (first, other) {
         (Ok(first), Ok(other)) => {
-            let first = result(first, &origin);
+            let mut first = result(first, &origin);
+            first.warnings.extend(joined.err().map(|error| {
+                format!("the transcript of the other order could not be kept: {error}")
+            }));
             let first_finding = origin.first_finding + first.answer.findings.len();
             let other = result(other, &Origin { redactions: 0, first_finding, ..origin });
             Ok(judge::merged(first, other))
@@ -77,6 +89,18 @@ pub(super) async fn ask(
         }
         (Err(error), Err(_)) => Err(error),
     }
+}
+
+/// Moves the text of one transcript to the end of another. Both are compressed, and so is what results.
+fn append(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = match fs::File::open(from) {
+        // A run that wrote nothing left none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut target = OpenOptions::new().create(true).append(true).mode(0o600).open(to)?;
+    io::copy(&mut source, &mut target)?;
+    fs::remove_file(from)
 }
 
 /// The question of a round in one order of the options, ready to be put to Kimi.

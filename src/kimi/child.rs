@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::invocation::{Invocation, Under};
@@ -105,7 +106,8 @@ impl Child {
         let has_exited = matches!(status, Ok(Ok(status)) if status.code().is_some());
         if self.kept && !has_exited {
             let killed = async {
-                while keeper::kill_orphans() {
+                // The table of processes is read where that holds up nothing else.
+                while spawn_blocking(keeper::kill_orphans).await.unwrap_or_default() {
                     sleep(AGAIN).await;
                 }
             };

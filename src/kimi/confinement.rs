@@ -217,7 +217,9 @@ pub(super) fn private_folders(loaded: &Loaded) -> Vec<PathBuf> {
     private.extend(Dialect::ALL.map(|dialect| users::data_folder(environment, dialect)));
     let mut mounted: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
     // A home that is `/` hides nothing.
-    mounted.extend(Some(canonical(&environment.home)).filter(|home| home.parent().is_some()));
+    let home = Some(canonical(&environment.home)).filter(|home| home.parent().is_some());
+    mounted.extend(home.iter().flat_map(|home| mounts::below(home)));
+    mounted.extend(home);
     private.extend(mounts::aliases(&mounted));
     private
 }

@@ -27,6 +27,7 @@ static TOKEN: LazyLock<Regex> =
 pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut input = BufReader::new(input);
     let mut line = Vec::new();
+    let mut has_asked = false;
     loop {
         line.clear();
         let read = (&mut input).take(LONGEST).read_until(b'\n', &mut line).await;
@@ -40,6 +41,11 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
         } else {
             repaired(&line).into_owned()
         };
+        // rmcp ends the server for a notification that comes before the first request.
+        has_asked |= !is_notification(&copied);
+        if !has_asked {
+            continue;
+        }
         if to.write_all(&copied).await.is_err() {
             return;
         }
@@ -85,6 +91,12 @@ fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
         return format!("{message}\n").into_bytes().into();
     }
     if text.as_bytes() == line { line.into() } else { text.as_bytes().to_owned().into() }
+}
+
+/// Whether a line holds nothing that is to be answered.
+fn is_notification(line: &[u8]) -> bool {
+    let message = serde_json::from_slice(line).unwrap_or(Value::Null);
+    line.trim_ascii().is_empty() || (message["method"].is_string() && message["id"].is_null())
 }
 
 /// Whether an answer is expected, under an id that can be repeated.
@@ -309,6 +321,20 @@ mod tests {
         let mut message = json!({"method": "tools/list", "params": {"_meta": 7, "cursor": "c"}});
         assert!(tidy(&mut message));
         assert_eq!(message["params"], json!({"cursor": "c"}));
+    }
+
+    #[tokio::test]
+    async fn a_notification_before_the_first_request_is_skipped() {
+        let input = "\n{\"method\":\"notifications/initialized\"}\n\
+            {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n{\"method\":\"notifications/initialized\"}\n";
+        let mut copied = Vec::new();
+        copy(input.as_bytes(), &mut copied).await;
+        let text = String::from_utf8(copied).unwrap();
+        let methods: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].clone())
+            .collect();
+        assert_eq!(methods, ["ping", "notifications/initialized"]);
     }
 
     #[tokio::test]

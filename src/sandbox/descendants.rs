@@ -1,53 +1,65 @@
 //! Who descends from this process, by the table of processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getsid};
 
-/// Kills the children of this process that are in another session, and returns whether there was any: they are what
-/// a program left whose keeper was killed. A keeper stays in the session of the bridge; each program gets a session of
-/// its own, and no process can join another session than the one it was made in.
+/// Kills the children of this process that are in another session, with all that descends from them, and returns
+/// whether there was any: they are what a program left whose keeper was killed. A keeper stays in the session of the
+/// bridge; each program gets a session of its own, and no process can join another session than the one it was made in.
 pub(super) fn kill_orphans() -> bool {
-    let (me, session) = (std::process::id().cast_signed(), getsid(None));
-    let children = parents().into_iter().filter(|&(_, parent)| parent == me);
-    let children = children.map(|(pid, _)| Pid::from_raw(pid));
-    let orphans: Vec<Pid> = children.filter(|&pid| getsid(Some(pid)) != session).collect();
-    for &orphan in &orphans {
+    let session = getsid(None);
+    let children = children();
+    let own = children.get(&me()).into_iter().flatten().copied();
+    let orphans: Vec<i32> =
+        own.filter(|&pid| getsid(Some(Pid::from_raw(pid))) != session).collect();
+    let has_any = !orphans.is_empty();
+    for orphan in below(&children, orphans) {
         // An error means that it has ended.
         let _ = kill(orphan, Signal::SIGKILL);
         let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
     }
-    !orphans.is_empty()
+    has_any
 }
 
 /// Every process that descends from this one, whatever group or session it moved to. One whose parent
 /// has died is found as well, as long as this process adopts orphans.
 pub(super) fn descendants() -> Vec<Pid> {
-    let parents = parents();
-    let me = std::process::id().cast_signed();
-    let descends = |pid: &i32| {
-        let mut at = *pid;
-        // A chain of parents has no circle, but the table changes while it is read.
-        for _ in 0..=parents.len() {
-            match parents.get(&at) {
-                Some(&parent) if parent == me => return true,
-                Some(&parent) => at = parent,
-                None => return false,
-            }
-        }
-        false
-    };
-    parents.keys().filter(|pid| descends(pid)).map(|&pid| Pid::from_raw(pid)).collect()
+    let children = children();
+    below(&children, children.get(&me()).cloned().unwrap_or_default())
 }
 
-fn parents() -> BTreeMap<i32, i32> {
+fn me() -> i32 {
+    std::process::id().cast_signed()
+}
+
+/// These processes and all below them. A process is listed once, though the table changes while it is read.
+fn below(children: &BTreeMap<i32, Vec<i32>>, mut from: Vec<i32>) -> Vec<Pid> {
+    let mut found = BTreeSet::new();
+    while let Some(pid) = from.pop() {
+        if found.insert(pid) {
+            from.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    found.into_iter().map(Pid::from_raw).collect()
+}
+
+/// The children of every process.
+fn children() -> BTreeMap<i32, Vec<i32>> {
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for (pid, parent) in parents() {
+        children.entry(parent).or_default().push(pid);
+    }
+    children
+}
+
+fn parents() -> impl Iterator<Item = (i32, i32)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| Some((pid, parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)?)))
-        .collect()
 }
 
 /// The parent that a line of `/proc/PID/stat` names: the second word behind the program's name, which

@@ -63,6 +63,17 @@ pub(super) fn ruleset(rules: &[(Access, OsString)]) -> Result<RulesetCreated, Ru
     Ok(ruleset)
 }
 
+/// Keeps this process and all that it starts from sending signals to any other process. Returns whether the kernel
+/// holds them to that.
+pub(super) fn keep_signals_inside() -> bool {
+    let entered = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::Signal)
+        .and_then(Ruleset::create)
+        .and_then(RulesetCreated::restrict_self);
+    entered.is_ok_and(|entered| entered.ruleset == RulesetStatus::FullyEnforced)
+}
+
 fn rights(access: Access) -> BitFlags<AccessFs> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     match access {

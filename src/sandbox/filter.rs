@@ -67,6 +67,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
+    // Names of the files that others use.
+    libc::SYS_fanotify_init,
 ];
 
 /// Calls that change the rights of a file, also of one that may only be read. They succeed and do nothing: kimi-code
@@ -78,6 +80,47 @@ const WITHOUT_EFFECT: &[libc::c_long] = &[
     SYS_FCHMODAT2,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
+];
+
+/// Calls that read extended attributes, also of a file that may not be opened. They fail as on a file system that has
+/// none.
+const WITHOUT_ATTRIBUTES: &[libc::c_long] = &[
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_fgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_flistxattr,
+    SYS_GETXATTRAT,
+    SYS_LISTXATTRAT,
+];
+
+/// Calls whose arguments a filter cannot see. They fail as on an older kernel, where C libraries use others.
+const HIDDEN: &[libc::c_long] = &[libc::SYS_clone3];
+
+/// An argument of a call, and a value of it that is refused.
+const VALUES: &[(libc::c_long, u8, libc::c_int)] = &[
+    // All processes of the user.
+    (libc::SYS_setpriority, 0, PRIO_USER),
+    (libc::SYS_ioprio_set, 0, IOPRIO_WHO_USER),
+    // The program's end with its keeper.
+    (libc::SYS_prctl, 0, libc::PR_SET_PDEATHSIG),
+    // A lease holds up whoever writes to the file; a notification names what changes in a folder.
+    (libc::SYS_fcntl, 1, libc::F_SETLEASE),
+    (libc::SYS_fcntl, 1, libc::F_NOTIFY),
+];
+const PRIO_USER: libc::c_int = 2;
+const IOPRIO_WHO_USER: libc::c_int = 3;
+
+/// New namespaces, in which a process has all rights.
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
 ];
 
 /// Calls that change a process, and which argument names it. Only 0, the caller itself, is allowed.
@@ -113,9 +156,13 @@ const TYPING: [libc::c_int; 3] = [0x5412, 0x541c, 0x541d];
 // Too new for the table of numbers; the same on all systems.
 const SYS_FCHMODAT2: libc::c_long = 452;
 const SYS_SETXATTRAT: libc::c_long = 463;
+const SYS_GETXATTRAT: libc::c_long = 464;
+const SYS_LISTXATTRAT: libc::c_long = 465;
 const SYS_REMOVEXATTRAT: libc::c_long = 466;
 const SYS_FILE_SETATTR: libc::c_long = 469;
 
+/// Numbers that only x32 calls have: each does what another call does.
+const ONLY_X32: RangeInclusive<i64> = 512..=547;
 /// The bit of the x32 calls of x86-64, which have numbers of their own for the same work.
 const X32: libc::c_long = 0x4000_0000;
 
@@ -125,8 +172,11 @@ type SyscallRules = BTreeMap<i64, Vec<SeccompRule>>;
 pub(super) fn programs() -> Result<Vec<BpfProgram>, BackendError> {
     let whatever = |calls: &[libc::c_long]| calls.iter().map(|&call| (call, Vec::new())).collect();
     let mut rules: SyscallRules = whatever(REFUSED);
+    for &(call, argument, value) in VALUES {
+        rules.entry(call).or_default().push(rule([condition(argument, SeccompCmpOp::Eq, value)?])?);
+    }
     for &(call, argument) in OF_A_PROCESS {
-        rules.insert(call, vec![rule([condition(argument, SeccompCmpOp::Ne, 0)?])?]);
+        rules.entry(call).or_default().push(rule([condition(argument, SeccompCmpOp::Ne, 0)?])?);
     }
     let other = FAMILIES.iter().map(|&family| condition(0, SeccompCmpOp::Ne, family));
     rules.insert(libc::SYS_socket, vec![rule(other.collect::<Result<Vec<_>, _>>()?)?]);
@@ -135,7 +185,19 @@ pub(super) fn programs() -> Result<Vec<BpfProgram>, BackendError> {
         .map(|&kind| rule([condition(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), kind)?]));
     rules.insert(libc::SYS_socketpair, connectable.collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_ioctl, other_commands()?);
-    Ok(vec![compiled(rules, libc::EPERM)?, compiled(whatever(WITHOUT_EFFECT), 0)?])
+    let namespaces = NAMESPACES.iter().map(|&flag| {
+        rule([condition(0, SeccompCmpOp::MaskedEq(u64::from(flag.cast_unsigned())), flag)?])
+    });
+    rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
+    if ARCH == "x86_64" {
+        rules.extend(ONLY_X32.map(|call| (call | X32, Vec::new())));
+    }
+    Ok(vec![
+        compiled(rules, libc::EPERM)?,
+        compiled(whatever(WITHOUT_EFFECT), 0)?,
+        compiled(whatever(WITHOUT_ATTRIBUTES), libc::ENOTSUP)?,
+        compiled(whatever(HIDDEN), libc::ENOSYS)?,
+    ])
 }
 
 /// The commands of `ioctl` that are refused.

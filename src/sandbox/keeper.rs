@@ -85,7 +85,7 @@ mod linux {
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::{Pid, getpid, getppid, setsid};
-    use rustix::process::PidfdFlags;
+    use rustix::process::{PidfdFlags, Resource, Rlimit, getrlimit, setrlimit};
     use seccompiler::{BpfProgram, apply_filter};
 
     use super::super::descendants::descendants;
@@ -98,6 +98,8 @@ mod linux {
     const LEFT_BEHIND: Duration = Duration::from_millis(250);
     /// Between two rounds of KILL: a process may have been forked in between.
     const AGAIN: Duration = Duration::from_millis(5);
+    /// The largest file that a run may write, bytes.
+    const LARGEST: u64 = 1_000_000_000;
     /// Between two looks at the parent where it has no descriptor.
     const PARENT_CHECK: Duration = Duration::from_millis(500);
 
@@ -127,6 +129,11 @@ mod linux {
             let pid = rustix::process::Pid::from_raw(id.as_raw());
             let open = |pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
             Parent { id, descriptor: pid.and_then(open) }
+        }
+
+        /// Whether this process may not signal the bridge.
+        fn is_out_of_reach(&self) -> bool {
+            kill(self.id, None) == Err(nix::Error::EPERM)
         }
 
         /// Whether the bridge is gone; its children then have another parent.
@@ -181,6 +188,8 @@ mod linux {
         signals: SignalFd,
         /// The program's exit, once it has exited.
         ended: Option<WaitStatus>,
+        /// Whether a signal to all processes reaches the run's and no other.
+        is_alone: bool,
         /// The end of the grace period, once all processes were sent TERM.
         kill_at: Option<Instant>,
     }
@@ -203,6 +212,9 @@ mod linux {
             let ruleset = ruleset.map_err(cannot(SANDBOX_FAILED))?;
             let filters = ruleset.is_some().then(filter::programs).transpose();
             let filters = filters.map_err(cannot(SANDBOX_FAILED))?.unwrap_or_default();
+            // The keeper is in a domain around the program's: it reaches the program, and not the other way round.
+            let is_alone =
+                ruleset.is_some() && enter::keep_signals_inside() && parent.is_out_of_reach();
             let mut command = Command::new(&program);
             command.args(args).env_clear().envs(env).current_dir(work_dir);
             before_exec(&mut command, ruleset, filters);
@@ -212,7 +224,7 @@ mod linux {
             // Only the program holds the pipes from here on, so the bridge sees when it closes them.
             release_pipes().map_err(cannot(START_FAILED))?;
             let program = Pid::from_raw(child.id().cast_signed());
-            Ok(Keeper { parent, program, grace, signals, ended: None, kill_at: None })
+            Ok(Keeper { parent, program, grace, signals, ended: None, is_alone, kill_at: None })
         }
 
         /// Waits until no process is left, and exits as the program did.
@@ -269,6 +281,11 @@ mod linux {
         }
 
         fn signal(&self, signal: Signal) {
+            if self.is_alone {
+                // The kernel finds them all at once, however fast they are replaced and whatever /proc shows.
+                let _ = kill(Pid::from_raw(-1), signal);
+                return;
+            }
             // An error means that it has ended, which is what is wanted.
             for pid in descendants() {
                 let _ = kill(pid, signal);
@@ -303,12 +320,18 @@ mod linux {
     ) {
         let keeper = getpid();
         let mut ruleset = ruleset;
+        let file_size = getrlimit(Resource::Fsize).maximum.unwrap_or(LARGEST).min(LARGEST);
+        let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
         let prepare = move || {
             SigSet::all().thread_unblock()?;
             // A session of its own has no terminal, so `/dev/tty` leads nowhere. It is a process group too.
             setsid()?;
-            // Whoever ends the keeper by force ends the program with it.
+            // A keeper that is ended by force takes the program with it.
             prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // A core file may be handed to a program of the system's.
+            setrlimit(Resource::Core, limit(0))?;
+            // A file without a name counts in no look at a folder.
+            setrlimit(Resource::Fsize, limit(file_size))?;
             if getppid() != keeper {
                 return Err(io::Error::from_raw_os_error(nix::errno::Errno::ESRCH as i32));
             }

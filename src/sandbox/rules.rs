@@ -14,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::secret_files::{SecretFiles, SecretPaths, Stop};
+use crate::workspace::mounts;
 
 /// The most entries that are opened one by one. A folder beyond that stays closed as a whole.
 const ENTRIES: usize = 32_768;
@@ -95,8 +96,12 @@ impl Rules {
         let mut closed = private.clone();
         if let Some(folder) = wanted.searched.map(canonical) {
             let SecretPaths { secret, unseen } = wanted.secret.search(&folder, stop);
-            closed.extend(secret.iter().cloned());
-            closed.extend(unseen.iter().cloned());
+            closed.extend(secret.iter().chain(&unseen).cloned());
+            // Where the project is mounted a second time, they stay closed as well.
+            for alias in mounts::aliases(std::slice::from_ref(&folder)) {
+                let inside = |path: &PathBuf| Some(alias.join(path.strip_prefix(&folder).ok()?));
+                closed.extend(secret.iter().chain(&unseen).filter_map(inside));
+            }
             rules.secret = secret;
             rules.shut = unseen;
         }

@@ -162,7 +162,7 @@ impl SecretFiles {
     }
 
     /// The secret files and folders below a folder, which is canonical. Links are not followed, but
-    /// a secret name that leads elsewhere in the project closes what it leads to. `stop` is asked at each
+    /// a secret name that leads to a file, or elsewhere in the project, closes what it leads to. `stop` is asked at each
     /// folder; once it returns `true`, the rest stays unseen.
     pub(crate) fn search(&self, project: &Path, stop: Stop<'_>) -> SecretPaths {
         self.search_within(project, Reach::default(), stop)
@@ -190,8 +190,9 @@ impl SecretFiles {
                 let forms = forms(relative);
                 if is_listed(&self.names, &forms, kind.is_dir()) {
                     let target = if kind.is_symlink() { path.canonicalize().ok() } else { None };
-                    // Where the link itself leads out of the project, it opens nothing.
-                    found.secret.extend(target.filter(|target| target.starts_with(project)));
+                    // A file elsewhere stays closed too. A folder elsewhere may be one that Kimi needs.
+                    let closes = |target: &PathBuf| target.starts_with(project) || target.is_file();
+                    found.secret.extend(target.filter(closes));
                     if !kind.is_symlink() {
                         found.secret.push(path);
                     }

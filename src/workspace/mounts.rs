@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use regex::bytes::{Captures, Regex};
 
 /// The mount points below a folder; none on a system that does not list them.
-pub(super) fn below(root: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn below(root: &Path) -> BTreeSet<PathBuf> {
     let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
     points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }

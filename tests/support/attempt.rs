@@ -83,16 +83,36 @@ fn attempt(args: &[&str]) -> std::io::Result<()> {
             raw(libc::SYS_shmget, [key, 4096, 0o1600])
         }
         ["key_ring"] => raw(libc::SYS_keyctl, [0, -3, 1]),
-        ["ring"] => {
-            // A null pointer: EFAULT tells that the call itself is allowed.
-            match raw(libc::SYS_io_uring_setup, [1, 0, 0]) {
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(()),
-                other => other,
-            }
+        // A null pointer.
+        ["ring"] => allowed(libc::EFAULT, libc::SYS_io_uring_setup, [1, 0, 0]),
+        ["read_attributes", path] => {
+            let mut names = [0_u8; 1024];
+            rustix::fs::listxattr(path, &mut names).map(drop).map_err(Into::into)
         }
+        // A class that does not exist: EINVAL tells that the call itself is allowed.
+        ["input_priority_of_all"] => allowed(libc::EINVAL, libc::SYS_ioprio_set, [3, 0, 7 << 13]),
+        ["namespace"] => {
+            let flags = libc::CLONE_NEWUSER | libc::CLONE_FS;
+            allowed(libc::EINVAL, libc::SYS_clone, [flags.into(), 0, 0])
+        }
+        ["lease", path] => {
+            let file = std::fs::File::open(path)?;
+            raw(libc::SYS_fcntl, [file.as_raw_fd().into(), libc::F_SETLEASE.into(), 0])
+        }
+        // FAN_REPORT_FID
+        ["notifications"] => raw(libc::SYS_fanotify_init, [0x200, 0, 0]),
+        ["outlive_the_keeper"] => raw(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), 0, 0]),
         ["deep", folder] => deep(folder),
         ["remove", folder] => std::fs::remove_dir_all(folder),
         ref other => panic!("there is no attempt {other:?}"),
+    }
+}
+
+/// Makes a call whose arguments are wrong: this error tells that the call itself is allowed.
+fn allowed(error: i32, call: libc::c_long, args: [libc::c_long; 3]) -> std::io::Result<()> {
+    match raw(call, args) {
+        Err(why) if why.raw_os_error() == Some(error) => Ok(()),
+        other => other,
     }
 }
 

@@ -29,9 +29,14 @@ pub(crate) fn tests() -> Vec<Trial> {
     let deep = test("walls::a_deep_tree_in_the_run_folder_is_removed", a_deep_tree);
     let rejected = test("walls::a_link_in_place_of_the_private_home", a_link_for_a_home);
     let killed = test("walls::a_killed_keeper_leaves_nobody", a_killed_keeper);
+    let swarm = test("walls::processes_that_replace_themselves_are_ended", swarms);
+    let nameless = test("walls::a_file_without_a_name_has_a_bound", a_nameless_file);
     let full = test("walls::a_run_that_fills_the_disk_is_ended", fills_the_disk);
     let large = test("walls::a_private_home_that_is_too_large_is_emptied", a_large_home);
-    opened.chain(held_up).chain([asked, deep, rejected, killed, full, large]).collect()
+    opened
+        .chain(held_up)
+        .chain([asked, deep, rejected, killed, swarm, nameless, full, large])
+        .collect()
 }
 
 /// A name, a command that prepares the next run from inside a run, and one that takes what was prepared. The home is
@@ -226,10 +231,40 @@ fn a_killed_keeper() {
     kill_all_with(&format!("sleep {seconds}"));
 }
 
+/// Processes that replace themselves all the time, and a chain that is deeper than a look at all processes is quick.
+fn swarms() {
+    for swarm in [
+        "hop() { trap '' TERM HUP INT; ( hop ) & exit; }; for n in $(seq 30); do ( setsid bash -c \"$(declare -f hop); hop\" \"$MARK\" & ); done",
+        "chain() { if [ $1 -gt 0 ]; then ( chain $(($1 - 1)) ); else sleep 1000; fi; }; \
+         ( trap '' TERM HUP INT; exec setsid bash -c \"$(declare -f chain); chain 1500\" \"$MARK\" ) & sleep 6",
+    ] {
+        let mark = format!("kimi-bridge-swarm-{}", std::process::id());
+        let world = World::with_fake("2.1.0", "");
+        install(&world, &format!("MARK={mark}; {VERSION}; {ANSWER}; {swarm}"));
+        let ran = consult(&world);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        for _ in 0..20 {
+            assert_eq!(processes_with(&mark), Vec::<String>::new(), "{swarm}");
+        }
+    }
+}
+
+/// A file that has lost its name counts in no folder.
+fn a_nameless_file() {
+    let world = World::with_fake("2.1.0", "");
+    let fill = "exec 7<> \"$D/big\"; rm \"$D/big\"; for size in 900 1100; do fallocate -l ${size}M /proc/self/fd/7; echo $? >> \"$D/ended\"; done";
+    install(&world, &format!("{VERSION}; {fill}; {ANSWER}"));
+    assert_eq!(consult(&world).code, Some(0));
+    // SIGXFSZ
+    assert_eq!(fs::read_to_string(world.kimis().join("ended")).unwrap(), "0\n153\n");
+}
+
 fn fills_the_disk() {
     for place in ["$TMPDIR/deep/er", "$D/sessions/x"] {
         let world = World::with_fake("2.1.0", "");
-        let fill = format!("mkdir -p \"{place}\"; fallocate -l 1100M \"{place}/file\"");
+        let fill = format!(
+            "mkdir -p \"{place}\"; fallocate -l 600M \"{place}/one\"; fallocate -l 500M \"{place}/two\""
+        );
         install(&world, &format!("{VERSION}; {fill}; sleep 1000"));
         let ran = consult(&world);
         assert_eq!(ran.code, Some(32), "{ran:?}");
@@ -243,9 +278,10 @@ fn fills_the_disk() {
 
 fn a_large_home() {
     let world = World::with_fake("2.1.0", "");
-    for (megabytes, stays) in [(900, true), (1100, false)] {
-        let fill =
-            format!("mkdir -p \"$D/sessions/x\"; fallocate -l {megabytes}M \"$D/sessions/x/file\"");
+    for (megabytes, stays) in [(450, true), (550, false)] {
+        let fill = format!(
+            "mkdir -p \"$D/sessions/x\"; for f in one two; do fallocate -l {megabytes}M \"$D/sessions/x/$f\"; done"
+        );
         install(&world, &format!("{VERSION}; {ANSWER}; {fill}"));
         let ran = consult(&world);
         assert_eq!((ran.code, world.kimis().exists()), (Some(0), stays), "{ran:?}");

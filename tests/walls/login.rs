@@ -159,7 +159,7 @@ const NO_TOKENS: [(&str, &str); 6] = [
     ("folder", "rm \"$T\"; mkdir -p \"$T/x\""),
     (
         "endless_file",
-        "printf '{\"access_token\": \"a\", \"refresh_token\": \"b\"}' > \"$T\"; truncate -s 1T \"$T\"",
+        "printf '{\"access_token\": \"a\", \"refresh_token\": \"b\"}' > \"$T\"; truncate -s 900M \"$T\"",
     ),
 ];
 
@@ -229,7 +229,7 @@ fn two_at_once() {
 const PLANTED: [(&str, &str); 3] = [
     ("pipe", "mkfifo kimi-code.json"),
     ("device", "ln -s /dev/zero kimi-code.json"),
-    ("endless_file", "truncate -s 1T kimi-code.json"),
+    ("endless_file", "truncate -s 900M kimi-code.json"),
 ];
 
 fn holds_up_nobody(plant: &str) {
