@@ -75,7 +75,7 @@ kinds! {
     Quota: "quota", 14, false, "the account's quota is spent",
         "Wait until the quota renews, or raise it in the account's console.";
     Settings: "settings", 15, false, "a setting cannot be used",
-        "Fix the problems listed; README.md describes every setting.";
+        "Fix the problems listed; docs/settings.md describes every setting.";
     NotAdmitted: "not_admitted", 17, false, "the service admits listed coding agents only",
         "Update Kimi and log in with its own /login, or use a key of the Moonshot platform with the address \
          of that platform; the service's community guideline names the agents that it admits.";

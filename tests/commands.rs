@@ -354,7 +354,7 @@ fn bad_settings() {
         "error: the settings cannot be used\n  \
          - KIMI_BRIDGE_GRACE_SECONDS: grace_seconds: expected 0 to 60\n  \
          - KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: expected a whole number\n\
-         hint: Fix the problems listed; README.md describes every setting.\n"
+         hint: Fix the problems listed; docs/settings.md describes every setting.\n"
     );
 }
 

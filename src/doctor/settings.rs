@@ -8,7 +8,7 @@ pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
     let mut checks: Vec<Check> = misfits
         .iter()
         .map(|misfit| {
-            let remedy = "Fix it: until then every other command refuses to start. README.md describes every setting.";
+            let remedy = "Fix it: until then every other command refuses to start. docs/settings.md describes every setting.";
             Check::problem("setting", Kind::Settings, misfit.to_string(), remedy)
         })
         .collect();

@@ -67,7 +67,7 @@ pub(super) fn of_user(file: &Path) -> Result<Users> {
         ..Error::new(
             Kind::Settings,
             format!("{} cannot be used", file.display()),
-            "Fix the problems listed, or move the file away; README.md describes it. Nothing is sent to Kimi \
+            "Fix the problems listed, or move the file away; docs/settings.md describes it. Nothing is sent to Kimi \
              as long as it is not known what must stay here.",
         )
     })
