@@ -26,11 +26,15 @@ pub(crate) fn tests() -> Vec<Trial> {
             test("walls::a_kimi_of_the_project_reads_no_secret_beside_it", a_kimi_of_the_project),
             test("walls::a_citation_of_a_closed_file_reads_as_missing", a_closed_citation),
             test("walls::a_call_cannot_make_a_secret_place_the_project", a_secret_place),
-            test("walls::a_home_that_is_mounted_twice_stays_closed", a_mounted_home),
             test("walls::words_to_the_agent_in_an_error_are_flagged", words_in_an_error),
             test("walls::a_host_reads_no_thread_of_another_project", another_project),
             test("walls::the_proof_sees_files_and_not_all_of_folders", proof),
         ])
+        .chain(MOUNTED.iter().map(|&(name, mount, project, secrets)| {
+            test(&format!("walls::mounted_twice_it_stays_closed::{name}"), move || {
+                mounted_twice(mount, project, secrets);
+            })
+        }))
         .chain(leftovers::tests())
         .chain(login::tests())
         .collect()
@@ -187,35 +191,57 @@ fn a_closed_citation() {
     }
 }
 
-/// The home, a folder around it and one in it, each mounted at a second place. Mounting needs rights that few users have.
-fn a_mounted_home() {
-    let mut world = World::with_fake("2.1.0", "");
-    let mnt = world.root().join("mnt");
-    let read = "cat \"$MNT/whole/.ssh/id\" \"$MNT/around/home/.ssh/id\" \"$MNT/inside/id\"";
-    let read = format!("MNT='{}'; {read} > \"$D/read\" 2> /dev/null", mnt.display());
-    let read = format!("{read}; cat src/main.rs > \"$D/project\"; {VERSION}; {ANSWER}");
-    leftovers::install(&world, &read);
-    fs::create_dir(world.home().join(".ssh")).unwrap();
-    fs::write(world.home().join(".ssh/id"), "planted\n").unwrap();
-    for place in ["whole", "around", "inside"] {
-        fs::create_dir_all(mnt.join(place)).unwrap();
-    }
-    let context = world.root().join("context.json");
-    fs::write(&context, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
-    let script = "mount --bind \"$HOME/.ssh\" \"$MNT/inside\" && mount --bind \"$HOME/..\" \"$MNT/around\" && \
-                  mount --bind \"$HOME\" \"$MNT/whole\" || exit 77; cd \"$MNT/whole/tally\"; \
-                  exec \"$BRIDGE\" consult --json -m m -c \"$CONTEXT\"";
+/// What is mounted where, the folder of the project, and the files that hold a secret. `$MNT` is an empty folder outside
+/// the home.
+const MOUNTED: [(&str, &str, &str, &str); 3] = [
+    (
+        "home",
+        "mkdir $MNT/inside $MNT/around $MNT/whole; mount --bind $HOME/.ssh $MNT/inside && \
+         mount --bind $HOME/.. $MNT/around && mount --bind $HOME $MNT/whole",
+        "$MNT/whole/tally",
+        "$MNT/whole/.ssh/id $MNT/around/home/.ssh/id $MNT/inside/id",
+    ),
+    (
+        "project",
+        "cp -r $HOME/tally $MNT/p; echo planted > $MNT/p/.env; mkdir $MNT/alias; mount --bind $MNT/p $MNT/alias",
+        "$MNT/p",
+        "$MNT/alias/.env",
+    ),
+    (
+        "folder_of_the_home",
+        "mkdir $HOME/data $MNT/deep; mount -t tmpfs tmpfs $MNT/deep && echo planted > $MNT/deep/secret && \
+         mount --bind $MNT/deep $HOME/data",
+        "$HOME/tally",
+        "$MNT/deep/secret $HOME/data/secret",
+    ),
+];
+
+/// Mounting needs rights that few users have.
+fn mounted_twice(mount: &str, project: &str, secrets: &str) {
     for (sandbox, reads) in [("required", false), ("off", true)] {
+        let mut world = World::with_fake("2.1.0", "");
+        let mnt = world.root().join("mnt");
+        let read = format!(
+            "MNT='{}'; cat {secrets} > \"$D/read\" 2> /dev/null; cat src/main.rs > \"$D/project\"; {VERSION}; {ANSWER}",
+            mnt.display()
+        );
+        leftovers::install(&world, &read);
+        fs::create_dir(world.home().join(".ssh")).unwrap();
+        fs::write(world.home().join(".ssh/id"), "planted\n").unwrap();
+        fs::create_dir_all(&mnt).unwrap();
+        let context = world.root().join("context.json");
+        fs::write(&context, r#"{"proposed_approach": "p", "goals": ["g"]}"#).unwrap();
+        let script = format!(
+            "{{ {mount}; }} || exit 77; cd {project}; exec \"$BRIDGE\" consult --json -m m -c \"$CONTEXT\""
+        );
         world.env.insert("KIMI_BRIDGE_SANDBOX".to_owned(), sandbox.to_owned());
         let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", script]).env_clear().envs(&world.env).env("MNT", &mnt);
+        command.args(["-m", "sh", "-c", &script]).env_clear().envs(&world.env).env("MNT", &mnt);
         command.env("BRIDGE", env!("CARGO_BIN_EXE_kimi-bridge")).env("CONTEXT", &context);
         let done = command.output().unwrap();
         let is_refused = String::from_utf8_lossy(&done.stderr).starts_with("unshare: ");
         if is_refused || done.status.code() == Some(77) {
-            eprintln!(
-                "skipped: walls::a_home_that_is_mounted_twice_stays_closed needs rights to mount"
-            );
+            eprintln!("skipped: walls::mounted_twice needs rights to mount");
             return;
         }
         assert!(done.status.success(), "{done:?}");
