@@ -27,7 +27,10 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
             }
         }
     }];
-    checks.extend(found.node.as_ref().map(|node| self::node(node, found.used.is_ok())));
+    let failure = found.used.as_ref().err().map(|error| error.message.as_str());
+    let node = found.node.as_ref().map(|node| self::node(node, found.used.is_ok()));
+    // The first line says it already.
+    checks.extend(node.filter(|check| failure != Some(check.says.as_str())));
     let candidates = found.candidates.iter();
     checks.extend(candidates.filter_map(|(one, start)| other(loaded, found, one, start.as_ref())));
     checks.extend(found.passed_over.iter().map(|path| {
@@ -90,7 +93,10 @@ fn other(
             // The problem has the remedy already.
             says
         }
-        (Identity::Unknown, Some(Start::NotAtAll(_))) => said.clone(),
+        (Identity::Unknown, Some(Start::NotAtAll(_))) => {
+            let is_said = found.used.as_ref().is_err_and(|error| error.message == *said);
+            return (!is_said).then(|| Check::note("other", said));
+        }
         (Identity::Unknown, Some(Start::Well(_) | Start::Otherwise(_)) | None) => {
             format!("{place} does not answer --version as a Kimi does: {said}")
         }
