@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("commands::a_warning_in_a_pipe_has_no_colours", warnings_in_a_pipe),
         test("commands::what_matches_no_thread_is_named", what_matches_nothing),
         test("commands::threads_are_found_by_what_was_said", searching),
+        test("commands::what_is_said_again_beside_a_thread_is_taken", said_again),
         test("commands::a_hint_names_flags", hints_name_flags),
         test("commands::a_pipe_that_closes_is_no_error", closed_pipes),
         test("commands::a_path_that_is_no_text_is_refused_in_words", paths_that_are_no_text),
@@ -100,6 +101,27 @@ fn searching() {
     }
     for words in ["proposed_approach", "goals", "message", "数据仓库"] {
         assert_eq!(found(words), 0, "{words:?}");
+    }
+}
+
+/// What is said again beside a thread is taken where it is the same, and named where it is not.
+fn said_again() {
+    let world = World::with_fake("2.1.0", WITH_A_FINDING);
+    let write = |name: &str, goal: &str| {
+        let file = world.root().join(name);
+        fs::write(&file, format!("proposed_approach: p\ngoals: [{goal}]\n")).unwrap();
+        file.display().to_string()
+    };
+    let (same, other) = (write("same.yaml", "g"), write("other.yaml", "h"));
+    for (again, warns) in [(&same, false), (&other, true)] {
+        let first = world.run(&["consult", "--json", "-m", "m", "-c", &same]).json();
+        let thread = first["thread"]["id"].as_str().unwrap();
+        let reject = "F1=src/main.rs:6 adds the key before it is read";
+        let args =
+            ["consult", "--json", "--thread", thread, "-m", "m", "-c", again, "--reject", reject];
+        let second = world.run(&args).json();
+        assert_eq!(second["thread"]["round"], 2, "{second:#}");
+        assert_eq!(second["warnings"].to_string().contains("context"), warns, "{second:#}");
     }
 }
 
@@ -224,6 +246,9 @@ fn byte_order_marks() {
     );
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
+
+/// An answer with one finding.
+const WITH_A_FINDING: &str = r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[{\"severity\":\"minor\",\"claim\":\"c\",\"citations\":[]}]}"}'"#;
 
 const ANSWER: &str =
     r#"echo '{"role":"assistant","content":"{\"response\":\"It holds.\",\"findings\":[]}"}'"#;

@@ -609,6 +609,31 @@ mod tests {
         }
     }
 
+    /// A message of Kimi's, and the answer where it holds a whole one.
+    fn message() -> impl Strategy<Value = (String, Option<Answer>)> {
+        let json = |answer: &Answer| serde_json::to_string(answer).unwrap();
+        prop_oneof![
+            "[a-z .,'{}\\[\\]\n]{0,30}".prop_map(|prose| (prose, None)),
+            "I read `fn main\\(\\) \\{ \\}` in [a-z]{1,9}.".prop_map(|prose| (prose, None)),
+            (answer(), "[a-z .\n]{0,20}", any::<bool>()).prop_map(
+                move |(answer, before, fenced)| {
+                    let text = if fenced {
+                        format!("{before}\n```json\n{}\n```\n", json(&answer))
+                    } else {
+                        format!("{before}{}", json(&answer))
+                    };
+                    (text, Some(answer))
+                }
+            ),
+            (answer(), 1usize..400).prop_map(move |(answer, left_out)| {
+                let mut text = json(&answer);
+                let end = text.len().saturating_sub(left_out).max(1);
+                text.truncate((0..=end).rev().find(|&at| text.is_char_boundary(at)).unwrap());
+                (text, None)
+            }),
+        ]
+    }
+
     proptest! {
         #[test]
         fn every_valid_answer_comes_back_whole(answer in answer(), before in "[a-z .\n`]{0,20}", pretty: bool) {
@@ -617,6 +642,21 @@ mod tests {
             let findings = answer.findings.len();
             let whole = Reading { answer: Ok(answer), form: Form::Whole, warnings: vec![], hidden: 0, findings };
             prop_assert_eq!(read(&text, Role::Judge), whole);
+        }
+
+        #[test]
+        fn of_many_messages_no_whole_answer_is_lost(messages in proptest::collection::vec(message(), 1..5)) {
+            let texts: Vec<&str> = messages.iter().map(|(text, _)| text.as_str()).collect();
+            let whole: Vec<&Answer> = messages.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
+            let Reading { answer, warnings, .. } = read(&texts.join("\n\n"), Role::Judge);
+            if whole.is_empty() {
+                return Ok(());
+            }
+            let read = answer.expect("a whole answer is read");
+            // One that is not returned is counted or named, and never gives way to one that says less.
+            prop_assert!(whole.iter().all(|one| **one == read) || !warnings.is_empty(), "{:?}", texts);
+            let has_findings = whole.iter().any(|one| !one.findings.is_empty());
+            prop_assert!(!has_findings || !read.findings.is_empty(), "{:?}", texts);
         }
 
         #[test]
