@@ -131,7 +131,7 @@ pub(crate) enum ThreadsCommand {
         #[arg(long)]
         rationale: String,
     },
-    /// Delete the thread and what Kimi wrote in it; Kimi's own session stays
+    /// Delete the thread, with Kimi's transcripts and sessions of it
     Delete {
         /// The thread's id
         id: String,

@@ -1,7 +1,7 @@
 //! A user argues with Kimi to the end: rounds that survive a restart, findings answered, a decision.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::support::{both, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut trials: Vec<Trial> = [
+        both("rounds::a_deleted_thread_leaves_nothing_of_kimi", deleted_for_good),
         both("rounds::three_rounds_with_a_restart_between_them", three_rounds),
         both("rounds::a_session_that_is_gone_is_asked_afresh", asked_afresh),
         both("rounds::an_answer_that_cannot_be_read_is_asked_for_once_more", repaired),
@@ -472,6 +473,22 @@ fn all_adopted() {
     );
 }
 
+/// Neither the ledger, nor a transcript, nor Kimi's own session keeps a word of a deleted thread.
+fn deleted_for_good(real: Real, program: &Path) {
+    let model = Model::start(vec![fenced(&verdict(24, QUOTE))]);
+    let world = World::with_real(real, program, &model);
+    let id = thread_of(&world.consult(&[]));
+    let question = "Where does this lose data?";
+    let keeping = || {
+        let files = World::content_of(&world.state()).into_iter();
+        let keeping = files.filter(|(_, text)| text.contains(question)).map(|(path, _)| path);
+        keeping.collect::<Vec<_>>()
+    };
+    assert!(!keeping().is_empty());
+    assert_eq!(world.run(&["threads", "delete", &id]).code, Some(0));
+    assert_eq!(keeping(), Vec::<PathBuf>::new());
+}
+
 fn contested_and_decided() {
     let world = says(&verdict(24, QUOTE));
     let id = thread_of(&world.consult(&[]));
@@ -524,13 +541,9 @@ fn contested_and_decided() {
     }
     let transcripts = || fs::read_dir(world.state().join("transcripts")).unwrap().count();
     assert_eq!(transcripts(), 2);
-    let homes = world.state().join("homes");
     assert_eq!(
         world.run(&["threads", "delete", &id]).stdout,
-        format!(
-            "{id} is deleted, with what Kimi wrote in it. Kimi's own session stays below {}.\n",
-            homes.display()
-        )
+        format!("{id} is deleted, with Kimi's transcripts and sessions of it.\n")
     );
     assert_eq!(
         world.run(&["threads", "show", &id]).failed(),

@@ -32,12 +32,13 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
-            decision::forget(id, loaded)?;
-            let homes = loaded.state_dir().join("homes");
-            format!(
-                "{id} is deleted, with what Kimi wrote in it. Kimi's own session stays below {}.\n",
-                homes.display()
-            )
+            let left = decision::forget(id, loaded)?;
+            let mut text =
+                format!("{id} is deleted, with Kimi's transcripts and sessions of it.\n");
+            for what in left {
+                let _ = writeln!(text, "This could not be removed: {what}");
+            }
+            text
         }
     };
     output::print(&text)?;

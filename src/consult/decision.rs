@@ -1,5 +1,7 @@
 //! The end of a thread: its caller decides, or has it deleted.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::Request;
@@ -9,6 +11,7 @@ use super::secrets;
 use super::standing::{locked, round_error, standing};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result, Violation};
+use crate::kimi::session;
 use crate::ledger::now;
 use crate::redact::Secrets;
 use crate::settings::Loaded;
@@ -53,8 +56,30 @@ fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Stand
     Ok(standing(id, &thread))
 }
 
-/// Deletes a thread that no call is working on.
-pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<()> {
+/// Deletes a thread that no call is working on, with Kimi's own sessions of it. Returns what could not be removed.
+pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
     let (ledger, _lock) = locked(id, loaded, "a call")?;
-    if ledger.delete(id)? { Ok(()) } else { Err(unknown(id)) }
+    let mut left = Vec::new();
+    // One that cannot be read can still be deleted.
+    if let Ok(Some((row, rounds))) = ledger.thread(id) {
+        // A round that was broken off names its session in the error.
+        let broken_off =
+            rounds.iter().filter_map(|round| Some(&round.error.as_ref()?["error"]["partial"]));
+        let broken_off =
+            broken_off.map(|partial| (partial["dialect"].clone(), partial["session_id"].as_str()));
+        let named = [row.session_id.as_deref(), row.reversed_session_id.as_deref()];
+        let named = named.map(|session| (json!(row.dialect), session));
+        for (dialect, session) in named.into_iter().chain(broken_off) {
+            let (Ok(dialect), Some(session)) = (serde_json::from_value(dialect), session) else {
+                continue;
+            };
+            if let Err(error) = session::delete(loaded, dialect, Path::new(&row.project), session) {
+                left.push(format!("Kimi's session {session}: {error}"));
+            }
+        }
+    }
+    if !ledger.delete(id)? {
+        return Err(unknown(id));
+    }
+    Ok(left)
 }

@@ -3,17 +3,17 @@
 //! Both programs name their session only when they end well. One that was broken off is found by what
 //! it was asked: the prompt stands in it, and every prompt holds a mark that no other has.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
 use super::dialect::Dialect;
-use super::home;
 use super::untrusted::Folder;
+use super::{folders, home};
 use crate::settings::Loaded;
 
 /// The part of a session's file that is looked at, bytes: the first prompt stands near its beginning, the latest
@@ -25,6 +25,8 @@ const ID_BYTES: usize = 200;
 const PROJECTS: usize = 1_000;
 /// The most sessions of one project that are listed.
 const SESSIONS: usize = 10_000;
+/// The folder of both programs' logs.
+const LOGS: &str = "logs";
 /// The most recent sessions that are read. A run begins one.
 const READ: usize = 16;
 
@@ -44,6 +46,27 @@ pub(crate) fn was_asked(
     let session = find(loaded, dialect, project, session);
     let file = session.and_then(|session| conversation(&session, dialect));
     file.is_some_and(|file| holds(&file, prompt) || end_holds(file, prompt))
+}
+
+/// Deletes a session from the private home of the project. Returns whether there was one.
+pub(crate) fn delete(
+    loaded: &Loaded,
+    dialect: Dialect,
+    project: &Path,
+    session: &str,
+) -> io::Result<bool> {
+    let home = home::open(loaded.state_dir(), dialect, project).filter(|_| is_id(session));
+    let Some(home) = home else { return Ok(false) };
+    let holds = |project: &Folder| project.kind(OsStr::new(session)).is_some();
+    let Some(project) = projects(&home).find(holds) else { return Ok(false) };
+    let trash = folders::trash(&Folder::trusted(loaded.state_dir())?)?;
+    project.discard(session, &trash)?;
+    // The log of kimi-cli repeats the prompts.
+    if home.kind(OsStr::new(LOGS)).is_some() {
+        home.discard(LOGS, &trash)?;
+    }
+    trash.clear(folders::REMOVED_AT_ONCE);
+    Ok(true)
 }
 
 /// Whether a text can be the id of a session, which both programs make of letters, digits and dashes. Any program may

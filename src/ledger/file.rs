@@ -79,9 +79,10 @@ fn connect(file: &Path) -> std::result::Result<(Connection, i64), Box<dyn std::e
     // the disk three times.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A crash of the bridge loses nothing that was saved. A power cut may lose the last rows, but leaves
-    // the file sound.
+    // the file sound. What is deleted is overwritten.
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
+         PRAGMA secure_delete = ON;",
     )?;
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok((connection, version))

@@ -123,6 +123,9 @@ impl Ledger {
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
+        // The log holds the rows too until it is copied into the file and emptied. Another process may read in it now:
+        // then the next deletion empties it.
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let transcripts =
             rounds.into_iter().filter_map(|round| round.transcript.map(PathBuf::from));
         for file in transcripts.chain([lock::path(&self.state_dir, id)]) {
@@ -309,7 +312,15 @@ mod tests {
         let asked = ThreadRow { request: json!({"message": "torn"}), ..thread("a", "settled", 1) };
         ledger.save(&asked, Some(&round(1))).unwrap();
         assert_eq!(ledger.threads(&torn).unwrap().len(), 1);
+        let is_in_a_file = || {
+            let files = fs::read_dir(dir.path()).unwrap().flatten();
+            files
+                .map(|file| fs::read(file.path()).unwrap_or_default())
+                .any(|bytes| bytes.windows(4).any(|window| window == b"torn"))
+        };
+        assert!(is_in_a_file());
         assert_eq!(ledger.delete("a"), Ok(true));
+        assert!(!is_in_a_file(), "the words are gone for good");
         assert_eq!(ledger.delete("a"), Ok(false));
         assert_eq!(ledger.threads(&torn).unwrap(), []);
         ledger.save(&thread("a", "settled", 1), None).unwrap();
