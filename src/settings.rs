@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub max_prompt_bytes: usize,
     pub max_transcript_bytes: u64,
     pub transcript_days: u64,
+    pub session_days: u64,
     pub max_result_chars: usize,
     pub private_prompts: bool,
     pub sandbox: SandboxSetting,

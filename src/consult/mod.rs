@@ -23,6 +23,7 @@ pub(crate) mod schema;
 pub(crate) mod secrets;
 mod slips;
 mod standing;
+mod sweep;
 mod texts;
 pub(crate) mod thread;
 mod violations;
@@ -40,7 +41,7 @@ use self::coerce::coerce;
 use self::round::Next;
 use crate::error::Result;
 use crate::job::Job;
-use crate::kimi::{Program, Watch, transcript};
+use crate::kimi::{Program, Watch};
 use crate::settings::Loaded;
 
 /// One consultation, from the request to the result. `program` is the Kimi to ask, unless it is the first
@@ -64,11 +65,8 @@ pub(crate) async fn consult(
     for warning in coerced {
         round.warn(warning);
     }
-    // Not awaited: old transcripts are removed beside the run.
-    let (transcripts, days) =
-        (round::transcripts(loaded.state_dir()), loaded.settings.transcript_days);
-    drop(tokio::task::spawn_blocking(move || transcript::sweep(&transcripts, days)));
     let Context { work_dir, timeout_seconds, .. } = &round.context;
+    sweep::begin(loaded, work_dir);
     let job = Job::begin(loaded, &secrets, work_dir, *timeout_seconds, watch).await;
     let answered = ask(&mut round, &job, program).await;
     let changes = job.end().await;

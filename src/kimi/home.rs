@@ -78,6 +78,11 @@ fn relative(dialect: Dialect, project: &Path) -> PathBuf {
     [dialect.name(), READER, &name_of(project)].iter().collect()
 }
 
+/// The private home of a project.
+pub(super) fn path(state_dir: &Path, dialect: Dialect, project: &Path) -> PathBuf {
+    state_dir.join(HOMES).join(relative(dialect, project))
+}
+
 /// The same name for the same project: the last part of its path, for a person, and a hash of the whole path.
 fn name_of(project: &Path) -> String {
     let project = canonical(project);
@@ -103,7 +108,7 @@ pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Resu
             unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
         })?;
     let relative = relative(dialect, project);
-    let path = loaded.state_dir().join(HOMES).join(&relative);
+    let path = path(loaded.state_dir(), dialect, project);
     folders::make(loaded.state_dir())?;
     let names = tokens::names(&users, &loaded.environment, dialect, &user);
     // A later round needs its session, also where no transcript is kept.

@@ -3,11 +3,12 @@
 //! Both programs name their session only when they end well. One that was broken off is found by what
 //! it was asked: the prompt stands in it, and every prompt holds a mark that no other has.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -25,6 +26,8 @@ const ID_BYTES: usize = 200;
 const PROJECTS: usize = 1_000;
 /// The most sessions of one project that are listed.
 const SESSIONS: usize = 10_000;
+/// The latest sessions of a project that are kept.
+const KEPT: usize = 200;
 /// The folder of both programs' logs.
 const LOGS: &str = "logs";
 /// The most recent sessions that are read. A run begins one.
@@ -67,6 +70,33 @@ pub(crate) fn delete(
     }
     trash.clear(folders::REMOVED_AT_ONCE);
     Ok(true)
+}
+
+/// Removes the sessions in the private homes of a project that did not change for so many days, and those beyond the
+/// latest 200, but none that is needed.
+pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSet<String>) {
+    let Ok(trash) = Folder::trusted(state_dir).and_then(|state| folders::trash(&state)) else {
+        return;
+    };
+    let oldest = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
+    for home in
+        Dialect::ALL.into_iter().filter_map(|dialect| home::open(state_dir, dialect, project))
+    {
+        for folder in projects(&home) {
+            let names = folder.entries(SESSIONS).unwrap_or_default();
+            let mut sessions: Vec<(Duration, OsString)> =
+                names.into_iter().map(|name| (folder.age(Path::new(&name)), name)).collect();
+            sessions.sort();
+            for (place, (age, name)) in sessions.into_iter().enumerate() {
+                let is_needed = name.to_str().is_some_and(|name| needed.contains(name));
+                if !is_needed && (age > oldest || place >= KEPT) {
+                    // It is tried again at the next run.
+                    let _ = folder.discard(name, &trash);
+                }
+            }
+        }
+    }
+    trash.clear(folders::REMOVED_AT_ONCE);
 }
 
 /// Whether a text can be the id of a session, which both programs make of letters, digits and dashes. Any program may
@@ -146,7 +176,6 @@ fn has_string(value: &Value, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use super::*;
 
@@ -165,6 +194,36 @@ mod tests {
         check("Ask one", (true, false));
         check("Ask two", (false, true));
         check("Ask three", (false, false));
+    }
+
+    #[test]
+    fn old_sessions_go_and_needed_ones_stay() {
+        let state = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        folders::make(state.path()).unwrap();
+        let home = home::path(state.path(), Dialect::KimiCli, project.path());
+        let sessions = home.join("sessions/p");
+        let day = Duration::from_secs(24 * 60 * 60);
+        for (name, days) in [("new", 0), ("old", 40), ("needed", 40), ("older", 31)] {
+            fs::create_dir_all(sessions.join(name)).unwrap();
+            fs::write(sessions.join(name).join("context.jsonl"), "{}").unwrap();
+            let then = SystemTime::now() - day * days;
+            File::open(sessions.join(name)).unwrap().set_modified(then).unwrap();
+        }
+        let left = || {
+            let names = fs::read_dir(&sessions).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let needed = HashSet::from(["needed".to_owned()]);
+        sweep(state.path(), project.path(), 30, &needed);
+        assert_eq!(left(), ["needed", "new"]);
+        for n in 0..KEPT {
+            fs::create_dir(sessions.join(format!("s{n}"))).unwrap();
+        }
+        sweep(state.path(), project.path(), 30, &needed);
+        assert_eq!((left().len(), left().contains(&"needed".to_owned())), (KEPT + 1, true));
     }
 
     #[test]

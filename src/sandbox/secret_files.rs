@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_what_lies_deep_and_follows_no_link_out() {
+    fn a_search_finds_what_lies_deep_and_the_file_that_a_secret_name_leads_to() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let project = root.join("p");
@@ -482,9 +482,11 @@ mod tests {
         symlink("plain", project.join("id_rsa")).unwrap();
         symlink("../outside", project.join("id_dsa")).unwrap();
         symlink("..", project.join("up")).unwrap();
+        symlink("/usr", project.join(".aws")).unwrap();
         let found = SecretFiles::built_in().search(&project, &|| false);
         let secret = [".ssh", "a/b/.env", "node_modules/x/.npmrc", "plain"];
-        let expected = secret.map(|path| project.join(path)).into();
+        let mut expected = vec![root.join("outside")];
+        expected.extend(secret.map(|path| project.join(path)));
         assert_eq!(found, SecretPaths { secret: expected, unseen: vec![] });
     }
 
