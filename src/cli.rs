@@ -10,7 +10,7 @@ use crate::error::Kind;
 /// A second opinion from Kimi for coding agents.
 ///
 /// Puts a proposal before Kimi, Moonshot's coding agent, which reads the project and challenges it
-/// from evidence in the code. Kimi reads and searches; it never writes, runs or sends anything.
+/// from evidence in the code. Kimi reads and searches; it changes no file and runs no command.
 #[derive(Debug, Parser)]
 #[command(name = "kimi-bridge", version, after_long_help = exit_codes(), max_term_width = 100)]
 pub(crate) struct Cli {

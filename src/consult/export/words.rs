@@ -63,7 +63,7 @@ pub(super) fn status(status: Status) -> StateLabel {
             shown(Tone::Bad, "≠", "mismatch", "the quote is nowhere in the file, or too common")
         }
         Status::Missing => {
-            shown(Tone::Bad, "✗", "missing", "there is no such file, or it could not be read")
+            shown(Tone::Bad, "✗", "missing", "there is no such file, or it is closed to Kimi, too long, or could not be read")
         }
         Status::Outside => shown(Tone::Bad, "⊘", "outside", "the file is not in the project"),
     }
@@ -107,7 +107,7 @@ pub(super) fn outcome(outcome: Outcome) -> StateLabel {
 /// One step of the exchange about a finding.
 pub(super) fn said(said: Said) -> StateLabel {
     let capitulated = "It gave in without naming a fact; do not count this as agreement.";
-    let silent = "Kimi passed over this rejection; that counts as maintaining.";
+    let silent = "Kimi did not answer this rejection; that counts as maintaining it.";
     match said {
         Said::Adopt => shown(Tone::Good, "▸", "ADOPT", ""),
         Said::Reject => shown(Tone::Bad, "▸", "REJECT", ""),
