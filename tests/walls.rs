@@ -26,6 +26,8 @@ pub(crate) fn tests() -> Vec<Trial> {
             test("walls::a_kimi_of_the_project_reads_no_secret_beside_it", a_kimi_of_the_project),
             test("walls::a_citation_of_a_closed_file_reads_as_missing", a_closed_citation),
             test("walls::a_call_cannot_make_a_secret_place_the_project", a_secret_place),
+            test("walls::a_project_that_became_a_link_is_refused", a_swapped_project),
+            test("walls::more_calls_than_threads_are_refused", many_calls),
             test("walls::words_to_the_agent_in_an_error_are_flagged", words_in_an_error),
             test("walls::a_host_reads_no_thread_of_another_project", another_project),
             test("walls::the_proof_sees_files_and_not_all_of_folders", proof),
@@ -313,6 +315,55 @@ fn proof() {
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert_eq!(ran.json()["provenance"]["workspace_changed"], sees, "{script}: {ran:?}");
     }
+}
+
+/// The folder of a thread is replaced by a link to another one between two rounds.
+fn a_swapped_project() {
+    let finding = r#"{\"response\":\"r\",\"findings\":[{\"severity\":\"minor\",\"claim\":\"c\",\"citations\":[]}]}"#;
+    let answer = format!("echo '{{\"role\":\"assistant\",\"content\":\"{finding}\"}}'");
+    let world = World::with_fake("2.1.0", "");
+    leftovers::install(
+        &world,
+        &format!("cat hosts.txt > \"$D/secret\" 2> /dev/null; {VERSION}; {answer}"),
+    );
+    let (secrets, part) = (world.home().join(".config/gh"), world.project().join("part"));
+    fs::create_dir_all(&secrets).unwrap();
+    fs::write(secrets.join("hosts.txt"), "token").unwrap();
+    fs::create_dir(&part).unwrap();
+    let part_name = part.display().to_string();
+    let first = world.consult(&["--work-dir", &part_name]).json();
+    let thread = first["thread"]["id"].as_str().unwrap();
+    let reject = ["--reject", "F1=src/main.rs:6 adds the key before it is read"];
+    let again = [&["consult", "--json", "--thread", thread][..], &reject].concat();
+    fs::remove_dir(&part).unwrap();
+    std::os::unix::fs::symlink(&secrets, &part).unwrap();
+    let ran = world.run(&again);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("the project of the thread"), "{ran:?}");
+    // A link to another folder that could be a project is not the thread's project either.
+    fs::remove_file(&part).unwrap();
+    std::os::unix::fs::symlink(world.project().join("src"), &part).unwrap();
+    let ran = world.run(&again);
+    assert!(ran.stderr.contains("leads to"), "{ran:?}");
+    fs::remove_file(&part).unwrap();
+    fs::create_dir(&part).unwrap();
+    assert_eq!(world.run(&again).json()["thread"]["round"], 2);
+}
+
+/// Each call holds a thread while it waits for its turn, and the end of a call needs one.
+fn many_calls() {
+    let script = format!("sleep 0.2; {VERSION}; {ANSWER}");
+    let world = World::with_fake("2.1.0", &script).with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
+    let mut server = Server::start(&world, Era::Modern);
+    let call = json!({"name": "consult_kimi", "arguments": proposal()});
+    let asked: Vec<u64> = (0..70).map(|_| server.ask("tools/call", call.clone())).collect();
+    let answers: Vec<_> = asked.into_iter().map(|id| server.answer(id)).collect();
+    let refused =
+        answers.iter().filter(|answer| answer.to_string().contains("64 calls are under way"));
+    let answered = answers.iter().filter(|answer| answer["isError"] != true);
+    let (refused, answered) = (refused.count(), answered.count());
+    // One may have ended before the last one came.
+    assert!(refused > 0 && refused + answered == 70, "{refused} refused, {answered} answered");
 }
 
 fn a_secret_place() {

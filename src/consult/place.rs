@@ -16,6 +16,9 @@ use crate::settings::Loaded;
 /// Folders of the system that hold no project.
 const SYSTEM: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
+/// The most files that a request may name.
+const MOST_FILES: usize = 1_000;
+
 /// The folder of the project, and the files worth reading first.
 pub(super) struct ProjectPlace {
     /// Without links in its path.
@@ -37,6 +40,11 @@ impl ProjectPlace {
         let work_dir = work_dir.map_err(|expected| vec![Violation::new("/work_dir", &expected)])?;
         let mut files = Vec::new();
         let mut violations = Vec::new();
+        let named = fields["files"].as_array().map_or(0, Vec::len);
+        if named > MOST_FILES {
+            let expected = format!("expected at most {MOST_FILES} files, found {named}");
+            return Err(vec![Violation::new("/files", expected)]);
+        }
         for (at, file) in fields["files"].as_array().into_iter().flatten().enumerate() {
             let Some(file) = file.as_str() else { continue };
             match inside(&work_dir, Path::new(file), secret) {
@@ -46,6 +54,21 @@ impl ProjectPlace {
         }
         if violations.is_empty() { Ok(ProjectPlace { work_dir, files }) } else { Err(violations) }
     }
+}
+
+/// Checks the project of an earlier call again: what lies at its path may have been replaced since, by a link above all,
+/// and another host may not choose it.
+pub(super) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), String> {
+    match project.metadata() {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err("it is no folder any more".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
+    let secret = SecretFiles::with(secrets.files());
+    let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+    let now = work_dir(project.to_str(), loaded, secret)?;
+    if now == project { Ok(()) } else { Err(format!("that path leads to {} now", now.display())) }
 }
 
 /// The folder that the caller named, or else the one that the host works in, without links.

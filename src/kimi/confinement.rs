@@ -89,6 +89,15 @@ pub(crate) fn of_consultation(
     secret_files: &[String],
     stop: Stop<'_>,
 ) -> Result<Confinement> {
+    // A call may have waited since the folder was checked.
+    if canonical(project) != project {
+        let message = format!("{} was replaced by a link while the call waited", project.display());
+        return Err(Error::new(
+            Kind::Request,
+            message,
+            "Call again with the folder that is meant.",
+        ));
+    }
     let secret = secret_files_with(secret_files)?;
     let places = SandboxPaths {
         secret: &secret,

@@ -104,7 +104,8 @@ pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSe
 #[must_use]
 pub(crate) fn is_id(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    (1..=ID_BYTES).contains(&text.len()) && text.chars().all(allowed)
+    // Behind a dash it would be an option.
+    (1..=ID_BYTES).contains(&text.len()) && !text.starts_with('-') && text.chars().all(allowed)
 }
 
 /// The folder of a session in the private home of the project.

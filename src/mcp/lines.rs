@@ -18,10 +18,12 @@ pub(super) const UNREADABLE: &str = "kimi-bridge/unreadable";
 /// The longest line. rmcp drops longer ones without an answer.
 const LONGEST: u64 = 15 * 1024 * 1024;
 
-/// What tells the fields of a JSON object from those inside it: its strings and brackets.
+/// What tells the fields of a JSON object from those inside it: its strings and brackets. A string that does not end
+/// takes the rest, or the search would begin in it again and again.
 #[expect(clippy::expect_used, reason = "tests use it")]
-static TOKEN: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"(?s)"(?:[^"\\]|\\.)*"|[\[\]{}]"#).expect("a valid pattern"));
+static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?s)"(?:[^"\\]|\\.)*(?:"|\\?\z)|[\[\]{}]"#).expect("a valid pattern")
+});
 
 /// Copies the lines of a host up to the end of its input, each made readable.
 pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
@@ -41,8 +43,8 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
         } else {
             repaired(&line).into_owned()
         };
-        // rmcp ends the server for a notification that comes before the first request.
-        has_asked |= !is_notification(&copied);
+        // rmcp ends the server for anything else that comes before the first request.
+        has_asked |= holds_a_request(&copied);
         if !has_asked {
             continue;
         }
@@ -93,10 +95,10 @@ fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
     if text.as_bytes() == line { line.into() } else { text.as_bytes().to_owned().into() }
 }
 
-/// Whether a line holds nothing that is to be answered.
-fn is_notification(line: &[u8]) -> bool {
-    let message = serde_json::from_slice(line).unwrap_or(Value::Null);
-    line.trim_ascii().is_empty() || (message["method"].is_string() && message["id"].is_null())
+/// Whether one of these lines is to be answered.
+fn holds_a_request(lines: &[u8]) -> bool {
+    let mut lines = lines.split(|&byte| byte == b'\n');
+    lines.any(|line| serde_json::from_slice(line).is_ok_and(|message| is_request(&message)))
 }
 
 /// Whether an answer is expected, under an id that can be repeated.
@@ -255,6 +257,11 @@ mod tests {
         check(r#"{"params":{"id":3,"a":["\"id\":5}"]},"id":4,,}"#, json!(4));
         check(r#"{"id":{"id":3},,}"#, Value::Null);
         check(r#"{"params":{"id":3"#, Value::Null);
+        // In time, however many brackets a string without an end holds.
+        check(
+            &format!("{{\"params\":{{\"message\":\"{}", r#"\"x\" [0] "#.repeat(100_000)),
+            Value::Null,
+        );
         check("hello", Value::Null);
     }
 
@@ -324,8 +331,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_notification_before_the_first_request_is_skipped() {
-        let input = "\n{\"method\":\"notifications/initialized\"}\n\
+    async fn what_comes_before_the_first_request_is_skipped() {
+        let input = "\n5\n{\"id\":17,\"error\":{\"code\":1,\"message\":\"x\"}}\n{\"method\":\"notifications/initialized\"}\n\
             {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n{\"method\":\"notifications/initialized\"}\n";
         let mut copied = Vec::new();
         copy(input.as_bytes(), &mut copied).await;

@@ -38,12 +38,18 @@ pub(super) struct Server {
     loaded: Arc<Loaded>,
     closing: CancellationToken,
     places: Arc<Semaphore>,
+    /// The calls that may be under way. Each holds a thread, and so does the input of the server.
+    calls: Arc<Semaphore>,
 }
+
+/// The most calls at the same time, those that wait for their turn included.
+const MOST_CALLS: usize = 64;
 
 impl Server {
     pub(super) fn new(loaded: Loaded, closing: CancellationToken) -> Server {
         let places = Arc::new(Semaphore::new(loaded.settings.max_parallel));
-        Server { loaded: Arc::new(loaded), closing, places }
+        let calls = Arc::new(Semaphore::new(MOST_CALLS));
+        Server { loaded: Arc::new(loaded), closing, places, calls }
     }
 
     /// A caller without progress messages.
@@ -174,6 +180,11 @@ impl ServerHandler for Server {
         context: HostRequest,
     ) -> Result<CallToolResponse, ErrorData> {
         let mode = self.loaded.settings.mode();
+        let Ok(_under_way) = Arc::clone(&self.calls).try_acquire_owned() else {
+            let message = format!("{MOST_CALLS} calls are under way in this server");
+            let error = Error::new(Kind::Busy, message, "Call again when one of them has ended.");
+            return Ok(answered(Err::<Value, _>(error)).into());
+        };
         let result = match (request.name.as_ref(), mode) {
             ("kimi_status", _) => {
                 let (server, cancel) = (self.clone(), context.ct.child_token());

@@ -96,7 +96,8 @@ impl<'a> Exchange<'a> {
             turns.find(|turn| turn.callers == callers).map(|turn| turn.why)
         };
         let was_silent = turns.iter().any(|turn| turn.said == Said::Silent);
-        let none = if was_silent { "(did not answer the rejection)" } else { "(was not asked again)" };
+        let none =
+            if was_silent { "(did not answer the rejection)" } else { "(was not asked again)" };
         Exchange {
             finding,
             round,

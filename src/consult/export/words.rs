@@ -62,9 +62,12 @@ pub(super) fn status(status: Status) -> StateLabel {
         Status::Mismatch => {
             shown(Tone::Bad, "≠", "mismatch", "the quote is nowhere in the file, or too common")
         }
-        Status::Missing => {
-            shown(Tone::Bad, "✗", "missing", "there is no such file, or it is closed to Kimi, too long, or could not be read")
-        }
+        Status::Missing => shown(
+            Tone::Bad,
+            "✗",
+            "missing",
+            "there is no such file, or it is closed to Kimi, too long, or could not be read",
+        ),
         Status::Outside => shown(Tone::Bad, "⊘", "outside", "the file is not in the project"),
     }
 }

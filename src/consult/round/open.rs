@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Next, OpenRound, repeated};
-use crate::consult::prompt;
 use crate::consult::record::Record;
 use crate::consult::request::{Context, Continuation, PriorExchange, Request};
 use crate::consult::result::ConsultResult;
 use crate::consult::role::Role;
 use crate::consult::standing::{locked, round_error, standing, unreadable};
 use crate::consult::thread::{Adjudication, Round, State, Step, Thread};
+use crate::consult::{place, prompt};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::hidden;
 use crate::kimi::text::first_chars;
@@ -124,7 +124,7 @@ fn go_on<'a>(
     let step = next_step(&mut thread, prior.as_ref(), &record)?;
     let asks = matches!(step, Step::Ask(_));
     if asks {
-        expect_project(id, &context.work_dir)?;
+        expect_project(id, &context.work_dir, loaded)?;
     }
     context.language = continuation.language.or(context.language);
     context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
@@ -221,17 +221,15 @@ fn claims(thread: &Thread, record: &Record) -> String {
     if said.is_empty() { String::new() } else { format!(" Open are {}", said.join("; ")) }
 }
 
-/// Fails where the project of a thread is gone: Kimi could not start there, and its session belongs to that folder.
-fn expect_project(id: &str, project: &Path) -> Result<()> {
-    let gone = match project.metadata() {
-        Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => "it is no folder any more".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(round_error(
-        format!("the project of the thread {id} was {}: {gone}", project.display()),
-        "Move the project back and call again, or open a new thread where it is now. Your answers were not taken.",
-    ))
+/// Fails where the project of a thread is gone or was replaced: Kimi could not start there, or would read another folder,
+/// and its session belongs to the old one.
+fn expect_project(id: &str, project: &Path, loaded: &Loaded) -> Result<()> {
+    place::expect_project(project, loaded).map_err(|why| {
+        round_error(
+            format!("the project of the thread {id} was {}: {why}", project.display()),
+            "Move the project back and call again, or open a new thread where it is now. Your answers were not taken.",
+        )
+    })
 }
 
 /// The result of a call that ends the argument without asking Kimi again.
