@@ -195,7 +195,25 @@ fn a_closed_citation() {
 
 /// What is mounted where, the folder of the project, and the files that hold a secret. `$MNT` is an empty folder outside
 /// the home.
-const MOUNTED: [(&str, &str, &str, &str); 3] = [
+const MOUNTED: [(&str, &str, &str, &str); 6] = [
+    (
+        "project_of_the_home",
+        "mkdir $MNT/p; mount --bind $HOME/tally $MNT/p",
+        "$MNT/p",
+        "$HOME/.ssh/id",
+    ),
+    (
+        "project_in_the_home",
+        "cp -r $HOME/tally $MNT/p; mkdir $HOME/p; mount --bind $MNT/p $HOME/p",
+        "$MNT/p",
+        "$HOME/.ssh/id",
+    ),
+    (
+        "system_in_the_home",
+        "mkdir $HOME/usr $HOME/all; mount --bind /usr $HOME/usr && mount --bind / $HOME/all",
+        "$HOME/tally",
+        "$HOME/.ssh/id",
+    ),
     (
         "home",
         "mkdir $MNT/inside $MNT/around $MNT/whole; mount --bind $HOME/.ssh $MNT/inside && \

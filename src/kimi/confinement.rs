@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result, Violation};
 use crate::redact::Secrets;
 use crate::sandbox::rules::{Appeared, canonical};
 use crate::sandbox::secret_files::{SecretPaths, Stop};
-use crate::sandbox::{Kernel, Rules, Sandbox, SandboxRequest, SecretFiles, kernel};
+use crate::sandbox::{Kernel, Rules, SYSTEM_FOLDERS, Sandbox, SandboxRequest, SecretFiles, kernel};
 use crate::settings::{Loaded, SandboxSetting, Settings};
 use crate::workspace::mounts;
 
@@ -204,7 +204,7 @@ fn rules(loaded: &Loaded, places: &SandboxPaths<'_>) -> Rules {
     let mut write = vec![folders::temporary(places.run_dir)];
     // It was opened without following a link, and no run can replace it.
     write.extend(places.home.map(|home| home.path.clone()));
-    let closed = private_folders(loaded);
+    let closed = private_folders(loaded, places.project);
     let wanted = SandboxRequest {
         home: &environment.home,
         project: places.project,
@@ -219,8 +219,8 @@ fn rules(loaded: &Loaded, places: &SandboxPaths<'_>) -> Rules {
 }
 
 /// The folders that stay closed wherever they lie: the bridge's own, those of Kimi's login, and every other path under
-/// which they or the home are mounted.
-pub(super) fn private_folders(loaded: &Loaded) -> Vec<PathBuf> {
+/// which they, the home or what is mounted in it are mounted. The project and the system stay open under any path.
+pub(super) fn private_folders(loaded: &Loaded, project: Option<&Path>) -> Vec<PathBuf> {
     let environment = &loaded.environment;
     let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
     private.extend(Dialect::ALL.map(|dialect| users::data_folder(environment, dialect)));
@@ -228,8 +228,19 @@ pub(super) fn private_folders(loaded: &Loaded) -> Vec<PathBuf> {
     // A home that is `/` hides nothing.
     let home = Some(canonical(&environment.home)).filter(|home| home.parent().is_some());
     mounted.extend(home.iter().flat_map(|home| mounts::below(home)));
-    mounted.extend(home);
-    private.extend(mounts::aliases(&mounted));
+    mounted.extend(home.clone());
+    // What lies in the home is closed with it.
+    let is_inside = |alias: &PathBuf| home.as_ref().is_some_and(|home| alias.starts_with(home));
+    let is_systems = |alias: &PathBuf| {
+        let mut folders = SYSTEM_FOLDERS.iter().chain(&["/dev", "/proc", "/sys"]);
+        folders.any(|folder| alias.starts_with(folder) || Path::new(folder).starts_with(alias))
+    };
+    let project = project.map(canonical);
+    let is_projects = |alias: &PathBuf| project.as_ref().is_some_and(|it| alias.starts_with(it));
+    let aliases = mounts::aliases(&mounted).into_iter();
+    private.extend(
+        aliases.filter(|alias| !is_inside(alias) && !is_systems(alias) && !is_projects(alias)),
+    );
     private
 }
 

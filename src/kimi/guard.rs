@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{address, folders};
 use crate::error::{Error, Kind, Result};
+use crate::sandbox::SYSTEM_FOLDERS;
 use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::{canonical, lexical};
 
@@ -18,20 +19,6 @@ use crate::sandbox::rules::{canonical, lexical};
 pub(crate) const COMMAND: &str = "guard";
 /// The variable of a run's environment that names the run's folder to the hook.
 pub(crate) const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
-/// Folders of the system that may be read, wherever the home lies.
-const SYSTEM: [&str; 11] = [
-    "/bin",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/nix/store",
-    "/opt",
-    "/sbin",
-    "/snap",
-    "/usr",
-    "/Library",
-];
 /// Fields of a call that are no path.
 const NO_PATHS: [&str; 8] =
     ["pattern", "glob", "type", "output_mode", "query", "url", "limit", "sort"];
@@ -177,7 +164,7 @@ impl GuardPolicy {
         let home = canonical(&self.home);
         // A home that is `/` hides nothing.
         let hidden = (home.parent().is_some()).then_some((home, false));
-        let system = SYSTEM.map(|folder| (PathBuf::from(folder), true));
+        let system = SYSTEM_FOLDERS.map(|folder| (PathBuf::from(folder), true));
         let folders = [(self.project.clone(), true)].into_iter().chain(readable).chain(private);
         let around =
             folders.chain(hidden).chain(system).filter(|(folder, _)| path.starts_with(folder));

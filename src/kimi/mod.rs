@@ -184,7 +184,7 @@ fn prepare(
         private_home: home.path.clone(),
         prompt: file,
         readable: loaded.settings.readable.clone(),
-        private: confinement::private_folders(loaded),
+        private: confinement::private_folders(loaded, Some(project)),
         closed: closed.clone(),
         secret_files: secret_files.to_owned(),
         is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),

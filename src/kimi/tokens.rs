@@ -130,8 +130,8 @@ impl Tokens {
         let mut compared = self.compare(Moment::Running);
         for _ in 0..LAST_TRIES {
             match compared {
-                Ok(true) => break,
-                Ok(false) | Err(_) => tokio::time::sleep(LAST_WAIT).await,
+                Ok(true) | Err(_) => break,
+                Ok(false) => tokio::time::sleep(LAST_WAIT).await,
             }
             compared = self.compare(Moment::Running);
         }
@@ -164,8 +164,16 @@ impl Tokens {
     fn compare_one(&self, name: &OsString, moment: Moment) -> io::Result<bool> {
         let copies = self.home.below(FOLDER);
         let theirs = Folder::trusted(&self.user.join(FOLDER))
-            .and_then(|folder| folder.read(name, TOKEN_BYTES))
-            .ok();
+            .and_then(|folder| folder.read(name, TOKEN_BYTES));
+        let theirs = match theirs {
+            Ok(theirs) => Some(theirs),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // It is there, and may be readable again: nothing that a run renewed may be lost.
+            Err(error) => match moment {
+                Moment::Before => return Ok(true),
+                Moment::Running => return Err(error),
+            },
+        };
         let ours = copies.as_ref().ok().and_then(|copies| copies.read(name, TOKEN_BYTES).ok());
         let known = self.hashes.read(name, TOKEN_BYTES).ok();
         let Some(theirs) = theirs else {

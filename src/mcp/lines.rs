@@ -38,8 +38,12 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
         }
         let is_cut = line.len() as u64 == LONGEST && line.last() != Some(&b'\n');
         let copied = if is_cut {
-            skip_line(&mut input).await;
-            unreadable(&line, "the line is longer than 15 MB").into_bytes()
+            let end = skip_line(&mut input).await;
+            let id = match id_in(&String::from_utf8_lossy(&line)) {
+                Value::Null => id_at_the_end(&String::from_utf8_lossy(&end)),
+                id => id,
+            };
+            unreadable(&id, "the line is longer than 15 MB").into_bytes()
         } else {
             repaired(&line).into_owned()
         };
@@ -54,16 +58,33 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
     }
 }
 
-/// Reads up to the end of the line, keeping nothing.
-async fn skip_line(input: &mut (impl AsyncBufRead + Unpin)) {
+/// Bytes of the end of a line that is too long. Some hosts write the id behind the parameters.
+const END: usize = 1024;
+
+/// Reads up to the end of the line, and returns the last bytes of it.
+async fn skip_line(input: &mut (impl AsyncBufRead + Unpin)) -> Vec<u8> {
+    let mut last = Vec::new();
     while let Ok(bytes @ [_, ..]) = input.fill_buf().await {
         let end = bytes.iter().position(|&byte| byte == b'\n');
         let length = end.map_or(bytes.len(), |end| end + 1);
+        last.extend_from_slice(&bytes[..length]);
+        last.drain(..last.len().saturating_sub(END));
         input.consume(length);
         if end.is_some() {
-            return;
+            break;
         }
     }
+    last
+}
+
+/// The id that stands last in a JSON object.
+fn id_at_the_end(line: &str) -> Value {
+    let key = "\"id\"";
+    let value =
+        line.rfind(key).and_then(|at| line[at + key.len()..].trim_start().strip_prefix(':'));
+    let value = value.and_then(|value| value.trim_end().strip_suffix('}'));
+    let id = value.and_then(|value| serde_json::from_str(value).ok());
+    id.filter(is_id).unwrap_or(Value::Null)
 }
 
 /// The line as rmcp can answer it.
@@ -77,7 +98,8 @@ fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
     let mut message: Value = match serde_json::from_str(text) {
         Ok(message) => message,
         Err(error) => {
-            return unreadable(line, &format!("the line is no JSON: {error}")).into_bytes().into();
+            let id = id_in(&String::from_utf8_lossy(line));
+            return unreadable(&id, &format!("the line is no JSON: {error}")).into_bytes().into();
         }
     };
     if let Value::Array(batch) = &message {
@@ -87,7 +109,9 @@ fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
     }
     let changed = tidy(&mut message);
     if is_request(&message) && ClientJsonRpcMessage::deserialize(&message).is_err() {
-        return unreadable(line, "the line is no request of the protocol").into_bytes().into();
+        return unreadable(&message["id"], "the line is no request of the protocol")
+            .into_bytes()
+            .into();
     }
     if changed {
         return format!("{message}\n").into_bytes().into();
@@ -110,9 +134,8 @@ fn is_id(id: &Value) -> bool {
     id.is_i64() || id.is_string()
 }
 
-/// A request that the server answers with the reason, under the id that the line names.
-fn unreadable(line: &[u8], why: &str) -> String {
-    let id = id_in(&String::from_utf8_lossy(line));
+/// A request that the server answers with the reason, under the id that a line names.
+fn unreadable(id: &Value, why: &str) -> String {
     let message = json!({"jsonrpc": "2.0", "id": id, "method": UNREADABLE, "params": {"why": why}});
     format!("{message}\n")
 }
@@ -347,13 +370,17 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_is_too_long_is_answered_and_the_next_one_read() {
         let filler = "x".repeat(usize::try_from(LONGEST).unwrap() + 10);
-        let input = format!("{{\"id\":5,\"a\":\"{filler}\"}}\n{{\"id\":6}}\n");
-        let mut copied = Vec::new();
-        copy(input.as_bytes(), &mut copied).await;
-        let text = String::from_utf8(copied).unwrap();
-        let lines: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((&lines[0]["id"], &lines[0]["method"]), (&json!(5), &json!(UNREADABLE)));
-        assert_eq!(lines[1..], [json!({"id": 6})]);
+        for long in [
+            format!("{{\"id\":5,\"a\":\"{filler}\"}}"),
+            format!("{{\"params\":{{\"id\":3,\"a\":\"{filler}\"}},\"jsonrpc\":\"2.0\",\"id\":5}}"),
+        ] {
+            let mut copied = Vec::new();
+            copy(format!("{long}\n{{\"id\":6}}\n").as_bytes(), &mut copied).await;
+            let text = String::from_utf8(copied).unwrap();
+            let lines: Vec<Value> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!((&lines[0]["id"], &lines[0]["method"]), (&json!(5), &json!(UNREADABLE)));
+            assert_eq!(lines[1..], [json!({"id": 6})]);
+        }
     }
 }

@@ -14,8 +14,9 @@ pub(super) fn kill_orphans() -> bool {
     let session = getsid(None);
     let children = children();
     let own = children.get(&me()).into_iter().flatten().copied();
-    let orphans: Vec<i32> =
-        own.filter(|&pid| getsid(Some(Pid::from_raw(pid))) != session).collect();
+    let orphans: Vec<i32> = own
+        .filter(|&pid| getsid(Some(Pid::from_raw(pid))).is_ok_and(|its| Ok(its) != session))
+        .collect();
     let has_any = !orphans.is_empty();
     for orphan in below(&children, orphans) {
         // An error means that it has ended.

@@ -50,6 +50,21 @@ pub(crate) use self::order::Order;
 pub(crate) use self::rules::{Rules, SandboxRequest};
 pub(crate) use self::secret_files::SecretFiles;
 
+/// Folders of the system, with programs and settings for everybody, which may be read wherever the home lies.
+pub(crate) const SYSTEM_FOLDERS: [&str; 11] = [
+    "/bin",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/nix/store",
+    "/opt",
+    "/sbin",
+    "/snap",
+    "/usr",
+    "/Library",
+];
+
 /// What the kernel enforced while Kimi ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -16,6 +16,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use super::SYSTEM_FOLDERS;
+
 const BUILT_IN: &str = include_str!("../../config/secret_files.yaml");
 
 /// How much of a file is looked at, bytes.
@@ -190,8 +192,13 @@ impl SecretFiles {
                 let forms = forms(relative);
                 if is_listed(&self.names, &forms, kind.is_dir()) {
                     let target = if kind.is_symlink() { path.canonicalize().ok() } else { None };
-                    // A file elsewhere stays closed too. A folder elsewhere may be one that Kimi needs.
-                    let closes = |target: &PathBuf| target.starts_with(project) || target.is_file();
+                    // A file elsewhere stays closed too, but a project does not decide what of the system is open.
+                    let is_systems = |target: &PathBuf| {
+                        SYSTEM_FOLDERS.iter().any(|folder| target.starts_with(folder))
+                    };
+                    let closes = |target: &PathBuf| {
+                        target.starts_with(project) || (target.is_file() && !is_systems(target))
+                    };
                     found.secret.extend(target.filter(closes));
                     if !kind.is_symlink() {
                         found.secret.push(path);
@@ -483,6 +490,7 @@ mod tests {
         symlink("../outside", project.join("id_dsa")).unwrap();
         symlink("..", project.join("up")).unwrap();
         symlink("/usr", project.join(".aws")).unwrap();
+        symlink("/etc/passwd", project.join(".env")).unwrap();
         let found = SecretFiles::built_in().search(&project, &|| false);
         let secret = [".ssh", "a/b/.env", "node_modules/x/.npmrc", "plain"];
         let mut expected = vec![root.join("outside")];
