@@ -12,7 +12,7 @@ use jsonc_parser::common::Ranged as _;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value};
 
-use crate::kimi::text::first_chars;
+use crate::kimi::text::{begins_an_object, first_chars};
 
 /// How deep brackets may nest; `serde_json` reads no deeper either.
 const DEPTH: usize = 128;
@@ -130,11 +130,6 @@ impl Objects {
         }
         objects
     }
-}
-
-/// Whether a text that begins with a brace goes on as an object does.
-fn begins_an_object(text: &str) -> bool {
-    text[1..].trim_start().starts_with(['"', '“', '”', '＂', '/'])
 }
 
 /// An object as strict JSON.

@@ -17,7 +17,7 @@ use super::event::{Event, Retry};
 use super::evidence::Trace;
 use super::lines::{Line, LineSplitter};
 use super::reply::{Limits, Progress};
-use super::text::{clean, first_bytes, last_words};
+use super::text::{begins_an_object, clean, first_bytes, last_words};
 use super::transcript::Transcript;
 use crate::redact::Secrets;
 
@@ -32,6 +32,8 @@ const RESULT_KEPT: usize = 256 * 1024;
 const BEGINNING_KEPT: usize = 32 * 1024;
 /// Bytes of earlier messages that are kept.
 const EARLIER_KEPT: usize = 512 * 1024;
+const TOO_MUCH_SAID: &str = "early messages of Kimi's, which may hold an answer, were left out: together they are over \
+                             512 KB";
 /// Bytes of standard error that are kept, of the end.
 const STDERR_KEPT: usize = 16 * 1024;
 
@@ -210,10 +212,11 @@ impl RunRecord {
 
     /// Keeps a message that may be the answer, and of all such messages the latest.
     fn keep_earlier(&mut self, message: Option<String>) {
-        self.earlier.extend(message.filter(|text| holds_an_object(text)));
+        self.earlier.extend(message.filter(|text| holds_an_object(&clean(text))));
         let kept = |messages: &[String]| messages.iter().map(String::len).sum::<usize>();
         while kept(&self.earlier) > EARLIER_KEPT {
             self.earlier.remove(0);
+            self.warn(TOO_MUCH_SAID.to_owned());
         }
     }
 
@@ -250,9 +253,9 @@ impl RunRecord {
     }
 }
 
-/// Whether a brace in a text is followed by a quote, as in a JSON object.
+/// Whether a text that was cleaned holds a JSON object.
 fn holds_an_object(text: &str) -> bool {
-    text.split('{').skip(1).any(|rest| rest.trim_start().starts_with(['"', '“', '＂']))
+    text.match_indices('{').any(|(at, _)| begins_an_object(&text[at..]))
 }
 
 /// The line as the transcript keeps it: of a tool's result that is longer than both programs write, the
@@ -361,19 +364,30 @@ mod tests {
     #[test]
     fn earlier_messages_that_hold_an_object_are_kept_up_to_a_limit() {
         let said = |text: &str| json!({"role": "assistant", "content": text}).to_string();
-        let text = |messages: &[&str]| {
+        let check = |messages: &[&str], expected: String, warnings: &[&str]| {
             let lines: Vec<String> = messages.iter().map(|text| said(text)).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            concluded(Dialect::KimiCode, &lines, "", 0).unwrap().text
+            let reply = concluded(Dialect::KimiCode, &lines, "", 0).unwrap();
+            assert_eq!(
+                (reply.text, reply.warnings.as_slice()),
+                (expected, &warnings.iter().map(|&one| one.to_owned()).collect::<Vec<_>>()[..])
+            );
+            reply.hidden
         };
         let object = "{ \"response\": \"r\"}";
+        for object in [object, "{ // all of it\n\"response\": \"r\"}", "{”response”: ”r”}"]
+        {
+            let messages = ["I look.", object, "fn f() { g() }", "All said."];
+            check(&messages, format!("{object}\n\nAll said."), &[]);
+        }
+        let unseen = "{\u{200b}\"response\": \"r\"}";
         assert_eq!(
-            text(&["I look.", object, "fn f() { g() }", "All said."]),
-            format!("{object}\n\nAll said.")
+            check(&[unseen, "end\u{200b}"], "{\"response\": \"r\"}\n\nend".to_owned(), &[]),
+            2
         );
         let long = format!("{object}{}", "x".repeat(EARLIER_KEPT));
-        assert_eq!(text(&[object, &long, "end"]), "end");
-        assert_eq!(text(&[&long, object, "end"]), format!("{object}\n\nend"));
+        check(&[object, &long, "end"], "end".to_owned(), &[TOO_MUCH_SAID]);
+        check(&[&long, object, "end"], format!("{object}\n\nend"), &[TOO_MUCH_SAID]);
     }
 
     #[test]
@@ -465,13 +479,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_written_however_it_is_split_the_last_words_are_never_lost(
-            lines in proptest::collection::vec(line(), 0..12),
+        fn whatever_is_written_however_it_is_split_neither_the_last_words_nor_an_answer_are_lost(
+            before in proptest::collection::vec(line(), 0..6),
+            after in proptest::collection::vec(line(), 0..6),
             words in "\\PC{1,60}",
+            (opening, calls) in ("[a-z {}]{0,9}(```json)?[ \\n]{0,3}\\{ ?(/\\*.\\*/|// .\\n)?[\"“]", any::<bool>()),
             chunk in 1usize..50,
         ) {
             prop_assume!(!words.trim().is_empty());
-            let mut bytes = lines.join(&b'\n');
+            let said = format!("{opening}response\": \"r\"}}");
+            let mut answer = json!({"role": "assistant", "content": said});
+            if calls {
+                answer["tool_calls"] = json!([{"id": "z", "function": {"name": "Read", "arguments": "{}"}}]);
+            }
+            let answer = answer.to_string().into_bytes();
+            let mut bytes = [before, vec![answer], after].concat().join(&b'\n');
             bytes.push(b'\n');
             bytes.extend(json!({"role": "assistant", "content": words}).to_string().into_bytes());
             let mut record = RunRecord::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
@@ -484,6 +506,7 @@ mod tests {
             }
             let reply = record.conclude(&invocation(), &exited(0)).unwrap();
             prop_assert!(reply.text.ends_with(&*clean(&words)), "{}", reply.text);
+            prop_assert!(reply.text.contains(&*clean(&said)), "{said}: {}", reply.text);
         }
     }
 }

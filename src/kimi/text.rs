@@ -47,6 +47,26 @@ pub(crate) fn last_words(text: &str, limit: usize) -> &str {
     end.split_once(char::is_whitespace).map_or("", |(_, words)| words)
 }
 
+/// Bytes in which the first name of an object is looked for, behind white space and comments.
+const BEFORE_A_NAME: usize = 4096;
+
+/// Whether a text that begins with a brace goes on as a JSON object does: with a name in quotation marks, perhaps
+/// behind comments.
+pub(crate) fn begins_an_object(text: &str) -> bool {
+    let mut rest = first_bytes(&text[1..], BEFORE_A_NAME).trim_start();
+    while let Some(comment) = rest.strip_prefix('/') {
+        let end = match comment.as_bytes().first() {
+            Some(b'/') => "\n",
+            Some(b'*') => "*/",
+            _ => return false,
+        };
+        // One that is longer may be followed by anything.
+        let Some((_, behind)) = comment[1..].split_once(end) else { return true };
+        rest = behind.trim_start();
+    }
+    rest.starts_with(['"', '“', '”', '＂'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +82,16 @@ mod tests {
         assert_eq!(last_words("one two", 7), "one two");
         assert_eq!(last_words("one two three", 11), "two three");
         assert_eq!(last_words("onetwothree", 5), "");
+    }
+
+    #[test]
+    fn an_object_begins_with_a_name_in_quotation_marks() {
+        for text in ["{\"", "{ \n“", "{ // the answer\n \"", "{/**//* a */\"", "{/* without an end"]
+        {
+            assert!(begins_an_object(text), "{text}");
+        }
+        for text in ["{", "{}", "{ a", "{ // g()\n g() }", "{/ \"", "{/* a */}"] {
+            assert!(!begins_an_object(text), "{text}");
+        }
     }
 }

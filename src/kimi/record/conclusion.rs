@@ -29,10 +29,11 @@ impl RunRecord {
         let (Some(words), false) = (&self.words, is_cancelled) else {
             return Err(self.error(invocation, &stderr, end));
         };
-        let Cleaned { text, hidden } = Cleaned::of(words);
-        let mut messages = self.earlier.iter().map(|text| clean(text)).collect::<Vec<_>>();
-        messages.push(text);
-        let text = messages.join("\n\n");
+        let messages: Vec<Cleaned<'_>> =
+            self.earlier.iter().chain([words]).map(|text| Cleaned::of(text)).collect();
+        let hidden = messages.iter().map(|message| message.hidden).sum();
+        let texts: Vec<&str> = messages.iter().map(|message| message.text.as_ref()).collect();
+        let text = texts.join("\n\n");
         let is_well = matches!(end, End::Exited(status) if status.success());
         let failure = (!is_well).then(|| self.error(invocation, &stderr, end));
         let mut warnings = self.warnings;
