@@ -4,12 +4,13 @@
 //! The answer is the last whole JSON object that fits, whether it stands in a fence, bare, after prose or after
 //! other objects. Slips that leave no doubt are fixed and named ([`super::slips`]).
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
-use super::objects::Objects;
+use super::objects::{Objects, SHOWN};
 use super::role::Role;
 use super::schema;
 use super::slips::{self, LISTS};
@@ -17,7 +18,7 @@ use super::texts::each_text;
 use super::violations::Checker;
 use crate::error::Violation;
 use crate::hidden::Cleaned;
-use crate::kimi::text::last_bytes;
+use crate::kimi::text::{clean, first_chars, last_bytes};
 
 /// What reading brought.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +88,14 @@ pub fn read(text: &str, role: Role) -> Reading {
         let mut fields = object.fields;
         slips::rename_answer(&mut fields, &mut warnings);
         if !is_meant_as_an_answer(&fields) {
-            continue;
+            // Of one that is cut, the object inside is found as well.
+            let Some((name, inner)) = Some(fields).filter(|_| !object.is_cut).and_then(inside)
+            else {
+                continue;
+            };
+            warnings.push(format!("fixed: the answer stood in the field `{name}`"));
+            fields = inner;
+            slips::rename_answer(&mut fields, &mut warnings);
         }
         warnings.extend(repeated);
         let form = match (object.is_cut, fields.get("findings")) {
@@ -132,6 +140,19 @@ const OLDEST: [&str; 5] = ["response", "key_risks", "assumptions", "alternatives
 fn is_meant_as_an_answer(fields: &Map<String, Value>) -> bool {
     let others = LISTS.iter().chain(&["confidence", "verdict"]);
     fields.contains_key("response") && others.into_iter().any(|&name| fields.contains_key(name))
+}
+
+/// The field of an object that is meant as an answer, as in `{"review": {…}}`, and its name.
+fn inside(fields: Map<String, Value>) -> Option<(String, Map<String, Value>)> {
+    fields.into_iter().find_map(|(name, value)| match value {
+        Value::Object(inner) => {
+            let mut renamed = inner.clone();
+            slips::rename_answer(&mut renamed, &mut Vec::new());
+            let name = first_chars(&clean(&name), SHOWN).to_owned();
+            is_meant_as_an_answer(&renamed).then_some((name, inner))
+        }
+        _ => None,
+    })
 }
 
 /// The answer that the fields make, and the number of invisible characters in it; or what does not fit.
@@ -187,9 +208,10 @@ fn choose(mut fitting: Vec<Reading>, later: Option<&[Violation]>) -> Option<Read
     if count > 1 {
         let which =
             if last + 1 == count { "the last one" } else { "the last whole one with findings" };
-        chosen
-            .warnings
-            .push(format!("{count} objects in Kimi's text fit the answer; {which} was used"));
+        let lacks = lacking(&chosen, &fitting);
+        chosen.warnings.push(format!(
+            "{count} objects in Kimi's text fit the answer; {which} was used{lacks}"
+        ));
     }
     match chosen.form {
         Form::Whole => {}
@@ -210,6 +232,25 @@ fn choose(mut fitting: Vec<Reading>, later: Option<&[Violation]>) -> Option<Read
         ));
     }
     Some(chosen)
+}
+
+/// The findings of other answers that the chosen one lacks, in words.
+fn lacking(chosen: &Reading, others: &[Reading]) -> String {
+    let findings = |reading: &Reading| -> Vec<String> {
+        let answer = reading.answer.as_ref().into_iter();
+        let claims = answer.flat_map(|answer| &answer.findings);
+        claims
+            .map(|one| format!("{}: {}", one.severity.name(), first_chars(&one.claim, SHOWN)))
+            .collect()
+    };
+    let mut said: BTreeSet<String> = findings(chosen).into_iter().collect();
+    let all = others.iter().flat_map(findings);
+    let mut lacking: Vec<String> = all.filter(|finding| said.insert(finding.clone())).collect();
+    few(&mut lacking, |more| format!("{more} more"));
+    match lacking.as_slice() {
+        [] => String::new(),
+        lacking => format!(". It lacks these findings: {}", lacking.join("; ")),
+    }
 }
 
 /// Keeps the first of what is named, and the number of the rest.
@@ -356,7 +397,12 @@ mod tests {
         let two = "2 objects in Kimi's text fit the answer; the last one was used";
         let (first, second, nothing) =
             (with(&["a", "b"]), with(&["c"]), json!({"response": "r", "findings": []}));
-        check(&format!("{first}\nOn reflection:\n{second}"), &with_answer(&["c"]), &[two]);
+        check(
+            &format!("{first}\nOn reflection:\n{second}"),
+            &with_answer(&["c"]),
+            &[&format!("{two}. It lacks these findings: minor: a; minor: b")],
+        );
+        check(&format!("{second} {second}"), &with_answer(&["c"]), &[two]);
         check(
             &format!("{first}\nIn short:\n{nothing}"),
             &with_answer(&["a", "b"]),
@@ -372,6 +418,18 @@ mod tests {
                found a string",
             ],
         );
+    }
+
+    #[test]
+    fn an_answer_in_a_field_of_another_object_is_read() {
+        for name in ["review", "answer"] {
+            let text = json!({"note": {"a": 1}, name: with(&["a"])}).to_string();
+            let fixed = format!("fixed: the answer stood in the field `{name}`");
+            check(&text, &with_answer(&["a"]), &[&fixed]);
+        }
+        let cut = &json!({"review": with(&["a"])}).to_string();
+        let reading = read(&cut[..cut.len() - 1], Role::Skeptic);
+        assert_eq!((reading.answer, reading.warnings), (Ok(with_answer(&["a"])), vec![]));
     }
 
     #[test]
@@ -625,6 +683,22 @@ mod tests {
                     (text, Some(answer))
                 }
             ),
+            // In another object, with a name that stands twice, a field of its own, or a comment.
+            (answer(), 0usize..4).prop_map(move |(answer, way)| {
+                let json = json(&answer);
+                let text = match way {
+                    0 => format!("{{\"review\": {json}}}"),
+                    1 => format!("{{\"response\": \"draft\", {}", &json[1..]),
+                    2 => format!("{{\"mood\": {{\"grim\": [7]}}, {}", &json[1..]),
+                    _ => format!("{{ // all of it\n{}", &json[1..]),
+                };
+                (text, Some(answer))
+            }),
+            // An example before it.
+            answer().prop_map(move |answer| {
+                let text = format!("For {{\"tally\": {{\"a\": 1}}}}:\n{}", json(&answer));
+                (text, Some(answer))
+            }),
             (answer(), 1usize..400).prop_map(move |(answer, left_out)| {
                 let mut text = json(&answer);
                 let end = text.len().saturating_sub(left_out).max(1);
@@ -653,8 +727,13 @@ mod tests {
                 return Ok(());
             }
             let read = answer.expect("a whole answer is read");
-            // One that is not returned is counted or named, and never gives way to one that says less.
+            // One that is not returned is counted, with each of its findings, and never gives way to one that says less.
             prop_assert!(whole.iter().all(|one| **one == read) || !warnings.is_empty(), "{:?}", texts);
+            let said = warnings.join("\n");
+            for finding in whole.iter().flat_map(|one| &one.findings) {
+                let is_kept = read.findings.iter().any(|one| one.claim == finding.claim);
+                prop_assert!(is_kept || said.contains(first_chars(&finding.claim, SHOWN)), "{:?}: {:?}", finding.claim, texts);
+            }
             let has_findings = whole.iter().any(|one| !one.findings.is_empty());
             prop_assert!(!has_findings || !read.findings.is_empty(), "{:?}", texts);
         }
