@@ -398,6 +398,7 @@ fn a_path_is_never_guessed() {
         ("src/store", Missing),
         ("src/store.rs:x", Missing),
         ("src/store.rs9", Missing),
+        ("</code>`](src/store.rs", Missing),
         ("[src/store.rs](src/other.rs#L9)", Missing),
         ("../src/store.rs", Outside),
         ("/other/src/store.rs", Outside),

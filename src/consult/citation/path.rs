@@ -137,7 +137,11 @@ fn unwrapped(path: &str) -> &str {
     let path = path.trim();
     let link = path.strip_prefix('[').and_then(|rest| rest.strip_suffix(')'));
     let path = link.and_then(|link| link.split_once("](")).map_or(path, |(_, target)| target);
-    let path = path.trim_matches(['`', '"', '\'', '*', '<', '>', ',', ';']).trim();
+    let marks = ['`', '"', '\'', '*', ',', ';'];
+    let path = path.trim_matches(marks).trim();
+    // Without its first character alone, `</code>` would be a path from the root.
+    let pointed = path.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    let path = pointed.map_or(path, |path| path.trim_matches(marks).trim());
     path.strip_prefix("file://").unwrap_or(path)
 }
 
