@@ -260,7 +260,10 @@ fn old_node(real: Real, program: &Path) {
     assert_eq!(ran.failed(), (40, too_old.clone()));
     assert!(ran.stderr.contains("hint: Install Node 24 "), "{ran:?}");
     let doctor = world.run(&["doctor"]).stdout;
-    assert!(doctor.contains("✗ node         `node` v20.20.2 at "), "{doctor}");
+    assert!(doctor.contains("✗ program      `node` v20.20.2 at "), "{doctor}");
+    let status = world.run(&["status"]).stdout;
+    assert_eq!(status.matches(&too_old).count(), 1, "{status}");
+    assert!(status.contains(": no Kimi: see above"), "{status}");
 
     let nothing = world.root().join("nothing").display().to_string();
     let world = world.with(&[("PATH", &nothing)]);

@@ -45,7 +45,12 @@ fn text(status: &BridgeStatus) -> String {
         line("", hint);
     }
     for found in &status.found {
-        line("found", &format!("{} ({}): {}", found.path.display(), found.found, found.is));
+        // The problem is said above.
+        let is = match &status.problem {
+            Some(problem) => found.is.replace(problem.as_str(), "see above"),
+            None => found.is.clone(),
+        };
+        line("found", &format!("{} ({}): {is}", found.path.display(), found.found));
     }
     line("sandbox", &status.sandbox);
     let limit = |name: &str| &status.limits[name];
