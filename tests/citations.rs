@@ -134,6 +134,11 @@ fn one_id(real: Real, program: &Path) {
     let calls = result["evidence"].as_array().unwrap();
     let calls: Vec<_> = calls.iter().map(|call| (&call["args"]["path"], &call["ok"])).collect();
     let (main, store, ok) = (json!("src/main.rs"), json!("src/store.rs"), json!(true));
+    if real == Real::KimiCli && calls[1].1 == &json!(false) {
+        // kimi-cli itself loses one of two results that are ready at the same time.
+        assert_eq!(result["incomplete_trace"], true, "{result:#}");
+        return;
+    }
     assert_eq!(calls, [(&main, &ok), (&store, &ok)], "{result:#}");
     assert_eq!(result["incomplete_trace"], false, "{result:#}");
     assert_eq!(statuses(&result), ["verified"; 2], "{result:#}");

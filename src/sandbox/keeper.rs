@@ -321,6 +321,8 @@ mod linux {
         let keeper = getpid();
         let mut ruleset = ruleset;
         let file_size = getrlimit(Resource::Fsize).maximum.unwrap_or(LARGEST).min(LARGEST);
+        let most = getrlimit(Resource::Nofile);
+        let descriptors = Rlimit { current: most.maximum.or(most.current), ..most };
         let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
         let prepare = move || {
             SigSet::all().thread_unblock()?;
@@ -328,6 +330,8 @@ mod linux {
             setsid()?;
             // A keeper that is ended by force takes the program with it.
             prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // kimi-cli lets a call pass whose hook it cannot start for want of descriptors.
+            setrlimit(Resource::Nofile, descriptors)?;
             // A core file may be handed to a program of the system's.
             setrlimit(Resource::Core, limit(0))?;
             // A file without a name counts in no look at a folder.
