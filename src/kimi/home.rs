@@ -306,7 +306,9 @@ fn hooks(dialect: Dialect, environment: &Environment) -> Value {
         "echo 'this consultation is read-only' >&2; exit 2".to_owned(),
     )];
     if let Some(program) = &environment.program {
-        let command = format!("{} {} \"${}\"", quoted(program), guard::COMMAND, guard::RUN_DIR);
+        // Both programs let a call pass whose hook ends in any other way.
+        let command =
+            format!("{} {} \"${}\" || exit 2", quoted(program), guard::COMMAND, guard::RUN_DIR);
         hooks.push(hook(format!("^({})$", called.join("|")), command));
     }
     Value::Array(hooks)
@@ -436,7 +438,7 @@ command = "echo 'this consultation is read-only' >&2; exit 2"
 [[hooks]]
 event = "PreToolUse"
 matcher = "^(Read|Glob|Grep|WebSearch|FetchURL)$"
-command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\""
+command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
 "#,
         );
     }
@@ -454,7 +456,7 @@ command = "echo 'this consultation is read-only' >&2; exit 2"
 [[hooks]]
 event = "PreToolUse"
 matcher = "^(ReadFile|Glob|Grep|SearchWeb|FetchURL)$"
-command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\""
+command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
 "#,
         );
     }
