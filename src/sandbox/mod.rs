@@ -39,6 +39,7 @@ mod kernel;
 pub(crate) mod order;
 pub(crate) mod rules;
 pub(crate) mod secret_files;
+mod system;
 
 use std::sync::OnceLock;
 
@@ -49,21 +50,7 @@ pub(crate) use self::kernel::Kernel;
 pub(crate) use self::order::Order;
 pub(crate) use self::rules::{Rules, SandboxRequest};
 pub(crate) use self::secret_files::SecretFiles;
-
-/// Folders of the system, with programs and settings for everybody, which may be read wherever the home lies.
-pub(crate) const SYSTEM_FOLDERS: [&str; 11] = [
-    "/bin",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/nix/store",
-    "/opt",
-    "/sbin",
-    "/snap",
-    "/usr",
-    "/Library",
-];
+pub(crate) use self::system::SYSTEM_FOLDERS;
 
 /// What the kernel enforced while Kimi ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

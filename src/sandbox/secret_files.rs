@@ -16,7 +16,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
-use super::SYSTEM_FOLDERS;
+use super::system::SYSTEM_FOLDERS;
 
 const BUILT_IN: &str = include_str!("../../config/secret_files.yaml");
 
