@@ -8,6 +8,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
+use crate::support::answers::WITH_A_FINDING;
 use crate::support::server::{Era, Server};
 use crate::support::test;
 use crate::support::world::{Ran, World, proposal};
@@ -246,9 +247,6 @@ fn byte_order_marks() {
     );
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
-
-/// An answer with one finding.
-const WITH_A_FINDING: &str = r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[{\"severity\":\"minor\",\"claim\":\"c\",\"citations\":[]}]}"}'"#;
 
 const ANSWER: &str =
     r#"echo '{"role":"assistant","content":"{\"response\":\"It holds.\",\"findings\":[]}"}'"#;

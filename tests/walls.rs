@@ -11,7 +11,7 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::support::answers::{ANSWER, VERSION};
+use crate::support::answers::{ANSWER, VERSION, WITH_A_FINDING};
 use crate::support::server::{Era, Server};
 use crate::support::tries::{self, Try};
 use crate::support::world::{World, proposal, write_program};
@@ -337,12 +337,10 @@ fn proof() {
 
 /// The folder of a thread is replaced by a link to another one between two rounds.
 fn a_swapped_project() {
-    let finding = r#"{\"response\":\"r\",\"findings\":[{\"severity\":\"minor\",\"claim\":\"c\",\"citations\":[]}]}"#;
-    let answer = format!("echo '{{\"role\":\"assistant\",\"content\":\"{finding}\"}}'");
     let world = World::with_fake("2.1.0", "");
     leftovers::install(
         &world,
-        &format!("cat hosts.txt > \"$D/secret\" 2> /dev/null; {VERSION}; {answer}"),
+        &format!("cat hosts.txt > \"$D/secret\" 2> /dev/null; {VERSION}; {WITH_A_FINDING}"),
     );
     let (secrets, part) = (world.home().join(".config/gh"), world.project().join("part"));
     fs::create_dir_all(&secrets).unwrap();

@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::render::{self, BOLD, DIM, paragraph, styled, width};
 use super::shutdown::ShutdownSignals;
-use super::{output, status_line};
-use super::{sample, stand_in};
+use super::{output, sample, stand_in, status_line};
 use crate::cli::Demo;
 use crate::consult::answer::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};

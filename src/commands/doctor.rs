@@ -7,9 +7,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::render::{BAD, BOLD, DIM, GOOD, WARN, styled, width};
-use super::sample;
 use super::shutdown::ShutdownSignals;
-use super::{output, status_line};
+use super::{output, sample, status_line};
 use crate::cli::Doctor;
 use crate::consult::{decision, record, round};
 use crate::doctor::live::{self, Trial};

@@ -7,8 +7,8 @@ use std::result::Result;
 use serde_json::Value;
 
 use crate::error::Violation;
+use crate::kimi::confinement::secret_files_that_can_be_used;
 use crate::kimi::{Dialect, users};
-use crate::redact::Secrets;
 use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::canonical;
 use crate::settings::Loaded;
@@ -33,9 +33,7 @@ impl ProjectPlace {
     /// # Errors
     /// Every problem of the folder, or else of the files.
     pub(super) fn of(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
-        let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
-        let secret = SecretFiles::with(secrets.files());
-        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+        let secret = &secret_files_that_can_be_used(loaded);
         let work_dir = work_dir(fields["work_dir"].as_str(), loaded, secret);
         let work_dir = work_dir.map_err(|expected| vec![Violation::new("/work_dir", &expected)])?;
         let mut files = Vec::new();
@@ -64,10 +62,7 @@ pub(super) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), Stri
         Ok(_) => return Err("it is no folder any more".to_owned()),
         Err(error) => return Err(error.to_string()),
     }
-    let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
-    let secret = SecretFiles::with(secrets.files());
-    let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
-    let now = work_dir(project.to_str(), loaded, secret)?;
+    let now = work_dir(project.to_str(), loaded, &secret_files_that_can_be_used(loaded))?;
     if now == project { Ok(()) } else { Err(format!("that path leads to {} now", now.display())) }
 }
 

@@ -102,7 +102,7 @@ impl Child {
             let _ = self.process.start_kill();
             let _ = self.process.wait().await;
         }
-        // A keeper that exits by itself has left nobody.
+        // A keeper that exits by itself has ended every process of the run.
         let has_exited = matches!(status, Ok(Ok(status)) if status.code().is_some());
         if self.kept && !has_exited {
             let killed = async {

@@ -121,13 +121,11 @@ pub(crate) fn of_identification(
     project: &Path,
     stop: Stop<'_>,
 ) -> Result<Confinement> {
-    let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
-    let secret = SecretFiles::with(secrets.files());
-    let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+    let secret = secret_files_that_can_be_used(loaded);
     // A server that was started in the home, or in a folder above it, has no project.
     let searched = !canonical(&loaded.environment.home).starts_with(canonical(project));
     let places = SandboxPaths {
-        secret,
+        secret: &secret,
         project: None,
         searched: searched.then_some(project),
         program,
@@ -140,6 +138,12 @@ pub(crate) fn of_identification(
 }
 
 /// The secret files, with those that the user adds.
+/// The list of secret files with the user's lines; without them where they cannot be used.
+pub(crate) fn secret_files_that_can_be_used(loaded: &Loaded) -> Cow<'static, SecretFiles> {
+    let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
+    SecretFiles::with(secrets.files()).unwrap_or(Cow::Borrowed(SecretFiles::built_in()))
+}
+
 fn secret_files_with(more: &[String]) -> Result<Cow<'static, SecretFiles>> {
     SecretFiles::with(more).map_err(|problems| Error {
         violations: problems.iter().map(|why| Violation::new("secrets.yaml, files", why)).collect(),

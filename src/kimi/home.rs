@@ -61,7 +61,7 @@ impl Home {
 }
 
 /// The folder of all private homes, in the state folder.
-const HOMES: &str = "homes";
+pub(super) const HOMES: &str = "homes";
 /// The folder of their locks, where no run can open them: one could lock its own home for ever.
 const LOCKS: &str = "locks";
 /// The profile of the runs that only read.
@@ -74,13 +74,8 @@ const HASHES: &str = "tokens";
 const PROJECTS: usize = 1_000;
 
 /// The private home of a project, in the folder of all homes. No run reads what Kimi remembers of another project.
-fn relative(dialect: Dialect, project: &Path) -> PathBuf {
+pub(super) fn relative(dialect: Dialect, project: &Path) -> PathBuf {
     [dialect.name(), READER, &name_of(project)].iter().collect()
-}
-
-/// The private home of a project.
-pub(super) fn path(state_dir: &Path, dialect: Dialect, project: &Path) -> PathBuf {
-    state_dir.join(HOMES).join(relative(dialect, project))
 }
 
 /// The same name for the same project: the last part of its path, for a person, and a hash of the whole path.
@@ -108,7 +103,7 @@ pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Resu
             unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
         })?;
     let relative = relative(dialect, project);
-    let path = path(loaded.state_dir(), dialect, project);
+    let path = loaded.state_dir().join(HOMES).join(&relative);
     folders::make(loaded.state_dir())?;
     let names = tokens::names(&users, &loaded.environment, dialect, &user);
     // A later round needs its session, also where no transcript is kept.

@@ -202,7 +202,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let project = tempfile::tempdir().unwrap();
         folders::make(state.path()).unwrap();
-        let home = home::path(state.path(), Dialect::KimiCli, project.path());
+        let relative = home::relative(Dialect::KimiCli, project.path());
+        let home = state.path().join(home::HOMES).join(relative);
         let sessions = home.join("sessions/p");
         let day = Duration::from_secs(24 * 60 * 60);
         for (name, days) in [("new", 0), ("old", 40), ("needed", 40), ("older", 31)] {

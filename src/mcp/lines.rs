@@ -48,7 +48,7 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
             repaired(&line).into_owned()
         };
         // rmcp ends the server for anything else that comes before the first request.
-        has_asked |= holds_a_request(&copied);
+        has_asked = has_asked || holds_a_request(&copied);
         if !has_asked {
             continue;
         }

@@ -27,7 +27,7 @@ pub(super) struct Rule {
     /// The part of the marker that replaces it: `[redacted:kind]`.
     pub(super) kind: String,
     pub(super) pattern: String,
-    /// Words of which one stands in every match. A user's rule needs none: it is tried on every text.
+    /// Every match holds one of these words. A user's rule needs none: it is tried on every text.
     #[serde(default)]
     pub(super) words: Vec<String>,
     pub(super) only: Option<Only>,

@@ -105,7 +105,7 @@ const VALUES: &[(libc::c_long, u8, libc::c_int)] = &[
     (libc::SYS_ioprio_set, 0, IOPRIO_WHO_USER),
     // The program's end with its keeper.
     (libc::SYS_prctl, 0, libc::PR_SET_PDEATHSIG),
-    // A lease holds up whoever writes to the file; a notification names what changes in a folder.
+    // A lease delays writers of the file; a notification reports the changes in a folder.
     (libc::SYS_fcntl, 1, libc::F_SETLEASE),
     (libc::SYS_fcntl, 1, libc::F_NOTIFY),
 ];

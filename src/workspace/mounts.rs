@@ -19,12 +19,12 @@ pub(crate) fn below(root: &Path) -> BTreeSet<PathBuf> {
 /// Every other path under which some folders, or what lies in them, are mounted a second time.
 pub(crate) fn aliases(folders: &[PathBuf]) -> Vec<PathBuf> {
     let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let aliases = folders.iter().flat_map(|folder| aliases_in(&list, folder));
+    let mounts: Vec<Mount> = mounts(&list).collect();
+    let aliases = folders.iter().flat_map(|folder| aliases_in(&mounts, folder));
     aliases.filter(|alias| alias.exists()).collect()
 }
 
-fn aliases_in(list: &[u8], folder: &Path) -> Vec<PathBuf> {
-    let mounts: Vec<Mount> = mounts(list).collect();
+fn aliases_in(mounts: &[Mount], folder: &Path) -> Vec<PathBuf> {
     // A later mount hides an earlier one at the same place.
     let around = mounts.iter().filter(|mount| folder.starts_with(&mount.point));
     let Some(own) = around.max_by_key(|mount| mount.point.components().count()) else {
@@ -91,9 +91,10 @@ mod tests {
         let list = b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:5 / /tmp rw - tmpfs b rw\n3 1 8:1 /home/me /srv/me rw - x\n\
             4 1 8:1 /home /srv/all rw - x\n5 1 8:1 /home/me/.ssh /keys rw - x\n6 1 8:1 /usr /home/me/usr rw - x\n\
             7 1 8:1 /home/other /srv/other rw - x\n8 1 8:2 /home/me /disk rw - x\n9 1 8:1 /x /home/me/deep rw - x\n";
+        let mounts: Vec<Mount> = mounts(list).collect();
         let check = |folder: &str, expected: &[&str]| {
             let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(aliases_in(list, Path::new(folder)), expected, "{folder}");
+            assert_eq!(aliases_in(&mounts, Path::new(folder)), expected, "{folder}");
         };
         check("/home/me", &["/srv/me", "/srv/all/me", "/keys"]);
         check("/srv/me", &["/home/me", "/srv/all/me", "/keys"]);

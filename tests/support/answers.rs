@@ -13,6 +13,9 @@ pub(crate) const VERSION: &str =
 pub(crate) const ANSWER: &str =
     r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[]}"}'"#;
 
+/// The same with one finding.
+pub(crate) const WITH_A_FINDING: &str = r#"echo '{"role":"assistant","content":"{\"response\":\"r\",\"findings\":[{\"severity\":\"minor\",\"claim\":\"c\",\"citations\":[]}]}"}'"#;
+
 impl Real {
     /// The read tool as this CLI names it.
     pub(crate) fn read_tool(self) -> &'static str {
