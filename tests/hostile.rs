@@ -145,6 +145,10 @@ fn searches(real: Real, program: &Path) {
                 }
                 ("Grep", input)
             };
+            let oddly = |path: &str| {
+                let input = json!({"pattern": "needle", "path": path, "output_mode": "content"});
+                ("Grep", input)
+            };
             vec![
                 search("", None),
                 search("conf", Some("*.rs")),
@@ -156,6 +160,18 @@ fn searches(real: Real, program: &Path) {
                 search("link", None),
                 search("conf/prod.tfvars", None),
                 search("", Some("ID_*")),
+                search("conf/..", None),
+                search("conf/deep/../", None),
+                oddly(&format!("/{}", project.display())),
+                oddly(&format!("{}//conf", project.display())),
+                oddly("conf/.."),
+                oddly("././."),
+                oddly("../tally"),
+                oddly("~/tally/conf/../"),
+                (
+                    "Grep",
+                    json!({"aaa": "conf/deep", "pattern": "needle", "path": "conf/..", "output_mode": "content"}),
+                ),
             ]
         });
         assert!(!seen.contains("planted-"), "{sandbox}: {seen}");

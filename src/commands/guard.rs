@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     let run_dir = PathBuf::from(args.next().unwrap_or_default());
     let (sender, receiver) = mpsc::channel();
-    // A thread that panics sends nothing.
-    thread::spawn(move || sender.send(refusal(&run_dir)));
+    // A thread that cannot start, or that panics, sends nothing.
+    let _ = thread::Builder::new().spawn(move || sender.send(refusal(&run_dir)));
     let refusal = receiver
         .recv_timeout(PATIENCE)
         .unwrap_or_else(|_| Some("the hook could not decide".to_owned()));

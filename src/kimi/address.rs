@@ -30,6 +30,9 @@ pub(super) fn refusal(url: &str, is_proxied: bool) -> Option<String> {
         return refused("its host is this machine, or one of its network");
     }
     let host = host.as_str();
+    if ends_in_a_number(host) && host.parse::<Ipv4Addr>().is_err() {
+        return refused("its host is a number that programs read in different ways");
+    }
     match resolved(host) {
         Some(found) if found.is_empty() && !is_proxied => refused("its host is not known"),
         None if !is_proxied => refused("its host could not be looked up in time"),
@@ -38,6 +41,16 @@ pub(super) fn refusal(url: &str, is_proxied: bool) -> Option<String> {
         }
         Some(_) | None => None,
     }
+}
+
+/// Returns whether a client takes a host for an IPv4 address, in whatever base and number of parts it is written
+/// (the WHATWG's URL standard, "ends in a number").
+fn ends_in_a_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hexadecimal = last
+        .strip_prefix("0x")
+        .is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    is_hexadecimal || (!last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// The addresses of a host, in whatever form it is written; `None` when the resolver takes too long.
@@ -153,6 +166,11 @@ mod tests {
             "http://2130706433/",
             "http://0x7f000001/",
             "http://0177.0.0.1/",
+            "http://0x7f.0x.0x.1/",
+            "http://0x7f.0X/",
+            "http://1.1.1.0x/",
+            "http://127.0.0.00001/",
+            "http://name.invalid.1/",
             "http://0/",
             "http://[::1]/",
             "http://[::ffff:127.0.0.1]/",

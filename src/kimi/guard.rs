@@ -3,6 +3,7 @@
 //! them there.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ignore::overrides::OverrideBuilder;
@@ -22,6 +23,10 @@ pub(crate) const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
 /// Fields of a call that are no path.
 const NO_PATHS: [&str; 8] =
     ["pattern", "glob", "type", "output_mode", "query", "url", "limit", "sort"];
+
+/// The longest glob of a search. A longer one could nest so deep that its parser aborts the hook, which would allow
+/// the call.
+const GLOB_BYTES: usize = 500;
 
 /// What the hook knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +107,9 @@ impl GuardPolicy {
             "Read" | "ReadFile" if named.is_empty() => Some("it names no file".to_owned()),
             "Read" | "ReadFile" | "WebSearch" | "SearchWeb" => None,
             "Glob" => leaves_its_folder(input).then(|| "a pattern may not hold `..`".to_owned()),
-            "Grep" => self.refusal_of_search(named.first().copied().unwrap_or("."), input),
+            "Grep" if named.is_empty() => self.refusal_of_search(".", input),
+            // Either program takes one path, but the hook does not rely on which.
+            "Grep" => named.iter().find_map(|path| self.refusal_of_search(path, input)),
             "FetchURL" => {
                 let url = input.get("url").and_then(Value::as_str).unwrap_or_default();
                 address::refusal(url, self.is_proxied)
@@ -173,43 +180,47 @@ impl GuardPolicy {
         inmost.is_some_and(|(_, is_open)| is_open)
     }
 
-    /// Why a search may not begin: a glob of the call takes back what the configuration of ripgrep leaves out.
+    /// Why a search may not begin. The configuration of ripgrep leaves out closed files by their paths, which fit no
+    /// other spelling of the folder, and a glob of the call takes them back.
     fn refusal_of_search(&self, named: &str, input: &Map<String, Value>) -> Option<String> {
-        let path = lexical(&self.absolute(named)?);
-        let real = resolved(&path);
-        let inside = |folders: &[PathBuf]| -> Vec<PathBuf> {
-            folders
-                .iter()
-                .map(|folder| canonical(folder))
-                .filter(|f| f.starts_with(&real))
-                .collect()
+        let Some(path) = self.absolute(named.strip_prefix("./").unwrap_or(named)) else {
+            return Some(format!("{named} is no plain path"));
         };
-        let closed = inside(&self.closed);
+        let real = resolved(&lexical(&path));
+        let inside = |folders: &[PathBuf]| -> Vec<PathBuf> {
+            let folders = folders.iter().map(|folder| canonical(folder));
+            folders.filter(|folder| folder.starts_with(&real)).collect()
+        };
         if !inside(&self.private).is_empty() {
             return Some(format!("{named} holds folders that this run may not read"));
         }
+        let closed = inside(&self.closed);
         if closed.is_empty() {
             return None;
         }
-        if path != real {
+        let spelled = path.as_os_str().as_bytes();
+        let spelled = spelled.strip_suffix(b"/.").or(spelled.strip_suffix(b"/")).unwrap_or(spelled);
+        if spelled != real.as_os_str().as_bytes() {
             return Some(format!(
                 "{named} leads to a folder with files that are closed; search in {} itself",
                 real.display()
             ));
         }
         let glob = input.get("glob").and_then(Value::as_str)?;
-        let takes_back = |closed: &PathBuf| {
-            [&self.project, &real].into_iter().any(|root| {
-                let globs = OverrideBuilder::new(root).add(glob).and_then(|globs| globs.build());
-                let matched = |is_folder| {
-                    globs
-                        .as_ref()
-                        .is_ok_and(|globs| globs.matched(closed, is_folder).is_whitelist())
-                };
-                globs.is_err() || matched(closed.is_dir())
-            })
+        if glob.len() > GLOB_BYTES {
+            return Some(format!("the glob has over {GLOB_BYTES} bytes"));
+        }
+        let globs = [&self.project, &real]
+            .map(|root| OverrideBuilder::new(root).add(glob).and_then(|globs| globs.build()).ok());
+        let [Some(from_project), Some(from_folder)] = globs else {
+            return Some(format!("the glob {glob} cannot be read"));
         };
-        let closed = closed.iter().find(|closed| takes_back(closed))?;
+        let closed = closed.iter().find(|closed| {
+            let is_folder = closed.is_dir();
+            [&from_project, &from_folder]
+                .iter()
+                .any(|globs| globs.matched(closed, is_folder).is_whitelist())
+        })?;
         Some(format!(
             "the glob {glob} takes in {}, which is closed to this run; leave the glob out, or search in a folder \
              without it",
@@ -374,6 +385,25 @@ mod tests {
             (json!({"path": "~"}), true),
             (json!({"path": "/"}), true),
             (json!({"glob": "[z-a]"}), true),
+            (json!({"glob": "{".repeat(GLOB_BYTES)}), true),
+            (json!({"glob": "{".repeat(100_000)}), true),
+            (json!({"path": "./conf/"}), false),
+            (json!({"path": "~/p/conf"}), false),
+            (json!({"path": "ROOT/home/p"}), false),
+            (json!({"path": "src/../src"}), false),
+            (json!({"path": "src/.."}), true),
+            (json!({"path": "././."}), true),
+            (json!({"path": "../p"}), true),
+            (json!({"path": "conf/."}), false),
+            (json!({"path": "conf/./."}), true),
+            (json!({"path": "/ROOT/home/p"}), true),
+            (json!({"path": "ROOT/home/p//conf"}), true),
+            (json!({"path": "ROOT/home/p//"}), true),
+            (json!({"path": "~/p/src/../"}), true),
+            (json!({"aaa": "src", "path": "."}), false),
+            (json!({"aaa": "src", "path": ".", "glob": "*"}), true),
+            (json!({"aaa": "src", "path": "src/.."}), true),
+            (json!({"path": "src", "zzz": "src/.."}), true),
         ] {
             let mut input = input;
             input["pattern"] = json!("x");
