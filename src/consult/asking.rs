@@ -14,7 +14,7 @@ use super::result::{ConsultResult, Origin};
 use super::round::{OpenRound, OptionOrder};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Answered, Brief, Job, Read};
-use crate::kimi::Program;
+use crate::kimi::{Profile, Program};
 
 const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
 
@@ -175,6 +175,7 @@ impl<'a> Question<'a> {
         let resumes = self.session.is_some();
         let brief = Brief {
             program,
+            profile: Profile::reader(),
             system_prompt: prompt::SYSTEM_PROMPT,
             read_from_file: prompt::READ_FROM_FILE,
             prompt: self.prompt,

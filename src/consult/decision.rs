@@ -11,6 +11,7 @@ use super::secrets;
 use super::standing::{locked, round_error, standing};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result, Violation};
+use crate::kimi::home::HomeKey;
 use crate::kimi::session;
 use crate::ledger::now;
 use crate::redact::Secrets;
@@ -73,7 +74,9 @@ pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
             let (Ok(dialect), Some(session)) = (serde_json::from_value(dialect), session) else {
                 continue;
             };
-            if let Err(error) = session::delete(loaded, dialect, Path::new(&row.project), session) {
+            if let Err(error) =
+                session::delete(loaded, HomeKey::reader(dialect, Path::new(&row.project)), session)
+            {
                 left.push(format!("Kimi's session {session}: {error}"));
             }
         }

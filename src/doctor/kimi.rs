@@ -6,10 +6,10 @@ use semver::Version;
 
 use super::check::Check;
 use crate::error::Kind;
-use crate::kimi::consultant::consultant;
 use crate::kimi::examination::{Examination, Start};
 use crate::kimi::login::{self, Key, Login, TokenState};
 use crate::kimi::node::Node;
+use crate::kimi::profile::profiles;
 use crate::kimi::program::Candidate;
 use crate::kimi::ripgrep::{self, Ripgrep};
 use crate::kimi::{Dialect, Identity, Program};
@@ -123,7 +123,7 @@ pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
 
 /// Compares a version with the one that the tests run against.
 fn version(dialect: Dialect, version: &str) -> Check {
-    let tested = consultant().tested(dialect);
+    let tested = profiles().tested(dialect);
     let order = Version::parse(version).ok().zip(Version::parse(tested).ok());
     match order.map(|(version, tested)| version.cmp_precedence(&tested)) {
         Some(Ordering::Equal) => {
@@ -149,7 +149,7 @@ fn version(dialect: Dialect, version: &str) -> Check {
 }
 
 fn install(dialect: Dialect) -> String {
-    let tested = consultant().tested(dialect);
+    let tested = profiles().tested(dialect);
     match dialect {
         Dialect::KimiCode => format!("`npm install -g @moonshot-ai/kimi-code@{tested}`"),
         Dialect::KimiCli => format!("`uv tool install kimi-cli=={tested}`"),
@@ -241,7 +241,7 @@ mod tests {
             let says = super::version(Dialect::KimiCode, version).says;
             assert!(says.starts_with(&format!("{version} {expected}")), "{says}");
         };
-        let tested = consultant().tested(Dialect::KimiCode);
+        let tested = profiles().tested(Dialect::KimiCode);
         check(tested, "is the tested one");
         check(&format!("{tested}+build.7"), "is the tested one");
         check(&format!("{tested}-beta.1"), "is older");
@@ -250,7 +250,7 @@ mod tests {
         check("99.10.0-rc.1", "is newer");
         check("1.51.0rc1", "cannot be compared");
         check("next", "cannot be compared");
-        let of_cli = consultant().tested(Dialect::KimiCli);
+        let of_cli = profiles().tested(Dialect::KimiCli);
         let says = version(Dialect::KimiCli, of_cli).says;
         assert!(says.contains("is the tested one"), "{says}");
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::changes::Before;
 use crate::error::Result;
-use crate::kimi::{self, Deadline, Program, Reply, TurnRequest, Watch};
+use crate::kimi::{self, Deadline, Profile, Program, Reply, TurnRequest, Watch};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 use crate::workspace::Changes;
@@ -33,6 +33,7 @@ pub(crate) struct Job<'a> {
 /// A prompt that is ready to be put to Kimi.
 pub(crate) struct Brief<'a, R> {
     pub(crate) program: &'a Program,
+    pub(crate) profile: Profile,
     pub(crate) system_prompt: &'a str,
     /// The prompt that names a file with the question; `{path}` is replaced by its path.
     pub(crate) read_from_file: &'a str,
@@ -132,6 +133,7 @@ impl<'a> Job<'a> {
         session: Option<&str>,
     ) -> Result<(Reply, Read<R>)> {
         let question = TurnRequest {
+            profile: brief.profile,
             system_prompt: brief.system_prompt,
             prompt: &self.secrets.redact(prompt),
             secrets: self.secrets,

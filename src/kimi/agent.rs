@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::consultant::consultant;
 use super::dialect::Dialect;
 use super::folders;
+use super::profile::Profile;
 use crate::error::{Error, Kind, Result};
 
 /// The files of this dialect's agent, each with its name; the first is the one to name on the command line.
-fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<(&'static str, String)>> {
-    let consultant = consultant();
-    let tools: Vec<&str> =
-        consultant.tools.iter().map(|tool| tool.in_agent_file(dialect)).collect();
+fn files(
+    dialect: Dialect,
+    profile: Profile,
+    system_prompt: &str,
+) -> Result<Vec<(&'static str, String)>> {
+    let tools: Vec<&str> = profile.tools().map(|tool| tool.in_agent_file(dialect)).collect();
     // Both CLIs expand `${…}` in a system prompt, and kimi-cli runs it through Jinja; what is meant
     // literally must not look like either.
     let system_prompt =
@@ -23,8 +25,8 @@ fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<(&'static str, Str
     match dialect {
         Dialect::KimiCode => {
             let front_matter = yaml(&json!({
-                "name": consultant.name,
-                "description": consultant.description,
+                "name": profile.agent_name(),
+                "description": profile.description(),
                 "tools": tools,
                 "subagents": [],
             }))?;
@@ -34,7 +36,7 @@ fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<(&'static str, Str
             let agent = yaml(&json!({
                 "version": 1,
                 "agent": {
-                    "name": consultant.name,
+                    "name": profile.agent_name(),
                     "system_prompt_path": "./system_prompt.md",
                     "tools": tools,
                     "subagents": {},
@@ -46,8 +48,13 @@ fn files(dialect: Dialect, system_prompt: &str) -> Result<Vec<(&'static str, Str
 }
 
 /// Writes the agent into the folder of a run, and returns the file to name on the command line.
-pub(super) fn write(dialect: Dialect, system_prompt: &str, folder: &Path) -> Result<PathBuf> {
-    let files = files(dialect, system_prompt)?;
+pub(super) fn write(
+    dialect: Dialect,
+    profile: Profile,
+    system_prompt: &str,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let files = files(dialect, profile, system_prompt)?;
     for (name, text) in &files {
         folders::write_anew(&folder.join(name), text.as_bytes())?;
     }
@@ -66,7 +73,7 @@ mod tests {
     use super::*;
 
     fn shown(dialect: Dialect) -> String {
-        let files = files(dialect, "You are ${x} {% y %}.\n").unwrap();
+        let files = files(dialect, Profile::reader(), "You are ${x} {% y %}.\n").unwrap();
         let texts: Vec<_> = files.iter().map(|(name, text)| format!("== {name}\n{text}")).collect();
         texts.join("\n")
     }

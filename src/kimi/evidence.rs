@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 use self::bounds::Bounds;
 use self::shown::{LineRange, Shown};
-use super::consultant::consultant;
 use super::dialect::Dialect;
 use super::event::{Call, MAX_CALLS};
+use super::profile::profiles;
 use super::text::{clean, first_bytes, first_chars};
 use crate::redact::Secrets;
 
@@ -135,7 +135,7 @@ impl Trace {
         let (path, args) = self.bounds.args(args);
         let at = self.calls.len();
         let evidence = Evidence {
-            tool: self.bounds.name(consultant().common_tool_name(self.dialect, &call.name)),
+            tool: self.bounds.name(profiles().common_tool_name(self.dialect, &call.name)),
             tool_call_id: self.bounds.name(&call.id),
             args,
             summary: String::new(),

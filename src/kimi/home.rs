@@ -17,8 +17,8 @@ use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
-use super::consultant::{EntryKind, consultant};
 use super::dialect::Dialect;
+use super::profile::{EntryKind, Profile, profiles};
 use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
 use super::users::{self, CONFIG_BYTES, OPENAI, asks_openai, unreadable};
@@ -64,8 +64,6 @@ impl Home {
 pub(super) const HOMES: &str = "homes";
 /// The folder of their locks, where no run can open them: one could lock its own home for ever.
 const LOCKS: &str = "locks";
-/// The profile of the runs that only read.
-const READER: &str = "reader";
 /// A home that is being made, beside its lock.
 const NEW: &str = "new";
 /// What was last the same in the user's login and in the copy of a run, beside the lock.
@@ -73,9 +71,29 @@ const HASHES: &str = "tokens";
 /// The most homes that are looked at, to find those that are not used any more.
 const PROJECTS: usize = 1_000;
 
-/// The private home of a project, in the folder of all homes. No run reads what Kimi remembers of another project.
-pub(super) fn relative(dialect: Dialect, project: &Path) -> PathBuf {
-    [dialect.name(), READER, &name_of(project)].iter().collect()
+/// The key of a private home: no run reads what Kimi remembers of another project, or of another kind of run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HomeKey<'a> {
+    pub(crate) dialect: Dialect,
+    pub(crate) profile: Profile,
+    pub(crate) project: &'a Path,
+}
+
+impl<'a> HomeKey<'a> {
+    /// The key of the runs that read a project.
+    pub(crate) fn reader(dialect: Dialect, project: &'a Path) -> HomeKey<'a> {
+        HomeKey { dialect, profile: Profile::reader(), project }
+    }
+
+    /// The home, in the folder of all homes.
+    pub(super) fn relative(self) -> PathBuf {
+        group(self.dialect, self.profile).join(name_of(self.project))
+    }
+}
+
+/// The homes of one dialect and profile, in the folder of all homes.
+fn group(dialect: Dialect, profile: Profile) -> PathBuf {
+    [dialect.name(), profile.name].iter().collect()
 }
 
 /// The same name for the same project: the last part of its path, for a person, and a hash of the whole path.
@@ -89,31 +107,32 @@ fn name_of(project: &Path) -> String {
     format!("{last}-{}", hash.concat())
 }
 
-/// Opens the private home of a project, if there is one.
-pub(crate) fn open(state_dir: &Path, dialect: Dialect, project: &Path) -> Option<Folder> {
-    Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(relative(dialect, project)).ok()
+/// Opens a private home, if it exists.
+pub(crate) fn open(state_dir: &Path, key: HomeKey<'_>) -> Option<Folder> {
+    Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(key.relative()).ok()
 }
 
 /// Makes the private home anew from what the user's holds now. While another run uses it, nothing is removed.
-pub(crate) fn prepare(loaded: &Loaded, dialect: Dialect, project: &Path) -> Result<Home> {
+pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
+    let HomeKey { dialect, profile, .. } = key;
     let user = users::data_folder(&loaded.environment, dialect);
     let users = users::config(&user)?;
-    let config =
-        toml::to_string(&config(dialect, &users, &loaded.environment)).map_err(|error| {
+    let config = toml::to_string(&config(dialect, profile, &users, &loaded.environment)).map_err(
+        |error| {
             unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
-        })?;
-    let relative = relative(dialect, project);
-    let path = loaded.state_dir().join(HOMES).join(&relative);
+        },
+    )?;
+    let path = loaded.state_dir().join(HOMES).join(key.relative());
     folders::make(loaded.state_dir())?;
     let names = tokens::names(&users, &loaded.environment, dialect, &user);
     // A later round needs its session, also where no transcript is kept.
     let days = loaded.settings.transcript_days.max(1);
     let unused = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
-    let made = Locked::make(loaded.state_dir(), dialect, &relative, &names, unused);
+    let made = Locked::make(loaded.state_dir(), key, &names, unused);
     let made = made.and_then(|made| {
         let Locked { folder, lock, beside, locks, around } = made;
         folder.write("config.toml", config.as_bytes())?;
-        for name in &consultant().copied {
+        for name in &profiles().copied {
             // Where the user's has none, Kimi makes its own.
             if let Ok(bytes) = untrusted::read(&user.join(name), CONFIG_BYTES) {
                 folder.write(name, &bytes)?;
@@ -145,38 +164,40 @@ impl Locked {
     /// Takes the lock, and cleans the home if no other run uses it.
     fn make(
         state_dir: &Path,
-        dialect: Dialect,
-        relative: &Path,
+        key: HomeKey<'_>,
         names: &[OsString],
         unused: Duration,
     ) -> io::Result<Locked> {
+        let (relative, group) = (key.relative(), group(key.dialect, key.profile));
         let state = Folder::trusted(state_dir)?;
         let (homes, locks, trash) =
             (state.make(HOMES)?, state.make(LOCKS)?, folders::trash(&state)?);
         // One home is made at a time, which takes milliseconds.
         let all = File::from(locks.as_fd().try_clone_to_owned()?);
         all.lock()?;
-        if locks.below(dialect.name()).and_then(|locks| locks.below(READER)).is_err() {
+        if locks.below(key.dialect.name()).is_err() {
             // Before there was a home for each project, each dialect had one, in which runs wrote.
-            homes.discard(dialect.name(), &trash)?;
+            homes.discard(key.dialect.name(), &trash)?;
         }
-        for other in Dialect::ALL {
-            sweep(&homes, &locks, &trash, other, unused)?;
+        for dialect in Dialect::ALL {
+            for profile in Profile::all() {
+                sweep(&homes, &locks, &trash, &self::group(dialect, profile), unused)?;
+            }
         }
-        let beside = locks.make(relative)?;
+        let beside = locks.make(&relative)?;
         let lock = File::from(beside.as_fd().try_clone_to_owned()?);
         match lock.try_lock() {
-            Ok(()) => clean(&homes, relative, &beside, &trash, names)?,
+            Ok(()) => clean(&homes, &relative, &beside, &trash, names)?,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
         lock.lock_shared()?;
         Ok(Locked {
-            folder: homes.make(relative)?,
+            folder: homes.make(&relative)?,
             lock,
             beside,
-            locks: locks.below(dialect.name())?,
-            around: [homes.below([dialect.name(), READER].iter().collect::<PathBuf>())?, trash],
+            locks: locks.below(key.dialect.name())?,
+            around: [homes.below(group)?, trash],
         })
     }
 }
@@ -186,11 +207,10 @@ fn sweep(
     homes: &Folder,
     locks: &Folder,
     trash: &Folder,
-    dialect: Dialect,
+    group: &Path,
     unused: Duration,
 ) -> io::Result<()> {
-    let readers: PathBuf = [dialect.name(), READER].iter().collect();
-    let (Ok(homes), Ok(locks)) = (homes.below(&readers), locks.below(&readers)) else {
+    let (Ok(homes), Ok(locks)) = (homes.below(group), locks.below(group)) else {
         return Ok(());
     };
     for name in locks.entries(PROJECTS)? {
@@ -228,7 +248,7 @@ fn clean(
     let is_over = bound::is_over(&old);
     beside.discard(NEW, trash)?;
     let new = beside.make(NEW)?;
-    for (entry, kind) in &consultant().known {
+    for (entry, kind) in &profiles().known {
         let kind = match kind {
             EntryKind::File => FileType::RegularFile,
             EntryKind::Folder => FileType::Directory,
@@ -260,15 +280,15 @@ fn unusable(home: &Path, error: &io::Error) -> Error {
 }
 
 /// The private `config.toml`: what is carried over, and walls that hold on resume too.
-fn config(dialect: Dialect, users: &Table, environment: &Environment) -> Table {
-    let consultant = consultant();
-    let carried = users.iter().filter(|(name, _)| consultant.carried_over.contains(name));
+fn config(dialect: Dialect, profile: Profile, users: &Table, environment: &Environment) -> Table {
+    let carried = users.iter().filter(|(name, _)| profiles().carried_over.contains(name));
     let mut config: Table = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     config.insert("telemetry".to_owned(), Value::Boolean(false));
-    config.insert("hooks".to_owned(), hooks(dialect, environment));
+    config.insert("hooks".to_owned(), hooks(dialect, profile, environment));
     match dialect {
         Dialect::KimiCode => {
-            let enabled = tools(dialect).into_iter().map(Value::from).collect();
+            let tools = profile.tools().map(|tool| tool.in_agent_file(dialect));
+            let enabled = tools.map(Value::from).collect();
             config.insert("builtin_product_skills".to_owned(), Value::Boolean(false));
             config.insert(
                 "tools".to_owned(),
@@ -283,9 +303,8 @@ fn config(dialect: Dialect, users: &Table, environment: &Environment) -> Table {
 /// What is run before each call of a tool: both programs ask hooks, also on resume, and kimi-code never
 /// asks the deny rules that it parses. One refuses every tool but the reading ones, the other what these may
 /// not read, also where there is no sandbox.
-fn hooks(dialect: Dialect, environment: &Environment) -> Value {
-    let called: Vec<&str> =
-        consultant().tools.iter().map(|tool| tool.when_called(dialect)).collect();
+fn hooks(dialect: Dialect, profile: Profile, environment: &Environment) -> Value {
+    let called: Vec<&str> = profile.tools().map(|tool| tool.when_called(dialect)).collect();
     let hook = |matcher: String, command: String| {
         let fields =
             [("event", "PreToolUse".to_owned()), ("matcher", matcher), ("command", command)];
@@ -312,10 +331,6 @@ fn hooks(dialect: Dialect, environment: &Environment) -> Value {
 /// A word for the shell.
 fn quoted(word: &Path) -> String {
     format!("'{}'", word.display().to_string().replace('\'', "'\\''"))
-}
-
-fn tools(dialect: Dialect) -> Vec<&'static str> {
-    consultant().tools.iter().map(|tool| tool.in_agent_file(dialect)).collect()
 }
 
 /// The variables that `api_key_env` of the user's providers names.
@@ -375,7 +390,8 @@ pattern = "*"
             program: Some("/b/kimi-bridge".into()),
             ..Environment::default()
         };
-        prepare(&load(environment, &[]).unwrap(), dialect, &root.join("project")).unwrap()
+        prepare(&load(environment, &[]).unwrap(), HomeKey::reader(dialect, &root.join("project")))
+            .unwrap()
     }
 
     fn with_users(root: &Path, dialect: Dialect) {

@@ -6,7 +6,6 @@ mod agent;
 mod bound;
 mod child;
 pub(crate) mod confinement;
-pub(crate) mod consultant;
 pub(crate) mod dialect;
 pub mod event;
 pub mod evidence;
@@ -22,6 +21,7 @@ pub(crate) mod login;
 pub(crate) mod network;
 pub(crate) mod node;
 mod observe;
+pub(crate) mod profile;
 pub(crate) mod program;
 mod queue;
 mod record;
@@ -42,6 +42,7 @@ mod version;
 pub use self::dialect::Dialect;
 pub(crate) use self::dialect::{Identity, Program};
 pub use self::evidence::{Evidence, Seen};
+pub(crate) use self::profile::Profile;
 pub(crate) use self::reply::{Deadline, Progress, Reply, Watch};
 
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ use serde_json::json;
 
 use self::confinement::Confinement;
 use self::guard::GuardPolicy;
-use self::home::Home;
+use self::home::{Home, HomeKey};
 use self::invocation::{Invocation, RunPaths, Under, goes_by_file, invocation};
 use self::reply::Limits;
 use crate::error::{Error, Kind, Result};
@@ -64,6 +65,8 @@ use crate::settings::Loaded;
 /// One prompt for Kimi.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TurnRequest<'a> {
+    /// The tools, and the private home.
+    pub(crate) profile: Profile,
     /// The system prompt.
     pub(crate) system_prompt: &'a str,
     /// The question.
@@ -154,11 +157,13 @@ fn prepare(
     question: TurnRequest<'_>,
     stop: Stop<'_>,
 ) -> Result<Prepared> {
-    let home = home::prepare(loaded, program.dialect, question.work_dir)?;
+    let TurnRequest { profile, work_dir, system_prompt, .. } = question;
+    let key = HomeKey { dialect: program.dialect, profile, project: work_dir };
+    let home = home::prepare(loaded, key)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
     let Confinement { sandbox, under, closed, ripgrep_config, mut warnings } =
         confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files, stop)?;
-    let agent_file = agent::write(program.dialect, question.system_prompt, run_dir)?;
+    let agent_file = agent::write(program.dialect, profile, system_prompt, run_dir)?;
     let empty_folder = folders::empty(loaded.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
@@ -201,7 +206,7 @@ fn prepare(
         ripgrep_config: &ripgrep_config,
     };
     let mut environment =
-        consultant::consultant().environment(&program.path, &loaded.environment, &home.keys);
+        profile::profiles().environment(&program.path, &loaded.environment, &home.keys);
     warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
     let invocation = invocation(program, environment, places, &prompt, question.resume, under);
     Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })

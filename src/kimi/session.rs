@@ -13,8 +13,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::dialect::Dialect;
+use super::folders;
+use super::home::{self, HomeKey};
+use super::profile::Profile;
 use super::untrusted::Folder;
-use super::{folders, home};
 use crate::settings::Loaded;
 
 /// The part of a session's file that is looked at, bytes: the first prompt stands near its beginning, the latest
@@ -33,32 +35,21 @@ const LOGS: &str = "logs";
 /// The most recent sessions that are read. A run begins one.
 const READ: usize = 16;
 
-/// Whether the private home of the project still holds this session: kimi-cli would begin a new one in silence.
-pub(crate) fn exists(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> bool {
-    find(loaded, dialect, project, session).is_some()
+/// Returns whether a private home still holds a session: kimi-cli would begin a new one in silence.
+pub(crate) fn exists(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> bool {
+    find(loaded, home, session).is_some()
 }
 
-/// Whether this session exists and was asked exactly this: the text is in its file as one string.
-pub(crate) fn was_asked(
-    loaded: &Loaded,
-    dialect: Dialect,
-    project: &Path,
-    session: &str,
-    prompt: &str,
-) -> bool {
-    let session = find(loaded, dialect, project, session);
-    let file = session.and_then(|session| conversation(&session, dialect));
+/// Returns whether a session exists and was asked exactly this: the text is in its file as one string.
+pub(crate) fn was_asked(loaded: &Loaded, home: HomeKey<'_>, session: &str, prompt: &str) -> bool {
+    let session = find(loaded, home, session);
+    let file = session.and_then(|session| conversation(&session, home.dialect));
     file.is_some_and(|file| holds(&file, prompt) || end_holds(file, prompt))
 }
 
-/// Deletes a session from the private home of the project. Returns whether there was one.
-pub(crate) fn delete(
-    loaded: &Loaded,
-    dialect: Dialect,
-    project: &Path,
-    session: &str,
-) -> io::Result<bool> {
-    let home = home::open(loaded.state_dir(), dialect, project).filter(|_| is_id(session));
+/// Deletes a session from a private home. Returns whether there was one.
+pub(crate) fn delete(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> io::Result<bool> {
+    let home = home::open(loaded.state_dir(), home).filter(|_| is_id(session));
     let Some(home) = home else { return Ok(false) };
     let holds = |project: &Folder| project.kind(OsStr::new(session)).is_some();
     let Some(project) = projects(&home).find(holds) else { return Ok(false) };
@@ -79,9 +70,10 @@ pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSe
         return;
     };
     let oldest = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
-    for home in
-        Dialect::ALL.into_iter().filter_map(|dialect| home::open(state_dir, dialect, project))
-    {
+    let homes = Dialect::ALL.into_iter().flat_map(|dialect| {
+        Profile::all().map(move |profile| HomeKey { dialect, profile, project })
+    });
+    for home in homes.filter_map(|key| home::open(state_dir, key)) {
         for folder in projects(&home) {
             let names = folder.entries(SESSIONS).unwrap_or_default();
             let mut sessions: Vec<(Duration, OsString)> =
@@ -108,9 +100,9 @@ pub(crate) fn is_id(text: &str) -> bool {
     (1..=ID_BYTES).contains(&text.len()) && !text.starts_with('-') && text.chars().all(allowed)
 }
 
-/// The folder of a session in the private home of the project.
-fn find(loaded: &Loaded, dialect: Dialect, project: &Path, session: &str) -> Option<Folder> {
-    let home = home::open(loaded.state_dir(), dialect, project).filter(|_| is_id(session))?;
+/// The folder of a session in a private home.
+fn find(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> Option<Folder> {
+    let home = home::open(loaded.state_dir(), home).filter(|_| is_id(session))?;
     projects(&home).find_map(|project| project.below(session).ok())
 }
 
@@ -202,8 +194,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let project = tempfile::tempdir().unwrap();
         folders::make(state.path()).unwrap();
-        let relative = home::relative(Dialect::KimiCli, project.path());
-        let home = state.path().join(home::HOMES).join(relative);
+        let key = HomeKey::reader(Dialect::KimiCli, project.path());
+        let home = state.path().join(home::HOMES).join(key.relative());
         let sessions = home.join("sessions/p");
         let day = Duration::from_secs(24 * 60 * 60);
         for (name, days) in [("new", 0), ("old", 40), ("needed", 40), ("older", 31)] {

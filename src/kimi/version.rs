@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::consultant::consultant;
 use super::dialect::{Dialect, Identity};
 use super::invocation::{Invocation, Under};
 use super::node::{self, Node};
+use super::profile::profiles;
 use super::reply::{Deadline, Limits, Watch};
 use super::run::{self, Printed};
 use super::shut_out::{self, ShutOut};
@@ -130,7 +130,7 @@ async fn print_version(
         confinement::of_identification(loaded, program, run_dir.path(), project, &|| {
             watch.is_over()
         })?;
-    let mut env = consultant().environment(program, &loaded.environment, &[]);
+    let mut env = profiles().environment(program, &loaded.environment, &[]);
     let temporary = folders::temporary(run_dir.path());
     // Even this call makes a data folder. It is thrown away: a program that turns out to be no Kimi must not leave
     // anything that a later run reads.

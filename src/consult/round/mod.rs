@@ -21,6 +21,7 @@ use super::result::ConsultResult;
 use super::thread::{Adjudication, Thread};
 use crate::error::{Kind, Result};
 use crate::kimi::evidence::shown::{self, Shown};
+use crate::kimi::home::HomeKey;
 use crate::kimi::{self, Dialect, Evidence};
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
@@ -108,7 +109,8 @@ impl OpenRound<'_> {
     pub(crate) fn session(&self, dialect: Dialect, order: OptionOrder) -> Option<String> {
         let same = self.row.dialect.as_deref() == Some(dialect.name()) && self.round.number > 1;
         let exists = |session: &&String| {
-            kimi::session::exists(self.loaded, dialect, &self.context.work_dir, session)
+            let home = HomeKey::reader(dialect, &self.context.work_dir);
+            kimi::session::exists(self.loaded, home, session)
         };
         self.session_in(order).filter(|_| same).filter(exists).cloned()
     }
@@ -121,10 +123,10 @@ impl OpenRound<'_> {
             partial["session_id"].as_str().filter(|_| partial["dialect"] == dialect.name())?;
         let was_asked = |history: Option<String>| {
             let question = prompt::prompt(&self.asked(&self.context, history), self.loaded);
-            let work_dir = &self.context.work_dir;
+            let home = HomeKey::reader(dialect, &self.context.work_dir);
             question.is_ok_and(|question| {
                 let question = self.secrets.redact(&question);
-                kimi::session::was_asked(self.loaded, dialect, work_dir, session, question.as_str())
+                kimi::session::was_asked(self.loaded, home, session, question.as_str())
             })
         };
         // In round 2 and 3 the one that remembered nothing was asked with the history.

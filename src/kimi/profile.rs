@@ -1,4 +1,4 @@
-//! `config/consultant.yaml`: the one list of the tools, variables and files that Kimi may use.
+//! `config/profiles.yaml`: the tools, variables and files of Kimi's runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,16 +10,16 @@ use super::dialect::Dialect;
 use super::node;
 use crate::settings::Environment;
 
-const FILE: &str = include_str!("../../config/consultant.yaml");
+const FILE: &str = include_str!("../../config/profiles.yaml");
 
-/// The tools, variables and files that Kimi may use in a consultation.
+/// The contents of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Consultant {
-    pub(crate) name: String,
-    pub(crate) description: String,
+pub(crate) struct Profiles {
     tested: Tested,
-    pub(crate) tools: Vec<Tool>,
+    tools: Vec<Tool>,
+    #[serde(rename = "profiles")]
+    agents: BTreeMap<String, Agent>,
     environment: Vec<String>,
     fixed_environment: BTreeMap<String, String>,
     /// The top-level keys of `config.toml` that a private home carries over.
@@ -28,6 +28,52 @@ pub(crate) struct Consultant {
     pub(crate) copied: Vec<String>,
     /// The entries that stay in it from one run to the next, each with its kind. All others are removed.
     pub(crate) known: BTreeMap<String, EntryKind>,
+}
+
+/// An agent as a profile describes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Agent {
+    name: String,
+    description: String,
+    tools: Vec<String>,
+}
+
+/// The kind of a run: the tools that it may use, and the private homes that it works in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Profile {
+    /// The name, which is that of a folder too.
+    pub(crate) name: &'static str,
+    agent: &'static Agent,
+}
+
+impl Profile {
+    /// Every profile.
+    pub(crate) fn all() -> impl Iterator<Item = Profile> {
+        profiles().agents.iter().map(|(name, agent)| Profile { name, agent })
+    }
+
+    /// The profile of a run that reads a project.
+    #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
+    pub(crate) fn reader() -> Profile {
+        Profile::all().find(|profile| profile.name == "reader").expect("there is a reader")
+    }
+
+    /// The name of the agent, in an agent file.
+    pub(crate) fn agent_name(self) -> &'static str {
+        &self.agent.name
+    }
+
+    /// The description of the agent, in an agent file.
+    pub(crate) fn description(self) -> &'static str {
+        &self.agent.description
+    }
+
+    /// The tools.
+    pub(crate) fn tools(self) -> impl Iterator<Item = &'static Tool> {
+        let names = self.agent.tools.iter();
+        names.filter_map(|name| profiles().tools.iter().find(|tool| tool.name == *name))
+    }
 }
 
 /// The kind of an entry of a private home.
@@ -48,7 +94,7 @@ struct Tested {
     kimi_cli: String,
 }
 
-/// One reading tool, in the bridge's words and in each dialect's.
+/// One tool, by the bridge's name and each dialect's.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tool {
@@ -74,14 +120,15 @@ impl Tool {
 }
 
 #[expect(clippy::expect_used, reason = "the file is compiled in, and a test reads it")]
-static CONSULTANT: LazyLock<Consultant> =
-    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/consultant.yaml is readable"));
+static PROFILES: LazyLock<Profiles> =
+    LazyLock::new(|| serde_yaml::from_str(FILE).expect("config/profiles.yaml is readable"));
 
-pub(crate) fn consultant() -> &'static Consultant {
-    &CONSULTANT
+pub(crate) fn profiles() -> &'static Profiles {
+    &PROFILES
 }
 
-impl Consultant {
+impl Profiles {
+    /// The version of a dialect's program that the tests run against.
     pub(crate) fn tested(&self, dialect: Dialect) -> &str {
         match dialect {
             Dialect::KimiCode => &self.tested.kimi_code,
@@ -136,10 +183,18 @@ mod tests {
         let check = |dialect: Dialect, variable: &str, before: &str| {
             let line = SCRIPT.lines().find_map(|line| line.strip_prefix(variable)).unwrap();
             let version = line.strip_prefix(before).unwrap().split([' ', ')']).next().unwrap();
-            assert_eq!(consultant().tested(dialect), version);
+            assert_eq!(profiles().tested(dialect), version);
         };
         check(Dialect::KimiCode, "kimi_code=", "@moonshot-ai/kimi-code@");
         check(Dialect::KimiCli, "kimi_cli=", "(");
+    }
+
+    #[test]
+    fn every_tool_of_a_profile_is_listed() {
+        for profile in Profile::all() {
+            assert_eq!(profile.tools().count(), profile.agent.tools.len(), "{}", profile.name);
+        }
+        assert_eq!(Profile::reader().tools().count(), 5);
     }
 
     #[test]
@@ -161,7 +216,7 @@ mod tests {
             ..Environment::default()
         };
         let environment =
-            consultant().environment(Path::new("/bin/kimi"), &of, &["MY_KEY".to_owned()]);
+            profiles().environment(Path::new("/bin/kimi"), &of, &["MY_KEY".to_owned()]);
         let names: Vec<_> = environment.keys().map(String::as_str).collect();
         assert_eq!(
             names,
