@@ -13,7 +13,8 @@
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
 //! - [`doctor`]: what stands in the way of a consultation, judged from the facts of the rooms below.
 //! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
-//! - [`job`]: one question put to Kimi, and all that a call shares with every other call. No role.
+//! - [`job`]: one question put to Kimi, and everything that the questions of all tools share: the project, secrets,
+//!   citations, flags. No role.
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
 //! - [`sandbox`]: what a program in Kimi's place may open, and who holds it to that. No Kimi.
 //! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
@@ -37,7 +38,7 @@ mod documents;
 mod error;
 pub mod hidden;
 mod hosts;
-mod job;
+pub mod job;
 pub mod kimi;
 mod ledger;
 mod mcp;

@@ -25,7 +25,7 @@ const FLOORS: [&[&str]; 8] = [
 
 /// Files that only tests are compiled with.
 const TESTS: [&str; 3] =
-    ["consult/citation/forms.rs", "consult/export/fixture.rs", "workspace/fixture.rs"];
+    ["job/citation/forms.rs", "consult/export/fixture.rs", "workspace/fixture.rs"];
 
 static TESTS_AT_THE_END: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"#\[cfg\(test\)\]\n(pub\(crate\) )?mod tests").unwrap());
@@ -122,7 +122,7 @@ fn only_mcp_knows_rmcp() {
     );
 }
 
-/// The module of a file, `consult::citation` for `consult/citation/mod.rs`.
+/// The module of a file, `job::citation` for `job/citation/mod.rs`.
 fn module_of(file: &str) -> String {
     let module = file.trim_end_matches(".rs").trim_end_matches("/mod");
     if module == "lib" { String::new() } else { module.replace('/', "::") }

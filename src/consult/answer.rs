@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::citation::Citation;
 use super::thread::RejectionReply;
+use crate::job::citation::Citation;
 
 /// How bad a finding is.
 #[derive(

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::Request;
 use super::record::unknown;
 use super::result::Standing;
-use super::secrets;
 use super::standing::{locked, round_error, standing};
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result, Violation};
+use crate::job;
 use crate::kimi::home::HomeKey;
 use crate::kimi::session;
 use crate::ledger::now;
@@ -19,7 +19,7 @@ use crate::settings::Loaded;
 
 /// Closes a thread with the caller's decision.
 pub(crate) fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
-    let secrets = secrets::in_force(loaded)?;
+    let secrets = job::secrets::load(loaded)?;
     decide(request, loaded, &secrets).map_err(|error| secrets.redact_error(error))
 }
 

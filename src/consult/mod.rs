@@ -3,15 +3,11 @@
 
 pub mod answer;
 mod asking;
-pub mod citation;
 mod coerce;
 pub(crate) mod decision;
 pub(crate) mod export;
 mod fact;
-mod injection;
 mod judge;
-mod objects;
-mod place;
 mod prompt;
 pub mod reading;
 pub(crate) mod record;
@@ -20,11 +16,10 @@ pub(crate) mod result;
 pub(crate) mod role;
 pub(crate) mod round;
 pub(crate) mod schema;
-pub(crate) mod secrets;
+mod secrets;
 mod slips;
 mod standing;
 mod sweep;
-mod texts;
 pub(crate) mod thread;
 mod violations;
 
@@ -40,7 +35,7 @@ use self::asking::ask;
 use self::coerce::coerce;
 use self::round::Next;
 use crate::error::Result;
-use crate::job::Job;
+use crate::job::{self, Job};
 use crate::kimi::{Program, Watch};
 use crate::settings::Loaded;
 
@@ -52,7 +47,7 @@ pub(crate) async fn consult(
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let secrets = secrets::in_force(loaded)?;
+    let secrets = job::secrets::load(loaded)?;
     let (request, coerced) = coerce(request);
     let next = round::open(request, loaded, &secrets);
     let mut round = match next.map_err(|error| secrets.redact_error(error))? {
@@ -67,9 +62,9 @@ pub(crate) async fn consult(
     }
     let Context { work_dir, timeout_seconds, .. } = &round.context;
     sweep::begin(loaded, work_dir);
-    let job = Job::begin(loaded, &secrets, work_dir, *timeout_seconds, watch).await;
-    let answered = ask(&mut round, &job, program).await;
-    let changes = job.end().await;
+    let call = Job::begin(loaded, &secrets, work_dir, *timeout_seconds, watch).await;
+    let answered = ask(&mut round, &call, program).await;
+    let changes = call.end().await;
     match answered {
         Ok(mut result) => {
             result.provenance.workspace_changed = changes.workspace_changed();

@@ -10,14 +10,14 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
-use super::objects::{Objects, SHOWN};
 use super::role::Role;
 use super::schema;
 use super::slips::{self, LISTS};
-use super::texts::each_text;
 use super::violations::Checker;
 use crate::error::Violation;
 use crate::hidden::Cleaned;
+use crate::job::objects::{Objects, SHOWN};
+use crate::job::texts::each_text;
 use crate::kimi::text::{clean, first_chars, last_bytes};
 
 /// What reading brought.
@@ -272,8 +272,8 @@ mod tests {
     use serde_json::json;
 
     use super::super::answer::{Finding, Score, Severity, Verdict};
-    use super::super::citation::{Citation, Status};
     use super::*;
+    use crate::job::citation::{Citation, Status};
 
     const NO_FINDINGS_SAID: &str =
         "Kimi's answer has no `findings`, so nothing says that it found none: ask again";

@@ -7,12 +7,12 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::place::ProjectPlace;
 use super::role::{Role, RoleContext};
 use super::schema;
 use super::thread::Adjudication;
 use super::violations::Checker;
 use crate::error::{Error, Kind, Result, Violation};
+use crate::job::place::ProjectPlace;
 use crate::settings::{Loaded, Mode, nearest};
 
 /// What the caller sent: a flat object, untrusted.

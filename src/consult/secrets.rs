@@ -5,26 +5,12 @@ use serde_json::json;
 use super::answer::Answer;
 use super::request::Context;
 use super::result::ConsultResult;
-use super::texts::each_text_outside;
 use crate::error::{Error, Kind, Result};
+use crate::job::texts::each_text_outside;
 use crate::redact::Secrets;
-use crate::settings::{Environment, Loaded};
 
 /// The fields of an answer that hold no words of Kimi's: ids, and names from closed sets.
 const BRIDGES_WORDS: [&str; 4] = ["id", "severity", "status", "stance"];
-
-/// What is taken for a secret in this call. The user's file is read anew, so that what is added to it
-/// holds at once.
-pub(crate) fn in_force(loaded: &Loaded) -> Result<Secrets> {
-    Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars)
-}
-
-/// An error from outside of a consultation, as it may be told.
-pub(crate) fn redact_error(error: Error, environment: &Environment) -> Error {
-    // What the user's file lacks is what the error may be about; then what is built in must do.
-    let secrets = Secrets::load(&environment.config_dir, &environment.vars).unwrap_or_default();
-    secrets.redact_error(error)
-}
 
 impl Context {
     /// The same without the secrets in the caller's words, and how many there were.

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::citation::Status;
-use super::objects::SHOWN;
 use super::role::Role;
+use crate::job::citation::Status;
+use crate::job::objects::SHOWN;
 use crate::kimi::text::{clean, first_chars};
 
 type Fields = Map<String, Value>;

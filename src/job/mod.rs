@@ -4,6 +4,12 @@
 //! This room knows no role, no round and no finding: a brief brings its own reader.
 
 mod changes;
+pub mod citation;
+pub(crate) mod injection;
+pub(crate) mod objects;
+pub(crate) mod place;
+pub(crate) mod secrets;
+pub(crate) mod texts;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

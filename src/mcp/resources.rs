@@ -10,9 +10,10 @@ use rmcp::model::{
 };
 use serde::Deserialize;
 
+use crate::consult::export;
 use crate::consult::record::{self, Record};
-use crate::consult::{export, secrets};
 use crate::error::{Error, Kind};
+use crate::job::secrets;
 use crate::ledger::Filter;
 use crate::settings::Loaded;
 

@@ -25,9 +25,9 @@ pub(crate) use self::html::html;
 pub(crate) use self::markdown::markdown;
 pub(crate) use self::words::Tone;
 use super::record::Record;
-use super::texts::each_text;
 use super::thread::RejectionReply;
 use crate::error::{Error, Kind, Result};
+use crate::job::texts::each_text;
 use crate::kimi::text::clean;
 
 /// Renders a record by the template `thread`. `medium` adds the escaping and the filters of one medium to

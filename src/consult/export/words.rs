@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::exchange::{Outcome, Said};
 use crate::consult::answer::{Severity, Verdict};
-use crate::consult::citation::{Citation, Status};
 use crate::consult::role::Role;
 use crate::consult::thread::State;
+use crate::job::citation::{Citation, Status};
 use crate::kimi::Evidence;
 
 /// How good the news is; a terminal gives each tone a colour.

@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Finding};
-use super::citation::Citations;
 use super::reading::{Form, Reading};
 use super::request::Context;
 use super::thread::State;
 use crate::hidden;
+use crate::job::citation::Citations;
 use crate::kimi::evidence::shown::{self, Shown};
 use crate::kimi::{self, Dialect, Evidence, Program};
 use crate::redact::Secrets;

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{OpenRound, OptionOrder};
+use crate::consult::fact;
 use crate::consult::result::{ConsultResult, shorten_error};
 use crate::consult::standing::{broken_off, standing};
 use crate::consult::thread::{Adjudication, RejectionReply, Stance, one_each};
-use crate::consult::{fact, injection};
 use crate::error::{Error, Kind};
+use crate::job::injection;
 use crate::kimi::evidence::shown::Shown;
 use crate::kimi::text::first_chars;
 use crate::kimi::{self, Dialect};

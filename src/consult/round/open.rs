@@ -5,15 +5,16 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Next, OpenRound, repeated};
+use crate::consult::prompt;
 use crate::consult::record::Record;
 use crate::consult::request::{Context, Continuation, PriorExchange, Request};
 use crate::consult::result::ConsultResult;
 use crate::consult::role::Role;
 use crate::consult::standing::{locked, round_error, standing, unreadable};
 use crate::consult::thread::{Adjudication, Round, State, Step, Thread};
-use crate::consult::{place, prompt};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::hidden;
+use crate::job::place;
 use crate::kimi::text::first_chars;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 /// Visits the texts of a value, in order; names of fields are not among them.
-pub(super) fn each_text(value: &mut Value, visit: &mut impl FnMut(&mut String)) {
+pub(crate) fn each_text(value: &mut Value, visit: &mut impl FnMut(&mut String)) {
     each_text_outside(&[], value, visit);
 }
 
 /// Visits the texts of a value, without those of the fields that `closed` names.
-pub(super) fn each_text_outside(
+pub(crate) fn each_text_outside(
     closed: &[&str],
     value: &mut Value,
     visit: &mut impl FnMut(&mut String),

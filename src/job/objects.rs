@@ -19,23 +19,23 @@ const DEPTH: usize = 128;
 /// How often the length of a text may be gone through in search of slips.
 const PASSES: usize = 8;
 /// Characters that a warning shows of a value.
-pub(super) const SHOWN: usize = 300;
+pub(crate) const SHOWN: usize = 300;
 
 /// An object and the slips that were fixed to read it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct FoundObject {
-    pub(super) fields: Map<String, Value>,
+pub(crate) struct FoundObject {
+    pub(crate) fields: Map<String, Value>,
     /// The object as JSON.
     json: String,
     /// The slips, for the reader.
-    pub(super) fixed: Vec<String>,
+    pub(crate) fixed: Vec<String>,
     /// Whether the text ended inside the object, which holds what was complete before.
-    pub(super) is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 impl FoundObject {
     /// The fields that stand in one object twice, in words. The last one counts.
-    pub(super) fn repeated(&self) -> Vec<String> {
+    pub(crate) fn repeated(&self) -> Vec<String> {
         let strict = ParseOptions::default();
         let mut said = Vec::new();
         if let Ok(parsed) = parse_to_ast(&self.json, &CollectOptions::default(), &strict)
@@ -74,15 +74,15 @@ fn repeated(value: &ast::Value<'_>, place: &str, json: &str, said: &mut Vec<Stri
 
 /// The objects of a text, and why the largest one that cannot be read is none.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     /// The outermost objects, in order. An object inside a string or inside another object is part of that.
-    pub(super) found: Vec<FoundObject>,
+    pub(crate) found: Vec<FoundObject>,
     /// The syntax error, with its line and column in that object.
-    pub(super) broken: Option<String>,
+    pub(crate) broken: Option<String>,
 }
 
 impl Objects {
-    pub(super) fn of(text: &str) -> Objects {
+    pub(crate) fn of(text: &str) -> Objects {
         let mut objects = Objects::default();
         let mut furthest = (0, 0);
         let mut budget = PASSES * text.len();

@@ -20,11 +20,11 @@ const SYSTEM: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 const MOST_FILES: usize = 1_000;
 
 /// The folder of the project, and the files worth reading first.
-pub(super) struct ProjectPlace {
+pub(crate) struct ProjectPlace {
     /// Without links in its path.
-    pub(super) work_dir: PathBuf,
+    pub(crate) work_dir: PathBuf,
     /// Relative to it.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl ProjectPlace {
@@ -32,7 +32,7 @@ impl ProjectPlace {
     ///
     /// # Errors
     /// Every problem of the folder, or else of the files.
-    pub(super) fn of(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
+    pub(crate) fn of(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
         let secret = &secret_files_that_can_be_used(loaded);
         let work_dir = work_dir(fields["work_dir"].as_str(), loaded, secret);
         let work_dir = work_dir.map_err(|expected| vec![Violation::new("/work_dir", &expected)])?;
@@ -56,7 +56,7 @@ impl ProjectPlace {
 
 /// Checks the project of an earlier call again: what lies at its path may have been replaced since, by a link above all,
 /// and another host may not choose it.
-pub(super) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), String> {
+pub(crate) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), String> {
     match project.metadata() {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err("it is no folder any more".to_owned()),
