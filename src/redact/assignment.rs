@@ -1,8 +1,8 @@
-//! Values that are secrets because of the name that they are given: `api_key = "…"`, `--token …`,
-//! `"password": "…"`, `?secret=…`, `<password>…</password>`.
+//! Secrets that are recognized by the name that they are assigned to: `api_key = "…"`, `--token …`, `"password": "…"`,
+//! `?secret=…`, `<password>…</password>`.
 //!
-//! A name is found by its last word; an assignment must follow it, and its value must look like a secret.
-//! Code about secrets assigns calls, types and variables.
+//! A search for the last words of all names comes first. An assignment must follow the name, and the value must look
+//! like a secret, since code assigns calls, types and variables to the same names.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ static LAST_WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     searcher.expect("the words can be searched for")
 });
 
-/// Adds the places of the secrets that are given a name.
+/// Adds the places of the secrets that are assigned to a secret name.
 pub(super) fn find(text: &str, spans: &mut Vec<SecretSpan<'_>>) {
     let mut done = 0;
     for word in LAST_WORDS.find_overlapping_iter(text) {
@@ -41,7 +41,7 @@ pub(super) fn find(text: &str, spans: &mut Vec<SecretSpan<'_>>) {
     }
 }
 
-/// The kind of secret that a field's text is by the field's name, if it is one.
+/// The kind of the secret in a field, judged by the field's name and the look of its text; `None` if it is no secret.
 pub(super) fn in_field(name: &str, text: &str) -> Option<&'static str> {
     // A marker names the secret that it replaced, not the field.
     let name = &name[behind_markers(name)..];
@@ -57,7 +57,7 @@ pub(super) fn may_be_made_up(name: &str) -> bool {
     secret_name(name).is_some_and(|(assignment, _)| assignment.made_up)
 }
 
-/// The whole name in which a word ends; none when it is too long for one.
+/// The whole name around the end of a word; `None` when it is too long for a name.
 fn name_around(text: &str, end: usize) -> Option<Range<usize>> {
     let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let bytes = text.as_bytes();
@@ -80,7 +80,7 @@ fn escape_length(before: &str, name: &str) -> usize {
     }
 }
 
-/// The assignment that a name belongs to, and the words for which it does; a tail of the name is ignored.
+/// The assignment whose patterns match a name, and the words that matched; a tail of the name is ignored.
 fn secret_name(name: &str) -> Option<(&'static Assignment, &'static str)> {
     let normal = normal(name);
     let mut bare = normal.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
@@ -113,7 +113,7 @@ mod tests {
     const RANDOM: &str = "q8Zr2LmXv9WcYb4s";
 
     #[test]
-    fn a_name_gives_its_value_away_however_it_is_assigned() {
+    fn a_secret_is_found_by_its_name_in_every_form_of_assignment() {
         for text in [
             "token = \"q8Zr2LmXv9WcYb4s\"",
             "token='q8Zr2LmXv9WcYb4s'",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_assignment_gives_nothing_away() {
+    fn a_text_without_an_assignment_stays() {
         for text in [
             "token",
             "token q8Zr2LmXv9WcYb4s",
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_behind_an_escape_is_still_one() {
+    fn a_name_behind_an_escape_is_recognized() {
         for text in [
             "\\npwd=hunter22",
             "\\u0022pwd\": \"hunter22\"",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_gives_its_text_away() {
+    fn a_field_is_secret_by_its_name() {
         let check = |name: &str, text: &str, expected| assert_eq!(in_field(name, text), expected);
         check("accessToken", RANDOM, Some("token"));
         check("access_token", "[redacted:token]", None);

@@ -1,11 +1,11 @@
-//! Secrets stay home: a text that leaves the machine is a [`Redacted`], and only [`Secrets`] makes one.
-//! Texts that come back are redacted too, so that no secret that Kimi read is returned or kept.
+//! The redaction of secrets. A text that leaves the machine is a [`Redacted`], and only [`Secrets`] makes one. Texts
+//! that come back are redacted too, so that a secret that Kimi read is neither returned nor kept.
 //!
-//! Three things are looked for: values with the form of a secret, values of a name that says secret, and
-//! the values of the environment's own secrets. Forms, names and words are data, in `config/secrets.yaml`, to
-//! which the user may add; the look of a value is code, here. This room does not know the purpose of a text.
+//! It finds values with the form of a secret, values with a secret name, and the values of the environment's secrets.
+//! Forms, names and words are data in `config/secrets.yaml`, and the user may add to them; the look of a value is code.
+//! This room does not know the purpose of a text.
 //!
-//! A text that is redacted holds nothing that cannot be seen. Redacting is idempotent, and takes time in proportion to the text.
+//! A redacted text holds no invisible characters. Redaction is idempotent and takes linear time.
 
 mod assignment;
 mod look;
@@ -32,10 +32,9 @@ use self::rule::Rule;
 use crate::error::{Error, Result};
 use crate::hidden::Cleaned;
 
-/// Bytes that are looked at beyond a cut, so that a secret across it is found.
+/// The bytes beyond a cut that are searched too, so that a secret across the cut is found.
 const BEYOND: usize = 24 * 1024;
-/// Bytes at the end of a text that was cut in which half a secret may be missed: a longer one is known by its
-/// beginning.
+/// The last bytes of a cut text, in which half a secret may be missed; a longer secret is recognized by its beginning.
 const DOUBTFUL: usize = 8 * 1024;
 
 /// Text in which every known secret has been replaced.
@@ -58,14 +57,14 @@ impl Redacted {
         self.count
     }
 
-    /// The text that may leave, to keep.
+    /// Returns the text that may leave.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
 }
 
-/// Everything that is taken for a secret in this process: the built-in rules, the user's, and the
-/// environment's own secrets; by default, the built-in rules alone. A clone shares it.
+/// The rules for secrets of this process: built in, from the user, and from the environment's own secrets. The default
+/// has the built-in rules only. A clone shares them.
 #[derive(Clone, Default)]
 pub struct Secrets(Arc<Known>);
 
@@ -78,17 +77,17 @@ struct Known {
 }
 
 impl fmt::Debug for Secrets {
-    /// Without the values of the environment.
+    /// Leaves out the values of the environment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets").finish_non_exhaustive()
     }
 }
 
 impl Secrets {
-    /// The built-in rules with those of the user's `secrets.yaml` in `config_dir`, if there is one, and the
-    /// secrets among the environment's `vars`.
+    /// Loads the built-in rules, those of the user's `secrets.yaml` in `config_dir`, if it exists, and the secrets
+    /// among the environment's `vars`.
     pub fn load(config_dir: &Path, vars: &[(String, String)]) -> Result<Secrets> {
-        let users = sheet::of_user(&config_dir.join("secrets.yaml"))?;
+        let users = sheet::read_user_file(&config_dir.join("secrets.yaml"))?;
         Ok(Secrets(Arc::new(Known {
             rules: users.values,
             variables: variables::finder(vars),
@@ -103,14 +102,14 @@ impl Secrets {
 
     /// Replaces every secret by `[redacted:kind]`.
     ///
-    /// The text loses what cannot be seen first: a key with such a character inside would be no key, and would be one
-    /// again for its reader.
+    /// Invisible characters are removed first: a key with one inside matches no pattern, but its reader still sees a
+    /// key.
     #[must_use]
     pub fn redact(&self, text: &str) -> Redacted {
         let visible = Cleaned::of(text).text;
         let (mut text, count) = pieces::replace(&visible, |text| self.spans(text));
         if let Cow::Owned(cleaned) = Cleaned::of(&text).text {
-            // A marker stands where the rest of an emoji stood.
+            // A marker in place of one half of an emoji leaves the other half invisible.
             text = cleaned;
         }
         Redacted { text, count }
@@ -123,8 +122,8 @@ impl Secrets {
         assignment::in_field(&name, &text).map(pieces::marker)
     }
 
-    /// The first `chars` characters of a text without its secrets, in which no secret was cut in half.
-    /// A bounded part of the text is looked at.
+    /// Returns the first `chars` characters of the redacted text, and never half a secret. Only a bounded part of the
+    /// text is searched.
     #[must_use]
     pub fn redact_start(&self, text: &str, chars: usize) -> Redacted {
         let window = boundary(text, chars.saturating_mul(4).saturating_add(BEYOND));
@@ -137,13 +136,13 @@ impl Secrets {
         if let Some((end, _)) = redacted.text.char_indices().nth(chars) {
             redacted.text.truncate(pieces::outside_of_markers(&redacted.text, end));
         }
-        // A run keeps thousands of beginnings, whose rests would stay in memory.
+        // A run keeps thousands of these; each would hold the memory of the longer text.
         redacted.text.shrink_to_fit();
         redacted
     }
 
-    /// Replaces the secrets in every text of a JSON value, and returns their number. Each text is searched by
-    /// itself; the name of a field counts for its text.
+    /// Replaces the secrets in every text of a JSON value, and returns their number. A text is also judged by the name
+    /// of its field.
     pub fn redact_all(&self, value: &mut Value) -> usize {
         match value {
             Value::String(text) => {
@@ -157,9 +156,9 @@ impl Secrets {
         }
     }
 
-    /// The same for the fields of a JSON object, and their names.
+    /// Replaces the secrets in the names and values of a JSON object, and returns their number.
     pub(crate) fn redact_fields(&self, fields: &mut Map<String, Value>) -> usize {
-        // First, so that the names decide about the texts as they would in a second redaction.
+        // Names first: a second redaction would judge the values by the redacted names.
         let names: Vec<Redacted> = fields.keys().map(|name| self.redact(name)).collect();
         let mut count = usize::from(names.iter().any(|name| name.count > 0));
         if fields.keys().zip(&names).any(|(name, redacted)| *name != redacted.text) {
@@ -178,7 +177,7 @@ impl Secrets {
         count
     }
 
-    /// The error without the secrets in its words, its example and its partial result.
+    /// Replaces the secrets in an error's words, example and partial result.
     pub(crate) fn redact_error(&self, mut error: Error) -> Error {
         let texts = [&mut error.message, &mut error.hint].into_iter();
         let listed = error.violations.iter_mut().flat_map(|violation| {
@@ -195,7 +194,7 @@ impl Secrets {
         error
     }
 
-    /// The places of the secrets of a text: in order, none across another.
+    /// The places of the secrets in a text, in order and without overlap.
     fn spans(&self, text: &str) -> Vec<SecretSpan<'_>> {
         let mut spans = Vec::new();
         for rule in &self.0.rules {
@@ -227,7 +226,7 @@ mod tests {
         around: Around,
     }
 
-    /// Texts that may stand directly before and behind a key.
+    /// Texts that may be directly before and behind a key.
     #[derive(Deserialize)]
     struct Around {
         before: Vec<String>,
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_whatever_stands_directly_around_it() {
+    fn a_key_is_found_directly_beside_other_text() {
         let (secrets, keys, Around { before, after }) =
             (Secrets::default(), keys(), table().around);
         assert!(keys.len() >= 60, "{}", keys.len());
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_with_anything_inside_that_cannot_be_seen() {
+    fn a_key_with_invisible_characters_inside_is_found() {
         let secrets = Secrets::default();
         for key in keys() {
             let expected = secrets.redact(&key);
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bridge_says_itself_stays() {
+    fn the_bridges_own_texts_stay() {
         let templates =
             std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/templates")).unwrap();
         let mut folders: Vec<_> = templates.map(|entry| entry.unwrap().path()).collect();
@@ -380,7 +379,7 @@ mod tests {
             1,
         );
         check(json!({aws_key(): 1, "other": 2}), json!({"[redacted:aws-key]": 1, "other": 2}), 1);
-        // A marker is no name that says secret, and the text behind it is one.
+        // A marker is no secret name, but the text behind it can be one.
         let token = format!("ghp_{}", "q8Zr2LmXv9WcYb4sTdK7hN3pQf6gJx0eVuAi");
         let (named, becomes) =
             (format!("{token} {} password", "x".repeat(60)), "[redacted:github-token]");
@@ -429,7 +428,7 @@ mod tests {
                 "{start:?}"
             );
         }
-        // A block that shrinks when it is redacted brings the end of the window nearer.
+        // A block that shrinks when it is redacted moves the end of the window nearer.
         let block = format!(
             "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
             "q8Zr".repeat(6_000)
@@ -479,7 +478,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_taken(text in any::<String>(), chars in 0usize..20) {
+        fn any_text_can_be_redacted(text in any::<String>(), chars in 0usize..20) {
             let secrets = Secrets::default();
             let _ = (secrets.redact(&text), secrets.redact_start(&text, chars));
         }

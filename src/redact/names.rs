@@ -1,4 +1,4 @@
-//! Names as lists of patterns: `*` at either end stands for anything.
+//! Lists of patterns for names: `*` at either end matches anything.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ pub(super) const LONGEST: usize = 100;
 pub(super) struct NamePatterns(Vec<String>);
 
 impl NamePatterns {
-    /// The first pattern that matches a name in its [`normal`] form, without its stars.
+    /// Returns the first pattern that matches a name in its [`normal`] form, without its stars.
     pub(super) fn core_in(&self, name: &str) -> Option<&str> {
         self.0.iter().find_map(|pattern| {
             let core = pattern.trim_matches('*');
@@ -25,7 +25,7 @@ impl NamePatterns {
         })
     }
 
-    /// The last word of each pattern, which is in every spelling of such a name.
+    /// The last word of each pattern; every spelling of a matching name contains it.
     pub(super) fn last_words(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|pattern| {
             let core = pattern.trim_matches('*');
@@ -34,8 +34,8 @@ impl NamePatterns {
     }
 }
 
-/// A name in lower case with its words joined by `_`: `clientSecret`, `CLIENT-SECRET` and `client.secret`
-/// are `client_secret`.
+/// Converts a name to lower case with its words joined by `_`: `clientSecret`, `CLIENT-SECRET` and `client.secret`
+/// become `client_secret`.
 pub(super) fn normal(name: &str) -> String {
     let mut normal = String::with_capacity(name.len() + 8);
     let mut chars = name.chars().peekable();
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_compared_however_it_is_spelt() {
+    fn every_spelling_of_a_name_has_one_normal_form() {
         let check = |name: &str, expected: &str| assert_eq!(normal(name), expected);
         check("clientSecret", "client_secret");
         check("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_open_where_its_star_stands() {
+    fn a_star_matches_anything() {
         let check = |pattern: &str, name: &str, expected: bool| {
             let names = NamePatterns(vec![pattern.to_owned()]);
             assert_eq!(names.core_in(name).is_some(), expected, "{pattern} {name}");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_of_a_pattern_stands_in_every_such_name() {
+    fn the_last_word_of_a_pattern_is_in_every_matching_name() {
         let names = NamePatterns(
             ["*secret_access_key", "*_pass", "*password*", "pwd"].map(str::to_owned).into(),
         );

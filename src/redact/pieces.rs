@@ -1,15 +1,15 @@
-//! A text as pieces between the markers that replace secrets, so that redacting twice is redacting once.
+//! The pieces of a text between the markers that replace secrets, so that redacting twice is redacting once.
 //!
-//! Markers split a text, and each piece is searched by itself, the pieces that a search leaves too,
-//! until nothing is found in any. A second redaction would search the same pieces.
+//! Each piece is searched by itself, and so are the pieces that are left around a secret, until nothing more is found.
+//! A second redaction searches the same pieces.
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// How often a piece that a search left is searched again. Ordinary text takes two searches. A piece that
-/// takes more is replaced as a whole, so that the time stays in proportion to the text.
+/// The most searches of one piece. Ordinary text takes two; a piece that takes more is replaced as a whole, so that the
+/// time stays linear.
 const SEARCHES: usize = 8;
 
 pub(super) const OPENS: &str = "[redacted:";
@@ -27,7 +27,7 @@ impl<'a> SecretSpan<'a> {
     }
 }
 
-/// Spans in order, with those that touch the same text made one: the first that was found names it.
+/// Sorts spans and merges those that overlap; the first that was found gives its kind.
 pub(super) fn apart(spans: Vec<SecretSpan<'_>>) -> Vec<SecretSpan<'_>> {
     let mut ranked: Vec<(usize, SecretSpan)> =
         spans.into_iter().filter(|span| !span.range.is_empty()).enumerate().collect();
@@ -60,7 +60,7 @@ pub(super) fn is_marked(text: &str) -> bool {
     MARKER.is_match(text)
 }
 
-/// Returns whether a text is fit for a marker: no other text is taken for one.
+/// Returns whether a text can be the kind in a marker; a marker with any other text is not recognized.
 pub(super) fn is_kind(kind: &str) -> bool {
     let marker = marker(kind);
     MARKER.find(&marker).is_some_and(|found| found.len() == marker.len())
@@ -78,7 +78,7 @@ pub(super) fn outside_of_markers(text: &str, end: usize) -> usize {
     marker.filter(|marker| start + marker.end() > end).map_or(end, |_| start)
 }
 
-/// The text without the secrets that `search` finds, and how many were replaced.
+/// Replaces the secrets that `search` finds, and returns the new text and the number of replacements.
 pub(super) fn replace<'a>(
     text: &str,
     search: impl Fn(&str) -> Vec<SecretSpan<'a>>,
@@ -122,7 +122,7 @@ impl<'a, S: Fn(&str) -> Vec<SecretSpan<'a>>> RedactingWriter<S> {
     }
 }
 
-/// The last boundary of a character that is not behind `at`.
+/// The last character boundary at or before `at`.
 pub(super) fn boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_search_reveals_the_next_one_finds() {
+    fn a_second_search_finds_secrets_that_the_first_reveals() {
         // A `b` is found only at the end of a piece, before a marker.
         let search = |text: &str| match (text.find('a'), text.ends_with('b')) {
             (Some(at), _) => vec![SecretSpan::new(at..at + 1, "a")],

@@ -1,4 +1,4 @@
-//! Values in the place of a secret that are none: a template, a word, an example, a type.
+//! Values in place of a secret: a template, a word, an example, a type.
 
 use std::sync::LazyLock;
 
@@ -7,9 +7,9 @@ use regex::RegexSet;
 use super::names::normal;
 use super::sheet::SHEET;
 
-/// The longest value in which a placeholder's words are looked for: a longer one may hold them by chance.
+/// The longest value that is searched for the words of a placeholder; a longer one may hold them by chance.
 const LONGEST_PLACEHOLDER: usize = 128;
-/// A run of one character from which a value is a mask.
+/// The shortest run of one character that makes a value a mask.
 const LONGEST_RUN: usize = 8;
 
 static TEMPLATES: LazyLock<RegexSet> = LazyLock::new(|| compiled(&SHEET.templates));
@@ -20,7 +20,7 @@ fn compiled(patterns: &[String]) -> RegexSet {
     RegexSet::new(patterns).expect("the patterns compile")
 }
 
-/// Returns whether a value of any form is published or a mask.
+/// Returns whether a value is a published example or a mask.
 pub(super) fn is_dummy(value: &str) -> bool {
     let lower = || value.to_ascii_lowercase();
     SHEET.published.iter().any(|part| value.contains(part.as_str()))
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_stands_for_a_secret() {
+    fn placeholders_and_masks_are_no_secrets() {
         let check =
             |value: &str, expected: bool| assert_eq!(is_placeholder(value), expected, "{value}");
         for placeholder in [

@@ -1,4 +1,4 @@
-//! The choice of the patterns to try on a text: those of which it holds a word.
+//! The choice of the patterns that a text is tried with: those with a word in the text.
 //!
 //! Most texts hold no word of any pattern. One search for all words replaces the search for each pattern, and
 //! a pattern is not compiled before a text holds a word of it.
@@ -26,9 +26,9 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// How many texts that it matches are made of one pattern.
+    /// The number of matching texts that are generated for each pattern.
     const SAMPLES: usize = 100;
-    /// The most repetitions in one of them.
+    /// The most repetitions in a generated text.
     const REPEATED: u32 = 20;
 
     /// Panics unless each of many texts that a pattern matches holds one of its words.
@@ -47,7 +47,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A pattern with short repetitions, and without anchors and word boundaries, which no sample is made of.
+    /// A pattern with short repetitions, without anchors and word boundaries, from which samples can be generated.
     fn shortened(hir: Hir) -> Hir {
         match hir.into_kind() {
             HirKind::Empty | HirKind::Look(_) => Hir::empty(),
@@ -68,7 +68,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_text_is_tried_by_the_patterns_of_its_words_and_by_those_without_words() {
+    fn a_text_is_tried_with_the_patterns_of_its_words_and_those_without_words() {
         let words = [vec!["ignore".to_owned(), "忽略".to_owned()], vec![], vec!["nor".to_owned()]];
         let words = words.each_ref().map(Vec::as_slice);
         let check = |text: &str, expected: &[usize]| {

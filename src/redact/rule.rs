@@ -7,17 +7,17 @@ use serde::Deserialize;
 
 use super::pieces::is_kind;
 
-/// The name of the group that alone is the secret, in a pattern that has it.
+/// The name of the group that holds the secret, in a pattern whose match is longer.
 pub(super) const SECRET: &str = "secret";
-/// The name of the group around a built-in pattern, without what stands around the secret.
+/// The name of the group around a built-in pattern, without the boundaries.
 pub(super) const FORM: &str = "form";
-/// A place where a secret begins: a boundary, or behind an underscore, a digit or an escape, the last letter of which
-/// is no part of the word that follows: `\n`, `\x3d`, `\u003d`, `%3D`, `%253D`, `=3D`, `\x1b[31m`.
+/// The place before a secret: a word boundary, an underscore, a digit, or an escape whose last letter is no part of the
+/// word behind it: `\n`, `\x3d`, `\u003d`, `%3D`, `%253D`, `=3D`, `\x1b[31m`.
 const BEFORE: &str = concat!(
     r"(?:\b|(?-u:[_0-9]|\\+(?:[abefnrtv]|x[0-9A-Fa-f]{2}|u\{?[0-9A-Fa-f]{2,6}\}?)",
     r"|[%=](?:25)*[0-9A-Fa-f]{2}|\[[0-9;]{1,12}m))"
 );
-/// A place where a secret ends.
+/// The place behind a secret.
 const AFTER: &str = r"(?:\b|_)";
 
 /// The form of one kind of secret, as a file has it.
@@ -27,7 +27,7 @@ pub(super) struct Rule {
     /// The part of the marker that replaces it: `[redacted:kind]`.
     pub(super) kind: String,
     pub(super) pattern: String,
-    /// Every match holds one of these words. A user's rule needs none: it is tried on every text.
+    /// Words of which every match holds one. A user's rule needs none and is tried on every text.
     #[serde(default)]
     pub(super) words: Vec<String>,
     pub(super) only: Option<Only>,
@@ -40,13 +40,13 @@ pub(super) struct Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Only {
-    /// Every one.
+    /// Every match.
     Any,
-    /// One that is no placeholder.
+    /// A match that is no placeholder.
     Meant,
-    /// One that is no word either.
+    /// A match that is neither a placeholder nor a word.
     NoWord,
-    /// One that looks random, and is not part of something longer.
+    /// A match that looks random and is not part of something longer.
     Random,
 }
 
@@ -55,7 +55,7 @@ impl Rule {
     ///
     /// # Errors
     /// The reason why it cannot be used.
-    pub(super) fn of_user(value: serde_yaml::Value) -> Result<Rule, String> {
+    pub(super) fn from_user(value: serde_yaml::Value) -> Result<Rule, String> {
         let rule: Rule = serde_yaml::from_value(value).map_err(|error| error.to_string())?;
         let Rule { kind, pattern, .. } = &rule;
         if !is_kind(kind) {
@@ -70,7 +70,7 @@ impl Rule {
         Ok(Rule { only: rule.only.or(Some(Only::Any)), regex: regex.into(), ..rule })
     }
 
-    /// The compiled pattern; a user's is compiled as it is written, when its file is read.
+    /// Returns the compiled pattern. A user's pattern is compiled unchanged when its file is read.
     #[expect(clippy::expect_used, reason = "a test compiles each built-in pattern")]
     pub(super) fn regex(&self) -> &Regex {
         self.regex
@@ -78,8 +78,8 @@ impl Rule {
     }
 }
 
-/// A built-in pattern that finds a secret in the middle of an escaped text too, where it begins or ends with a
-/// boundary. A boundary is that of an ASCII word, so that a key is found beside a letter of another script.
+/// Widens the boundaries at the ends of a built-in pattern, so that it also finds a secret inside an escaped text.
+/// Boundaries are those of ASCII words, so that a key is found beside a letter of another script.
 fn with_ends(pattern: &str) -> String {
     let (flags, form) = pattern.strip_prefix("(?i)").map_or(("", pattern), |form| ("(?i)", form));
     let (before, form) = form.strip_prefix(r"\b").map_or(("", form), |form| (BEFORE, form));

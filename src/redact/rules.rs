@@ -1,4 +1,4 @@
-//! The search for secrets that are known by their form.
+//! The search for secrets that are recognized by their form.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ use super::sheet::SHEET;
 pub(super) fn find_one<'a>(rule: &'a Rule, text: &str, spans: &mut Vec<SecretSpan<'a>>) {
     let regex = rule.regex();
     let has_group = regex.capture_names().flatten().any(|name| name == SECRET);
-    // A whole match has a form of its own, which ordinary values and placeholders do not have.
+    // A whole match has a form that ordinary values and placeholders do not have.
     let is_none = if has_group { is_placeholder } else { is_dummy };
     for found in regex.captures_iter(text) {
         let group = if has_group { SECRET } else { FORM };
@@ -39,7 +39,7 @@ pub(super) fn find_one<'a>(rule: &'a Rule, text: &str, spans: &mut Vec<SecretSpa
 static WORDS: LazyLock<RegexSet> =
     LazyLock::new(|| prefilter(SHEET.values.iter().map(|rule| rule.words.as_slice())));
 
-/// Adds the places of the secrets whose form is built in.
+/// Adds the places of the secrets that match a built-in form.
 pub(super) fn find(text: &str, spans: &mut Vec<SecretSpan<'_>>) {
     for at in &WORDS.matches(text) {
         find_one(&SHEET.values[at], text, spans);

@@ -14,10 +14,10 @@ use crate::error::{Error, Kind, Result, Violation};
 
 const FILE: &str = include_str!("../../config/secrets.yaml");
 
-/// The keys that a user's own file may hold.
-const USERS: [&str; 2] = ["values", "files"];
+/// The keys of a user's file.
+const USER_KEYS: [&str; 2] = ["values", "files"];
 
-/// The compiled-in file, which explains each key.
+/// The compiled-in file; its comments explain each key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sheet {
@@ -38,7 +38,7 @@ pub(super) struct Sheet {
 #[serde(deny_unknown_fields)]
 pub(super) struct Assignment {
     pub(super) kind: String,
-    /// `true` where a person may have made up such a value.
+    /// True where a person may have chosen such a value.
     #[serde(default)]
     pub(super) made_up: bool,
     pub(super) names: NamePatterns,
@@ -50,16 +50,16 @@ pub(super) static SHEET: LazyLock<Sheet> =
 
 /// The additions of a user's own file.
 #[derive(Debug, Default)]
-pub(super) struct Users {
+pub(super) struct UserFile {
     pub(super) values: Vec<Rule>,
     pub(super) files: Vec<String>,
 }
 
-/// Reads the user's file, if there is one.
-pub(super) fn of_user(file: &Path) -> Result<Users> {
+/// Reads the user's file; a missing file adds nothing.
+pub(super) fn read_user_file(file: &Path) -> Result<UserFile> {
     let read = match fs::read_to_string(file) {
-        Ok(text) => users(text.trim_start_matches('\u{feff}')),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Users::default()),
+        Ok(text) => parse_user_file(text.trim_start_matches('\u{feff}')),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(UserFile::default()),
         Err(error) => Err(vec![Violation::new("", error.to_string())]),
     };
     read.map_err(|violations| Error {
@@ -67,22 +67,22 @@ pub(super) fn of_user(file: &Path) -> Result<Users> {
         ..Error::new(
             Kind::Settings,
             format!("{} cannot be used", file.display()),
-            "Fix the problems listed, or move the file away; docs/settings.md describes it. Nothing is sent to Kimi \
-             as long as it is not known what must stay here.",
+            "Fix the problems listed, or move the file away; docs/settings.md describes it. Kimi is not asked \
+             before the file can be read.",
         )
     })
 }
 
-fn users(text: &str) -> std::result::Result<Users, Vec<Violation>> {
+fn parse_user_file(text: &str) -> std::result::Result<UserFile, Vec<Violation>> {
     let mapping: Option<Mapping> = serde_yaml::from_str(text)
         .map_err(|error| vec![Violation::new("", format!("expected a YAML mapping: {error}"))])?;
-    let mut users = Users::default();
+    let mut users = UserFile::default();
     let mut problems = Vec::new();
     for (key, value) in mapping.unwrap_or_default() {
         let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
         let items = match value {
-            _ if !USERS.contains(&&*key) => {
-                let keys = USERS.join("` and `");
+            _ if !USER_KEYS.contains(&&*key) => {
+                let keys = USER_KEYS.join("` and `");
                 let expected = format!("there is no such key; there are `{keys}`");
                 problems.push(Violation::new(format!("/{key}"), expected));
                 continue;
@@ -96,7 +96,7 @@ fn users(text: &str) -> std::result::Result<Users, Vec<Violation>> {
         };
         for (at, item) in items.into_iter().enumerate() {
             let added = if key == "values" {
-                Rule::of_user(item).map(|rule| users.values.push(rule))
+                Rule::from_user(item).map(|rule| users.values.push(rule))
             } else {
                 let glob = item.as_str().filter(|glob| !glob.trim().is_empty());
                 let glob = glob.ok_or_else(|| "expected a text".to_owned());
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_users_file_adds_and_every_problem_of_it_is_named() {
         let check = |text: &str, expected: &[&str]| {
-            let problems = users(text).err().unwrap_or_default();
+            let problems = parse_user_file(text).err().unwrap_or_default();
             let named: Vec<String> = problems.iter().map(ToString::to_string).collect();
             assert_eq!(named, expected, "{text}");
         };
@@ -157,15 +157,15 @@ mod tests {
     fn a_bad_file_is_named_with_the_next_step() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secrets.yaml");
-        assert!(of_user(&file).is_ok());
+        assert!(read_user_file(&file).is_ok());
         fs::write(&file, "x: 1").unwrap();
-        let error = of_user(&file).unwrap_err();
+        let error = read_user_file(&file).unwrap_err();
         assert_eq!(
             (error.kind, error.message, error.violations.len()),
             (Kind::Settings, format!("{} cannot be used", file.display()), 1)
         );
         fs::write(&file, [0xff, 0xfe]).unwrap();
-        let error = of_user(&file).unwrap_err();
+        let error = read_user_file(&file).unwrap_err();
         assert_eq!(error.violations[0].expected, "stream did not contain valid UTF-8");
     }
 }

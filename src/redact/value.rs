@@ -1,4 +1,4 @@
-//! The value behind a name that says secret: its beginning, its end, and the judgement of it.
+//! The value behind a secret name: its beginning, its end, and the decision that it is a secret.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -13,10 +13,10 @@ use super::sheet::Assignment;
 
 /// The furthest place behind a name at which its value may begin, bytes.
 const REACH: usize = 160;
-/// How much of a value is judged, bytes; all of it is replaced.
+/// The longest part of a value that is judged, bytes; all of the value is replaced.
 const JUDGED: usize = 512;
 
-/// Behind a name, up to the quote that opens its value: an operator, perhaps with a type or a call.
+/// The text between a name and the quote that opens its value: an operator, perhaps with a type or a call.
 #[expect(clippy::expect_used, reason = "tests use it")]
 static QUOTED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -38,7 +38,7 @@ static QUOTED: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern compiles")
 });
 
-/// Behind a name, up to a value without quotes.
+/// The text between a name and a value without quotes.
 #[expect(clippy::expect_used, reason = "tests use it")]
 static BARE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -54,9 +54,9 @@ static BARE: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern compiles")
 });
 
-/// The secret that is assigned to the name at `place`, if there is one, and the place before which no other name is
-/// looked for. Part of a value that does not end is skipped, so that a text which repeats a name takes no longer than
-/// another. `core` are the words that make it such a name.
+/// The secret that is assigned to the name at `place`, if any, and the place at which the search for names continues.
+/// An endless value is skipped in part, so that a text that repeats a name takes no longer than another. `core` is the
+/// part of the name that matched.
 pub(super) fn behind(
     text: &str,
     place: Range<usize>,
@@ -78,7 +78,7 @@ pub(super) fn behind(
     (None, if is_endless { start + value.len() } else { place.end })
 }
 
-/// Returns whether a value is a secret of such a name.
+/// Returns whether a value looks like a secret of this assignment.
 pub(super) fn is_secret(value: &str, assignment: &Assignment) -> bool {
     let value = &value[..boundary(value, JUDGED)];
     !value.contains(char::is_whitespace)
@@ -87,7 +87,7 @@ pub(super) fn is_secret(value: &str, assignment: &Assignment) -> bool {
         && (look::is_random(value) || (assignment.made_up && look::is_made_up(value)))
 }
 
-/// The place at which the value behind a name begins, and the way in which it ends.
+/// Finds the beginning of the value behind a name, and the form of its end.
 fn opening<'a>(text: &'a str, place: &Range<usize>) -> Option<(usize, ValueEnd<'a>)> {
     let (before, name, rest) = (&text[..place.start], &text[place.clone()], &text[place.end..]);
     let near = &rest[..boundary(rest, REACH)];
@@ -104,17 +104,17 @@ fn opening<'a>(text: &'a str, place: &Range<usize>) -> Option<(usize, ValueEnd<'
     is_placed.then(|| (place.end + found[0].len(), ValueEnd::Bare { in_query }))
 }
 
-/// The way in which a value ends.
+/// The form of the end of a value.
 #[derive(Clone, Copy)]
 enum ValueEnd<'a> {
-    /// With the quote that opened it, or with the line.
+    /// The quote that opened the value, or the end of the line.
     Quote(&'a str),
-    /// Before a character that cannot be part of a value without quotes.
+    /// A character that cannot be part of a value without quotes.
     Bare { in_query: bool },
 }
 
 impl ValueEnd<'_> {
-    /// The end of a value in a text that begins with it, if it ends there.
+    /// Finds the end of the value that a text begins with.
     fn find(self, rest: &str) -> Option<usize> {
         match self {
             ValueEnd::Quote(quote) => {

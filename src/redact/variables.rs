@@ -1,4 +1,4 @@
-//! The secrets of the environment: their values, anywhere in a text.
+//! The values of the environment's secrets, which are found anywhere in a text.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -10,10 +10,10 @@ use super::sheet::SHEET;
 
 /// The shortest value that is looked for, bytes.
 const SHORTEST: usize = 8;
-/// The length from which joined words are no phrase that occurs by chance, bytes.
+/// The shortest phrase of joined words that does not occur by chance, bytes.
 const LONG: usize = 16;
 
-/// The search for the values of those variables whose names say secret, if there are any.
+/// Builds the search for the values of variables with secret names; `None` if there are none.
 pub(super) fn finder(vars: &[(String, String)]) -> Option<AhoCorasick> {
     let values: Vec<&str> = vars
         .iter()
