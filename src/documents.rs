@@ -1,5 +1,4 @@
-//! The files of other programs, read without repeating what they hold: such a file may hold keys, and
-//! the words of a parser often quote the line that it stumbled over.
+//! Parsers for the files of other programs. Their errors never quote the file, since it may hold keys.
 
 use jsonc_parser::ParseOptions;
 use serde::Deserialize;
@@ -10,15 +9,15 @@ use toml::Table;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
-    /// JSON as the standard has it.
+    /// Standard JSON.
     Json,
-    /// JSON with comments and commas at the end, as editors write it.
+    /// JSON with comments and trailing commas, as editors write it.
     Jsonc,
     Toml,
 }
 
-/// Reads a text, or returns what is wrong, and where. One without a value is an empty object, as it is for a
-/// program that has just been installed.
+/// Parses a text, or returns the problem and its place. An empty text is an empty object, as in a program that was just
+/// installed.
 pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
     if format == Format::Toml {
         return toml(text).map(|table| json!(table));
@@ -42,7 +41,7 @@ pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
     Ok(if value.is_null() { json!({}) } else { value })
 }
 
-/// Reads TOML, or returns what is wrong, and where.
+/// Parses TOML, or returns the problem and its place.
 pub(crate) fn toml(text: &str) -> Result<Table, String> {
     text.parse().map_err(|error: toml::de::Error| match error.span() {
         Some(span) => {
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_read_as_strictly_as_its_owner_does() {
+    fn json_is_parsed_as_strictly_as_by_its_owner() {
         let check = |text: &str, style, expected: Result<Value, &str>| {
             assert_eq!(parse(text, style), expected.map_err(str::to_owned), "{text}");
         };
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_about_a_broken_file_hold_nothing_of_it() {
+    fn the_error_of_a_broken_file_quotes_nothing_of_it() {
         for (text, expected) in [
             ("a = 1\nkey = \"sk-secret", "invalid basic string, expected `\"` on line 2"),
             ("key = sk-secret", "string values must be quoted, expected literal string on line 1"),

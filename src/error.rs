@@ -1,25 +1,25 @@
 //! The one error of the bridge, grouped by who must act.
 //!
-//! An [`Error`] is written for two readers: a person at a terminal and a model that called a tool.
-//! Both get what went wrong, every problem at once, and the next step. It knows nothing of answers
-//! or threads: what had arrived before a failure travels as plain JSON in [`Error::partial`].
+//! An [`Error`] is for two readers: a person at a terminal and a model that called a tool. Both get every problem at
+//! once and the next step. This file knows no answer and no thread; results from before a failure are plain JSON in
+//! [`Error::partial`].
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// What every fallible function of the crate returns.
+/// The result of every fallible function of the crate.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// How to install a Kimi that works.
+/// The hint for a missing or retired Kimi.
 const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
      run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.";
 
 /// Builds [`Kind`] from a table. Columns: variant, name on the wire, exit code, retryable, meaning, hint.
 macro_rules! kinds {
     ($($kind:ident: $name:literal, $code:literal, $retryable:literal, $meaning:literal, $hint:expr;)*) => {
-        /// The kind of a failure, by who must act. The rows stand in the order in which `--help` lists them.
+        /// The kind of a failure, by who must act. The rows have the order of `--help`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Kind { $(#[doc = concat!("Named `", $name, "` on the wire.")] $kind,)* }
 
@@ -32,18 +32,18 @@ macro_rules! kinds {
                 match self { $(Kind::$kind => $name,)* }
             }
 
-            /// The exit code of the shell commands. 2 is also the code of a bad command line; 1 and 4 are left
-            /// for endings that are no [`Error`].
+            /// The exit code of the shell commands. 2 is also the code of a bad command line; 1 and 4 are kept for
+            /// endings without an [`Error`].
             pub fn exit_code(self) -> u8 {
                 match self { $(Kind::$kind => $code,)* }
             }
 
-            /// Whether the same call may succeed later without any change.
+            /// Returns whether the same call may succeed later without any change.
             pub fn retryable(self) -> bool {
                 match self { $(Kind::$kind => $retryable,)* }
             }
 
-            /// The meaning, for the list of exit codes.
+            /// The meaning in the list of exit codes.
             pub fn meaning(self) -> &'static str {
                 match self { $(Kind::$kind => $meaning,)* }
             }
@@ -116,12 +116,12 @@ impl Serialize for Kind {
     }
 }
 
-/// One thing in the caller's input that does not fit.
+/// A problem in the caller's input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
     /// JSON pointer to the place, such as `/context/goals`; empty for the whole.
     pub pointer: String,
-    /// What would have fitted there.
+    /// The value that would fit there, or the reason why none does.
     pub expected: String,
     /// The pointer of the known field that was probably meant.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,7 +129,7 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A violation for which no other field seems to be meant.
+    /// A violation without a similar known field.
     pub fn new(pointer: impl Into<String>, expected: impl Into<String>) -> Violation {
         Violation { pointer: pointer.into(), expected: expected.into(), did_you_mean: None }
     }
@@ -146,7 +146,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A failure, with all that its reader needs to go on.
+/// A failure, with the next step for its reader.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -158,9 +158,9 @@ pub struct Error {
     pub hint: String,
     /// Every problem of the caller's input; empty for other kinds.
     pub violations: Vec<Violation>,
-    /// A request that would have been accepted, filled in.
+    /// A complete request that would be accepted.
     pub example: Option<Value>,
-    /// What had arrived before the failure: `response`, `evidence`, `session_id`.
+    /// Results from before the failure: `response`, `evidence`, `session_id`.
     pub partial: Option<Value>,
 }
 
@@ -170,7 +170,7 @@ impl Error {
         Error::new(kind, message, kind.hint())
     }
 
-    /// An error without violations, example or partial result.
+    /// An error with a hint of its own, without violations, example or partial result.
     pub fn new(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error {
             kind,
@@ -182,7 +182,7 @@ impl Error {
         }
     }
 
-    /// Whether Kimi had said or looked up anything before the failure.
+    /// Returns whether Kimi wrote anything or called a tool before the failure.
     pub fn has_arrived(&self) -> bool {
         self.partial.as_ref().is_some_and(|partial| {
             let calls = partial["evidence"].as_array();
@@ -208,8 +208,7 @@ impl Error {
         serde_json::json!({ "error": error })
     }
 
-    /// The same as text, for a reader that sees no structure: some hosts show a model only the text
-    /// of an error result, so nothing may be missing here.
+    /// The same content as [`Error::report`], as text: some hosts show a model only the text of an error result.
     pub fn text(&self) -> String {
         let mut lines = vec![format!("{}: {}", self.kind.name(), self.message)];
         lines.extend(self.violations.iter().map(|violation| format!("- {violation}")));

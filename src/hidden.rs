@@ -1,5 +1,5 @@
-//! Invisible characters in a text. They are removed and counted, since a hidden instruction must not
-//! vanish in silence; those that emoji and scripts need stay.
+//! Invisible characters in a text. They are removed, except those that emoji and scripts need, and counted, so that a
+//! hidden instruction is reported.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -13,13 +13,13 @@ use serde_json::Value;
 pub struct Cleaned<'a> {
     /// The visible text.
     pub text: Cow<'a, str>,
-    /// The number of characters that were removed, without those that every honest text may hold.
+    /// The number of removed characters, without those that honest texts hold.
     pub hidden: usize,
 }
 
 impl Cleaned<'_> {
-    /// Removes escape sequences, control characters other than newline and tab, and invisible or
-    /// direction-changing characters. Text that holds none of them is returned as it is.
+    /// Removes escape sequences, control characters other than newline and tab, and invisible or direction-changing
+    /// characters. A text without them is borrowed unchanged.
     #[must_use]
     pub fn of(text: &str) -> Cleaned<'_> {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
@@ -50,12 +50,12 @@ impl Cleaned<'_> {
     }
 }
 
-/// The warning about the characters that were taken out of a request; nothing when there were none.
+/// The warning about the characters that were removed from a request; `None` when there were none.
 pub(crate) fn request_warning(request: &Value) -> Option<String> {
     Some(format!("{} from the request", removed(count(request))?))
 }
 
-/// The number of characters that are taken out of the texts of a JSON value.
+/// The number of characters that are removed from the texts of a JSON value.
 fn count(value: &Value) -> usize {
     match value {
         Value::String(text) => Cleaned::of(text).hidden,
@@ -73,7 +73,7 @@ fn removed(count: usize) -> Option<String> {
     }
 }
 
-/// The warning about the characters that were removed from Kimi's words and from the results of its tools.
+/// The warning about the characters that were removed from Kimi's text and from the results of its tools.
 pub(crate) fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
     let removed = removed(in_words + in_evidence)?;
     Some(match (in_words, in_evidence) {
@@ -85,7 +85,7 @@ pub(crate) fn warning(in_words: usize, in_evidence: usize) -> Option<String> {
     })
 }
 
-/// Whether a character by itself shows nothing, or changes how others are shown.
+/// Returns whether a character is invisible by itself, or changes the display of others.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
@@ -120,9 +120,8 @@ fn pattern(text: &str) -> Regex {
     pattern.build().expect("the pattern compiles")
 }
 
-/// One escape sequence at the start of a text. A string sequence counts when it ends on its line: a
-/// terminal would go on looking for its end and swallow the rest, but here the rest is what somebody
-/// said, and stays.
+/// One escape sequence at the start of a text. A string sequence counts only if it ends on its line: a terminal would
+/// swallow everything up to an end, but here the rest of the text must stay.
 static SEQUENCE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \x1b\[ | \u{9b} ) [0-?]* [\ -/]* [@-~]
@@ -132,8 +131,8 @@ static SEQUENCE: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Hidden characters that are part of how a text reads, between their neighbours. Data is hidden in
-/// runs; what stands alone where it belongs can be honest.
+/// Hidden characters that are legitimate between their neighbours. A hidden message needs a run of them, so one alone
+/// in its proper place stays.
 static STAYS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \p{Extended_Pictographic}\u{fe0f}? | [\u{fe0f}\p{Emoji_Modifier}] )
@@ -153,8 +152,8 @@ static STAYS: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Hidden characters that honest texts hold and nobody misses: line endings of Windows, page breaks,
-/// byte order marks, hyphenation, and line breaks of scripts without spaces.
+/// Hidden characters that are removed without being counted, since honest texts hold them: line endings of Windows,
+/// page breaks, byte order marks, hyphenation, and line breaks of scripts without spaces.
 static GOES: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: .? \r \n
@@ -166,7 +165,7 @@ static GOES: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Scripts that run from right to left: honest text in them holds direction marks.
+/// Scripts that run from right to left; honest text in them holds direction marks.
 static LEFTWARD: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"[\p{Arab}\p{Hebr}\p{Syrc}\p{Thaa}\p{Nkoo}]"));
 
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_taken_out_and_counted() {
+    fn invisible_characters_are_removed_and_counted() {
         check("plain\n\ttext, 中文 and émoji 🎉", "plain\n\ttext, 中文 and émoji 🎉", 0);
         check("a\u{200b}b\u{202e}c\u{feff}d\u{e0041}e", "abcde", 4);
         check(
@@ -208,20 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn escape_sequences_are_taken_out_whole() {
+    fn escape_sequences_are_removed_whole() {
         check("\u{1b}[31mred\u{1b}[0m", "red", 9);
         check("\u{1b}]8;;https://evil\u{7}link\u{1b}]8;;\u{7}", "link", 24);
         check("\u{1b}]52;c;cm0gLXJm\u{1b}\\copied", "copied", 17);
         check("\u{1b}]0;title\u{9c}\u{1b}P1;2|data\u{1b}\\\u{1b}cx", "x", 24);
         check("c1 \u{9b}2J\u{9d}0;t\u{7}x\u{9b}", "c1 x", 9);
         check("\u{1b}(Bx\u{1b}", "x", 4);
-        // What never ends does not take the rest of the text along.
+        // An unterminated sequence does not swallow the rest of the text.
         check("\u{1b}]0;\"and so on\"\nnext", "0;\"and so on\"\nnext", 2);
         check("\u{9d}8;;https://evil", "8;;https://evil", 1);
     }
 
     #[test]
-    fn what_emoji_and_scripts_need_stays() {
+    fn characters_that_emoji_and_scripts_need_stay() {
         for text in [
             "👩\u{200d}🚀 👩🏽\u{200d}💻 👨\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥 🏳\u{fe0f}\u{200d}🌈",
             "⚠\u{fe0f} ☎\u{fe0e} 1\u{fe0f}\u{20e3} 🤷\u{200d}♂\u{fe0f} 🇩🇪",
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_honest_texts_hold_is_not_counted() {
+    fn invisible_characters_of_honest_texts_are_not_counted() {
         check("\u{feff}first\r\n1\t\u{feff}second\r\n\u{c}third", "first\n1\tsecond\nthird", 0);
         check("Silben\u{ad}trennung", "Silbentrennung", 0);
         check("ខ្មែរ\u{200b}ភាសា", "ខ្មែរភាសា", 0);
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_warning_says_where() {
+    fn the_warning_names_the_source() {
         assert_eq!(warning(0, 0), None);
         let request = serde_json::json!({"a": ["x\u{200b}y", 1], "b": "\u{1b}[1m", "c": "d\r\n"});
         let expected = "5 invisible or control characters were removed from the request";
@@ -262,12 +261,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_can_be_seen_is_lost(
+        fn visible_text_is_never_lost(
             text in "([a-c ]|\u{1b}|\\[|\\]|;|m|\u{7}|\r|\n|\u{200b}|\u{fe0f}|\u{200d}|👩|\u{e0041}|\u{9d}){0,40}"
         ) {
             let cleaned = Cleaned::of(&text);
             let text_of = |text: &str| text.chars().filter(|&c| !is_hidden(c)).count();
-            // Only what an escape sequence carries goes with it.
+            // Only the contents of an escape sequence go with it.
             if !text.contains(['\u{1b}', '\u{9d}']) {
                 prop_assert_eq!(text_of(&cleaned.text), text_of(&text));
             }

@@ -1,7 +1,6 @@
-//! `kimi-bridge`: a coding agent puts its proposal before Kimi and gets it challenged from evidence
-//! in the code.
+//! `kimi-bridge`: a coding agent puts its proposal to Kimi and gets it challenged with evidence from the code.
 //!
-//! The rooms, and who may call whom (never upwards; a test reads the sources and says so):
+//! The rooms, and the calls between them. A room calls only the rooms below it; a test reads the sources to check this.
 //!
 //! ```text
 //! commands ─► mcp ───► consult ─► job ─► kimi ─► sandbox
@@ -11,20 +10,22 @@
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
-//! - [`doctor`]: what stands in the way of a consultation, judged from the facts of the rooms below.
-//! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
-//! - [`job`]: one question put to Kimi, and everything that the questions of all tools share: the project, secrets,
-//!   citations, flags. No role.
-//! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
-//! - [`sandbox`]: what a program in Kimi's place may open, and who holds it to that. No Kimi.
-//! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
-//! - [`hosts`]: where hosts register their servers. Starts nothing, and knows no Kimi.
-//! - [`redact`]: what may leave the machine, and what of what came back may be told. [`settings`]:
-//!   what a person can change, and the only reader of the environment. [`workspace`]: whether the
-//!   project changed meanwhile. [`documents`]: other programs' files, read without repeating what they
-//!   hold. [`hidden`]: characters that cannot be seen, taken out. [`error`]: the one error.
+//! - [`doctor`]: the checks of an installation, judged from the facts of the rooms below.
+//! - [`consult`]: roles, requests, prompts, answers and findings. It knows no command line.
+//! - [`job`]: one prompt put to Kimi, and everything that the tools share: the project, secrets, citations, flags. It
+//!   knows no role.
+//! - [`kimi`]: both programs called `kimi`, and the reading of their stream. It knows no role.
+//! - [`sandbox`]: the limits of Kimi's process, and the keeper that enforces them. It does not know Kimi.
+//! - [`ledger`]: the SQLite file that remembers threads. It has its own row types, and knows no finding.
+//! - [`hosts`]: the registrations of this server with hosts. It starts nothing, and does not know Kimi.
+//! - [`redact`]: the removal of secrets from texts.
+//! - [`settings`]: everything that the user can configure, and the only reader of the environment.
+//! - [`workspace`]: the changes of the project during a run.
+//! - [`documents`]: parsers for the files of other programs, whose errors quote nothing.
+//! - [`hidden`]: the removal of invisible characters.
+//! - [`error`]: the one error.
 //!
-//! A call passes through these types, one function an arrow; `consult::consult` is that line:
+//! A call passes through these types, with one function for each arrow; `consult::consult` is that line:
 //!
 //! ```text
 //! Request ─► Context ─► Redacted ─► Invocation ─► Event… ─► Reply ─► Answer ─► ConsultResult
