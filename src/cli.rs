@@ -14,7 +14,7 @@ use crate::error::Kind;
 #[derive(Debug, Parser)]
 #[command(name = "kimi-bridge", version, after_long_help = exit_codes(), max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Log to stderr what the bridge does.
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     pub(crate) debug: bool,
 }
 
-/// What to do.
+/// A subcommand.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the Model Context Protocol on standard input and output; hosts start this
@@ -33,30 +33,30 @@ pub(crate) enum Command {
     Roles(Roles),
     /// Consult a stand-in about a small sample project; nothing needs to be installed
     Demo(Demo),
-    /// Look back: list threads, show, export, decide or delete one
+    /// Find earlier threads: list, show, export, decide or delete one
     Threads(Threads),
     /// Show which Kimi is used, the mode and the limits
     Status(StatusArgs),
-    /// Find what stands in the way, and what to do about it
+    /// Check the installation, and name the remedy of each problem
     ///
-    /// Looks at the settings, the bridge's own folder, every Kimi and its login, the network settings, the
-    /// sandbox, and how the hosts on this machine start the bridge. Ends with 0 when nothing stands in the
-    /// way, otherwise with the code of the first problem.
+    /// Looks at the settings, the bridge's own folder, every Kimi and its login, the network settings, the sandbox, and
+    /// how the hosts on this machine start the bridge. Ends with 0 when a consultation is possible, otherwise with the
+    /// code of the first problem.
     Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Consult {
-    /// What Kimi is asked to be [default: skeptic]
+    /// The role that Kimi takes [default: skeptic]
     #[arg(long, value_enum)]
     pub(crate) role: Option<Role>,
     /// The question, in your words; with --thread, what you add
     #[arg(long, short, required_unless_present = "thread")]
     pub(crate) message: Option<String>,
-    /// A YAML or JSON file with what the role needs to know, or - for standard input
+    /// A YAML or JSON file with the context that the role needs, or - for standard input
     #[arg(long, short, value_name = "FILE|-", required_unless_present = "thread")]
     pub(crate) context: Option<PathBuf>,
-    /// Go on with this thread
+    /// Continue this thread
     #[arg(long, value_name = "ID")]
     pub(crate) thread: Option<String>,
     /// Adopt a finding of the thread; may be repeated
@@ -97,7 +97,7 @@ pub(crate) struct Threads {
     /// Only threads that hold all these words
     #[arg(long, value_name = "WORDS")]
     pub(crate) search: Option<String>,
-    /// At most so many, the latest first
+    /// At most this many, the latest first
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: usize,
     /// Print the list as JSON
@@ -183,7 +183,7 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
-/// What a shell script can tell from how a command ended.
+/// The table of exit codes for the help, for use in shell scripts.
 fn exit_codes() -> String {
     let mut lines = vec![
         "Exit codes:".to_owned(),
