@@ -17,7 +17,7 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut without = BTreeSet::new();
     let mut with = BTreeSet::new();
-    for config in &hosts::look(environment) {
+    for config in &hosts::configs(environment) {
         let name = config.host.name.as_str();
         match &config.registrations {
             Err(why) => checks.push(Check::warning(
@@ -190,10 +190,10 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
         checks.extend(disabled(one, environment));
     }
     let longest = served.settings.timeout_seconds;
-    if let (Some(limit), Some(patience)) = (&config.host.limit, one.patience)
-        && patience.as_secs() < longest
+    if let (Some(limit), Some(call_limit)) = (&config.host.limit, one.call_limit)
+        && call_limit.as_secs() < longest
     {
-        checks.push(impatient(limit, patience.as_secs(), longest));
+        checks.push(short_limit(limit, call_limit.as_secs(), longest));
     }
     (mode, checks)
 }
@@ -209,10 +209,10 @@ fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
     (expand(value, environment)? == "0").then(|| Check::note("", says).with_remedy(remedy))
 }
 
-fn impatient(limit: &Limit, patience: u64, longest: u64) -> Check {
+fn short_limit(limit: &Limit, call_limit: u64, longest: u64) -> Check {
     let enough = (longest + MARGIN_SECONDS) * u64::from(limit.units);
     let says = format!(
-        "the host ends a call after {patience} s, and a run may take {longest} s (timeout_seconds)"
+        "the host ends a call after {call_limit} s, and a run may take {longest} s (timeout_seconds)"
     );
     Check::warning("", says, limit.remedy.replace("{}", &enough.to_string()))
 }

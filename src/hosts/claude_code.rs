@@ -1,5 +1,5 @@
-//! Claude Code's own ways: one file of the user's holds the servers of every project beside those for
-//! all, and servers of a project's own file can be refused.
+//! The registrations of Claude Code. One file of the user holds the servers of every project beside those for all, and
+//! the user can refuse the servers of a project's own file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::registration::{Off, Registration, Scope};
 use crate::documents::{self, Format};
 use crate::settings::Environment;
 
-/// The registrations in one of its two kinds of files.
+/// The registrations in a file of the user or of a project.
 pub(super) fn registrations(
     host: &'static Host,
     file: &Value,

@@ -1,4 +1,5 @@
-//! One host of `config/hosts.yaml`, and its table of servers. Entries of other kinds are skipped.
+//! A host of `config/hosts.yaml`, and the registrations in its table of servers. Servers that are not started as a
+//! program are skipped.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ pub(crate) struct Host {
     pub(super) by_project: bool,
 }
 
-/// The longest that a host waits for a call.
+/// The host's time limit for a call.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limit {
@@ -51,7 +52,7 @@ pub(crate) struct Limit {
 }
 
 impl Host {
-    /// Every file that may hold servers, the user's first.
+    /// Every file that may hold servers, the user's files first.
     pub(super) fn files(
         &self,
         environment: &Environment,
@@ -86,13 +87,13 @@ impl Host {
     ) -> Vec<Registration> {
         let read = |(name, entry): (&String, &Value)| {
             let (program, args, env) = command(entry)?;
-            let (patience, off) = (self.patience(entry), self.off(name, entry, file));
-            Some(Registration { name: name.clone(), scope, program, args, env, patience, off })
+            let (call_limit, off) = (self.call_limit(entry), self.off(name, entry, file));
+            Some(Registration { name: name.clone(), scope, program, args, env, call_limit, off })
         };
         table.as_object().into_iter().flatten().filter_map(read).collect()
     }
 
-    fn patience(&self, entry: &Value) -> Option<Duration> {
+    fn call_limit(&self, entry: &Value) -> Option<Duration> {
         let limit = self.limit.as_ref()?;
         let units = entry[&limit.field].as_f64().or(limit.usual)?;
         Duration::try_from_secs_f64(units / f64::from(limit.units)).ok()
@@ -109,7 +110,7 @@ impl Host {
     }
 }
 
-/// The value that keys joined by dots lead to; null where there is none.
+/// The value at a path of keys joined by dots; null if it does not exist.
 fn value_at<'a>(file: &'a Value, keys: &str) -> &'a Value {
     keys.split('.').fold(file, |value, key| &value[key])
 }
@@ -118,7 +119,7 @@ pub(super) fn lists(list: &Value, name: &str) -> bool {
     list.as_array().is_some_and(|names| names.iter().any(|one| one == name))
 }
 
-/// The program, its arguments, and its environment: a text, a list, or a table of its own.
+/// The program, its arguments and its environment. Hosts write the command as a text, a list or a table.
 fn command(entry: &Value) -> Option<(String, Vec<String>, BTreeMap<String, String>)> {
     let command = &entry["command"];
     let at = if command.is_object() { command } else { entry };

@@ -1,5 +1,5 @@
-//! The registrations of this server in the files of its hosts, which `config/hosts.yaml` lists. This room starts
-//! nothing, judges nothing, and knows no Kimi.
+//! The registrations of this server in the files of the hosts that `config/hosts.yaml` lists. This room starts nothing,
+//! judges nothing, and knows no Kimi.
 
 mod claude_code;
 mod host;
@@ -24,19 +24,19 @@ use crate::settings::Environment;
 pub(crate) struct Config {
     pub(crate) host: &'static Host,
     pub(crate) file: PathBuf,
-    /// The registrations of this server, or what is wrong with the file, in words that hold nothing of it.
+    /// The registrations of this server, or the problem of the file; the text of a problem never quotes the file.
     pub(crate) registrations: Result<Vec<Registration>, String>,
 }
 
-/// Reads every file of every host that concerns this user and this project.
-pub(crate) fn look(environment: &Environment) -> Vec<Config> {
+/// Reads every file of every host for this user and this project.
+pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
     let folders = project_folders(environment);
     let files = HOSTS.iter().flat_map(|host| {
         host.files(environment, &folders).into_iter().map(move |(scope, file)| (host, scope, file))
     });
     let mut known = HashSet::new();
     let configs = files.filter_map(|(host, scope, file)| {
-        // A project in the home itself has the user's files.
+        // If the home is the project, its files are those of the user.
         if !known.insert(file.clone()) {
             return None;
         }
@@ -54,7 +54,7 @@ pub(crate) fn look(environment: &Environment) -> Vec<Config> {
     configs.collect()
 }
 
-/// The folders of the project: the current one, and the root of its git repository.
+/// The folders of the project: the current folder and the root of its git repository.
 fn project_folders(environment: &Environment) -> Vec<PathBuf> {
     let current = environment.project_dir();
     let root = current.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
@@ -62,11 +62,11 @@ fn project_folders(environment: &Environment) -> Vec<PathBuf> {
     std::iter::once(current).chain(root).collect()
 }
 
-/// The value of a file; `None` when there is no file.
+/// Reads and parses a file; `None` when it does not exist.
 fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
     match fs::read_to_string(file) {
         Ok(text) => Some(documents::parse(&text, host.format)),
-        // The second: a folder above it is a file.
+        // `NotADirectory`: a folder above it is a file.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             None
         }
@@ -74,7 +74,7 @@ fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
     }
 }
 
-/// Whether an entry starts this server: by its name, or by a program of that name among its words.
+/// Returns whether an entry starts this server, judged by its name or by a program of that name in its command.
 fn is_this_server(one: &Registration, environment: &Environment) -> bool {
     const NAME: &str = env!("CARGO_PKG_NAME");
     let mut words = std::iter::once(&one.program).chain(&one.args).map(Path::new);
@@ -89,7 +89,7 @@ fn is_this_server(one: &Registration, environment: &Environment) -> bool {
 mod tests {
     use super::*;
 
-    /// Writes files below a home whose folder `p` is the project, and says what is found, a line for each.
+    /// Writes files below a home whose folder `p` is the project, and compares the registrations, a line each.
     #[track_caller]
     fn check(files: &[(&str, &str)], expected: &[&str]) {
         let home = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ mod tests {
             program: Some("/b/bridge".into()),
             ..Environment::default()
         };
-        let found = look(&environment);
+        let found = configs(&environment);
         let lines: Vec<String> = found.iter().flat_map(|config| lines_of(config, home)).collect();
         assert_eq!(lines, expected);
     }
@@ -122,11 +122,11 @@ mod tests {
             Ok(found) => found
                 .iter()
                 .map(|one| {
-                    let Registration { name, scope, program, args, env, patience, off } = one;
+                    let Registration { name, scope, program, args, env, call_limit, off } = one;
                     let scope = scope.name();
-                    let patience = patience.map(|patience| patience.as_secs());
+                    let limit = call_limit.map(|limit| limit.as_secs());
                     let off = off.map(|off| format!(" {off:?}")).unwrap_or_default();
-                    format!("{head}: {scope} {name}: {program} {args:?} {env:?} {patience:?}{off}")
+                    format!("{head}: {scope} {name}: {program} {args:?} {env:?} {limit:?}{off}")
                 })
                 .collect(),
         }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn claude_code_does_not_start_what_was_switched_off_or_refused() {
+    fn claude_code_does_not_start_servers_that_were_switched_off_or_refused() {
         let users = format!(
             r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}, "projects": {{"HOME/p": {{"disabledMcpServers": ["kimi-bridge"]}}}}}}"#
         );
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn codex_and_gemini_wait_for_a_while_only() {
+    fn codex_and_gemini_limit_a_call() {
         let codex =
             "model = 'm'\n[mcp_servers.kimi-bridge]\ncommand = 'kimi-bridge'\nargs = ['serve']\n";
         check(
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn editors_write_comments_and_each_names_its_table_its_own_way() {
+    fn editors_write_comments_and_each_has_its_own_name_for_the_table() {
         check(
             &[
                 (

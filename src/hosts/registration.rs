@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// For whom a server is registered.
+/// The users and projects that a registration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// The user, in every project.
     User,
     /// The user, in this project.
     Local,
-    /// Everybody who works on this project.
+    /// Everyone who works on this project.
     Project,
 }
 
@@ -24,7 +24,7 @@ impl Scope {
     }
 }
 
-/// How a host starts this server.
+/// The command with which a host starts this server, and its limits.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) name: String,
@@ -32,19 +32,19 @@ pub(crate) struct Registration {
     /// The program, as the file names it.
     pub(crate) program: String,
     pub(crate) args: Vec<String>,
-    /// Its additional environment.
+    /// The additional environment of the program.
     pub(crate) env: BTreeMap<String, String>,
-    /// The host's limit of a call; `None` if that is long enough.
-    pub(crate) patience: Option<Duration>,
-    /// Why the host does not start it, and how a person changes that.
+    /// The host's time limit for a call; `None` if it is long enough.
+    pub(crate) call_limit: Option<Duration>,
+    /// The reason why the host does not start the server, which decides the remedy.
     pub(crate) off: Option<Off>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Off {
-    /// The entry itself says so.
+    /// The entry itself switches it off.
     InItsEntry,
-    /// Another list of the same file says so.
+    /// Another list of the same file switches it off.
     InAList(&'static str),
     /// The user switched it off for this project, in Claude Code's `/mcp`.
     ForThisProject,

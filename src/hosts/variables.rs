@@ -1,4 +1,4 @@
-//! Variables in a host's file, as far as this process knows what they stand for.
+//! Variables in a host's file. Only the ones that this process knows are expanded.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"\$\{(?:env:)?(?P<name>\w+)(?::-(?P<else>[^}]*))?\}|\{env:(?P<opencode>\w+)\}").ok()
 });
 
-/// The text with every variable replaced; `None` when one of them cannot be told.
+/// Expands every variable in a text; `None` when the value of one is unknown.
 pub(crate) fn expand(text: &str, environment: &Environment) -> Option<String> {
     let variable = VARIABLE.as_ref()?;
     let value = |found: &Captures<'_>| {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_replaced_and_what_is_not_is_not_guessed() {
+    fn known_variables_are_expanded_and_unknown_ones_are_not_guessed() {
         let environment = Environment {
             vars: [("SET".to_owned(), "1".to_owned())].into(),
             home: "/home/me".into(),
