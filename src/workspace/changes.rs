@@ -1,46 +1,46 @@
-//! The differences between two looks and the parts that were not compared, in words for a person.
+//! The differences between two looks and the parts that were not compared, and their text for the user.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Changes or gaps that a warning names; the rest are counted.
+/// The most changes or gaps that a warning names; the rest are counted.
 const LISTED: usize = 20;
-/// Characters of a path that are shown: its last ones, which name the file.
+/// The most characters of a path that are shown: the last ones, which name the file.
 const SHOWN: usize = 160;
 
 /// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum What {
+pub(crate) enum ChangeKind {
     Created,
-    /// The file was written, even if with the contents that it had.
+    /// The file was written, even with the same contents.
     Modified,
     Removed,
-    /// The entry is of another type: a link in place of a file, a file in place of a folder.
+    /// The entry has another type: a link in place of a file, a file in place of a folder.
     Replaced,
-    /// The permissions, the owner or the group differ, and nothing else does.
+    /// Only the permissions, the owner or the group differ.
     Permissions,
 }
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Change {
-    /// Below the project, or absolute if it is not in it.
+    /// A path below the project, or absolute if it is elsewhere.
     pub path: PathBuf,
-    /// The contents of a created or removed folder are not listed.
+    /// True for a folder. The contents of a created or removed folder are not listed.
     pub is_folder: bool,
-    pub what: What,
+    pub what: ChangeKind,
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slash = if self.is_folder { "/" } else { "" };
         let what = match self.what {
-            What::Created => "created",
-            What::Modified => "modified",
-            What::Removed => "removed",
-            What::Replaced => "replaced",
-            What::Permissions => "permissions changed",
+            ChangeKind::Created => "created",
+            ChangeKind::Modified => "modified",
+            ChangeKind::Removed => "removed",
+            ChangeKind::Replaced => "replaced",
+            ChangeKind::Permissions => "permissions changed",
         };
         write!(f, "{}{slash} ({what})", shown(&self.path))
     }
@@ -49,13 +49,13 @@ impl fmt::Display for Change {
 /// Part of a project that was not compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Gap {
-    /// All of it, since a look was not over in time.
+    /// The whole project, since a look did not end in time.
     Late,
-    /// The files and folders after so many, where a look met a limit.
+    /// The files and folders after this many, where a look met a limit.
     After(usize),
     /// Another file system, mounted here.
     Mounted(PathBuf),
-    /// A folder that could not be read, and why.
+    /// A folder that could not be read, and the reason.
     Unreadable(PathBuf, String),
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Whether the project changed; absent when no change was seen and not everything was compared.
+    /// Returns whether the project changed; `None` when no change was seen but not everything was compared.
     pub(crate) fn workspace_changed(&self) -> Option<bool> {
         match (self.changed.is_empty(), self.incomplete.is_empty()) {
             (false, _) => Some(true),
@@ -104,7 +104,7 @@ impl Changes {
     }
 }
 
-/// The first of a set in words, and how many others there are.
+/// The first items of a set as text, and the number of the others.
 fn listed<T: fmt::Display>(all: &BTreeSet<T>, separator: &str) -> String {
     let words: Vec<String> = all.iter().take(LISTED).map(T::to_string).collect();
     let more = match all.len().saturating_sub(LISTED) {
@@ -114,13 +114,13 @@ fn listed<T: fmt::Display>(all: &BTreeSet<T>, separator: &str) -> String {
     words.join(separator) + &more
 }
 
-/// A path as seen from the project; the project itself, and what is not in it, in full.
+/// A path relative to the project; unchanged for the project itself and for a path outside it.
 pub(super) fn within(root: &Path, path: &Path) -> PathBuf {
     let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
     below.unwrap_or(path).to_owned()
 }
 
-/// A path that cannot act on a terminal or break a line: characters that cannot be printed are escaped.
+/// The escaped form of a path, which cannot act on a terminal or break a line.
 #[expect(clippy::unnecessary_debug_formatting, reason = "only this form is escaped")]
 fn shown(path: &Path) -> String {
     let quoted = format!("{path:?}");
@@ -145,12 +145,12 @@ mod tests {
 
     use super::*;
 
-    fn change(path: &str, is_folder: bool, what: What) -> Change {
+    fn change(path: &str, is_folder: bool, what: ChangeKind) -> Change {
         Change { path: path.into(), is_folder, what }
     }
 
     #[test]
-    fn the_words_say_when_and_not_who() {
+    fn a_warning_says_that_a_change_happened_meanwhile_but_not_who_made_it() {
         let check = |changes: Changes, changed: Option<bool>, warnings: &[&str]| {
             assert_eq!(
                 (changes.workspace_changed(), changes.warnings()),
@@ -159,9 +159,9 @@ mod tests {
         };
         check(Changes::default(), Some(false), &[]);
         let changed = BTreeSet::from([
-            change("notes", true, What::Created),
-            change("src/it's.rs", false, What::Modified),
-            change("x", false, What::Permissions),
+            change("notes", true, ChangeKind::Created),
+            change("src/it's.rs", false, ChangeKind::Modified),
+            change("x", false, ChangeKind::Permissions),
         ]);
         let differences = "changed while Kimi ran: notes/ (created), src/it's.rs (modified), x (permissions changed)";
         check(
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_act_are_escaped_and_long_ones_are_cut() {
+    fn names_with_control_characters_are_escaped_and_long_ones_are_cut() {
         let check = |name: &[u8], expected: &str| {
             assert_eq!(shown(Path::new(OsStr::from_bytes(name))), expected);
         };
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_long_list_is_counted() {
-        let change = |n| change(&format!("{n:04}"), false, What::Removed);
+        let change = |n| change(&format!("{n:04}"), false, ChangeKind::Removed);
         let changed = (0..LISTED + 1234).map(change).collect();
         let all = Changes { changed, ..Changes::default() };
         let [warning] = &all.warnings()[..] else { panic!("one warning") };

@@ -1,9 +1,9 @@
-//! The second look: each folder of the first one again, by the rules of the first one.
+//! The second look: lists each folder of the first look again, with the rules of the first look.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::changes::{Change, Changes, Gap, What, within};
+use super::changes::{Change, ChangeKind, Changes, Gap, within};
 use super::entry::{Entries, Listing};
 use super::look::{Look, LookLimits, Snapshot, is_gone};
 use super::mounts;
@@ -12,13 +12,13 @@ use super::mounts;
 struct Comparison<'a> {
     look: Look<'a>,
     changed: BTreeSet<Change>,
-    /// Folders that were removed or replaced. A link in place of one is not followed.
+    /// Removed or replaced folders. A link in place of a folder is not followed.
     gone: HashSet<PathBuf>,
 }
 
-/// Looks at the folders of a snapshot again.
+/// Lists the folders of a snapshot again.
 pub(super) fn second_look(before: &Snapshot, stopped: &dyn Fn() -> bool) -> Changes {
-    // As many files and folders may be new.
+    // The second half is for new files and folders.
     let limits = LookLimits { entries: 2 * before.limits.entries, ..before.limits };
     let mut look = Look::new(before.ground.clone(), limits, stopped);
     look.gaps.clone_from(&before.gaps);
@@ -37,7 +37,7 @@ pub(super) fn second_look(before: &Snapshot, stopped: &dyn Fn() -> bool) -> Chan
 }
 
 impl Comparison<'_> {
-    /// Looks into a folder again; returns false when the look met a limit.
+    /// Compares a folder; returns false when the look met a limit.
     fn folder(&mut self, folder: &Listing) -> bool {
         let is_left_out =
             |above: &Path| self.gone.contains(above) || self.look.ground.mounts.contains(above);
@@ -46,7 +46,7 @@ impl Comparison<'_> {
         }
         if folder.closed.is_some() {
             if folder.last_touched() != folder.closed {
-                self.change(&folder.path, true, What::Modified);
+                self.change(&folder.path, true, ChangeKind::Modified);
             }
             return true;
         }
@@ -62,24 +62,24 @@ impl Comparison<'_> {
         for (name, before) in &folder.entries {
             let (what, kind) = match after.get(name) {
                 Some(now) => (now.since(before), now.kind),
-                None => (Some(What::Removed), before.kind),
+                None => (Some(ChangeKind::Removed), before.kind),
             };
             if let Some(what) = what {
                 self.change(&folder.path.join(name), kind.is_dir(), what);
             }
         }
         for (name, now) in after.iter().filter(|(name, _)| !folder.entries.contains_key(*name)) {
-            self.change(&folder.path.join(name), now.kind.is_dir(), What::Created);
+            self.change(&folder.path.join(name), now.kind.is_dir(), ChangeKind::Created);
         }
         true
     }
 
-    fn change(&mut self, path: &Path, is_folder: bool, what: What) {
-        // An entry is not removed by a file system that is mounted in its place.
+    fn change(&mut self, path: &Path, is_folder: bool, what: ChangeKind) {
+        // A file system mounted over an entry does not remove the entry.
         if self.look.ground.mounts.contains(path) {
             return;
         }
-        if matches!(what, What::Removed | What::Replaced) {
+        if matches!(what, ChangeKind::Removed | ChangeKind::Replaced) {
             self.gone.insert(path.to_owned());
         }
         let path = within(&self.look.ground.root, path);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_told_by_path() {
+    fn changes_are_reported_by_path() {
         check(|_| {}, &[]);
         check(|project| project.write("a", "ONE"), &["a (modified)"]);
         check(|project| project.write("d/c", ""), &["d/c (modified)"]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_something_else_is_replaced() {
+    fn an_entry_of_another_type_is_replaced() {
         let relink = |project: &Project, path: &str, target: &str| {
             project.remove(path);
             project.link(target, path);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_anew_counts_as_modified() {
+    fn a_rewritten_file_counts_as_modified() {
         check(|project| project.write("a", "one"), &["a (modified)"]);
         let touch = |project: &Project| {
             File::open(project.at("a")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_is_no_change() {
+    fn a_file_that_was_created_and_removed_is_no_change() {
         let in_passing = |project: &Project| {
             project.write("passing", "x");
             project.remove("passing");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_was_set_back_hides_nothing() {
+    fn setting_the_time_back_hides_no_change() {
         let hidden = |project: &Project| {
             let before = fs::metadata(project.at("a")).unwrap();
             project.write("a", "ONE");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_fills_up_is_bounded() {
+    fn the_look_at_a_growing_folder_is_bounded() {
         let project = Project::with(&[("a", "one"), ("z/b", "x")]);
         let snapshot = project.look_within(LookLimits { entries: 3, ..LIMITS });
         for n in 0..20 {
@@ -259,15 +259,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_meanwhile_was_not_removed() {
+    fn a_folder_that_is_mounted_over_was_not_removed() {
         let project = Project::with(&[("mnt/a", "one"), ("b", "x")]);
         let mut snapshot = project.look();
         snapshot.ground.mounts.insert(project.at("mnt"));
         assert_eq!(words(&snapshot), ["another file system is mounted at mnt"]);
     }
 
-    /// What a naive reading finds at a path: the permissions of a folder, and of anything else those and
-    /// the times. A file that was renamed here may differ in nothing but its inode.
+    /// The facts that a simple comparison takes from a path: permissions for a folder; permissions and times for
+    /// others. A file that was renamed to this path may differ only in its inode.
     #[derive(Debug, Clone, PartialEq)]
     enum State {
         Listing(u32),
@@ -305,32 +305,32 @@ mod tests {
         before: &BTreeMap<PathBuf, State>,
         after: &BTreeMap<PathBuf, State>,
     ) -> BTreeSet<Change> {
-        let mut changes: BTreeMap<&Path, What> = BTreeMap::new();
+        let mut changes: BTreeMap<&Path, ChangeKind> = BTreeMap::new();
         for path in before.keys().chain(after.keys()) {
             let what = match (before.get(path), after.get(path)) {
-                (None, _) => What::Created,
-                (_, None) => What::Removed,
+                (None, _) => ChangeKind::Created,
+                (_, None) => ChangeKind::Removed,
                 (Some(before), Some(after)) if before == after => continue,
-                (Some(State::Listing(_)), Some(State::Listing(_))) => What::Permissions,
+                (Some(State::Listing(_)), Some(State::Listing(_))) => ChangeKind::Permissions,
                 (
                     Some(State::File { modified: before, mode: old, .. }),
                     Some(State::File { modified: after, mode: new, .. }),
-                ) if before == after && old != new => What::Permissions,
+                ) if before == after && old != new => ChangeKind::Permissions,
                 (Some(State::File { .. }), Some(State::File { .. }))
-                | (Some(State::Link { .. }), Some(State::Link { .. })) => What::Modified,
-                (Some(_), Some(_)) => What::Replaced,
+                | (Some(State::Link { .. }), Some(State::Link { .. })) => ChangeKind::Modified,
+                (Some(_), Some(_)) => ChangeKind::Replaced,
             };
             changes.insert(path, what);
         }
         let whole = |path: &Path| {
-            let made = [What::Created, What::Removed, What::Replaced];
+            let made = [ChangeKind::Created, ChangeKind::Removed, ChangeKind::Replaced];
             path.ancestors()
                 .skip(1)
                 .any(|above| changes.get(above).is_some_and(|what| made.contains(what)))
         };
         let is_folder =
             |path: &Path| matches!(after.get(path).or(before.get(path)), Some(State::Listing(_)));
-        let change = |(path, what): (&&Path, &What)| Change {
+        let change = |(path, what): (&&Path, &ChangeKind)| Change {
             path: path.to_path_buf(),
             is_folder: is_folder(path),
             what: *what,
@@ -348,7 +348,7 @@ mod tests {
         Rename(&'static str, &'static str),
     }
 
-    /// Does what can be done; a file may stand where a folder is wanted.
+    /// Applies an edit if it is possible; a file may be in place of a folder.
     fn apply(project: &Project, edit: &Edit) {
         let _ = match *edit {
             Edit::Write(path, text) => {
@@ -389,7 +389,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
-        fn any_edits_are_told_exactly(first in edits(20), then in edits(6)) {
+        fn any_edits_are_reported_exactly(first in edits(20), then in edits(6)) {
             let project = Project::new();
             for edit in &first {
                 apply(&project, edit);

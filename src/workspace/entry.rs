@@ -1,4 +1,4 @@
-//! One file or folder as the system describes it without its being opened, and a folder of them.
+//! The metadata of a file or folder, read without opening it, and the listing of a folder.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,26 +7,26 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::changes::What;
+use super::changes::ChangeKind;
 use super::rules::IgnoreRules;
 
-/// One entry at one time. Times are seconds and nanoseconds.
+/// The metadata of an entry at one time. Times are seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) kind: FileType,
     inode: u64,
     /// Bytes.
     size: u64,
-    /// The time of the last write, or whatever a program set it to.
+    /// The time of the last write, which any program can set.
     modified: (i64, i64),
-    /// The time of the last change of anything about the entry; no program can set it.
+    /// The time of the last change of the contents or metadata (`ctime`), which no program can set.
     touched: (i64, i64),
     /// Permissions, owner and group.
     access: (u32, u32, u32),
 }
 
 impl Facts {
-    pub(super) fn of(metadata: &Metadata) -> Facts {
+    pub(super) fn from_metadata(metadata: &Metadata) -> Facts {
         Facts {
             kind: metadata.file_type(),
             inode: metadata.ino(),
@@ -37,20 +37,20 @@ impl Facts {
         }
     }
 
-    /// The difference from an earlier look. A folder's entries are compared one by one, and a pipe, a
-    /// socket or a device changes whenever it is used.
-    pub(super) fn since(&self, before: &Facts) -> Option<What> {
+    /// Returns the difference from an earlier look. A folder's entries are compared one by one, and a pipe, a socket or
+    /// a device changes whenever it is used.
+    pub(super) fn since(&self, before: &Facts) -> Option<ChangeKind> {
         let is_data = self.kind.is_file() || self.kind.is_symlink();
         let is_special = !is_data && !self.kind.is_dir();
         let written = |facts: &Facts| (facts.inode, facts.size, facts.modified);
         if self.kind != before.kind || (is_special && self.inode != before.inode) {
-            Some(What::Replaced)
+            Some(ChangeKind::Replaced)
         } else if is_data && written(self) != written(before) {
-            Some(What::Modified)
+            Some(ChangeKind::Modified)
         } else if self.access != before.access {
-            Some(What::Permissions)
+            Some(ChangeKind::Permissions)
         } else {
-            (is_data && self.touched != before.touched).then_some(What::Modified)
+            (is_data && self.touched != before.touched).then_some(ChangeKind::Modified)
         }
     }
 }
@@ -58,25 +58,25 @@ impl Facts {
 /// The entries of a folder by name.
 pub(super) type Entries = BTreeMap<OsString, Facts>;
 
-/// The names of a folder that are compared.
+/// The choice of the names in a folder that are compared.
 #[derive(Debug, Clone)]
 pub(super) enum Names {
-    /// All that the rules of a repository do not ignore.
+    /// All names that the rules of a repository do not ignore.
     Known {
         rules: IgnoreRules,
         /// The folder that the repository shares with its other working trees.
         common: Arc<Path>,
     },
-    /// All, but not in folders that mark themselves as caches.
+    /// All names, except in folders that are marked as caches.
     NoCaches,
-    /// These.
+    /// Only these names.
     Only(&'static [&'static str]),
-    /// All but these paths and the locks of git.
+    /// All names except these paths and the locks of git.
     Except(Arc<[PathBuf]>),
 }
 
 impl Names {
-    /// Whether an entry is not compared.
+    /// Returns whether an entry is left out of the comparison.
     pub(super) fn leave_out(&self, path: &Path, is_folder: bool) -> bool {
         match self {
             Names::Known { rules, .. } => rules.ignores(path, is_folder),
@@ -90,26 +90,26 @@ impl Names {
     }
 }
 
-/// A folder and the entries that were found in it.
+/// A folder and its entries.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// Absolute.
     pub(super) path: PathBuf,
     pub(super) names: Names,
     pub(super) entries: Entries,
-    /// The time of the last change of a folder that this user may not enter. Nothing that runs as this
-    /// user can change its contents without changing the folder.
+    /// The time of the last change of a folder that this user may not enter. A process of this user cannot change its
+    /// contents without changing the folder.
     pub(super) closed: Option<(i64, i64)>,
 }
 
 impl Listing {
-    /// A folder that is yet to be looked at.
+    /// A folder that is not yet listed.
     pub(super) fn new(path: PathBuf, names: Names) -> Listing {
         Listing { path, names, entries: Entries::new(), closed: None }
     }
 
-    /// The time of the last change of anything about the folder, even of one that cannot be listed.
+    /// The time of the last change of the folder itself, available even if the folder cannot be listed.
     pub(super) fn last_touched(&self) -> Option<(i64, i64)> {
-        Some(Facts::of(&fs::symlink_metadata(&self.path).ok()?).touched)
+        Some(Facts::from_metadata(&fs::symlink_metadata(&self.path).ok()?).touched)
     }
 }

@@ -1,4 +1,4 @@
-//! Projects to look at. Repositories are written by hand, so that no git need be installed.
+//! Test projects. Repositories are written by hand, so that git need not be installed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,13 +15,13 @@ use super::look::{LIMITS, LookLimits};
 use super::walk::first_look;
 use super::{Changes, Snapshot};
 
-/// A commit's name.
+/// The id of a commit.
 pub(super) const COMMIT: &str = "8a4d1c0e7f2b3a5968778695a4b3c2d1e0f9a8b7";
 
 /// A folder that is removed with the test.
 pub(super) struct Project {
     _dir: TempDir,
-    /// Without links.
+    /// The canonical path.
     pub(super) root: PathBuf,
 }
 
@@ -71,7 +71,7 @@ impl Project {
         mknodat(CWD, self.at(path), FileType::Fifo, Mode::RWXU, 0).unwrap();
     }
 
-    /// Makes a folder a working tree with a repository of its own, as `git init` leaves it, and a commit.
+    /// Makes a folder a working tree with its own repository and a commit, as `git init` lays it out.
     pub(super) fn repository(&self, folder: &str) {
         let git = Path::new(folder).join(".git");
         let git = git.to_str().unwrap();
@@ -88,21 +88,21 @@ impl Project {
         self.look_within(LIMITS)
     }
 
-    /// A look that ends after the tick of the kernel's clock in which a file was last written.
+    /// Looks after the tick of the kernel's clock in which the last file was written.
     pub(super) fn look_within(&self, limits: LookLimits) -> Snapshot {
         let snapshot = first_look(Ground::new(&self.root, &[]), limits, &|| false);
         thread::sleep(Duration::from_millis(20));
         snapshot
     }
 
-    /// The differences between two looks with an edit between them, in words.
+    /// The differences between a look before an edit and one after it, as text.
     pub(super) fn changes(&self, edit: impl FnOnce(&Project)) -> Vec<String> {
         let snapshot = self.look();
         edit(self);
         words(&snapshot)
     }
 
-    /// What a look compares, in the order of names.
+    /// The paths that a look compares, sorted.
     pub(super) fn compared(&self, snapshot: &Snapshot) -> Vec<String> {
         let paths = |folder: &Listing| -> Vec<String> {
             let path = |name| folder.path.join(name);
@@ -117,7 +117,7 @@ impl Project {
     }
 }
 
-/// Each change and each gap that a second look finds.
+/// Each change and each gap of a second look, as text.
 pub(super) fn words(snapshot: &Snapshot) -> Vec<String> {
     let Changes { changed, incomplete } = snapshot.changes(&|| false);
     let gaps = incomplete.iter().map(ToString::to_string);

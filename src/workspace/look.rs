@@ -1,4 +1,4 @@
-//! One look at a project: where it may go, how far, and how a folder is listed.
+//! One look at a project: its limits, its starting folder, and the listing of a folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,10 @@ use super::changes::{Gap, within};
 use super::entry::{Entries, Facts, Listing, Names};
 use super::mounts;
 
-/// The limits of a look. One that was met is a gap in [`super::Changes::incomplete`].
+/// The limits of a look. A limit that was met is a gap in [`super::Changes::incomplete`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LookLimits {
-    /// Files and folders that are compared; those nearest to the project's folder come first.
+    /// The most files and folders that are compared; those nearest to the project's folder come first.
     pub(super) entries: usize,
     /// The longest that a look may take.
     pub(super) look: Duration,
@@ -28,24 +28,24 @@ pub(super) const LIMITS: LookLimits = LookLimits { entries: 300_000, look: Durat
 pub(crate) struct Snapshot {
     pub(super) ground: Ground,
     pub(super) limits: LookLimits,
-    /// Parents before their children.
+    /// The folders of the project, parents before children.
     pub(super) folders: Vec<Listing>,
     pub(super) gaps: BTreeSet<Gap>,
 }
 
-/// The place of a look, the same for both looks at a project.
+/// The folders of a look, the same for both looks at a project.
 #[derive(Debug, Clone)]
 pub(super) struct Ground {
-    /// The project, without links.
+    /// The canonical path of the project.
     pub(super) root: PathBuf,
-    /// The mount points inside, which are not entered.
+    /// The mount points inside the project, which are not entered.
     pub(super) mounts: BTreeSet<PathBuf>,
     /// Folders that the bridge writes to.
     own: Vec<PathBuf>,
 }
 
 impl Ground {
-    /// The ground of a project. One that does not exist is a gap when it is listed.
+    /// The ground of a project. A missing project becomes a gap when it is listed.
     pub(super) fn new(project: &Path, own: &[PathBuf]) -> Ground {
         let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let root = real(project);
@@ -60,12 +60,12 @@ impl Ground {
 /// A look under way.
 pub(super) struct Look<'a> {
     pub(super) ground: Ground,
-    /// Files and folders that may be looked at.
+    /// The most files and folders of this look.
     entries: usize,
-    /// Those in the folders that were listed.
+    /// The number of files and folders listed so far.
     listed: usize,
     until: Instant,
-    /// Whether the look is no longer wanted.
+    /// Returns true once the look shall end early.
     stopped: &'a dyn Fn() -> bool,
     pub(super) gaps: BTreeSet<Gap>,
 }
@@ -77,20 +77,20 @@ impl Look<'_> {
         Look { ground, entries, listed: 0, until, stopped, gaps: BTreeSet::new() }
     }
 
-    /// The entries of a folder that are compared, or nothing when the look met a limit.
+    /// Lists the entries of a folder that are compared; `None` when the look met a limit.
     pub(super) fn list(&mut self, folder: &Path, names: &Names) -> io::Result<Option<Entries>> {
         let mut entries = Entries::new();
         for found in fs::read_dir(folder)? {
             let is_full = self.listed + entries.len() == self.entries;
             if is_full || Instant::now() >= self.until || (self.stopped)() {
-                // A second look may end before the first one did.
+                // A second look may end before the first look did.
                 self.gaps.retain(|gap| !matches!(gap, Gap::After(_)));
                 self.gaps.insert(Gap::After(self.listed));
                 return Ok(None);
             }
             let found = found?;
             let path = found.path();
-            // Asking for the type of a mount point may wait for its server.
+            // Reading the type of a mount point may wait for its server.
             if self.ground.mounts.contains(&path) {
                 if !names.leave_out(&path, true) {
                     self.gaps.insert(Gap::Mounted(within(&self.ground.root, &path)));
@@ -98,7 +98,7 @@ impl Look<'_> {
                 continue;
             }
             let facts = match found.metadata() {
-                Ok(metadata) => Facts::of(&metadata),
+                Ok(metadata) => Facts::from_metadata(&metadata),
                 Err(error) if is_gone(&error) => continue,
                 Err(error) => return Err(error),
             };
@@ -111,14 +111,14 @@ impl Look<'_> {
         Ok(Some(entries))
     }
 
-    /// Notes that a folder could not be read.
+    /// Records a folder that could not be read.
     pub(super) fn unreadable(&mut self, folder: &Path, error: &io::Error) {
         let folder = within(&self.ground.root, folder);
         self.gaps.insert(Gap::Unreadable(folder, error.to_string()));
     }
 }
 
-/// Whether an entry was removed or replaced since its folder was listed.
+/// Returns whether an entry was removed or replaced after its folder was listed.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
     Errno::from_io_error(error).is_some_and(|error| gone.contains(&error))

@@ -1,5 +1,5 @@
-//! The file systems that are mounted inside a project. They are not entered: looking at one whose server
-//! does not answer never ends.
+//! The file systems that are mounted inside a project. A look does not enter them, since a server that does not answer
+//! would block it for ever.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,13 +10,13 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Captures, Regex};
 
-/// The mount points below a folder; none on a system that does not list them.
+/// The mount points below a folder; empty on a system that does not list them.
 pub(crate) fn below(root: &Path) -> BTreeSet<PathBuf> {
     let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
     points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }
 
-/// Every other path under which some folders, or what lies in them, are mounted a second time.
+/// Every other path at which these folders, or parts of them, are mounted as well.
 pub(crate) fn aliases(folders: &[PathBuf]) -> Vec<PathBuf> {
     let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
     let mounts: Vec<Mount> = mounts(&list).collect();
@@ -40,10 +40,10 @@ fn aliases_in(mounts: &[Mount], folder: &Path) -> Vec<PathBuf> {
     aliases.filter(|alias| !alias.starts_with(folder)).collect()
 }
 
-/// A line of the list.
+/// A line of `/proc/self/mountinfo`.
 struct Mount {
     device: Vec<u8>,
-    /// The folder of the device's file system that is mounted.
+    /// The folder inside the device's file system that is mounted.
     root: PathBuf,
     point: PathBuf,
 }
@@ -60,7 +60,7 @@ fn points(list: &[u8]) -> impl Iterator<Item = PathBuf> {
     mounts(list).map(|mount| mount.point)
 }
 
-/// A path in which white space and backslashes are written as `\` and three octal digits.
+/// Decodes a path in which white space and backslashes are `\` and three octal digits.
 fn decoded(field: &[u8]) -> PathBuf {
     let byte = |escape: &Captures<'_>| {
         let digits = str::from_utf8(&escape[1]).unwrap_or_default();
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_mounts_names_their_points() {
+    fn mount_points_are_read_from_the_list() {
         let list = b"36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n\
             37 35 0:5 /a /home/me/my\\040project/\\134x\\012 rw - tmpfs none rw\n\
             broken line\n";
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_found_wherever_it_is_mounted() {
+    fn a_folder_is_found_at_every_path_where_it_is_mounted() {
         let list = b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:5 / /tmp rw - tmpfs b rw\n3 1 8:1 /home/me /srv/me rw - x\n\
             4 1 8:1 /home /srv/all rw - x\n5 1 8:1 /home/me/.ssh /keys rw - x\n6 1 8:1 /usr /home/me/usr rw - x\n\
             7 1 8:1 /home/other /srv/other rw - x\n8 1 8:2 /home/me /disk rw - x\n9 1 8:1 /x /home/me/deep rw - x\n";
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn each_look_finds_what_is_mounted_then() {
+    fn each_look_finds_the_current_mounts() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let point = root.join("inside");

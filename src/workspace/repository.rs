@@ -1,7 +1,6 @@
-//! The parts of a repository's own folder that show that it was changed: `HEAD`, the branches, and the
-//! files that decide which programs git runs. They are compared as files are; only the names of branches
-//! that belong to other working trees are read. Left out are the parts that change by themselves: the
-//! index, objects, logs, tags and remote branches.
+//! The parts of a repository's own folder that show a change: `HEAD`, the branches, and the files that decide which
+//! programs git runs. They are compared like files; only the names of branches in other working trees are read. The
+//! parts that change by themselves are left out: the index, objects, logs, tags and remote branches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,19 +8,19 @@ use std::path::{Path, PathBuf};
 use super::contents;
 use super::entry::{Listing, Names};
 
-/// A repository that was met in the walk.
+/// A repository that the walk found.
 #[derive(Debug)]
 pub(super) struct Repository {
     /// The working tree.
     pub(super) root: PathBuf,
-    /// The working tree's own part: `.git`, or a folder in another repository's.
+    /// The working tree's own git folder: `.git`, or a folder in the git folder of another working tree.
     git: PathBuf,
-    /// The part that it shares with other working trees.
+    /// The git folder that is shared with other working trees.
     pub(super) common: PathBuf,
 }
 
 impl Repository {
-    /// The repository whose working tree begins at this folder.
+    /// Finds the repository whose working tree begins at this folder.
     pub(super) fn at(root: &Path) -> Option<Repository> {
         let dot = root.join(".git");
         let git = if fs::metadata(&dot).ok()?.is_dir() {
@@ -38,15 +37,15 @@ impl Repository {
         Some(Repository { root: root.to_owned(), git, common })
     }
 
-    /// The folders that are compared. `hooks` and `info` are listed by name as well, since a hook may
-    /// be planted in a folder that is new.
+    /// The folders that are compared. `hooks` and `info` are also compared by name, so that a hook in a new folder is
+    /// seen.
     pub(super) fn folders(&self) -> Vec<Listing> {
         let own = |name, names| Listing::new(self.git.join(name), Names::Only(names));
         let shared = |name, names| Listing::new(self.common.join(name), names);
         vec![
             own("", &["HEAD", "commondir", "config.worktree"]),
             own("info", &["sparse-checkout"]),
-            // The newer way to keep branches, which shows only that one moved.
+            // The newer storage of branches, which shows only that some branch moved.
             own("reftable", &["tables.list"]),
             shared("reftable", Names::Only(&["tables.list"])),
             shared("", Names::Only(&["config", "hooks", "info", "packed-refs"])),
@@ -56,7 +55,7 @@ impl Repository {
         ]
     }
 
-    /// The branches that are checked out in other working trees only; they move with the work there.
+    /// The branches that are checked out only in other working trees; they move with the work there.
     fn elsewhere(&self) -> Vec<PathBuf> {
         let branch = |tree: &Path| {
             let head = contents::read_line(&tree.join("HEAD")).ok()?;
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn where_branches_stand_is_compared() {
+    fn moved_branches_are_a_change() {
         let main = ".git/refs/heads/main";
         check(|project| project.write(main, OTHER), &[".git/refs/heads/main (modified)"]);
         check(|project| project.write(".git/HEAD", OTHER), &[".git/HEAD (modified)"]);
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_which_programs_git_runs_is_compared() {
+    fn files_that_decide_which_programs_git_runs_are_compared() {
         let config = "[core]\n\tfsmonitor = ./evil\n";
         check(|project| project.write(".git/config", config), &[".git/config (modified)"]);
         check(
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_in_a_folder_that_was_not_there_and_a_repository_that_was_not_are_seen() {
+    fn a_hook_in_a_new_folder_and_a_new_repository_are_seen() {
         let project = Project::with(&[("a", "x"), ("bare/.git/HEAD", COMMIT)]);
         let edit = |project: &Project| {
             project.repository("");
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_way_to_keep_branches_tells_that_one_moved() {
+    fn the_newer_storage_of_branches_shows_that_one_moved() {
         let project =
             Project::with(&[(".git/reftable/tables.list", "1\n"), (".git/reftable/1.ref", "x")]);
         project.repository("");

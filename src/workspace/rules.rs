@@ -1,5 +1,5 @@
-//! The rules by which git ignores files. Precedence is git's: the deepest folder's file first,
-//! `info/exclude` last, and of one file the last line that fits.
+//! The ignore rules of git, with the precedence of git: the deepest folder's file first, `info/exclude` last, and
+//! within a file the last line that matches.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,34 +8,34 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::contents;
 
-/// Lines that are compiled together. The memory that a set of wildcards may take grows with the square
-/// of its lines: a hostile file of 32 KiB makes one set of a gigabyte, or many sets of 50 MB.
+/// The lines that are compiled together. The memory of a set of wildcards can grow with the square of its lines: a
+/// hostile file of 32 KiB makes one set of a gigabyte, or many sets of 50 MB.
 const LINES: usize = 64;
 
-/// The rules that hold in one folder, the weakest first.
+/// The rules that apply in one folder, the weakest first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct IgnoreRules(Vec<Arc<Gitignore>>);
 
 impl IgnoreRules {
-    /// Adds the rules of a file, which are relative to `folder` and stronger than those before.
+    /// Adds the rules of a file. They are relative to `folder` and stronger than the rules before.
     pub(super) fn add(&mut self, folder: &Path, file: &Path, allowance: &mut Allowance) {
         self.0.extend(allowance.read(folder, file).unwrap_or_default());
     }
 
-    /// Whether git ignores this path, if it does not ignore its folder.
+    /// Returns whether git ignores this path, provided that it does not ignore the folder.
     pub(super) fn ignores(&self, path: &Path, is_folder: bool) -> bool {
         let mut matches = self.0.iter().rev().map(|rules| rules.matched(path, is_folder));
         matches.find(|found| !found.is_none()).is_some_and(|found| found.is_ignore())
     }
 }
 
-/// The size of rules that may still be read in one look. A file that does not fit is not obeyed, which
-/// makes the look compare more, never less.
+/// The size of rules that may still be read in one look. A file that exceeds it is not applied; then the look compares
+/// more, never less.
 #[derive(Debug)]
 pub(super) struct Allowance {
     /// Bytes.
     all: usize,
-    /// Bytes of lines with wildcards other than those that nearly every line has.
+    /// Bytes of lines with unusual wildcards.
     wild: usize,
 }
 
@@ -54,7 +54,7 @@ impl Allowance {
         let compile = |lines: &[&str]| {
             let mut rules = GitignoreBuilder::new(root);
             for line in lines {
-                // Git skips a pattern that it cannot read, too.
+                // Git also skips a pattern that it cannot parse.
                 let _ = rules.add_line(None, line);
             }
             rules.build().ok().map(Arc::new)
@@ -63,7 +63,7 @@ impl Allowance {
     }
 }
 
-/// Whether a line is more than a name, a path or an extension.
+/// Returns whether a line is more than a name, a path or an extension.
 fn is_wild(line: &str) -> bool {
     let line = line.trim().trim_start_matches(['!', '/']).trim_start_matches("**/");
     let line = line.trim_start_matches("*.");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_rules_that_costs_too_much_is_not_obeyed() {
+    fn a_file_with_too_expensive_rules_is_not_applied() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".gitignore");
         let check = |text: &str, expected: bool| {

@@ -1,5 +1,4 @@
-//! The first look: from the project's folder downwards, the nearest first, so that a limit cuts off the
-//! deepest part.
+//! The first look: walks from the project's folder downwards, breadth first, so that a limit cuts off the deepest part.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +12,7 @@ use super::look::{Ground, Look, LookLimits, Snapshot, is_gone};
 use super::repository::Repository;
 use super::rules::{Allowance, IgnoreRules};
 
-/// The mark of a cache folder: a file's name and its first bytes.
+/// The mark of a cache folder: the name of a file, and its first bytes.
 const CACHE_TAG: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
 
 /// A first look under way.
@@ -48,14 +47,14 @@ pub(super) fn first_look(
 }
 
 impl Walk<'_> {
-    /// The names that are compared in the project's folder, by the rules of a repository that begins
-    /// above it. A project that such a repository ignores does not belong to it.
+    /// The names that are compared in the project's folder, by the rules of a repository that begins above it. A
+    /// project that this repository ignores does not belong to it.
     fn names_from_above(&mut self, root: &Path) -> Names {
         let nearest = root.ancestors().find_map(Repository::at);
         let Some(repository) = nearest.filter(|repository| repository.root != *root) else {
             return Names::NoCaches;
         };
-        let mut rules = self.rules_of(&repository);
+        let mut rules = self.rules_for(&repository);
         let mut folder = repository.root.clone();
         for name in root.strip_prefix(&repository.root).unwrap_or(root) {
             rules.add(&folder, &folder.join(".gitignore"), &mut self.allowance);
@@ -68,19 +67,19 @@ impl Walk<'_> {
         Names::Known { rules, common: repository.common.into() }
     }
 
-    /// Looks into a folder; returns false when the look met a limit.
+    /// Lists a folder; returns false when the look met a limit.
     fn visit(&mut self, mut folder: Listing) -> bool {
         let mut is_tree = false;
         if let Names::Known { .. } | Names::NoCaches = folder.names
             && let Some(repository) = Repository::at(&folder.path)
         {
-            // Another working tree of the same repository belongs to the work there.
+            // Work in another working tree of the same repository does not concern this project.
             if matches!(&folder.names, Names::Known { common, .. } if **common == *repository.common)
             {
                 return true;
             }
             self.queue.extend(repository.folders());
-            let rules = self.rules_of(&repository);
+            let rules = self.rules_for(&repository);
             folder.names = Names::Known { rules, common: repository.common.into() };
             is_tree = true;
         }
@@ -116,7 +115,7 @@ impl Walk<'_> {
     }
 
     /// The outermost rules of a repository.
-    fn rules_of(&mut self, repository: &Repository) -> IgnoreRules {
+    fn rules_for(&mut self, repository: &Repository) -> IgnoreRules {
         let mut rules = IgnoreRules::default();
         let exclude = repository.common.join("info/exclude");
         rules.add(&repository.root, &exclude, &mut self.allowance);
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_repository_what_git_would_know_is_compared() {
+    fn in_a_repository_only_files_that_git_does_not_ignore_are_compared() {
         let project = Project::with(&[
             ("src/main.rs", "x"),
             ("src/.gitignore", "*.o\n"),
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_everything_is_compared_but_caches() {
+    fn outside_of_repositories_all_but_caches_is_compared() {
         let tag = "Signature: 8a477f597d28d172789f06886806bc55\n# more";
         let project = Project::with(&[
             ("CACHEDIR.TAG", tag),
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_inside_have_rules_and_hooks_of_their_own() {
+    fn nested_repositories_have_their_own_rules_and_hooks() {
         let project = Project::with(&[
             (".gitignore", "*.o\n/vendor/lib/secret\n"),
             ("vendor/lib/a.o", "x"),
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_is_not_compared_even_if_git_tracks_it() {
+    fn an_ignored_file_is_not_compared_even_if_git_tracks_it() {
         let project = Project::with(&[(".gitignore", "build/\n"), ("build/kept", "x")]);
         project.repository("");
         project.write(".git/index", "an index that names build/kept");
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_lies_about_is_opened_waited_for_or_followed() {
+    fn pipes_devices_and_links_are_not_opened_or_followed() {
         let project = Project::with(&[("a/file", "x"), ("deep/.gitignore/x", "x")]);
         project.repository("");
         for pipe in ["pipe", "a/.gitignore", "a/.git", "a/CACHEDIR.TAG", ".git/packed-refs"] {
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_leaves_the_deepest_out_and_says_so() {
+    fn a_limit_leaves_out_the_deepest_part_and_is_reported() {
         let project = Project::with(&[("a", "x"), ("b/c", "x"), ("b/d/e", "x")]);
         let snapshot = project.look_within(LookLimits { entries: 4, ..LIMITS });
         assert_eq!(project.compared(&snapshot), ["a", "b", "b/c", "b/d"]);
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_does_not_fit_is_not_compared_in_part() {
+    fn a_folder_beyond_the_limit_is_not_compared_in_part() {
         let project = Project::new();
         for n in 0..300 {
             project.write(&format!("{n}"), "x");
@@ -405,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_and_what_the_bridge_writes_is_passed_over() {
+    fn mounts_and_folders_of_the_bridge_are_skipped() {
         let project = Project::with(&[("mnt/disk/a", "x"), ("state/ledger", "x"), ("b", "x")]);
         let mut ground = Ground::new(&project.root, &[project.at("state")]);
         ground.mounts.insert(project.at("mnt/disk"));
@@ -416,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_that_cannot_be_looked_at_is_not_called_unchanged() {
+    fn a_project_that_cannot_be_listed_is_not_called_unchanged() {
         let project = Project::with(&[("file", "x")]);
         let check = |path: &str, why: &str| {
             let path = project.at(path);
@@ -430,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_folder_is_taken_as_it_looks_from_outside() {
+    fn a_closed_folder_is_compared_from_outside() {
         use std::os::unix::fs::PermissionsExt as _;
         let as_nobody = || {
             if rustix::process::geteuid().is_root() {
