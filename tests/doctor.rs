@@ -1,4 +1,4 @@
-//! A user asks what stands in the way, and is told what to do about it.
+//! A user runs `doctor`, and it names each problem with its remedy.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -138,7 +138,7 @@ fn no_kimi_at_all() {
         "registered",
         &[(
             "note",
-            "in no host that is known here",
+            "with no known host",
             "To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; \
              README.md has the other hosts.",
         )],
@@ -244,8 +244,8 @@ fn a_closed_path() {
     assert_eq!(
         *remedy,
         format!(
-            "Set `readable: [{parts}, {more}]` in {} (or KIMI_BRIDGE_READABLE={parts}:{more} in the environment): this was \
-             tried, and it starts then.",
+            "Set `readable: [{parts}, {more}]` in {} (or KIMI_BRIDGE_READABLE={parts}:{more} in the environment): in a \
+             trial, Kimi then started.",
             settings.display()
         )
     );
@@ -278,7 +278,7 @@ fn a_closed_path() {
         "setting",
         &[(
             "warning",
-            "off: only its tool list, its private home and its environment hold Kimi",
+            "off: only its tool list, its private home and its environment limit Kimi",
             "Set `sandbox: auto`.",
         )],
     );
@@ -456,10 +456,7 @@ fn logins() {
     write(&token, r#"{"access_token": "eyJhbGciOi", "expires_at": 1700000000}"#);
     let seen = report(&expired);
     assert_eq!(seen.code, 0);
-    let says = format!(
-        "the token in {} has expired, and there is nothing to renew it with",
-        token.display()
-    );
+    let says = format!("the token in {} has expired, and cannot be renewed", token.display());
     seen.check(
         "kimi",
         "login",

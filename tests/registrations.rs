@@ -111,11 +111,7 @@ fn a_program_that_would_not_serve() {
         &[(
             "warning",
             &format!("it starts another kimi-bridge, {}", other.display()),
-            &format!(
-                "Name {} there, or ask that one: `{} doctor`.",
-                this.display(),
-                other.display()
-            ),
+            &format!("Set the program to {}, or run `{} doctor`.", this.display(), other.display()),
         )],
     );
     check(
@@ -132,7 +128,7 @@ fn a_program_that_would_not_serve() {
         &world,
         &json!({"command": "sh", "args": ["-c", "exec kimi-bridge serve"], "env": enabled}),
         0,
-        &[("note", "started through /usr/bin/sh, which was not looked into", "")],
+        &[("note", "started through /usr/bin/sh, which was not checked", "")],
     );
 }
 

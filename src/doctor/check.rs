@@ -1,4 +1,4 @@
-//! One line of the report. Nothing secret can stand in one: all words go through the redactor.
+//! A check, one line of the report. All its texts are redacted.
 
 use serde::Serialize;
 
@@ -8,29 +8,29 @@ use crate::redact::Secrets;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
-    /// The thing, in a word or two.
+    /// The subject, in a word or two.
     pub(crate) name: String,
-    /// Whether it is in the way.
+    /// The effect on a consultation.
     pub(crate) status: CheckStatus,
     pub(crate) says: String,
-    /// The next step, a sentence; every warning and every problem has one.
+    /// The next step, a sentence. Every warning and every problem has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<String>,
-    /// The kind of error that a consultation would end with, for a problem.
+    /// For a problem, the kind of error with which a consultation would end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<Kind>,
 }
 
-/// Whether something is in the way of a consultation.
+/// The effect of a check on a consultation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CheckStatus {
     Ok,
-    /// Worth knowing.
+    /// A fact worth knowing.
     Note,
-    /// It may stand in the way.
+    /// A consultation may fail.
     Warning,
-    /// It stands in the way.
+    /// A consultation fails.
     Problem,
 }
 
@@ -57,7 +57,7 @@ impl Check {
         Check { kind: Some(kind), ..check }
     }
 
-    /// A problem that is an error already.
+    /// A problem made from an error.
     pub(super) fn error(name: &str, error: &Error) -> Check {
         Check::problem(name, error.kind, &error.message, &error.hint)
     }
@@ -71,7 +71,7 @@ impl Check {
     }
 }
 
-/// Words without secrets and invisible characters.
+/// Removes secrets and invisible characters.
 fn harmless(words: &str) -> String {
     Secrets::default().redact(&clean(words)).into_text()
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_secret_stands_in_a_line() {
+    fn a_line_holds_no_secret() {
         // Put together here, so that no scanner takes this file for a leak.
         let key = format!("sk-{}", "q8Zr2LmXv9WcYb4sT7uKp3Nd6Hf1Jg5Rw0Ex");
         let check = Check::warning("a", format!("\u{1b}[31m{key}"), format!("Remove {key}."));

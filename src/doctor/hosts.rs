@@ -1,4 +1,4 @@
-//! The hosts that start the bridge, and whether that would work.
+//! The checks of the hosts that start the bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     without.retain(|name| !with.contains(name));
     if with.is_empty() {
         checks.push(
-            Check::note("registered", "in no host that is known here")
+            Check::note("registered", "with no known host")
                 .with_remedy("To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; README.md has the other hosts."),
         );
     } else if !without.is_empty() {
@@ -51,7 +51,7 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     checks
 }
 
-/// One registration: everything that is wrong with it, or its mode.
+/// The problems of one registration, or its mode if there are none.
 fn registration(config: &Config, one: &Registration, environment: &Environment) -> Vec<Check> {
     let host = config.host.name.as_str();
     let alias = match one.name.as_str() {
@@ -111,7 +111,7 @@ fn switched_off(off: Off, name: &str) -> (String, String) {
     }
 }
 
-/// The file that a host would start, or the name for which there is none; `None` if a variable is not known.
+/// The program that a host would start, or the name of a missing one; `None` if a variable is unknown.
 fn program(one: &Registration, environment: &Environment) -> Option<Result<PathBuf, String>> {
     let named = expand(&one.program, environment)?;
     let path = match one.env.get("PATH") {
@@ -135,8 +135,7 @@ fn started(
     let this = environment.program.as_deref().map(resolved);
     let is_this = this.as_ref().is_some_and(|this| *this == resolved(program));
     if !is_this && !is_bridge(program) {
-        let says =
-            format!("{place}: started through {}, which was not looked into", program.display());
+        let says = format!("{place}: started through {}, which was not checked", program.display());
         return vec![Check::note(host, says)];
     }
     let mut checks = Vec::new();
@@ -153,7 +152,7 @@ fn started(
         checks.push(Check::warning(
             host,
             format!("{place}: it starts another kimi-bridge, {program}"),
-            format!("Name {this} there, or ask that one: `{program} doctor`."),
+            format!("Set the program to {this}, or run `{program} doctor`."),
         ));
     }
     checks
@@ -198,7 +197,7 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
     (mode, checks)
 }
 
-/// Why the tool is off, if no other check says so.
+/// The check of a server that is switched off, if no other check reports it.
 fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
     let remedy = "Set KIMI_BRIDGE_TOOL_ENABLED=1 in its env, and restart the host.";
     let Some(value) = one.env.get("KIMI_BRIDGE_TOOL_ENABLED") else {

@@ -1,4 +1,4 @@
-//! The programs, the login, and ripgrep.
+//! The checks of the programs, the login, and ripgrep.
 
 use std::cmp::Ordering;
 
@@ -29,7 +29,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     }];
     let failure = found.used.as_ref().err().map(|error| error.message.as_str());
     let node = found.node.as_ref().map(|node| self::node(node, found.used.is_ok()));
-    // The first line says it already.
+    // The first line already reports it.
     checks.extend(node.filter(|check| failure != Some(check.says.as_str())));
     let candidates = found.candidates.iter();
     checks.extend(candidates.filter_map(|(one, start)| other(loaded, found, one, start.as_ref())));
@@ -45,7 +45,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     checks
 }
 
-/// The Node that Kimi runs on. An older one may do by chance.
+/// The check of the Node that Kimi runs on. A Node that is too old may still work.
 fn node(node: &Node, starts: bool) -> Check {
     match (node.problem(), node) {
         (Some(error), _) if starts => Check::warning("node", &error.message, &error.hint),
@@ -67,7 +67,7 @@ fn used(program: &Program) -> Check {
     Check::ok("program", format!("{dialect} {version} at {}: {why}", path.display()))
 }
 
-/// A program that is not used, and why.
+/// The check of a program that is not used, with the reason.
 fn other(
     loaded: &Loaded,
     found: &Examination,
@@ -90,7 +90,7 @@ fn other(
                 let remedy = opening(loaded, start).unwrap_or_else(|| why.error.hint.clone());
                 return Some(Check::warning("other", says, remedy));
             }
-            // The problem has the remedy already.
+            // The problem already has the remedy.
             says
         }
         (Identity::Unknown, Some(Start::NotAtAll(_))) => {
@@ -104,7 +104,7 @@ fn other(
     Some(Check::note("other", says))
 }
 
-/// The setting that opens the sandbox far enough, if one was found by trying.
+/// The setting that opens the sandbox far enough for Kimi to start, if a trial found one.
 pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
     let Start::OnlyOutside { opened, .. } = start else { return None };
     let shown = |paths: &[std::path::PathBuf], between: &str| {
@@ -113,7 +113,7 @@ pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
     let all: Vec<_> = loaded.settings.readable.iter().chain(opened).cloned().collect();
     (!opened.is_empty()).then(|| {
         format!(
-            "Set `readable: [{}]` in {} (or KIMI_BRIDGE_READABLE={} in the environment): this was tried, and it starts then.",
+            "Set `readable: [{}]` in {} (or KIMI_BRIDGE_READABLE={} in the environment): in a trial, Kimi then started.",
             shown(&all, ", "),
             loaded.environment.config_dir.join("settings.yaml").display(),
             shown(&all, ":"),
@@ -121,7 +121,7 @@ pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
     })
 }
 
-/// Compares a version with the one that the tests run against.
+/// Compares a version with the tested one.
 fn version(dialect: Dialect, version: &str) -> Check {
     let tested = profiles().tested(dialect);
     let order = Version::parse(version).ok().zip(Version::parse(tested).ok());
@@ -166,7 +166,7 @@ fn logins(login: &Login, dialect: Dialect) -> Vec<Check> {
             TokenState::Good => {}
             TokenState::Expired => checks.push(Check::warning(
                 "login",
-                format!("the token in {file} has expired, and there is nothing to renew it with"),
+                format!("the token in {file} has expired, and cannot be renewed"),
                 Kind::BadKey.hint(),
             )),
             TokenState::Unclear => checks.push(Check::note(
@@ -187,7 +187,7 @@ fn logins(login: &Login, dialect: Dialect) -> Vec<Check> {
             checks.push(Check::warning("login", says, remedy));
         }
     }
-    // A problem keeps Kimi from being asked, whatever else there is.
+    // With a problem, Kimi is not asked, whatever other logins exist.
     if problem.is_none() {
         checks.push(seen(login));
     }
@@ -212,7 +212,7 @@ fn seen(login: &Login) -> Check {
         let says = format!("{}; only a consultation shows that it works (--live)", seen.join(", "));
         return Check::ok("login", says);
     }
-    // A provider without a key may be a service that asks for none.
+    // A provider without a key may be a service that needs none.
     let says = "there is no token or key that could be used";
     Check::warning("login", says, Kind::NotLoggedIn.hint())
 }

@@ -1,4 +1,4 @@
-//! The checks of a tiny real consultation, which the caller runs.
+//! The checks of a small real consultation, which the caller runs.
 
 use std::time::Duration;
 
@@ -33,20 +33,20 @@ fn answered(trial: &Trial, result: &ConsultResult) -> Vec<Check> {
         Check::ok("answer", format!("{came}, and could be read"))
     } else {
         let remedy =
-            "Try once more; if it stays so, use the tested version of Kimi, or another model.";
+            "Try again; if that does not help, use the tested version of Kimi, or another model.";
         Check::warning("answer", format!("{came}, and could not be read"), remedy)
     };
     let session = match &result.provenance.session_id {
         Some(session) => Check::ok("session", session),
         None => Check::warning(
             "session",
-            "Kimi named none: later rounds are asked afresh, with the history in the prompt",
+            "Kimi named none: later rounds use a new session, with the history in the prompt",
             "Use the tested version of Kimi.",
         ),
     };
     let sandbox = match result.provenance.sandbox {
-        Sandbox::Landlock => Check::ok("sandbox", "landlock held Kimi"),
-        Sandbox::None => Check::note("sandbox", "none held Kimi"),
+        Sandbox::Landlock => Check::ok("sandbox", "Kimi ran inside Landlock"),
+        Sandbox::None => Check::note("sandbox", "Kimi ran without one"),
     };
     let mut checks = vec![answer, session, sandbox, workspace(trial)];
     checks.extend(result.warnings.iter().map(|warning| Check::note("warning", warning)));
@@ -55,7 +55,7 @@ fn answered(trial: &Trial, result: &ConsultResult) -> Vec<Check> {
 
 fn workspace(trial: &Trial) -> Check {
     if trial.unchanged {
-        Check::ok("workspace", "every file of the sample is as it was")
+        Check::ok("workspace", "no file of the sample changed")
     } else {
         Check::problem(
             "workspace",

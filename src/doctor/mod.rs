@@ -1,5 +1,5 @@
-//! What stands in the way of a consultation, and what to do about it. The rooms below know the facts;
-//! this one says what each of them means to the person who asked. It prints nothing.
+//! The report on an installation: its problems and their remedies. The rooms below state facts; this room judges them.
+//! It prints nothing.
 
 mod check;
 mod hosts;
@@ -20,7 +20,7 @@ use crate::settings::Loaded;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
     pub(crate) bridge_version: &'static str,
-    /// One for each part, in the order in which problems are best fixed.
+    /// The sections, in the order in which problems are best fixed.
     pub(crate) sections: Vec<Section>,
 }
 
@@ -39,15 +39,15 @@ impl Report {
     }
 }
 
-/// Checks everything short of asking Kimi a question. `misfits` are the settings that could not be used.
-/// `live` connects to the service.
+/// Checks everything except an answer of Kimi. `misfits` are the settings that cannot be used; `live` connects to the
+/// service.
 pub(crate) async fn examine(
     loaded: &Loaded,
     misfits: &[Violation],
     live: bool,
     watch: Watch<'_>,
 ) -> Report {
-    // Before anything is tried: a run clears what was left behind.
+    // First, since the runs below remove the leftovers of earlier runs.
     let left_behind = folders::left_behind(loaded.state_dir());
     let found = examination::examine(loaded, watch).await;
     let dialect = found.used.as_ref().map_or(Dialect::KimiCode, |program| program.dialect);

@@ -1,4 +1,4 @@
-//! The way to the service.
+//! The checks of the network settings and of the connection to the service.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::kimi::network::{self, Endpoint};
 use crate::kimi::text::first_chars;
 use crate::settings::Environment;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A longer list of hosts is cut.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most characters of a list of hosts that are shown.
 const SHOWN: usize = 120;
 
 pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> {
@@ -43,7 +43,7 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
     checks
 }
 
-/// The variables that are set, each of which should hold an address.
+/// The checks of the variables that are set and should hold an address.
 fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str) -> Vec<Check> {
     let set = names.iter().filter_map(|name| Some((name, environment.var(name)?)));
     set.map(|(name, url)| match network::shown(url) {
@@ -57,7 +57,7 @@ fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str)
     .collect()
 }
 
-/// Connects to the service, or to the proxy before it.
+/// Connects to the service, or to its proxy.
 pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Check {
     let Some(endpoint) = Endpoint::of(environment, dialect) else {
         return Check::warning(
@@ -68,9 +68,9 @@ pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Chec
     };
     let proxy = endpoint.proxy.map(|name| format!(", which {name} names")).unwrap_or_default();
     let what = format!("{}:{}{proxy}", endpoint.host, endpoint.port);
-    // The resolver has a longer limit of its own.
-    let reached = tokio::time::timeout(2 * PATIENCE, endpoint.reach(PATIENCE)).await;
-    match reached.unwrap_or_else(|_| Err("its name is not looked up in time".to_owned())) {
+    // The resolver's own limit is longer.
+    let reached = tokio::time::timeout(2 * CONNECT_TIMEOUT, endpoint.reach(CONNECT_TIMEOUT)).await;
+    match reached.unwrap_or_else(|_| Err("its name was not resolved in time".to_owned())) {
         Ok(took) => Check::ok("service", format!("{what} was reached in {} ms", took.as_millis())),
         Err(why) => Check::warning(
             "service",

@@ -1,4 +1,4 @@
-//! The sandbox, and whether Kimi starts inside it.
+//! The checks of the sandbox, and of the start of Kimi inside it.
 
 use super::check::Check;
 use super::kimi;
@@ -57,7 +57,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     {
         checks.push(Check::warning(
             "keeper",
-            "off: what Kimi leaves running may outlive a call",
+            "off: processes of Kimi may outlive a call",
             "Set `keeper: true`.",
         ));
     }
@@ -80,13 +80,13 @@ fn landlock(kernel: Kernel, setting: SandboxSetting) -> Check {
     Check::ok(
         "kernel",
         match gaps.as_str() {
-            "" => "Landlock, with all that is known of it".to_owned(),
+            "" => "Landlock, with every known feature".to_owned(),
             gaps => format!("Landlock; it does not close {gaps}"),
         },
     )
 }
 
-/// The effect of the setting.
+/// The effect of the setting on this kernel.
 fn rule(setting: SandboxSetting, kernel: Kernel) -> Check {
     let name = match setting {
         SandboxSetting::Auto => "auto",
@@ -103,12 +103,12 @@ fn rule(setting: SandboxSetting, kernel: Kernel) -> Check {
         }
         Ok((Sandbox::None, _)) => {
             let says = format!(
-                "{name}: only its tool list, its private home and its environment hold Kimi"
+                "{name}: only its tool list, its private home and its environment limit Kimi"
             );
             let remedy = match setting {
                 SandboxSetting::Off => "Set `sandbox: auto`.",
                 SandboxSetting::Auto | SandboxSetting::Required => {
-                    "Nothing has to be done to go on without; `sandbox: required` refuses to."
+                    "To refuse every call without a sandbox, set `sandbox: required`."
                 }
             };
             Check::warning("setting", says, remedy)

@@ -1,4 +1,4 @@
-//! What a person set, and what of it cannot be used.
+//! The checks of the settings.
 
 use super::check::Check;
 use crate::error::{Kind, Violation};
@@ -17,7 +17,7 @@ pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
     checks.push(if file.exists() {
         Check::ok("file", file.display().to_string())
     } else {
-        Check::ok("file", format!("there is no {}; that is fine", file.display()))
+        Check::ok("file", format!("{} does not exist, and is optional", file.display()))
     });
     checks.extend(loaded.changed().iter().map(|changed| Check::note("changed", changed)));
     checks.extend(loaded.unknown.iter().map(|name| unknown(name)));
@@ -30,7 +30,7 @@ pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
     checks
 }
 
-/// A variable that sets nothing.
+/// The check of a variable that is no setting.
 pub(super) fn unknown(name: &str) -> Check {
     let remedy = match nearest_variable(name) {
         Some(near) => format!("Did you mean {near}? Rename it, or remove it."),
@@ -50,7 +50,7 @@ fn mode(loaded: &Loaded) -> Check {
     match loaded.settings.mode() {
         Mode::Disabled => Check::note(
             "mode",
-            "disabled in this shell, which matters to no command but `serve`; a host sets its own, see below",
+            "disabled in this shell, which matters only to `serve`; hosts set their own, see below",
         ),
         mode @ Mode::Manual => Check::ok("mode", format!("manual. {}", mode.hint())),
         mode @ Mode::Auto => Check::ok("mode", format!("auto. {}", mode.hint())),

@@ -1,13 +1,13 @@
-//! The bridge's own folder: the ledger, and room to write.
+//! The checks of the bridge's own folder: the ledger, and the free disk space.
 
 use super::check::Check;
 use crate::error::Kind;
 use crate::ledger::{Health, StateFolder};
 use crate::settings::Loaded;
 
-/// With less than this a consultation cannot be written down.
+/// Less free space than this is a problem: a consultation cannot be saved.
 const TOO_LITTLE: u64 = 16 * MEGABYTE;
-/// With less than this it soon cannot.
+/// Less free space than this is a warning.
 const LITTLE: u64 = 500 * MEGABYTE;
 const MEGABYTE: u64 = 1_000_000;
 
@@ -28,7 +28,8 @@ pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
             }));
         }
         Ok(None) => {
-            checks.push(Check::ok("ledger", "there is none yet; the first consultation makes it"));
+            checks
+                .push(Check::ok("ledger", "there is none yet; the first consultation creates it"));
         }
         Err(error) => checks.push(Check::error("ledger", &error)),
     }
@@ -54,7 +55,7 @@ fn folder(loaded: &Loaded) -> Check {
         );
     }
     match state.rights.map(|rights| (rights, rights & 0o077)) {
-        None => Check::ok("folder", format!("{path}, which the first run makes")),
+        None => Check::ok("folder", format!("{path}, which the first run creates")),
         Some((_, 0)) => Check::ok("folder", format!("{path}, closed to others")),
         Some((rights, _)) => Check::warning(
             "folder",
