@@ -35,7 +35,7 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
         if !adjudications.is_empty() {
             fields["prior_exchange"] = json!({"adjudications": adjudications});
         }
-        // The thread knows its own.
+        // A thread already has its folder.
         fields["work_dir"] = json!(work_dir.as_deref().map(named).transpose()?);
     } else {
         fields["work_dir"] = json!(named(work_dir.as_ref().unwrap_or(current))?);
@@ -45,7 +45,7 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
         fields["context"] = read_context(context, stop).await?;
     }
     if as_json {
-        // A file or a pipe takes a result of any length.
+        // Output to a file or a pipe has no limit.
         fields["max_result_chars"] = json!(usize::MAX / 2);
     }
     let mut result = status_line::consult(status_line::request(fields), loaded, None, stop).await;
@@ -57,7 +57,7 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
     output::show(&result?, as_json)
 }
 
-/// A folder as a request names it.
+/// The path of a folder, as a request needs it.
 fn named(folder: &Path) -> Result<&str> {
     folder.to_str().ok_or_else(|| {
         let message = format!("the path of the project is not UTF-8: {}", folder.display());
@@ -65,7 +65,7 @@ fn named(folder: &Path) -> Result<&str> {
     })
 }
 
-/// The findings that the command line adopts and rejects.
+/// The findings that the arguments adopt and reject.
 fn adjudications(args: &Consult) -> Vec<Value> {
     let adopted = args.adopt.iter().map(|finding| json!({"finding": finding, "verdict": "ADOPT"}));
     let rejected = args.reject.iter().map(|answer| {
@@ -75,8 +75,7 @@ fn adjudications(args: &Consult) -> Vec<Value> {
     adopted.chain(rejected).collect()
 }
 
-/// Reads YAML, which JSON is part of. A terminal or a pipe may stay silent, so a thread reads it, and a signal
-/// ends the wait.
+/// Reads YAML or JSON. A terminal or a pipe may never end, so the read has its own thread and a signal ends the wait.
 async fn read_context(path: PathBuf, stop: &ShutdownSignals) -> Result<Value> {
     let unreadable = |why: String| {
         Error::new(

@@ -1,7 +1,7 @@
-//! `kimi-bridge demo`: a consultation from end to end with nothing installed.
+//! `kimi-bridge demo`: a complete consultation with nothing installed.
 //!
-//! A small sample project is unpacked into a temporary folder, and a stand-in that is part of this
-//! binary is consulted about it as a real child process, along the very path that a Kimi takes.
+//! A small sample project is unpacked into a temporary folder. A stand-in, which is part of this binary, runs as a
+//! child process in place of Kimi, and all other code is that of a real consultation.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,9 +20,9 @@ use crate::kimi::{Dialect, Program, folders, program};
 use crate::settings::Loaded;
 
 pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> Result<u8> {
-    let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
+    let folder = tempfile::tempdir().map_err(|error| setup_error(&error))?;
     let project = folder.path().join("tally");
-    sample::unpack(&project).map_err(|error| cannot(&error))?;
+    sample::unpack(&project).map_err(|error| setup_error(&error))?;
     let state_dir = loaded.state_dir().to_owned();
     let installed = program::find(&loaded, &loaded.environment.current_dir, stop.watch()).await;
     let (program, mut loaded, asked) = if args.with_kimi {
@@ -32,9 +32,9 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
     } else {
         let asked =
             "A stand-in answers: two recorded answers that are part of kimi-bridge, no model.";
-        (stand_in_program()?, apart(loaded, folder.path()), asked.to_owned())
+        (stand_in_program()?, with_own_folders(loaded, folder.path()), asked.to_owned())
     };
-    // The temporary folder may lie in a hidden one.
+    // The temporary folder may be inside a hidden one.
     loaded.settings.readable.push(project.clone());
     let mut fields = Role::Skeptic.example();
     fields["work_dir"] = json!(project);
@@ -71,7 +71,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
     let mut spoken = styled(BOLD, "The caller answers every finding");
     let mut adjudications = Vec::new();
     for Finding { id, claim, .. } in &first.answer.findings {
-        // The caller adopts all but one finding.
+        // The caller adopts all findings but one.
         if claim == REJECTED {
             adjudications.push(json!({"finding": id, "verdict": "REJECT", "reasoning": REASON}));
             let _ = write!(spoken, "\n{id} REJECT: {REASON}");
@@ -90,9 +90,9 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
         json!({"thread_id": thread.id, "decision": DECISION, "rationale": RATIONALE}),
     );
     let standing = record_decision(&decision, &loaded)?;
-    let page = keep(&state_dir, &loaded, &thread.id)?;
+    let page = save(&state_dir, &loaded, &thread.id)?;
     output::print(&wrapped(&format!(
-        "{} {DECISION} {RATIONALE}\nThe thread is {}. The whole argument lies in\n  {} (open it in a browser, \
+        "{} {DECISION} {RATIONALE}\nThe thread is {}. The whole argument is in\n  {} (open it in a browser, \
          or read thread.md beside it)",
         styled(BOLD, "Decision"),
         standing.state.name(),
@@ -110,7 +110,7 @@ const DECISION: &str =
 const RATIONALE: &str = "The adopted findings lose data; the rejected one was withdrawn on a fact.";
 
 fn round(title: &str, result: &ConsultResult) -> Result<String> {
-    // The demo takes the next step itself.
+    // The demo takes the next step itself, so none is shown.
     let result = ConsultResult { thread: None, ..result.clone() };
     Ok(format!("{}\n\n{}\n", styled(BOLD, title), render::result(&result, width())?))
 }
@@ -119,8 +119,8 @@ fn wrapped(text: &str) -> String {
     format!("{}\n", paragraph(text, "", "   ", width()))
 }
 
-/// Writes the argument into the user's state folder, which outlives the demo's own, and returns the page.
-fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
+/// Saves the thread in the user's state folder, since the demo's own is temporary, and returns the page.
+fn save(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     let record = crate::consult::record::load(loaded, id)?;
     let folder = state_dir.join("demo");
     let page = folder.join("thread.html");
@@ -129,13 +129,13 @@ fn keep(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     folders::make_private(&folder)?;
     fs::write(folder.join("thread.md"), markdown)
         .and_then(|()| fs::write(&page, html))
-        .map_err(|error| cannot(&error))?;
+        .map_err(|error| setup_error(&error))?;
     Ok(page)
 }
 
 fn stand_in_program() -> Result<Program> {
     Ok(Program {
-        path: std::env::current_exe().map_err(|error| cannot(&error))?,
+        path: std::env::current_exe().map_err(|error| setup_error(&error))?,
         leading_args: vec![stand_in::COMMAND.into()],
         dialect: Dialect::KimiCode,
         version: "stand-in".to_owned(),
@@ -143,8 +143,8 @@ fn stand_in_program() -> Result<Program> {
     })
 }
 
-/// The same settings, with state and home in a temporary folder.
-fn apart(mut loaded: Loaded, folder: &Path) -> Loaded {
+/// Moves the state and the home of the settings to a temporary folder.
+fn with_own_folders(mut loaded: Loaded, folder: &Path) -> Loaded {
     loaded.settings.state_dir = Some(folder.join("state"));
     loaded.environment.home = folder.join("home");
     let kept = |(name, _): &&(String, String)| name != Dialect::KimiCode.home_variable();
@@ -166,7 +166,7 @@ fn next_step(args: &Demo, installed: Result<Program>) -> String {
     format!("\n{}", styled(DIM, &paragraph(&text, "", "", width())))
 }
 
-fn cannot(error: &std::io::Error) -> Error {
+fn setup_error(error: &std::io::Error) -> Error {
     Error::new(
         Kind::Spawn,
         format!("the demo could not be set up: {error}"),

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result, Violation};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
 
-/// The longest that the tiny consultation may take, seconds.
+/// The longest time for the small consultation, seconds.
 const TRIAL_SECONDS: u64 = 300;
 
 pub(super) async fn run(
@@ -55,7 +55,7 @@ pub(super) async fn run(
     Ok(code)
 }
 
-/// Asks about the sample, in the user's own state, and forgets the thread.
+/// Asks about the sample with the user's own state, then deletes the thread.
 async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
     let cannot = |error: std::io::Error| {
         let message = format!("the sample could not be set up: {error}");
@@ -75,7 +75,7 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
         "files": ["src/store.rs"],
         "timeout_seconds": TRIAL_SECONDS.min(loaded.settings.timeout_seconds),
     });
-    // The temporary folder may lie in a hidden one.
+    // The temporary folder may be inside a hidden one.
     let mut loaded = loaded.clone();
     loaded.settings.readable.push(project.clone());
     let loaded = &loaded;
@@ -94,7 +94,7 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
                 error.hint = error.hint.replace(&told, "");
             }
         }
-        // `threads` lists one that stays, and can delete it.
+        // A thread that stays is listed by `threads`, which can delete it.
         let _ = decision::forget(&thread.id, loaded);
     }
     Ok(Trial { result, took, unchanged })
@@ -113,7 +113,7 @@ fn one_section(section: &Section, home: &Path, width: usize) -> String {
     let mut text = styled(BOLD, &format!("{}{rest}", initial.to_uppercase())) + "\n";
     let mut above = "";
     for check in &section.checks {
-        // A name that stands above already would only be noise.
+        // A repeated name is left out.
         let name = if check.name == above { "" } else { &check.name };
         text.push_str(&one_check(check, name, home, width));
         above = &check.name;
@@ -121,7 +121,7 @@ fn one_section(section: &Section, home: &Path, width: usize) -> String {
     text + "\n"
 }
 
-/// A mark, the name, what was found; below it what to do.
+/// The text of a check: mark, name and fact, and the remedy below.
 fn one_check(check: &Check, name: &str, home: &Path, width: usize) -> String {
     let (mark, style) = match check.status {
         CheckStatus::Ok => ("✓", GOOD),
@@ -131,24 +131,25 @@ fn one_check(check: &Check, name: &str, home: &Path, width: usize) -> String {
     };
     let name = styled(DIM, &format!("{name:<NAME$}"));
     let says = match check.status {
-        CheckStatus::Ok | CheckStatus::Note => near_home(&check.says, home),
-        CheckStatus::Warning | CheckStatus::Problem => styled(style, &near_home(&check.says, home)),
+        CheckStatus::Ok | CheckStatus::Note => with_tilde(&check.says, home),
+        CheckStatus::Warning | CheckStatus::Problem => {
+            styled(style, &with_tilde(&check.says, home))
+        }
     };
-    let mut text = hung(&format!("  {} {name} ", styled(style.bold(), mark)), &says, width);
+    let mut text = hanging(&format!("  {} {name} ", styled(style.bold(), mark)), &says, width);
     if let Some(remedy) = &check.remedy {
         let arrow = format!("{:1$}{2} ", "", INDENT - 2, styled(DIM, "→"));
-        text.push_str(&hung(&arrow, &near_home(remedy, home), width));
+        text.push_str(&hanging(&arrow, &with_tilde(remedy, home), width));
     }
     text
 }
 
-/// The width of the names, and where the words begin behind them.
+/// The width of the names, and the column where the text begins.
 const NAME: usize = 12;
 const INDENT: usize = NAME + 5;
 
-/// Words behind a head, wrapped below one another. Neither a path nor a command is broken, so that both
-/// can be copied.
-fn hung(head: &str, words: &str, width: usize) -> String {
+/// Wraps a text behind a head. Paths and commands stay unbroken, so that they can be copied.
+fn hanging(head: &str, words: &str, width: usize) -> String {
     let indent = " ".repeat(INDENT);
     let options = textwrap::Options::new(width)
         .initial_indent(head)
@@ -167,11 +168,11 @@ fn hung(head: &str, words: &str, width: usize) -> String {
     text
 }
 
-/// Stands for a space at which no line may end.
+/// A space at which no line may end.
 const HARD_SPACE: &str = "\u{a0}";
 
-/// The words with the home as a person writes it.
-fn near_home(words: &str, home: &Path) -> String {
+/// Shortens paths in the home to `~`.
+fn with_tilde(words: &str, home: &Path) -> String {
     match home.to_str().filter(|home| home.len() > 1) {
         Some(home) => words.replace(&format!("{home}/"), "~/"),
         None => words.to_owned(),

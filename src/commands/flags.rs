@@ -1,8 +1,8 @@
-//! An error in the words of the shell: other readers of the same error know fields of a tool, a person knows flags.
+//! Errors for the shell. Other readers of an error know the fields of a tool; a shell user knows flags.
 
 use crate::error::{Error, Violation};
 
-/// The words of hints, the longer ones first.
+/// The replacements in hints, the longer ones first.
 const WORDS: [(&str, &str); 7] = [
     ("thread_id alone", "--thread ID alone"),
     ("prior_exchange.adjudications", "--adopt FINDING and --reject FINDING=REASON"),
@@ -13,8 +13,8 @@ const WORDS: [(&str, &str); 7] = [
     ("consult_kimi", "`kimi-bridge consult`"),
 ];
 
-/// The flags of the fields of a request, by the beginning of the pointer. The context is a file with
-/// fields of its own.
+/// The flags of the fields of a request, by the beginning of the pointer. The context is a file whose fields keep their
+/// names.
 const FIELDS: [(&str, &str); 10] = [
     ("/prior_exchange", "--adopt, --reject"),
     ("/timeout_seconds", "--timeout"),
@@ -28,7 +28,7 @@ const FIELDS: [(&str, &str); 10] = [
     ("/role", "--role"),
 ];
 
-/// The same error with flags in its hint and in front of its problems.
+/// Replaces fields by flags in the hint of an error and in front of its problems.
 pub(super) fn at_the_shell(error: &Error) -> Error {
     let mut error = error.clone();
     for (field, flag) in WORDS {

@@ -1,6 +1,5 @@
-//! `kimi-bridge guard`: the hook that both programs run before they call a tool. It refuses by exit code 2 and a word
-//! on standard error, which is how a hook refuses. Every other end would allow the call, so that whatever goes wrong
-//! here is a refusal too.
+//! `kimi-bridge guard`: the hook that both CLIs run before a tool call. It refuses by exit code 2 and a reason on
+//! standard error. Any other exit would allow the call, so that every failure here is a refusal too.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -11,21 +10,21 @@ use std::time::Duration;
 
 use crate::kimi::guard::GuardPolicy;
 
-/// How a hook refuses.
+/// The exit code of a refusal.
 const REFUSED: u8 = 2;
-/// Bytes of a call that are read; a longer one is refused.
+/// The most bytes of a call that are read; a longer call is refused.
 const CALL_BYTES: u64 = 1_000_000;
-/// The longest that the hook may take: after 30 s the programs go on without it.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The longest time for the hook. After 30 s, the CLIs allow the call.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// `args` holds the folder of the run.
+/// Runs the hook; `args` holds the run's folder.
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     let run_dir = PathBuf::from(args.next().unwrap_or_default());
     let (sender, receiver) = mpsc::channel();
-    // A thread that cannot start, or that panics, sends nothing.
+    // If the thread cannot start or panics, the sender is dropped and the call is refused.
     let _ = thread::Builder::new().spawn(move || sender.send(refusal(&run_dir)));
     let refusal = receiver
-        .recv_timeout(PATIENCE)
+        .recv_timeout(HOOK_TIMEOUT)
         .unwrap_or_else(|_| Some("the hook could not decide".to_owned()));
     match refusal {
         None => 0,
@@ -36,7 +35,7 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Returns why the call on standard input is refused.
+/// Returns the reason to refuse the call on standard input; `None` allows it.
 fn refusal(run_dir: &Path) -> Option<String> {
     let mut call = String::new();
     let read = std::io::stdin().take(CALL_BYTES).read_to_string(&mut call);

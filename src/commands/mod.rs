@@ -1,5 +1,4 @@
-//! The shell commands, and the only room that prints: answers to standard output, everything else
-//! to standard error.
+//! The shell commands, and the only room that prints: results to standard output, everything else to standard error.
 
 mod consult;
 mod demo;
@@ -35,14 +34,14 @@ use crate::mcp;
 use crate::sandbox::{self, keeper};
 use crate::settings::{self, Environment, Loaded};
 
-/// The exit code of a command that Ctrl-C ended, as shells have it.
+/// The exit code after Ctrl-C, by the convention of shells.
 const INTERRUPTED: u8 = 130;
 
-/// Reads the command line, does what it says, and returns the exit code.
+/// Runs the command line, and returns the exit code.
 #[must_use]
 pub fn main() -> u8 {
     sandbox::close_inherited_descriptors();
-    // Before anything else is read or started: the keeper must stay a process of one thread.
+    // This comes first: the keeper must stay a process with one thread.
     let mut args = std::env::args_os().skip(1);
     let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
@@ -58,7 +57,7 @@ pub fn main() -> u8 {
             if as_json {
                 print_report(&error);
             }
-            // Nothing can be done about a standard error that is closed.
+            // A closed standard error leaves no way to report anything.
             let _ = write!(anstream::stderr(), "{}", render::error(&flags::at_the_shell(&error)));
             match error.kind {
                 Kind::Cancelled if interrupted.is_cancelled() => INTERRUPTED,
@@ -81,7 +80,7 @@ pub fn main() -> u8 {
 
 /// Prints an error as JSON to standard output, where a script expects the result.
 fn print_report(error: &Error) {
-    // Whoever reads standard error learns of the error all the same.
+    // The error is on standard error anyway.
     let _ = json(&error.report()).and_then(|text| print(&text));
 }
 
@@ -91,7 +90,7 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let environment = Environment::of_this_process()?;
     let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
-    // The doctor goes on with what can be used, and names the rest in its report.
+    // The doctor uses the valid settings and reports the others.
     if !matches!(cli.command, Command::Doctor(_)) {
         if !misfits.is_empty() {
             return Err(settings::unusable(misfits));
@@ -121,13 +120,13 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
             Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
         }
     });
-    // A thread may still be reading a standard input that does not end.
+    // A thread may still be blocked on standard input.
     runtime.shutdown_background();
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 
-/// The bridge's own words; those of its libraries repeat whole requests, before any redaction, and warn of every
-/// refusal and every host that has left.
+/// Logs the bridge's own messages only. Those of its libraries repeat whole requests before redaction, and warn of
+/// every refusal and every host that left.
 fn log_to_stderr(loaded: &Loaded) {
     let (own, others) = if loaded.settings.debug {
         (LevelFilter::DEBUG, LevelFilter::WARN)

@@ -1,5 +1,5 @@
-//! Results and errors as a person reads them in a terminal. Styles are always written; the stream
-//! strips them where nobody can see them.
+//! Results and errors as text for a terminal. Styles are always written; the output stream removes them where the
+//! terminal has none.
 
 use std::fmt::Write as _;
 
@@ -39,22 +39,22 @@ pub(super) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A whole result.
+/// Renders a whole result.
 pub(super) fn result(result: &ConsultResult, width: usize) -> Result<String> {
     let next = result.thread.as_ref().map(next_at_the_shell);
     let values = minijinja::context! { result => Jinja::from(Serde(result)), next };
-    let text = export::fill("result", values, &TEMPLATES, |all| medium(all, width))?;
+    let text = export::fill("result", values, &TEMPLATES, |all| add_filters(all, width))?;
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// A whole thread: the proposal, the rounds with the exchange below each finding, and the end.
+/// Renders a whole thread: the proposal, the rounds with the exchange below each finding, and the end.
 pub(super) fn thread(record: &Record, width: usize) -> Result<String> {
-    let text = export::render(record, &TEMPLATES, |all| medium(all, width))?;
+    let text = export::render(record, &TEMPLATES, |all| add_filters(all, width))?;
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// Adds the filters of a terminal.
-fn medium(environment: &mut Environment<'_>, width: usize) {
+/// Adds the template filters for a terminal.
+fn add_filters(environment: &mut Environment<'_>, width: usize) {
     export::trim_tag_lines(environment);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.add_filter("bold", |text: &str| styled(BOLD, text));
@@ -77,7 +77,7 @@ fn style(tone: Tone) -> Style {
     }
 }
 
-/// Wraps each line of a text by itself, so that lists and code that Kimi wrote keep their lines.
+/// Wraps each line of a text by itself, so that lists and code from Kimi keep their lines.
 pub(super) fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> String {
     let mut out = String::new();
     for (at, line) in text.trim_end().lines().enumerate() {
@@ -94,7 +94,7 @@ pub(super) fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> St
     out
 }
 
-/// What to type next.
+/// The next command to type.
 fn next_at_the_shell(thread: &Standing) -> String {
     let id = &thread.id;
     match thread.state {
@@ -110,7 +110,7 @@ fn next_at_the_shell(thread: &Standing) -> String {
     }
 }
 
-/// An error, with every problem and the next step.
+/// Renders an error, with every problem and the next step.
 pub(super) fn error(error: &Error) -> String {
     let mut text = format!("{} {}\n", styled(BAD.bold(), "error:"), error.message);
     for violation in &error.violations {
@@ -142,28 +142,28 @@ mod tests {
         assert_eq!(text, "• one two\n  three\n  - four\n");
     }
 
-    /// A thread as it looks where nobody sees styles.
+    /// Renders a thread without styles.
     fn plain(record: &Record) -> String {
         anstream::adapter::strip_str(&thread(record, 80).unwrap()).to_string()
     }
 
     #[test]
-    fn an_argument_reads_from_the_proposal_to_the_decision() {
+    fn a_thread_is_shown_from_the_proposal_to_the_decision() {
         insta::assert_snapshot!(plain(&fixture::argued()));
     }
 
     #[test]
-    fn the_judges_scores_stand_below_the_choice() {
+    fn the_judges_scores_are_shown_below_the_choice() {
         insta::assert_snapshot!(plain(&fixture::judged()));
     }
 
     #[test]
-    fn a_thread_without_an_answer_says_why() {
+    fn a_thread_without_an_answer_shows_the_reason() {
         insta::assert_snapshot!(plain(&fixture::unfinished()));
     }
 
     #[test]
-    fn the_callers_words_cannot_steer_the_terminal() {
+    fn the_callers_text_cannot_control_the_terminal() {
         let text = thread(&fixture::argued(), 80).unwrap();
         assert!(text.contains("RED") && !text.contains("\u{1b}[31mRED"), "{text}");
     }

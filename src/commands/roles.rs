@@ -1,4 +1,4 @@
-//! `kimi-bridge roles`: what each role needs, from the same types that refuse what does not fit.
+//! `kimi-bridge roles`: the context of each role, read from the same types that check a request.
 
 use std::fmt::Write as _;
 

@@ -10,13 +10,13 @@ const FILES: [(&str, &str); 3] = [
     ("src/store.rs", include_str!("../../demo/tally/src/store.rs")),
 ];
 
-/// Writes it into a folder.
+/// Writes the sample into a folder.
 pub(super) fn unpack(project: &Path) -> io::Result<()> {
     fs::create_dir_all(project.join("src"))?;
     FILES.iter().try_for_each(|(name, text)| fs::write(project.join(name), text))
 }
 
-/// Whether the folder still holds the sample and nothing else.
+/// Returns whether a folder holds exactly the sample.
 pub(super) fn is_unchanged(project: &Path) -> bool {
     let as_written = |(name, text): &(&str, &str)| {
         fs::read_to_string(project.join(name)).is_ok_and(|now| now == *text)

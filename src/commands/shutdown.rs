@@ -1,4 +1,4 @@
-//! The end of a command that a signal asks for.
+//! The end of a command by a signal.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -10,11 +10,11 @@ use crate::settings::Settings;
 
 /// The reaction to SIGINT, SIGTERM and SIGHUP.
 pub(super) struct ShutdownSignals {
-    /// Fired by the first signal: ends the run in good order.
+    /// Fired by the first signal: cancels the run, which still reports.
     pub(super) asked: CancellationToken,
-    /// Fired by the second: ends the run at once.
+    /// Fired by the second signal: ends the run at once.
     at_once: CancellationToken,
-    /// How many Kimis may run at once.
+    /// A permit for each Kimi that may run at the same time.
     places: Semaphore,
 }
 
@@ -23,8 +23,8 @@ impl ShutdownSignals {
         settings: &Settings,
         interrupted: &CancellationToken,
     ) -> Result<ShutdownSignals> {
-        // A handler in place of what the bridge was started with: where SIGCHLD is ignored, no program can be waited
-        // for. It stays when its listener is dropped.
+        // Replaces the inherited handler: where SIGCHLD is ignored, no child can be waited for. The handler stays when
+        // its listener is dropped.
         let _ = signal(SignalKind::child());
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
         let stop =
@@ -50,7 +50,7 @@ impl ShutdownSignals {
         Ok(stop)
     }
 
-    /// A caller without progress messages.
+    /// A watch without progress messages.
     pub(super) fn watch(&self) -> Watch<'_> {
         let ShutdownSignals { asked: cancel, at_once: closing, places } = self;
         Watch { progress: &|_| {}, cancel, closing, places }

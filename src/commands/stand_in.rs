@@ -1,5 +1,5 @@
-//! The demo's stand-in for Kimi: it speaks kimi-code's stream, reads files of the sample project, and gives a
-//! recorded answer. It is no model and says so.
+//! The demo's stand-in for Kimi. It writes kimi-code's stream, reads files of the sample project, and gives a recorded
+//! answer that says so.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,10 +15,10 @@ const CHALLENGE: &str = include_str!("../../demo/challenge.json");
 const REPLY: &str = include_str!("../../demo/reply.json");
 const SESSION: &str = "session_stand-in";
 
-/// The hidden command of the binary.
+/// The hidden command that runs the stand-in.
 pub(super) const COMMAND: &str = "stand-in";
 
-/// Plays one run of kimi-code, with its arguments, and returns the exit code.
+/// Runs like kimi-code with these arguments, and returns the exit code.
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     let is_later_round = args.any(|arg| arg.to_string_lossy().contains("## What was rejected"));
     let (files, answer) = if is_later_round {
@@ -36,7 +36,7 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
 }
 
 fn play(files: &[&str], answer: &str) -> io::Result<()> {
-    // A later round looks for the session's folder before it resumes the session.
+    // A later round checks the session's folder before it resumes the session.
     let environment = Environment::of_this_process().map_err(io::Error::other)?;
     if let Some(home) = environment.var(Dialect::KimiCode.home_variable()) {
         fs::create_dir_all(Path::new(home).join("sessions/demo").join(SESSION))?;
@@ -54,7 +54,7 @@ fn play(files: &[&str], answer: &str) -> io::Result<()> {
     lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}"))
 }
 
-/// A call and its result.
+/// A tool call and its result.
 fn tool_call(tool: &str, args: &Value, result: &str) -> [Value; 2] {
     let id = format!("{tool}:{args}");
     let function = json!({"name": tool, "arguments": args.to_string()});

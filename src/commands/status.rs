@@ -45,7 +45,7 @@ fn text(status: &BridgeStatus) -> String {
         line("", hint);
     }
     for found in &status.found {
-        // The problem is said above.
+        // The problem was reported above.
         let is = match &status.problem {
             Some(problem) => found.is.replace(problem.as_str(), "see above"),
             None => found.is.clone(),

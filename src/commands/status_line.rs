@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::kimi::{Program, Progress, Watch};
 use crate::settings::Loaded;
 
-/// Consults with a live status line, where standard error is a terminal.
+/// Consults, with a live status line if standard error is a terminal.
 pub(super) async fn consult(
     request: Request,
     loaded: &Loaded,

@@ -1,4 +1,4 @@
-//! `kimi-bridge threads`: the arguments that the ledger remembers.
+//! `kimi-bridge threads`: the threads in the ledger.
 
 use std::fmt::Write as _;
 
@@ -88,7 +88,7 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
     Ok(text)
 }
 
-/// The state, in amber where findings were never answered, and how many are open.
+/// The state of a thread, in amber where findings were never answered, with the number of open ones.
 fn state(thread: &record::Summary) -> String {
     let open = match thread.open {
         0 => String::new(),
@@ -100,7 +100,7 @@ fn state(thread: &record::Summary) -> String {
     }
 }
 
-/// Fails for a state that no thread can have.
+/// Refuses an unknown state.
 fn expect_state(name: &str) -> Result<()> {
     let known = serde_json::from_value::<State>(json!(name));
     known.map(drop).map_err(|error| {
@@ -109,7 +109,7 @@ fn expect_state(name: &str) -> Result<()> {
     })
 }
 
-/// The threads that a filter lets through, in words.
+/// A filter as text.
 fn described(filter: &Filter) -> String {
     let project = filter.project.as_ref().map(|project| format!(" of the project {project}"));
     let state = filter.state.as_ref().map(|state| format!(" in the state {state}"));
@@ -117,7 +117,7 @@ fn described(filter: &Filter) -> String {
     [project, state, words].into_iter().flatten().collect()
 }
 
-/// How long ago, in the largest unit that says something.
+/// The time that has passed, in the largest unit that fits.
 fn age(seconds: i64) -> String {
     match seconds {
         ..60 => "just now".to_owned(),
