@@ -1,12 +1,12 @@
-//! Calls that may wait for a disk, for a lock or for Kimi: on the runtime's pool of blocking threads, so that
-//! the protocol is always answered.
+//! Calls on the runtime's pool of blocking threads. They may wait for a disk, a lock or Kimi, and the protocol must
+//! always be answered.
 
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Kind, Result};
 
-/// Runs a call on a thread of its own, and waits for it. A caller that stops waiting does not stop the call.
+/// Runs a call on a blocking thread and waits for it. Dropping the future does not stop the call.
 pub(super) async fn on_own_thread<W, F>(call: W) -> Result<F::Output>
 where
     W: FnOnce() -> F + Send + 'static,

@@ -1,5 +1,5 @@
-//! The lines of a host, made readable before rmcp sees them: rmcp never answers a line that is no JSON, and ends the
-//! server when a field of `initialize` is not of the expected type.
+//! The lines of a host, repaired before rmcp reads them: rmcp never answers a line that is not JSON, and ends the
+//! server when a field of `initialize` has an unexpected type.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -13,19 +13,19 @@ use tokio::io::{
     AsyncWriteExt as _, BufReader,
 };
 
-/// The method of a request that stands for an unreadable line; its parameter `why` is the answer.
+/// The method of a request that replaces an unreadable line; its parameter `why` becomes the answer.
 pub(super) const UNREADABLE: &str = "kimi-bridge/unreadable";
 /// The longest line. rmcp drops longer ones without an answer.
 const LONGEST: u64 = 15 * 1024 * 1024;
 
-/// What tells the fields of a JSON object from those inside it: its strings and brackets. A string that does not end
-/// takes the rest, or the search would begin in it again and again.
+/// The strings and brackets of JSON, which show the depth of a field. A string without an end matches up to the end of
+/// the line, so that no search starts inside it.
 #[expect(clippy::expect_used, reason = "tests use it")]
 static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?s)"(?:[^"\\]|\\.)*(?:"|\\?\z)|[\[\]{}]"#).expect("a valid pattern")
 });
 
-/// Copies the lines of a host up to the end of its input, each made readable.
+/// Copies the lines of a host until the end of its input, and repairs each.
 pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut input = BufReader::new(input);
     let mut line = Vec::new();
@@ -47,7 +47,7 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
         } else {
             repaired(&line).into_owned()
         };
-        // rmcp ends the server for anything else that comes before the first request.
+        // Before the first request, rmcp ends the server for any other message.
         has_asked = has_asked || holds_a_request(&copied);
         if !has_asked {
             continue;
@@ -58,10 +58,10 @@ pub(super) async fn copy(input: impl AsyncRead + Unpin, mut to: impl AsyncWrite 
     }
 }
 
-/// Bytes of the end of a line that is too long. Some hosts write the id behind the parameters.
+/// The bytes that are kept of the end of a line that is too long. Some hosts write the id behind the parameters.
 const END: usize = 1024;
 
-/// Reads up to the end of the line, and returns the last bytes of it.
+/// Reads up to the end of the line, and returns its last bytes.
 async fn skip_line(input: &mut (impl AsyncBufRead + Unpin)) -> Vec<u8> {
     let mut last = Vec::new();
     while let Ok(bytes @ [_, ..]) = input.fill_buf().await {
@@ -77,7 +77,7 @@ async fn skip_line(input: &mut (impl AsyncBufRead + Unpin)) -> Vec<u8> {
     last
 }
 
-/// The id that stands last in a JSON object.
+/// The id at the end of a JSON object.
 fn id_at_the_end(line: &str) -> Value {
     let key = "\"id\"";
     let value =
@@ -87,7 +87,7 @@ fn id_at_the_end(line: &str) -> Value {
     id.filter(is_id).unwrap_or(Value::Null)
 }
 
-/// The line as rmcp can answer it.
+/// The line in a form that rmcp can answer.
 fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
     if line.trim_ascii().is_empty() {
         return line.into();
@@ -119,13 +119,13 @@ fn repaired(line: &[u8]) -> Cow<'_, [u8]> {
     if text.as_bytes() == line { line.into() } else { text.as_bytes().to_owned().into() }
 }
 
-/// Whether one of these lines is to be answered.
+/// Returns whether one of these lines expects an answer.
 fn holds_a_request(lines: &[u8]) -> bool {
     let mut lines = lines.split(|&byte| byte == b'\n');
     lines.any(|line| serde_json::from_slice(line).is_ok_and(|message| is_request(&message)))
 }
 
-/// Whether an answer is expected, under an id that can be repeated.
+/// Returns whether a message expects an answer, under an id that can be repeated.
 fn is_request(message: &Value) -> bool {
     message["method"].is_string() && is_id(&message["id"])
 }
@@ -134,13 +134,13 @@ fn is_id(id: &Value) -> bool {
     id.is_i64() || id.is_string()
 }
 
-/// A request that the server answers with the reason, under the id that a line names.
+/// A request under the id of a line, which the server answers with the reason.
 fn unreadable(id: &Value, why: &str) -> String {
     let message = json!({"jsonrpc": "2.0", "id": id, "method": UNREADABLE, "params": {"why": why}});
     format!("{message}\n")
 }
 
-/// The id that a broken line names: the first number or text after `"id":` that no other field holds.
+/// The id in a broken line: the first number or text after `"id":` that is not inside another field.
 fn id_in(line: &str) -> Value {
     let mut depth = 0_u32;
     for token in TOKEN.find_iter(line) {
@@ -161,7 +161,7 @@ fn id_in(line: &str) -> Value {
     Value::Null
 }
 
-/// Replaces escapes of half a character, which no text can hold, such as `\ud83d` alone.
+/// Replaces lone surrogate escapes such as `\ud83d`, which no text can hold.
 fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     let half = |text: &str| {
         let digits = text.strip_prefix("\\u")?.get(..4)?;
@@ -180,7 +180,7 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
                 kept = at + 6;
                 6
             }
-            // The character that it escapes may have several bytes.
+            // The escaped character may have several bytes.
             None => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
         };
     }
@@ -191,7 +191,7 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     repaired.into()
 }
 
-/// Brings the parameters of a request into the form that rmcp reads. Returns whether anything changed.
+/// Converts the parameters of a request to the form that rmcp reads. Returns whether anything changed.
 fn tidy(message: &mut Value) -> bool {
     let method = message["method"].as_str().unwrap_or_default().to_owned();
     if method == "initialize" {
@@ -215,7 +215,7 @@ fn tidy(message: &mut Value) -> bool {
     changed
 }
 
-/// Replaces the parameters of an `initialize` that does not fit by those of its fields that do.
+/// Reduces the parameters of an unreadable `initialize` to the fields that can be read.
 fn greeting(message: &mut Value) -> bool {
     let fits =
         |params: &Value| serde_json::from_value::<InitializeRequestParams>(params.clone()).is_ok();
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_and_bytes_that_are_no_text_are_replaced() {
+    fn lone_surrogates_and_invalid_bytes_are_replaced() {
         check(b"{\"a\":\"\xff\xfe b\"}\n", "{\"a\":\"\u{fffd}\u{fffd} b\"}\n");
         let replaced = r#"{"a":"x\ufffdy"}"#;
         for lone in [r"\ud83d", r"\uDE00", r"\udbff"] {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_json_becomes_a_request_under_its_id() {
+    fn a_line_that_is_not_json_becomes_a_request_under_its_id() {
         let check = |line: &str, id: Value| {
             let message: Value = serde_json::from_slice(&repaired(line.as_bytes())).unwrap();
             assert_eq!((&message["id"], &message["method"]), (&id, &json!(UNREADABLE)), "{line}");
@@ -280,7 +280,7 @@ mod tests {
         check(r#"{"params":{"id":3,"a":["\"id\":5}"]},"id":4,,}"#, json!(4));
         check(r#"{"id":{"id":3},,}"#, Value::Null);
         check(r#"{"params":{"id":3"#, Value::Null);
-        // In time, however many brackets a string without an end holds.
+        // Stays fast for a string without an end that holds many brackets.
         check(
             &format!("{{\"params\":{{\"message\":\"{}", r#"\"x\" [0] "#.repeat(100_000)),
             Value::Null,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_none_of_the_protocol_keeps_its_id_and_a_batch_is_taken_apart() {
+    fn an_invalid_request_keeps_its_id_and_a_batch_is_split() {
         for request in [
             json!({"jsonrpc": "2.0", "id": -3, "method": "tools/call", "params": 7}),
             json!({"id": -3, "method": "tools/list"}),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_keeps_the_fields_that_fit() {
+    fn an_unreadable_initialize_keeps_its_readable_fields() {
         let check = |params: Value, expected: Value| {
             let sent = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
             let line = repaired(sent.to_string().as_bytes()).into_owned();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_came_as_text_are_read() {
+    fn arguments_as_json_text_are_parsed() {
         let call = |arguments: Value| json!({"method": "tools/call", "params": {"name": "n", "arguments": arguments}});
         let check = |sent: Value, expected: Value| {
             let mut message = call(sent);
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_before_the_first_request_is_skipped() {
+    async fn lines_before_the_first_request_are_skipped() {
         let input = "\n5\n{\"id\":17,\"error\":{\"code\":1,\"message\":\"x\"}}\n{\"method\":\"notifications/initialized\"}\n\
             {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n{\"method\":\"notifications/initialized\"}\n";
         let mut copied = Vec::new();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_is_answered_and_the_next_one_read() {
+    async fn a_line_that_is_too_long_is_answered_and_the_next_is_read() {
         let filler = "x".repeat(usize::try_from(LONGEST).unwrap() + 10);
         for long in [
             format!("{{\"id\":5,\"a\":\"{filler}\"}}"),

@@ -1,5 +1,5 @@
-//! The MCP server over stdio, and the only room that knows rmcp. It decides nothing: what a request
-//! means, who may ask and what an answer is are settled in [`crate::consult`].
+//! The MCP server over stdio, and the only room that knows rmcp. It decides nothing: requests, permissions and answers
+//! are the matter of [`crate::consult`].
 
 mod blocking;
 mod lines;
@@ -21,19 +21,18 @@ use self::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
-/// The time for answers to a host that still reads, once the input has ended or a signal has arrived. rmcp
-/// waits as long.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The time to write answers after the end of input or a signal, to a host that still reads. rmcp waits as long.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// Serves until the input ends or `closing` fires. Calls under way are then ended, and answered if that takes
-/// no more than a moment.
+/// Serves until the input ends or `closing` fires. Calls under way are then cancelled, and answered if they end at
+/// once.
 pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
     let server = Server::new(loaded, closing.clone());
     let transport = (watched(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {
             Ok(running) => running,
-            // The host went away before it said hello.
+            // The host left before it sent `initialize`.
             Err(_) if closing.is_cancelled() => return Ok(()),
             Err(error) if has_left(&error) => return Ok(()),
             Err(error) => return Err(broken(&error)),
@@ -42,17 +41,17 @@ pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<
     };
     tokio::select! {
         ended = conversation => ended,
-        // Until then rmcp waits for every call under way, and writes its answer out.
+        // Until then, rmcp waits for every call under way and writes its answer.
         () = async {
             closing.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(CLOSING_TIME).await;
         } => Ok(()),
     }
 }
 
-/// Standard input, whose end fires `closing`: rmcp lets handlers run on for seconds after the end, and a host that is
-/// leaving does not wait that long. It ends as well when the server is asked to stop, so that rmcp knows one way to
-/// end, and writes out what has been answered.
+/// Wraps standard input. Its end fires `closing`, since rmcp lets handlers run for seconds after it and a host that
+/// leaves does not wait that long. Conversely, `closing` ends the input, so that rmcp always ends the same way and
+/// writes the remaining answers.
 fn watched(
     input: impl AsyncRead + Send + Unpin + 'static,
     closing: CancellationToken,
@@ -66,7 +65,7 @@ fn watched(
     reader
 }
 
-/// Whether nothing reads what the server writes any more.
+/// Returns whether the reader of the server's output has left.
 fn has_left(error: &ServerInitializeError) -> bool {
     let ServerInitializeError::TransportError { error, .. } = error else { return false };
     let io = error.error.downcast_ref::<io::Error>();

@@ -1,5 +1,5 @@
-//! Slash commands that walk an agent through the loop. Their words are `templates/mcp/`; what they
-//! ask for is enforced elsewhere.
+//! Slash commands that guide an agent through the loop. Their texts are in `templates/mcp/`; the rules are enforced
+//! elsewhere.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use rmcp::model::{
     PromptMessage, Role,
 };
 
-/// One slash command.
+/// A slash command.
 struct SlashCommand {
     name: &'static str,
     title: &'static str,
@@ -18,19 +18,18 @@ struct SlashCommand {
     text: &'static str,
 }
 
-/// The words after the command.
+/// The argument of a command.
 struct Argument {
     name: &'static str,
     description: &'static str,
-    /// The line that repeats the user's words begins like this.
+    /// The text in front of the user's argument.
     label: &'static str,
 }
 
 const QUESTION: Argument = Argument {
     name: "question",
     description: "What to look at above all; without it, the proposal of this conversation",
-    // Claude Code cuts an argument at its first space, quoted or not, and shows the model the whole command
-    // beside the prompt.
+    // Claude Code cuts an argument at its first space, even a quoted one, but also shows the model the whole command.
     label: "The user's question (where the host cut it to one word, the whole stands in the command itself)",
 };
 const THREAD_ID: Argument = Argument {
@@ -39,7 +38,7 @@ const THREAD_ID: Argument = Argument {
     label: "The thread",
 };
 
-/// A command's own text, and after it the loop, which is the same for all.
+/// The text of a command, followed by the loop, which all commands share.
 macro_rules! text {
     ($own:literal) => {
         concat!(
@@ -50,7 +49,7 @@ macro_rules! text {
     };
 }
 
-const WALKS: [SlashCommand; 5] = [
+const COMMANDS: [SlashCommand; 5] = [
     SlashCommand {
         name: "challenge",
         title: "Have the proposal challenged",
@@ -89,7 +88,7 @@ const WALKS: [SlashCommand; 5] = [
 ];
 
 pub(super) fn list() -> ListPromptsResult {
-    let prompts = WALKS.iter().map(|walk| {
+    let prompts = COMMANDS.iter().map(|walk| {
         let argument = PromptArgument::new(walk.argument.name)
             .with_description(walk.argument.description)
             .with_required(false);
@@ -99,8 +98,8 @@ pub(super) fn list() -> ListPromptsResult {
 }
 
 pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
-    let Some(walk) = WALKS.iter().find(|walk| walk.name == request.name) else {
-        let names = WALKS.map(|walk| walk.name).join(", ");
+    let Some(walk) = COMMANDS.iter().find(|walk| walk.name == request.name) else {
+        let names = COMMANDS.map(|walk| walk.name).join(", ");
         let message = format!("there is no prompt `{}`; there are {names}", request.name);
         return Err(ErrorData::invalid_params(message, None));
     };
@@ -128,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn the_walks_are_what_another_model_reads() {
-        let texts = WALKS.map(|walk| {
+    fn the_commands_as_a_model_reads_them() {
+        let texts = COMMANDS.map(|walk| {
             let words = json!({walk.argument.name: "ab12"});
             format!("# {}\n\n{}", walk.name, text_of(walk.name, &words))
         });
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_after_the_command_are_optional() {
+    fn the_argument_of_a_command_is_optional() {
         for arguments in [json!(null), json!({}), json!({"question": "  "}), json!({"question": 7})]
         {
             assert!(

@@ -1,4 +1,4 @@
-//! The threads as resources, for a host that looks back with its own reading tool.
+//! The threads as resources, so that a host can read them with its own tools.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -19,10 +19,10 @@ use crate::settings::Loaded;
 
 const THREADS: &str = "kimi-bridge://threads";
 
-/// The number of threads that are listed.
+/// The most threads that are listed.
 const LATEST: usize = 50;
 
-/// The resources in the words of the protocol.
+/// The resources, in the types of the protocol.
 #[derive(Deserialize)]
 struct Offer {
     resources: Vec<Resource>,
@@ -43,35 +43,35 @@ pub(super) fn templates() -> ListResourceTemplatesResult {
     ListResourceTemplatesResult::with_all_items(OFFER.templates.clone())
 }
 
-/// What a URI names.
+/// The resource that a URI names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Named<'a> {
+enum ResourceUri<'a> {
     Threads,
     Thread(&'a str),
     Transcript(&'a str, u8),
 }
 
-fn named(uri: &str) -> Option<Named<'_>> {
+fn parse_uri(uri: &str) -> Option<ResourceUri<'_>> {
     let rest = uri.strip_prefix(THREADS)?;
     let parts: Vec<&str> = rest.split('/').collect();
     match parts.as_slice() {
-        [""] => Some(Named::Threads),
-        ["", id] if !id.is_empty() => Some(Named::Thread(id)),
+        [""] => Some(ResourceUri::Threads),
+        ["", id] if !id.is_empty() => Some(ResourceUri::Thread(id)),
         ["", id, "rounds", number, "transcript"] if !id.is_empty() => {
-            Some(Named::Transcript(id, number.parse().ok()?))
+            Some(ResourceUri::Transcript(id, number.parse().ok()?))
         }
         _ => None,
     }
 }
 
-/// Reads one. It opens the ledger, and may wait for it.
+/// Reads a resource. It opens the ledger, which may block.
 pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, ErrorData> {
-    let (text, mime_type) = match named(uri) {
-        Some(Named::Threads) => (threads(loaded), "application/json"),
-        Some(Named::Thread(id)) => {
+    let (text, mime_type) = match parse_uri(uri) {
+        Some(ResourceUri::Threads) => (threads(loaded), "application/json"),
+        Some(ResourceUri::Thread(id)) => {
             (own(loaded, id).and_then(|record| export::markdown(&record)), "text/markdown")
         }
-        Some(Named::Transcript(id, number)) => {
+        Some(ResourceUri::Transcript(id, number)) => {
             let text = own(loaded, id).and_then(|_| record::transcript(loaded, id, number));
             (text, "text/plain")
         }
@@ -87,8 +87,7 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime_type)]))
 }
 
-/// The thread, if it is one of the project that the host works in: a model that works for one project reads
-/// nothing about another.
+/// The thread, if it belongs to the project of the host: a model must not read threads of other projects.
 fn own(loaded: &Loaded, id: &str) -> Result<Record, Error> {
     let record = record::load(loaded, id)?;
     if record.project == project(loaded) { Ok(record) } else { Err(record::unknown(id)) }
@@ -105,7 +104,7 @@ fn threads(loaded: &Loaded) -> Result<String, Error> {
     Ok(serde_json::json!(latest).to_string())
 }
 
-/// Hosts show a model the message of a protocol error, and nothing else of it.
+/// The protocol error for an error. Hosts show a model only its message.
 fn unread(error: &Error) -> ErrorData {
     let (text, report) = (error.text(), Some(error.report()));
     if error.kind == Kind::Round {
@@ -120,11 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_names_one_thing_or_nothing() {
-        let check = |rest: &str, expected| assert_eq!(named(&format!("{THREADS}{rest}")), expected);
-        check("", Some(Named::Threads));
-        check("/ab12", Some(Named::Thread("ab12")));
-        check("/ab12/rounds/2/transcript", Some(Named::Transcript("ab12", 2)));
+    fn a_uri_names_one_resource_or_none() {
+        let check =
+            |rest: &str, expected| assert_eq!(parse_uri(&format!("{THREADS}{rest}")), expected);
+        check("", Some(ResourceUri::Threads));
+        check("/ab12", Some(ResourceUri::Thread("ab12")));
+        check("/ab12/rounds/2/transcript", Some(ResourceUri::Transcript("ab12", 2)));
         for rest in [
             "/",
             "s",
@@ -135,11 +135,11 @@ mod tests {
         ] {
             check(rest, None);
         }
-        assert_eq!(named("file:///etc/passwd"), None);
+        assert_eq!(parse_uri("file:///etc/passwd"), None);
     }
 
     #[test]
-    fn the_lists_are_what_a_host_shows() {
+    fn the_lists_as_a_host_shows_them() {
         insta::assert_json_snapshot!((list(), templates()));
     }
 }

@@ -1,14 +1,14 @@
-//! The output schema of `consult_kimi`, as hosts get it.
+//! The output schema of `consult_kimi`.
 
 use serde_json::{Value, json};
 
 use crate::consult::{ConsultResult, schema};
 
-/// The schema of `structuredContent`, which holds a result or an error. Nothing is required, since some
-/// clients measure errors against it too, and hide one that does not fit.
+/// The schema of `structuredContent`, which holds a result or an error. No field is required, since some clients
+/// validate errors against it too and hide those that do not match.
 ///
-/// A result explains itself by its field names: anything deeper in it, and anything that is always there,
-/// would only cost tokens in every conversation.
+/// Descriptions and nested fields are left out: field names explain themselves, and the schema costs tokens in every
+/// conversation.
 pub(super) fn output() -> Value {
     let mut schema = schema::of::<ConsultResult>();
     schema::without(&mut schema, &["description", "required", "minimum", "maximum", "enum"]);
@@ -27,7 +27,7 @@ pub(super) fn output() -> Value {
     schema
 }
 
-/// Leaves out everything but the type of a field.
+/// Reduces the schema of a field to its type.
 fn keep_type(field: &mut Value) {
     if let Some(field) = field.as_object_mut() {
         field.retain(|name, _| name == "type");

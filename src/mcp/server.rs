@@ -1,4 +1,4 @@
-//! The tools, and what else the server offers, as rmcp wants it.
+//! The tools, resources and prompts of the server, as rmcp handlers.
 
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
@@ -27,7 +27,7 @@ use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
 use crate::settings::{Loaded, Mode};
 
-/// The shortest time between two progress messages: a busy Kimi calls many tools a second.
+/// The shortest time between two progress messages, since a busy Kimi calls many tools per second.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 
 type HostRequest = RequestContext<RoleServer>;
@@ -38,11 +38,11 @@ pub(super) struct Server {
     loaded: Arc<Loaded>,
     closing: CancellationToken,
     places: Arc<Semaphore>,
-    /// The calls that may be under way. Each holds a thread, and so does the input of the server.
+    /// A permit for each call, as every call holds a thread.
     calls: Arc<Semaphore>,
 }
 
-/// The most calls at the same time, those that wait for their turn included.
+/// The most calls at the same time, including those that wait in the queue.
 const MOST_CALLS: usize = 64;
 
 impl Server {
@@ -52,17 +52,17 @@ impl Server {
         Server { loaded: Arc::new(loaded), closing, places, calls }
     }
 
-    /// A caller without progress messages.
+    /// A watch without progress messages.
     fn watch<'a>(&'a self, cancel: &'a CancellationToken) -> Watch<'a> {
         Watch { progress: &|_| {}, cancel, closing: &self.closing, places: &self.places }
     }
 
-    /// Whether more than the status is offered.
+    /// Returns whether the server offers more than its status.
     fn is_on(&self) -> bool {
         self.loaded.settings.tool_enabled
     }
 
-    /// The offer, or none from a server that is switched off.
+    /// The offer; empty if the server is switched off.
     fn offered<T: Default>(&self, offer: fn() -> T) -> T {
         if self.is_on() { offer() } else { T::default() }
     }
@@ -110,7 +110,7 @@ async fn report_progress(
         let message = news.borrow_and_update().clone().unwrap_or_default();
         count += 1.0;
         let param = ProgressNotificationParam::new(token.clone(), count).with_message(message);
-        // A host that does not listen misses the progress alone.
+        // A host that does not listen only misses the progress.
         let _ = peer.notify_progress(param).await;
         tokio::time::sleep(PROGRESS_PAUSE).await;
     }
@@ -125,7 +125,7 @@ fn answered(result: Result<impl serde::Serialize, Error>) -> CallToolResult {
     }
 }
 
-/// Some hosts show a model only the text of an error, others only its structure: both hold all.
+/// The result for an error. Its text and its structure hold the same, since some hosts show a model only one of them.
 fn refused(error: &Error) -> CallToolResult {
     let mut result = CallToolResult::structured_error(error.report());
     result.content = vec![ContentBlock::text(error.text())];
@@ -142,7 +142,7 @@ static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
     serde_yaml::from_str(file).expect("templates/mcp/tools.yaml is readable")
 });
 
-/// The tools that a mode offers.
+/// The tools that are offered in a mode.
 pub(super) fn tools(mode: Mode) -> Vec<Tool> {
     let mut tools = TOOLS.clone();
     tools.retain(|tool| mode != Mode::Disabled || tool.name == "kimi_status");
@@ -280,13 +280,13 @@ impl ServerHandler for Server {
     }
 }
 
-/// The refusal of a request that the protocol does not know, or whose parameters are not those of its method.
+/// The refusal of an unknown request, or of one whose parameters do not fit its method.
 fn unknown_request(method: &str) -> ErrorData {
     let message = format!("there is no method `{method}` with these parameters");
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
 }
 
-/// The refusal of a server that offers neither resources nor prompts.
+/// The refusal of a request for resources or prompts while the server is switched off.
 fn switched_off() -> ErrorData {
     ErrorData::invalid_params(Mode::Disabled.hint(), None)
 }
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tool_list_is_what_the_model_pays_for() {
+    fn the_tool_list_is_small() {
         let list = json!(tools(Mode::Auto));
         insta::assert_json_snapshot!(list);
         let bytes = list.to_string().len();

@@ -1,5 +1,5 @@
-//! The texts that the calling agent reads before it calls: short, the key facts first, since hosts cut texts
-//! over 2,000 characters.
+//! The texts that the calling agent reads before a call: short and the key facts first, since hosts cut texts at 2,000
+//! characters.
 
 use crate::settings::Mode;
 
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_fits_the_hosts_limits_and_says_when_to_call() {
+    fn texts_fit_the_hosts_limits_and_say_when_to_call() {
         for mode in [Mode::Disabled, Mode::Manual, Mode::Auto] {
             let tools = tools(mode).into_iter();
             let texts = tools.map(|tool| tool.description.unwrap_or_default().into_owned());
