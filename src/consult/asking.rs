@@ -13,7 +13,7 @@ use super::request::Context;
 use super::result::{ConsultResult, Origin};
 use super::round::{OpenRound, OptionOrder};
 use crate::error::{Error, Kind, Result};
-use crate::job::{Answered, Brief, Job, Read};
+use crate::job::{Answered, Brief, Job, ReadResult};
 use crate::kimi::{Profile, Program};
 
 const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
@@ -170,7 +170,7 @@ impl<'a> Question<'a> {
                 why.iter().map(|violation| format!("- {violation}")).collect::<Vec<_>>().join("\n")
             });
             let repair = lacks.map(|lacks| prompt::repair(&lacks));
-            Read { repair, is_readable: reading.answer.is_ok(), reading }
+            ReadResult { repair, is_readable: reading.answer.is_ok(), reading }
         };
         let resumes = self.session.is_some();
         let brief = Brief {

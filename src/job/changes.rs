@@ -1,4 +1,4 @@
-//! Whether the project changed while Kimi ran: a snapshot before the run, compared after it.
+//! The changes of the project during a run: a snapshot before the run, compared after it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::workspace::{Changes, Gap, Snapshot};
 
-/// How long a consultation waits for a look at the project. A network disk that does not answer blocks
-/// a system call for ever; the consultation then goes on without the look.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The longest that a consultation waits for a look at the project. A network disk that does not answer blocks a system
+/// call for ever; the consultation then continues without the look.
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
-/// The project before Kimi starts.
+/// The state of the project before the run.
 #[derive(Debug)]
 pub(crate) struct Before {
-    /// Absent when the look was not over in time.
+    /// `None` when the look did not end in time.
     snapshot: Option<Snapshot>,
 }
 
 impl Before {
-    /// Looks at the project, except at the state folder, where the bridge itself writes.
+    /// Looks at the project, except the state folder, to which the bridge itself writes.
     pub(crate) async fn take(
         project: PathBuf,
         state_dir: &Path,
@@ -32,7 +32,7 @@ impl Before {
         Before { snapshot: in_time(look, cancel).await }
     }
 
-    /// Looks again, and returns the differences. A bridge that is about to end does not wait for them.
+    /// Looks again and returns the differences. It does not wait for them once `closing` fires.
     pub(crate) async fn compare(self, closing: &CancellationToken) -> Changes {
         let changes = match self.snapshot {
             Some(before) => in_time(move |stopped| before.changes(stopped), closing).await,
@@ -42,8 +42,8 @@ impl Before {
     }
 }
 
-/// Runs a look on a thread that may wait for a disk. A look that is no longer waited for stops at the
-/// next entry; one that a system call blocks is left behind.
+/// Runs a look on a thread that may wait for a disk. When it is too late or cancelled, the look stops at the next
+/// entry; a look blocked in a system call keeps its thread.
 async fn in_time<T: Send + 'static>(
     look: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     end: &CancellationToken,
@@ -53,7 +53,7 @@ async fn in_time<T: Send + 'static>(
     let _stop_when_dropped = stop.drop_guard();
     let looking = spawn_blocking(move || look(&|| stopped.is_cancelled()));
     tokio::select! {
-        looked = timeout(PATIENCE, looking) => looked.ok()?.ok(),
+        looked = timeout(LONGEST_LOOK, looking) => looked.ok()?.ok(),
         () = end.cancelled() => None,
     }
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_call_that_is_cancelled_does_not_wait_for_a_look_and_the_look_stops() {
+    async fn a_cancelled_call_does_not_wait_for_a_look_and_stops_it() {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let (ends, end) = mpsc::channel();

@@ -1,7 +1,7 @@
-//! One question put to Kimi and answered: all that a call shares with every other call. Finding the program, one
-//! deadline for the whole call, redaction of the prompt, one repair turn, and the project compared before and after.
+//! One prompt put to Kimi, with everything that calls share: finding the program, one deadline for the whole call,
+//! redaction of the prompt, one repair turn, and the comparison of the project before and after.
 //!
-//! This room knows no role, no round and no finding: a brief brings its own reader.
+//! This room knows no role, no round and no finding: each brief has its own reader.
 
 mod changes;
 pub mod citation;
@@ -23,7 +23,7 @@ use crate::redact::Secrets;
 use crate::settings::Loaded;
 use crate::workspace::Changes;
 
-/// What an answer may take beyond the deadline until its citations are checked.
+/// The time beyond the deadline in which the citations of an answer are checked.
 const CHECKING: Duration = Duration::from_secs(5);
 
 /// A call under way, from its first look at the project to its last.
@@ -41,34 +41,34 @@ pub(crate) struct Brief<'a, R> {
     pub(crate) program: &'a Program,
     pub(crate) profile: Profile,
     pub(crate) system_prompt: &'a str,
-    /// The prompt that names a file with the question; `{path}` is replaced by its path.
+    /// The prompt for a question in a file; `{path}` is replaced by the path of the file.
     pub(crate) read_from_file: &'a str,
     pub(crate) prompt: String,
     /// The session to resume.
     pub(crate) session: Option<String>,
-    /// The file for everything that Kimi writes.
+    /// The file for the transcript of the run.
     pub(crate) transcript: Option<&'a Path>,
-    /// Reads Kimi's words.
-    pub(crate) read: &'a dyn Fn(&str) -> Read<R>,
+    /// Parses Kimi's text.
+    pub(crate) read: &'a dyn Fn(&str) -> ReadResult<R>,
 }
 
-/// What a text was read into.
-pub(crate) struct Read<R> {
+/// The result of parsing a text.
+pub(crate) struct ReadResult<R> {
     pub(crate) reading: R,
-    /// The prompt that asks for a whole answer that can be read, where this one is none.
+    /// The prompt that asks for a complete, readable answer; `None` if this answer is one.
     pub(crate) repair: Option<String>,
-    /// Whether there is something in it, whole or not.
+    /// True if any part of the text could be read.
     pub(crate) is_readable: bool,
 }
 
-/// A brief that was answered.
+/// The answer to a brief.
 pub(crate) struct Answered<R> {
     pub(crate) reply: Reply,
     pub(crate) reading: R,
 }
 
 impl<'a> Job<'a> {
-    /// Begins a call: from now on its time counts.
+    /// Begins a call, and its time limit.
     pub(crate) async fn begin(
         loaded: &'a Loaded,
         secrets: &'a Secrets,
@@ -82,12 +82,12 @@ impl<'a> Job<'a> {
         Job { loaded, secrets, work_dir: work_dir.to_owned(), watch, deadline, before }
     }
 
-    /// Whether nothing more may be done for the call. An answer that comes at the last moment can still be checked.
+    /// Returns whether the call must stop. An answer in the last moment can still be checked.
     pub(crate) fn is_over(&self) -> bool {
         self.watch.is_over() || Instant::now() >= self.deadline.end() + CHECKING
     }
 
-    /// Finds the Kimi to ask, with a login that looks usable.
+    /// Finds the program to ask, which must have a usable login.
     pub(crate) async fn find_program(&self) -> Result<Program> {
         let cancel = self.watch.cancel.child_token();
         let watch = Watch { cancel: &cancel, ..self.watch };
@@ -97,7 +97,7 @@ impl<'a> Job<'a> {
             found = &mut finding => found?,
             () = sleep_until(self.deadline.end()) => {
                 cancel.cancel();
-                // The program that is asked for its version is ended first.
+                // Waits until the child that prints its version has ended.
                 let _ = finding.await;
                 return Err(self.deadline.error());
             }
@@ -106,7 +106,7 @@ impl<'a> Job<'a> {
         Ok(program)
     }
 
-    /// Asks, and once more in the same session when the answer cannot be read.
+    /// Puts the brief to Kimi, and asks once more in the same session when the answer cannot be read.
     pub(crate) async fn run<R>(&self, brief: &Brief<'_, R>) -> Result<Answered<R>> {
         let session = brief.session.as_deref();
         let (mut reply, read) = self.turn(brief, &brief.prompt, session).await?;
@@ -115,9 +115,9 @@ impl<'a> Job<'a> {
         else {
             return Ok(Answered { reply, reading: read.reading });
         };
-        // What came first is worth more than nothing.
+        // Any failure of the repair keeps the first answer.
         let failed = match self.turn(brief, repair, Some(&again)).await {
-            Ok((later, Read { reading, repair, is_readable }))
+            Ok((later, ReadResult { reading, repair, is_readable }))
                 if repair.is_none() || (is_readable && !read.is_readable) =>
             {
                 return Ok(Answered { reply: reply.repaired(later), reading });
@@ -131,13 +131,13 @@ impl<'a> Job<'a> {
         Ok(Answered { reply, reading: read.reading })
     }
 
-    /// One turn, read.
+    /// Runs one turn and parses its reply.
     async fn turn<R>(
         &self,
         brief: &Brief<'_, R>,
         prompt: &str,
         session: Option<&str>,
-    ) -> Result<(Reply, Read<R>)> {
+    ) -> Result<(Reply, ReadResult<R>)> {
         let question = TurnRequest {
             profile: brief.profile,
             system_prompt: brief.system_prompt,
@@ -160,7 +160,7 @@ impl<'a> Job<'a> {
         Ok((reply, read))
     }
 
-    /// Ends a call: looks at the project again, and returns what changed meanwhile.
+    /// Ends a call, and returns the changes of the project.
     pub(crate) async fn end(self) -> Changes {
         self.before.compare(self.watch.closing).await
     }
