@@ -4,7 +4,7 @@ use super::Status::{self, Mismatch, Missing, Moved, NotInTrace, Outside, Verifie
 use super::tests::{Cited, NONE, Project, at, whole};
 use super::*;
 
-/// From line 1.
+/// The file `src/store.rs`, from line 1.
 const STORE: &str = r#"use std::fs::File;
 
 /// Counts what is added.
@@ -28,7 +28,7 @@ impl Store {
 }
 "#;
 
-/// The folder, which gives the project its name, is `project`.
+/// A project in a folder named `project`.
 fn project() -> Project {
     let project = Project::new();
     project.write("src/store.rs", STORE);
@@ -46,7 +46,7 @@ fn shown() -> Shown {
     whole(files.map(str::to_owned))
 }
 
-/// A quote from `src/store.rs`.
+/// Checks a quote from `src/store.rs`.
 #[track_caller]
 fn check(quote: &str, cited: Cited, expected: (Status, Cited)) {
     let citation = project().citation_shown("src/store.rs", cited, quote, &shown());
@@ -54,7 +54,7 @@ fn check(quote: &str, cited: Cited, expected: (Status, Cited)) {
     assert_eq!(found, expected, "{quote}");
 }
 
-/// Quotes that stand at the cited lines.
+/// Checks quotes that are at the cited lines.
 #[track_caller]
 fn holds(cited: Cited, quotes: &[&str]) {
     for quote in quotes {
@@ -62,7 +62,7 @@ fn holds(cited: Cited, quotes: &[&str]) {
     }
 }
 
-/// A quote of lines 9 and 10, cited at a path.
+/// Checks a quote of line 9 that is cited with this path.
 #[track_caller]
 fn check_path(path: &str, cited: Cited, expected: (Status, &str, Cited)) {
     let quote = "pub fn add(&mut self, key: &str, value: i32) {";
@@ -72,7 +72,7 @@ fn check_path(path: &str, cited: Cited, expected: (Status, &str, Cited)) {
 }
 
 #[test]
-fn marks_around_a_quote_do_not_count() {
+fn marks_around_a_quote_are_ignored() {
     holds(
         at(5, 5),
         &[
@@ -95,14 +95,14 @@ fn marks_around_a_quote_do_not_count() {
             "```\n`file: File,`\n```",
         ],
     );
-    // Marks on one side only belong to the quote.
+    // A mark on one side only is part of the quote.
     for quote in ["`file: File,", "file: File,\"", "```rust\nfile: File,"] {
         check(quote, at(5, 5), (Mismatch, at(5, 5)));
     }
 }
 
 #[test]
-fn what_is_left_out_is_passed_over_in_order() {
+fn gaps_in_a_quote_are_skipped_in_order() {
     holds(
         at(4, 6),
         &[
@@ -122,14 +122,14 @@ fn what_is_left_out_is_passed_over_in_order() {
             "pub struct Store {\n    ⋮\n}",
         ],
     );
-    // As far apart as the lines that are cited.
+    // At most as far apart as the cited lines.
     holds(
         at(9, 15),
         &["pub fn add(&mut self, key: &str, value: i32) {\n...\n}", "pub fn add( ... }\n ... }"],
     );
-    // What only looks like it is found as it stands.
+    // Dots that mark no gap are found literally.
     holds(at(13, 13), &["self.total(key, ...);"]);
-    // Pieces in another order, one that is not there, and words that say too little.
+    // Pieces in the wrong order, a missing piece, and text with too little weight.
     for (quote, cited) in [
         ("file: File,\n...\npub struct Store {", at(4, 5)),
         ("pub struct Store {\n...\nlines: u32,", at(4, 6)),
@@ -149,7 +149,7 @@ fn what_is_left_out_is_passed_over_in_order() {
 }
 
 #[test]
-fn the_columns_of_tools_do_not_count() {
+fn columns_that_tools_print_are_ignored() {
     holds(
         at(4, 6),
         &[
@@ -174,7 +174,7 @@ fn the_columns_of_tools_do_not_count() {
             "src/store.rs:pub struct Store {",
             "src/store.rs: pub struct Store {\nsrc/store.rs:}",
             "```\n4\tpub struct Store {\n5\t    file: File,\n```",
-            // One column of a diff on every line.
+            // The same column of a diff on every line.
             "+pub struct Store {\n+    file: File,\n+}",
             "+ pub struct Store {\n+     file: File,",
             "-pub struct Store {\n-    file: File,",
@@ -185,7 +185,7 @@ fn the_columns_of_tools_do_not_count() {
             "@@ -4 +4 @@\n+pub struct Store {\n@@ -5 +6 @@\n+}",
         ],
     );
-    // The numbers say where it stands.
+    // The numbers give the place.
     check("4\tpub struct Store {", NONE, (Moved, at(4, 4)));
     check("4\tpub struct Store {\n6\t}", at(9, 9), (Moved, at(4, 6)));
     for quote in [
@@ -207,7 +207,7 @@ fn the_columns_of_tools_do_not_count() {
 }
 
 #[test]
-fn escapes_may_be_decoded_once_too_often_or_too_seldom() {
+fn escapes_may_be_decoded_once_too_often_or_too_rarely() {
     holds(
         at(10, 10),
         &[
@@ -234,7 +234,7 @@ fn escapes_may_be_decoded_once_too_often_or_too_seldom() {
 }
 
 #[test]
-fn words_begin_and_end_where_the_files_do() {
+fn a_quote_begins_and_ends_at_word_boundaries() {
     check("unlock(&mut self.file)", at(11, 11), (Verified, at(11, 11)));
     check("lock(&mut self.file)", at(11, 11), (Mismatch, at(11, 11)));
     check("lock(&mut self.file)", at(9, 9), (Mismatch, at(9, 9)));
@@ -270,19 +270,19 @@ fn words_begin_and_end_where_the_files_do() {
 }
 
 #[test]
-fn a_quote_moves_only_where_it_can_mean_one_place() {
-    // A common word, anywhere.
+fn a_quote_moves_only_to_an_unambiguous_place() {
+    // A common word.
     for quote in ["self", "key", "i32", "fn", "Store", "pub fn", "&str", "}", "File,"] {
         check(quote, at(2, 2), (Mismatch, at(2, 2)));
         check(quote, NONE, (Mismatch, NONE));
     }
-    // A whole line; twelve letters in one place.
+    // A whole line, or twelve letters that occur once.
     check("pub struct Store {", at(1, 1), (Moved, at(4, 4)));
     check("true", at(2, 2), (Moved, at(19, 19)));
     check("writeln!(self.file", at(1, 1), (Moved, at(10, 10)));
     check("&mut self, key", at(1, 1), (Mismatch, at(1, 1)));
     check("key: &str", at(1, 1), (Mismatch, at(1, 1)));
-    // At its own lines a word is proof enough.
+    // At its own lines, a word is enough.
     check("self", at(11, 11), (Verified, at(11, 11)));
     check("}", at(6, 6), (Verified, at(6, 6)));
     let two = Project::new();
@@ -301,7 +301,7 @@ fn a_quote_moves_only_where_it_can_mean_one_place() {
 }
 
 #[test]
-fn a_path_is_read_as_tools_and_diffs_write_it() {
+fn paths_of_tools_and_diffs_are_understood() {
     for path in [
         "src/store.rs",
         "./src/store.rs",
@@ -379,7 +379,7 @@ fn a_path_is_read_as_tools_and_diffs_write_it() {
         let citation = scoped.citation_shown(path, NONE, "export type A = string;", &shown);
         assert_eq!((citation.status, citation.path.as_str()), (Verified, "@types/a.ts"), "{path}");
     }
-    // The lines of the citation come before those of its path.
+    // The lines of the citation win over those of its path.
     check_path("src/store.rs:4", at(9, 9), (Verified, "src/store.rs", at(9, 9)));
     check_path("src/store.rs:4", NONE, (Moved, "src/store.rs", at(9, 9)));
 }
@@ -387,7 +387,7 @@ fn a_path_is_read_as_tools_and_diffs_write_it() {
 #[test]
 fn a_path_is_never_guessed() {
     for (path, status) in [
-        // The end of two files.
+        // The end of two paths.
         ("mod.rs", Missing),
         // The end of a name, and a file that Kimi was not shown.
         ("tore.rs", Missing),
@@ -412,7 +412,7 @@ fn a_path_is_never_guessed() {
 }
 
 #[test]
-fn a_citation_holds_for_lines_that_were_shown() {
+fn a_citation_is_verified_only_for_lines_that_were_shown() {
     let project = project();
     let check = |ranges: &[LineRange], cited: Cited, quote: &str, expected: (Status, Cited)| {
         let mut shown = Shown::new();
@@ -429,14 +429,14 @@ fn a_citation_holds_for_lines_that_were_shown() {
     check(&[], at(9, 9), line_9, (NotInTrace, at(9, 9)));
     check(&[(10, 12)], at(1, 1), line_9, (NotInTrace, at(9, 9)));
     check(&[(8, 9)], at(1, 1), line_9, (Moved, at(9, 9)));
-    // All lines of the quote, not all that are cited.
+    // All lines of the quote must be shown, but not all cited lines.
     let two = "pub struct Store {\n    file: File,";
     check(&[(4, 4)], at(4, 5), two, (NotInTrace, at(4, 5)));
     check(&[(4, 4), (5, 5)], at(4, 5), two, (Verified, at(4, 5)));
     check(&[(4, 5)], at(3, 6), two, (Verified, at(3, 6)));
     check(&[(4, 4), (6, 6)], at(4, 6), "pub struct Store {\n...\n}", (Verified, at(4, 6)));
     check(&[(4, 4)], at(4, 6), "4\tpub struct Store {\n6\t}", (NotInTrace, at(4, 6)));
-    // What stands twice was seen where it was shown.
+    // A repeated text was seen where it was shown.
     project.write("src/store.rs", "let same = 1;\n\n\n\nlet same = 1;\n");
     check(&[(1, 1)], at(5, 5), "let same = 1;", (Moved, at(1, 1)));
     check(&[(5, 5)], at(2, 2), "let same = 1;", (Moved, at(5, 5)));
@@ -444,7 +444,7 @@ fn a_citation_holds_for_lines_that_were_shown() {
 }
 
 #[test]
-fn a_file_is_gone_over_once_for_all_its_quotes() {
+fn a_file_is_searched_once_for_all_its_quotes() {
     let project = Project::new();
     let lines = (1..=2_000).map(|n| format!("line number {n} of many\n"));
     project.write("many.txt", lines.collect::<String>());
@@ -468,7 +468,7 @@ fn a_file_is_gone_over_once_for_all_its_quotes() {
 }
 
 #[test]
-fn what_there_is_no_time_for_is_missing_and_counted() {
+fn citations_without_time_are_missing_and_counted() {
     let project = project();
     let quotes = ["pub struct Store {", "impl Store {"];
     let wanted = || -> Vec<Citation> {

@@ -1,5 +1,4 @@
-//! A citation against the disk and the trace. The status is the bridge's own finding, never Kimi's
-//! word.
+//! The check of citations against the disk and the trace. The status is determined by the bridge, never by Kimi.
 
 #[cfg(test)]
 mod forms;
@@ -24,42 +23,42 @@ use crate::kimi::evidence::shown::{LineRange, Ranges, Shown};
 
 /// The longest file that is searched, bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
-/// Bytes that are read for all citations of one answer.
+/// The most bytes that are read for all citations of one answer.
 const MAX_READ: u64 = 512 * 1024 * 1024;
 
-/// A place that a finding rests on. `missing` until it has been checked.
+/// A place in a file that a finding rests on. `missing` until it is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Citation {
-    /// Relative to the project where the file is in it, else as Kimi named it.
+    /// Relative to the project if the file is in it, otherwise as Kimi wrote it.
     pub path: String,
-    /// The first line, from 1; absent when Kimi named none and the quote was not found.
+    /// The first line, from 1; absent if Kimi gave none and the quote was not found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line_start: Option<u32>,
     /// The last line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line_end: Option<u32>,
-    /// What Kimi says stands there.
+    /// The text at these lines, according to Kimi.
     pub quote: String,
-    /// Whether it does.
+    /// The result of the check.
     pub status: Status,
 }
 
-/// Checks citations against one project, as it is on the disk when they are checked.
+/// The check of citations against one project and its current state on the disk.
 pub struct Citations<'a> {
     work_dir: &'a Path,
     is_closed: &'a dyn Fn(&Path) -> bool,
     stop: &'a dyn Fn() -> bool,
-    /// The lines that were shown of each file, by its real path.
+    /// The lines of each file that were shown, by its canonical path.
     shown: BTreeMap<PathBuf, Ranges>,
-    /// Bytes that may still be read.
+    /// The bytes that may still be read.
     left: u64,
-    /// Citations for which there was no time.
+    /// The number of citations that were not checked for lack of time.
     unchecked: usize,
 }
 
 impl<'a> Citations<'a> {
-    /// A checker for the project in `work_dir`, an absolute path without links. `shown` are the lines that Kimi's tools
-    /// showed it; `is_closed` gets absolute paths. Once `stop` returns `true`, the rest is left unchecked.
+    /// Creates a checker for the project at the canonical path `work_dir`. `shown` are the lines that Kimi's tools
+    /// showed it; `is_closed` gets absolute paths. When `stop` returns `true`, the remaining citations stay unchecked.
     #[must_use]
     pub fn new(
         work_dir: &'a Path,
@@ -76,8 +75,8 @@ impl<'a> Citations<'a> {
         Citations { work_dir, is_closed, stop, shown: by_file, left: MAX_READ, unchecked: 0 }
     }
 
-    /// Checks all citations of one answer, file by file. Lines that are the wrong way round are turned; those that the
-    /// path carries (`src/a.rs:24`) count when none are given.
+    /// Checks all citations of one answer, file by file. Reversed lines are swapped; the lines in a path
+    /// (`src/a.rs:24`) are used if the citation has none.
     pub fn check(&mut self, mut citations: Vec<Citation>) -> Vec<Citation> {
         let shown: Vec<PathBuf> =
             self.shown.keys().filter_map(|real| self.relative(real)).collect();
@@ -111,13 +110,13 @@ impl<'a> Citations<'a> {
         citations
     }
 
-    /// The number of citations for which there was no time.
+    /// The number of citations that were not checked for lack of time.
     #[must_use]
     pub fn unchecked(&self) -> usize {
         self.unchecked
     }
 
-    /// Where the quotes stand in a file; `None` if it cannot be read, is too large, or there is no time.
+    /// Finds the quotes in a file; `None` if it cannot be read, is too large, or there is no time.
     fn search(&mut self, file: &Path, wanted: &[QuoteQuery]) -> Option<Vec<QuoteMatch>> {
         if (self.stop)() {
             self.unchecked += wanted.len();
@@ -142,7 +141,7 @@ impl Citation {
         (self.line_start, self.line_end) = lines.unzip();
     }
 
-    /// Takes what was found of it in its file; `None` if the file could not be searched.
+    /// Sets the status and the lines from a match; `None` if the file could not be searched.
     fn take(&mut self, found: Option<QuoteMatch>) {
         let (status, lines) = match found {
             None => (Status::Missing, None),
@@ -201,7 +200,7 @@ mod tests {
             symlink(target, self.dir.join(name)).unwrap();
         }
 
-        /// What a checker says that was shown every line of every file but of `unread.rs`.
+        /// Checks a citation as if every line of every file except `unread.rs` was shown.
         fn citation(&self, path: &str, lines: Cited, quote: &str) -> Citation {
             let files = fs::read_dir(&self.dir).unwrap().map(|entry| entry.unwrap().file_name());
             let files = files.map(|name| format!("./{}", name.display()));
@@ -271,7 +270,7 @@ mod tests {
     const CODE: &str = "use x;\n\nfn main() {\n    let total = add(1,\n        2);\n}\n";
 
     #[test]
-    fn the_lines_and_the_quote_decide() {
+    fn the_status_depends_on_lines_and_quote() {
         let project = Project::new();
         project.write("a.rs", CODE);
         project.write("unread.rs", "let unread = 1;\nlet other = 2;\n");
@@ -283,7 +282,7 @@ mod tests {
         check(at(3, 5), "fn main() {\r\n\tlet total = add(1, 2);", (Verified, at(3, 5)));
         check((Some(3), None), "fn main() {", (Verified, at(3, 3)));
         check((None, Some(3)), "fn main() {", (Verified, at(3, 3)));
-        // Moved: the lines become those where it stands.
+        // Moved: the lines become those of the quote.
         check(at(1, 1), "let total = add(1,\n        2);", (Moved, at(4, 5)));
         check(at(4, 4), "let total = add(1,\n        2);", (Moved, at(4, 5)));
         check(NONE, "fn main() {", (Moved, at(3, 3)));
@@ -295,10 +294,10 @@ mod tests {
         check(at(3, 7), "fn main() {", (Verified, at(3, 7)));
         check(at(1, 4_000_000_000), "fn main() {", (Moved, at(3, 3)));
         check(at(u32::MAX, u32::MAX), "fn main() {", (Moved, at(3, 3)));
-        // The wrong way round is turned.
+        // Reversed lines are swapped.
         check(at(5, 4), "let total = add(1,\n2);", (Verified, at(4, 5)));
         check(at(6, 5), "fn main() {", (Moved, at(3, 3)));
-        // Too short for anything but its own lines.
+        // Too short to be found anywhere but at its own lines.
         check(at(6, 6), "}", (Verified, at(6, 6)));
         check(at(1, 1), "}", (Mismatch, at(1, 1)));
         check(at(1, 6), "}", (Mismatch, at(1, 6)));
@@ -306,15 +305,15 @@ mod tests {
         check(NONE, ");\n}", (Mismatch, NONE));
         check(at(3, 3), "() {", (Verified, at(3, 3)));
         check(at(4, 4), "() {", (Mismatch, at(4, 4)));
-        // A range is no wider than the quote can speak for.
+        // The cited range is limited by the length of the quote.
         check(at(1, 4), "main", (Verified, at(1, 4)));
         check(at(1, 5), "main", (Mismatch, at(1, 5)));
-        // Nothing like it, or nothing at all.
+        // Not in the file, or empty.
         check(at(4, 4), "let total = add(2,", (Mismatch, at(4, 4)));
         check(at(4, 4), "LET TOTAL", (Mismatch, at(4, 4)));
         check(at(4, 4), " \n\t\u{200b}", (Mismatch, at(4, 4)));
         check(at(4, 4), "", (Mismatch, at(4, 4)));
-        // Line numbers of a reading tool may stand before the lines that they name.
+        // A quote may begin with the line numbers of a reading tool.
         check(at(3, 4), "3\tfn main() {\n4\t    let total = add(1,", (Verified, at(3, 4)));
         check(at(1, 2), "  3→fn main() {\n  4→    let total", (Moved, at(3, 4)));
         check(NONE, "3 | fn main() {", (Moved, at(3, 3)));
@@ -338,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn text_counts_whatever_its_bytes() {
+    fn quotes_are_found_in_every_encoding() {
         let project = Project::new();
         let check = |bytes: &[u8], lines, quote, expected| {
             project.write("f", bytes);
@@ -351,7 +350,7 @@ mod tests {
         check(b"\r\n\r\n\r\n\nlast line", at(5, 5), "last line", (Verified, at(5, 5)));
         check(b"only line", at(1, 1), "only line\n", (Verified, at(1, 1)));
         check(b"\tif a {\n\t\tb();\n\t}", at(1, 3), "  if a { b(); }", (Verified, at(1, 3)));
-        // UTF-8: marks, and what cannot be seen.
+        // UTF-8: byte order marks and invisible characters.
         check(b"\xef\xbb\xbfuse std;", at(1, 1), "use std;", (Verified, at(1, 1)));
         check("配置项\n读取配置".as_bytes(), at(2, 2), "读取 配置", (Verified, at(2, 2)));
         check("x\n读取".as_bytes(), at(1, 1), "读取", (Moved, at(2, 2)));
@@ -364,9 +363,9 @@ mod tests {
         );
         check(b"password = 1", at(1, 1), "pass\u{feff}word\u{a0}= 1", (Verified, at(1, 1)));
         check("caf\u{e9} = 1".as_bytes(), at(1, 1), "caf\u{e9} = 1", (Verified, at(1, 1)));
-        // Composed and decomposed are two texts: telling them equal takes tables.
+        // Composed and decomposed forms are different texts, since a comparison needs tables.
         check("cafe\u{301} = 1".as_bytes(), at(1, 1), "caf\u{e9} = 1", (Mismatch, at(1, 1)));
-        // UTF-16, with and without a mark.
+        // UTF-16, with and without a byte order mark.
         let text = "first 行\r\nnext 读取\r\n";
         let (le, be) = (u16::to_le_bytes, u16::to_be_bytes);
         check(&utf16(&format!("\u{feff}{text}"), le), at(2, 2), "next 读取", (Verified, at(2, 2)));
@@ -375,7 +374,7 @@ mod tests {
         check(&utf16(text, be), at(1, 1), "next 读取", (Moved, at(2, 2)));
         check(&utf16("\u{10a}\nnext 10", le), at(2, 2), "next 10", (Verified, at(2, 2)));
         check(&utf16("\u{feff}odd", le)[..7], at(1, 1), "od", (Verified, at(1, 1)));
-        // What is not UTF-8 is read in every way that it may be meant.
+        // A file that is not UTF-8 is tried in every likely encoding.
         let text = "// prüfen: 5 €\nfür naïve “Leser”\n";
         check(&encoded(text, WINDOWS_1252), at(2, 2), "für naïve “Leser”", (Verified, at(2, 2)));
         let text = "第一行\r\n读取配置文件 = 1\r\n";
@@ -392,14 +391,14 @@ mod tests {
         let text = "// 設定ファイルを読み込む\nint x;\n";
         check(&encoded(text, SHIFT_JIS), at(1, 1), "設定ファイル", (Verified, at(1, 1)));
         check(b"caf\xe9 = total", at(1, 1), "caf\u{fffd} = total", (Verified, at(1, 1)));
-        // No text at all.
+        // Binary files and the empty file.
         check(b"", at(1, 1), "anything", (Mismatch, at(1, 1)));
         check(b"\0\xff\xfe\0match me\0\n\x80", at(1, 1), "match me", (Verified, at(1, 1)));
         check(&vec![0; 100_000], at(1, 1), "match me", (Mismatch, at(1, 1)));
     }
 
     #[test]
-    fn the_path_decides() {
+    fn the_status_depends_on_the_path() {
         let project = Project::new();
         let quote = "let here = 1;";
         project.write("a.rs", quote);
@@ -455,7 +454,7 @@ mod tests {
         check("/dev/zero", Outside, "/dev/zero");
         check("/nope/a.rs", Outside, "/nope/a.rs");
         check("https://example.com/a.rs", Missing, "https://example.com/a.rs");
-        // Lines that the path carries.
+        // Lines in the path.
         check("odd:7", Verified, "odd:7");
         check("odd:7 ", Verified, "odd:7");
         check("a.rs:1", Verified, "a.rs");
@@ -469,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_file_reads_as_one_that_is_not_there() {
+    fn a_closed_file_looks_like_a_missing_one() {
         let project = Project::new();
         let quote = "KEY = planted";
         for closed in [".env", "plain"] {
@@ -487,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_readable_file_is_missing_and_never_waited_for() {
+    fn an_unreadable_file_is_missing_and_never_blocks() {
         let project = Project::new();
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -507,13 +506,13 @@ mod tests {
         project.write("locked", "a secret line");
         let locked = project.dir.join("locked");
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
-        // Root reads it all the same.
+        // Root can read it anyway.
         let status = if File::open(&locked).is_ok() { Verified } else { Missing };
         project.check("locked", at(1, 1), "a secret line", (status, at(1, 1)));
     }
 
     #[test]
-    fn the_disk_is_asked_again_for_each_answer() {
+    fn the_disk_is_read_again_for_each_answer() {
         let project = Project::new();
         project.write("a.rs", CODE);
         let shown = whole(["a.rs".to_owned()]);
@@ -532,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_searched_and_a_huge_one_is_never_called_a_mismatch() {
+    fn a_large_file_is_searched_and_a_huge_one_is_never_a_mismatch() {
         let project = Project::new();
         let line = "a line of a file that goes on and on without an end\n";
         project.write("huge.txt", line.repeat(160_000) + "the needle\n");
@@ -559,17 +558,17 @@ mod tests {
         };
         check("huge.txt", "no needle", Mismatch);
         check("huge.txt", "no needle", Missing);
-        // A huge file takes nothing from the others.
+        // A huge file does not use up the bytes of the others.
         check("sparse", "nowhere", Missing);
         check("a.rs", "fn main() {", Verified);
-        // One line without an end, and quotes that begin to match everywhere.
+        // A single line without an end, and quotes that begin to match everywhere.
         project.write("flat", "a+".repeat(1_000_000) + "b");
         project.check("flat", at(1, 1), &("a+".repeat(5_000) + "b"), (Verified, at(1, 1)));
         project.check("flat", at(1, 1), &("a+".repeat(5_000) + "c"), (Mismatch, at(1, 1)));
     }
 
     #[test]
-    fn a_quote_that_straddles_what_is_read_at_once_is_found() {
+    fn a_quote_across_the_end_of_a_block_is_found() {
         let project = Project::new();
         for before in 65_520..65_540 {
             project.write("f", format!("{}\r\n读取\r\n配置 end", "x".repeat(before)));
@@ -605,9 +604,9 @@ two
         project.check("f", at(5, 5), "one two six", (Moved, at(6, 11)));
     }
 
-    /// The same by the simplest means: the words of the text, each with its line. Returns the places of the quote, and
+    /// A simple reference search: the words of the text, each with its line. Returns the places of the quote, and
     /// whether each fills its lines.
-    fn stands_at(text: &str, quote: &str) -> Vec<(LineRange, bool)> {
+    fn places_of(text: &str, quote: &str) -> Vec<(LineRange, bool)> {
         let lines = (1..).zip(text.split('\n'));
         let words =
             lines.flat_map(|(at, line)| line.split_whitespace().map(move |word| (word, at)));
@@ -645,7 +644,7 @@ two
         }
 
         #[test]
-        fn it_finds_what_the_simplest_search_finds(
+        fn the_search_agrees_with_a_simple_reference_search(
             text in "[ab \n]{0,60}",
             quote in "[ab \n]{0,12}[ab]{4}",
             start in 0u32..20,
@@ -654,7 +653,7 @@ two
             let (project, cited) = (Project::new(), (start, start + height));
             project.write("f", &text);
             let citation = project.citation("f", at(cited.0, cited.1), &quote);
-            let places = stands_at(&text, &quote);
+            let places = places_of(&text, &quote);
             let inside = |(place, _): &(LineRange, bool)| start <= place.0 && place.1 <= cited.1;
             let last = u32::try_from(text.split('\n').count()).unwrap();
             let expected = if start > 0 && cited.1 <= last && places.iter().any(inside) {

@@ -1,5 +1,5 @@
-//! The file that a citation means, and the lines that its path carries. Models write paths as tools, diffs and web
-//! pages do; a form counts only if it leads to a file that is there.
+//! The file that a citation names, and the lines in its path. Models write paths in the forms of tools, diffs and web
+//! pages; a form is accepted only if it leads to an existing file.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
@@ -11,28 +11,29 @@ use crate::kimi::evidence::shown::LineRange;
 use crate::kimi::text::clean;
 use crate::sandbox::rules::lexical;
 
-/// Where files are looked for.
+/// The files that a citation can name.
 pub(super) struct ProjectFiles<'a> {
-    /// The project, an absolute path without links.
+    /// The canonical path of the project.
     pub(super) work_dir: &'a Path,
-    /// Returns whether a file is closed to Kimi: its status must say no more than that of a file that is not there.
+    /// Returns whether a file is closed to Kimi. Such a file must look like a missing one.
     pub(super) is_closed: &'a dyn Fn(&Path) -> bool,
-    /// The files of the project that Kimi's tools showed, relative to it.
+    /// The files that Kimi's tools showed, relative to the project.
     pub(super) shown: &'a [PathBuf],
 }
 
 /// A file of the project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Located {
-    /// Without links.
+    /// The canonical path.
     pub(super) real: PathBuf,
-    /// In the project, as it may be shown.
+    /// The path relative to the project, safe to show.
     pub(super) relative: String,
-    /// The lines that the path carried.
+    /// The lines in the cited path.
     pub(super) carried: Option<LineRange>,
 }
 
-/// Lines behind a path: `:4`, `:4-5`, `:4:5` with a column, `#L4-L5`, `(line 4)`, `(4)`, `, lines 4 to 5`, `: L4`.
+/// Lines at the end of a path: `:4`, `:4-5`, `:4:5` with a column, `#L4-L5`, `(line 4)`, `(4)`, `, lines 4 to 5`, `:
+/// L4`.
 static LINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let first = r"[#:\s,(\[]+(?:at\s+)?(?:lines?[\s:=]*|L)?(?<first>\d+)";
     let column = r"(?::\d+|C\d+)?";
@@ -41,7 +42,7 @@ static LINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 impl ProjectFiles<'_> {
-    /// The file that a path means, or why it means none of the project's.
+    /// Finds the file of a path, or the status that explains why none of the project is meant.
     pub(super) fn locate(&self, path: &str) -> Result<Located, Status> {
         let plain = unwrapped(path);
         let (bare, carried) = without_lines(plain).unwrap_or((plain, None));
@@ -50,7 +51,7 @@ impl ProjectFiles<'_> {
             return self.file(path, carried);
         }
         for (path, carried) in &as_written[1..] {
-            if let Some(path) = self.prefixes_left_out(path).find(|path| self.exists(path)) {
+            if let Some(path) = self.without_prefixes(path).find(|path| self.exists(path)) {
                 return self.file(path, *carried);
             }
         }
@@ -67,9 +68,9 @@ impl ProjectFiles<'_> {
         path.exists() && !(self.is_closed)(&path)
     }
 
-    /// The path without what a diff, a root, a mention or another working copy puts before it: `a/`, `/`, `@`, the
-    /// project's name.
-    fn prefixes_left_out<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+    /// The path without the prefixes of diffs, roots, mentions and other working copies: `a/`, `/`, `@`, the project's
+    /// name.
+    fn without_prefixes<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
         let name = self.work_dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let parts = path.match_indices('/').filter_map(move |(at, _)| {
             let before = path[..at].rsplit('/').next().unwrap_or_default();
@@ -82,8 +83,7 @@ impl ProjectFiles<'_> {
         parts.filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
     }
 
-    /// The one file that Kimi was shown whose path ends with this one; letters of either case are the same unless
-    /// that leaves more than one.
+    /// The only file shown to Kimi whose path ends with this one. Case is ignored unless several files remain.
     fn only_end(&self, path: &str) -> Option<String> {
         let names = |path: &Path| -> Option<Vec<String>> {
             let names = path.components().filter(|part| *part != Component::CurDir);
@@ -109,11 +109,11 @@ impl ProjectFiles<'_> {
         ending(|a, b| a == b).or_else(|| ending(|a, b| a.to_lowercase() == b.to_lowercase()))
     }
 
-    /// The file at a path.
+    /// Returns the file at a path.
     fn file(&self, path: &str, carried: Option<LineRange>) -> Result<Located, Status> {
         let named = self.work_dir.join(path);
         let Ok(real) = named.canonicalize() else {
-            // Where it would be, were it there: links on the way may lead out.
+            // The place of a missing file: links on the way may lead out of the project.
             let there = named.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
             let would = there.map_or_else(
                 || named.clone(),
@@ -126,26 +126,26 @@ impl ProjectFiles<'_> {
         if (self.is_closed)(&named) {
             return Err(Status::Missing);
         }
-        // A file may be named to deceive whoever reads its name.
+        // A file name can be made to deceive its reader.
         let relative = clean(&relative.display().to_string()).into_owned();
         if real.is_file() { Ok(Located { real, relative, carried }) } else { Err(Status::Missing) }
     }
 }
 
-/// The path without white space, marks, a link of Markdown and a scheme around it.
+/// The path without surrounding white space, marks, a Markdown link and a scheme.
 fn unwrapped(path: &str) -> &str {
     let path = path.trim();
     let link = path.strip_prefix('[').and_then(|rest| rest.strip_suffix(')'));
     let path = link.and_then(|link| link.split_once("](")).map_or(path, |(_, target)| target);
     let marks = ['`', '"', '\'', '*', ',', ';'];
     let path = path.trim_matches(marks).trim();
-    // Without its first character alone, `</code>` would be a path from the root.
+    // If only the `<` were removed, `</code>` would be a path from the root.
     let pointed = path.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     let path = pointed.map_or(path, |path| path.trim_matches(marks).trim());
     path.strip_prefix("file://").unwrap_or(path)
 }
 
-/// The path and the lines that it carries.
+/// Splits a path from the lines at its end.
 fn without_lines(path: &str) -> Option<(&str, Option<LineRange>)> {
     let found = LINES.as_ref()?.captures(path)?;
     let number = |name| found.name(name).map(|digits| digits.as_str().parse::<u32>());

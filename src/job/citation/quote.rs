@@ -1,5 +1,5 @@
-//! What a quote may mean: as it stands, or without the marks that models and tools put around a text. Each reading
-//! must stand in the file word for word, so that nothing is guessed.
+//! The readings of a quote: literal, or without the marks that models and tools add to a text. Each reading must be in
+//! the file word for word, so that nothing is guessed.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -9,24 +9,24 @@ use regex::Regex;
 use super::text::{Folded, Normalization, decoded, is_unspaced};
 use crate::kimi::evidence::shown::{LineRange, ends_of_a_name};
 
-/// The longest quote that is read in other ways than as it stands, bytes.
+/// The longest quote that is read in any but the literal way, bytes.
 const LONGEST: usize = 16 * 1024;
-/// Texts that are made of one quote by leaving marks out.
+/// The most texts that are made from one quote by removing marks.
 const MOST_TEXTS: usize = 8;
 
-/// One way to read a quote: pieces that follow each other in the file.
+/// A reading of a quote: pieces that follow each other in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct QuoteReading {
     pub(super) form: Normalization,
     pub(super) pieces: Vec<Piece>,
 }
 
-/// A text without a gap.
+/// A part of a quote without gaps.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// In the reading's form.
+    /// The text, normalized like the file.
     pub(super) text: String,
-    /// The lines that the quote itself says that this is, and nothing else.
+    /// The only lines where the piece may be, given by line numbers in the quote.
     pub(super) numbered: Option<LineRange>,
 }
 
@@ -36,13 +36,13 @@ impl Piece {
         (!text.is_empty()).then_some(Piece { text, numbered })
     }
 
-    /// How much it says: brackets say nothing, and one letter of CJK more than one of ASCII.
+    /// The weight of the text as evidence: brackets have none, and a CJK letter has more than an ASCII letter.
     pub(super) fn weight(&self) -> usize {
         let letters = self.text.chars().filter(|c| c.is_alphanumeric());
         letters.map(|c| 1 + usize::from(!c.is_ascii())).sum()
     }
 
-    /// Whether it is one word, such as `true`. Each character counts where no white space stands between words.
+    /// Returns whether the text is one word, such as `true`. Each character counts as a word in scripts without spaces.
     pub(super) fn is_one_word(&self) -> bool {
         let words = self.text.split(|c: char| !c.is_alphanumeric() && c != '_');
         let mut words = words.filter(|word| !word.is_empty());
@@ -51,7 +51,7 @@ impl Piece {
     }
 }
 
-/// All readings of a quote from this file, the most literal first.
+/// All readings of a quote from this file, the most literal one first.
 pub(super) fn readings(quote: &str, file: &str) -> Vec<QuoteReading> {
     let mut texts = vec![quote.to_owned()];
     if quote.len() <= LONGEST {
@@ -82,7 +82,7 @@ pub(super) fn readings(quote: &str, file: &str) -> Vec<QuoteReading> {
     all
 }
 
-/// The text in a fence of Markdown.
+/// The text inside a Markdown fence.
 fn unfenced(text: &str) -> Option<String> {
     let text = text.trim();
     let fence = ["```", "~~~"].into_iter().find(|fence| text.starts_with(fence))?;
@@ -90,7 +90,7 @@ fn unfenced(text: &str) -> Option<String> {
     Some(inside.trim_end().strip_suffix(fence)?.to_owned())
 }
 
-/// The text in backticks or quotation marks.
+/// The text inside backticks or quotation marks.
 fn unquoted(text: &str) -> Option<String> {
     let text = text.trim();
     if text.len() > 2 && text.starts_with('`') && text.ends_with('`') {
@@ -129,8 +129,7 @@ fn unescaped(text: &str) -> Option<String> {
     (plain != text).then_some(plain)
 }
 
-/// The text without the column of a diff or of a quotation before every line. A header of a diff, `@@ -4,2 +4,3 @@`, is
-/// a gap.
+/// The text without a diff or quotation column in front of every line. A diff header, `@@ -4,2 +4,3 @@`, is a gap.
 fn unmarked(text: &str) -> Option<String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let mut is_marked = false;
@@ -147,8 +146,8 @@ fn unmarked(text: &str) -> Option<String> {
     is_marked.then_some(plain)
 }
 
-/// The pieces of a text in which each line has its number before it, and perhaps the name of the file, as the tools
-/// print them. Where a number is left out, a piece ends.
+/// The pieces of a text whose lines begin with their number, and perhaps the file name, as tools print them. A piece
+/// ends where a number is skipped.
 fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
     let mut runs: Vec<(String, LineRange)> = Vec::new();
     let mut next = None;
@@ -173,7 +172,7 @@ fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
     (!pieces.is_empty()).then_some(pieces)
 }
 
-/// The number of a line and its text.
+/// Splits a line into its number and its text.
 fn number_of<'a>(line: &'a str, file: &str) -> Option<(u32, &'a str)> {
     let mut ends = ends_of_a_name(line);
     let name = ends.find(|(name, _)| names(name, file));
@@ -187,25 +186,25 @@ fn number_of<'a>(line: &'a str, file: &str) -> Option<(u32, &'a str)> {
     Some((line[..digits].parse().ok()?, text))
 }
 
-/// Whether the name that a tool gave a file, from another folder perhaps, can be that of the file.
+/// Returns whether a name that a tool printed, perhaps relative to another folder, can name this file.
 fn names(name: &str, file: &str) -> bool {
     let name = Path::new(name.trim_start_matches("./"));
     let is_end = Path::new(file).ends_with(name) && !name.as_os_str().is_empty();
     is_end || (name.is_absolute() && name.ends_with(file))
 }
 
-/// The text without the name of the file before every line, as a search without line numbers prints it.
+/// The text without the file name in front of every line, as a search without line numbers prints it.
 fn unnamed(text: &str, file: &str) -> Option<String> {
     let rests = text.lines().filter(|line| !["", "--"].contains(&line.trim())).map(|line| {
         let mut ends = line.match_indices(':').map(|(at, _)| line.split_at(at));
         ends.find(|(name, _)| names(name.trim_start(), file)).map(|(_, rest)| &rest[1..])
     });
-    // The lines need not follow each other.
+    // The lines need not be adjacent.
     let rests: Vec<&str> = rests.collect::<Option<_>>()?;
     Some(rests.join("\n...\n")).filter(|_| !rests.is_empty())
 }
 
-/// `...` on a line of its own, as a comment too, perhaps with words behind it, or between two parts of a line.
+/// `...` on its own line, in a comment, perhaps with text behind it, or between two parts of a line.
 static ELISION: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let dots = r"(?:\.{3,}|…+)";
     let line = format!(r"(?:^[ \t]*(?:--|;+)|(?:^|[ \t])(?://+|#+))[ \t]*{dots}.*$");
@@ -214,7 +213,7 @@ static ELISION: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!(r"(?m){line}|{block}|{alone}|\[{dots}\]|{dots}")).ok()
 });
 
-/// The pieces of a text in which parts are left out.
+/// The pieces of a text with gaps.
 fn elided(text: &str) -> Option<Vec<Piece>> {
     let elision = ELISION.as_ref().filter(|elision| elision.is_match(text))?;
     let pieces =

@@ -5,30 +5,30 @@ use std::collections::HashMap;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::quote::{Piece, QuoteReading};
-use super::text::{self, Folded, Normalization, height, number};
+use super::text::{self, Folded, Normalization, line_count, number};
 use crate::kimi::evidence::shown::{LineRange, Ranges};
 
-/// The weight below which a text says too little: a closing brace stands everywhere.
+/// The least weight of a piece that can be found; a closing brace is everywhere.
 const MIN_WEIGHT: usize = 4;
-/// The weight from which a part of a line that stands in one place is proof of that place.
+/// The least weight of a part of a line that proves a place when it occurs once.
 const SOLE_WEIGHT: usize = 12;
-/// Bytes of the texts that are looked for in one pass, since a search takes many times as much memory.
+/// The most bytes of quotes in one pass, since the search takes many times as much memory.
 const PASS_BYTES: usize = 256 * 1024;
-/// Matches after which the search looks whether it is to stop.
+/// The matches between two checks of `stop`.
 const STRIDE: usize = 4096;
 
-/// A quote that is looked for.
+/// A quote to search for.
 #[derive(Debug)]
 pub(super) struct QuoteQuery {
     pub(super) readings: Vec<QuoteReading>,
     pub(super) cited: Option<LineRange>,
 }
 
-/// Where a quote stands, the worst first.
+/// The place of a quote, the worst result first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QuoteMatch {
     Nowhere,
-    /// At these lines, which were not shown to Kimi.
+    /// The quote is at these lines, which were not shown to Kimi.
     Unshown(LineRange),
     Moved(LineRange),
     AsCited,
@@ -44,13 +44,13 @@ impl QuoteMatch {
         }
     }
 
-    /// The better of two; the first one where they are as good.
+    /// Returns the better of two; the first if they are equal.
     fn or(self, other: QuoteMatch) -> QuoteMatch {
         if other.rank() > self.rank() { other } else { self }
     }
 }
 
-/// Where each quote stands in a file of these bytes, of which these lines were shown. `None` once `stop` says so.
+/// Finds each quote in the bytes of a file of which `shown` lines were shown. `None` once `stop` returns true.
 pub(super) fn search(
     bytes: &[u8],
     wanted: &[QuoteQuery],
@@ -61,7 +61,7 @@ pub(super) fn search(
     for encoding in text::encodings(bytes) {
         let (text, _) = encoding.decode_without_bom_handling(bytes);
         for form in [Normalization::Plain, Normalization::Decoded] {
-            // What stands there as it was written needs no other reading.
+            // A literal match at the cited lines needs no other reading.
             let enough = match form {
                 Normalization::Plain => QuoteMatch::AsCited,
                 Normalization::Decoded if !text.contains('\\') => continue,
@@ -91,7 +91,7 @@ pub(super) fn search(
     Some(found)
 }
 
-/// The tasks in portions, each for one pass.
+/// Splits the tasks into batches, each for one pass.
 fn batches<'a, 'p>(mut tasks: &'a mut [(usize, Task<'p>)]) -> Vec<&'a mut [(usize, Task<'p>)]> {
     let mut batches = Vec::new();
     while !tasks.is_empty() {
@@ -108,7 +108,7 @@ fn batches<'a, 'p>(mut tasks: &'a mut [(usize, Task<'p>)]) -> Vec<&'a mut [(usiz
     batches
 }
 
-/// A text that was found.
+/// A piece that was found.
 #[derive(Debug, Clone, Copy)]
 struct Match {
     start: usize,
@@ -118,7 +118,7 @@ struct Match {
     is_shown: bool,
 }
 
-/// Goes over the text once, and gives each task what is found of it. `None` once `stop` says so.
+/// Searches the text once, and adds the matches to each task. `None` once `stop` returns true.
 fn pass(
     text: &Folded,
     tasks: &mut [(usize, Task<'_>)],
@@ -157,28 +157,28 @@ fn pass(
         let is_whole = text.is_whole(start, end);
         let found_here = Match { start, end, lines, is_whole, is_shown: shown.holds(lines) };
         for &(at, nth) in &users[found.pattern().as_usize()] {
-            tasks[at].1.take(nth, found_here, text.height());
+            tasks[at].1.take(nth, found_here, text.line_count());
         }
     }
     Some(())
 }
 
-/// One reading of a quote, and what was found of it so far.
+/// A reading of a quote, and its matches so far.
 struct Task<'p> {
     pieces: &'p [Piece],
     cited: Option<LineRange>,
-    /// All pieces in the cited lines, of what was shown and of all that there is.
+    /// The chains of pieces in the cited lines: in the shown lines, and in any.
     shown: Chain,
     any: Chain,
-    /// Each piece, wherever it stands.
+    /// The places of each piece, anywhere.
     places: Vec<QuotePlaces>,
 }
 
-/// How far the pieces have been found one behind the other.
+/// A chain of pieces that follow each other.
 #[derive(Debug, Default)]
 struct Chain {
     next: usize,
-    /// The byte behind the last piece.
+    /// The end of the last piece, bytes.
     end: usize,
     lines: Option<LineRange>,
 }
@@ -188,7 +188,7 @@ struct Chain {
 struct QuotePlaces {
     count: usize,
     first: Option<Match>,
-    /// The nearest of those that fill their lines: shown ones first.
+    /// The nearest place that fills its lines; shown ones first.
     nearest: Option<(bool, u32, LineRange)>,
 }
 
@@ -226,12 +226,12 @@ impl<'p> Task<'p> {
         }
     }
 
-    /// Whether cited lines hold for a quote that stands at others. They are no more than the quote can speak for: as
-    /// many as it has characters, and a short one for those that it fills.
+    /// Returns whether the cited lines are close enough to those of the quote: they contain them, and are no more than
+    /// the quote has characters; for a short quote, no more than it fills.
     fn may_hold(&self, cited: LineRange, place: LineRange, of_lines: u32) -> bool {
         let is_inside = 1 <= cited.0 && cited.0 <= place.0 && place.1 <= cited.1;
         let most = if self.is_short() { 0 } else { number(self.chars()) };
-        is_inside && cited.1 <= of_lines && height(cited) <= most.max(height(place))
+        is_inside && cited.1 <= of_lines && line_count(cited) <= most.max(line_count(place))
     }
 
     fn chars(&self) -> usize {
@@ -248,19 +248,19 @@ impl<'p> Task<'p> {
         }
         let chained = |chain: &Chain| chain.lines.filter(|_| chain.next == self.pieces.len());
         let as_cited =
-            |lines| self.cited.is_some_and(|cited| self.may_hold(cited, lines, text.height()));
+            |lines| self.cited.is_some_and(|cited| self.may_hold(cited, lines, text.line_count()));
         let (shown, any) = (chained(&self.shown), chained(&self.any));
         if shown.is_some_and(as_cited) {
             return QuoteMatch::AsCited;
         }
-        // The numbers in a quote leave no doubt where it stands.
+        // The numbers in a quote determine its place.
         let is_numbered = self.pieces.iter().any(|piece| piece.numbered.is_some());
-        let elsewhere = match (is_numbered, shown, any) {
+        let other_place = match (is_numbered, shown, any) {
             (true, Some(lines), _) => Some((lines, true)),
             (true, None, any) => any.map(|lines| (lines, false)),
-            (false, ..) => self.elsewhere(),
+            (false, ..) => self.other_place(),
         };
-        match (elsewhere, any.filter(|&lines| as_cited(lines)).and(self.cited)) {
+        match (other_place, any.filter(|&lines| as_cited(lines)).and(self.cited)) {
             (Some((lines, true)), _) => QuoteMatch::Moved(lines),
             (_, Some(cited)) => QuoteMatch::Unshown(cited),
             (Some((lines, false)), None) => QuoteMatch::Unshown(lines),
@@ -268,8 +268,8 @@ impl<'p> Task<'p> {
         }
     }
 
-    /// The lines where the quote stands, if it could be meant for no others, and whether they were shown.
-    fn elsewhere(&self) -> Option<(LineRange, bool)> {
+    /// The lines of the quote if its place is unambiguous, and whether they were shown.
+    fn other_place(&self) -> Option<(LineRange, bool)> {
         let says_something = |piece: &Piece| piece.weight() >= MIN_WEIGHT;
         if let ([piece], [places]) = (self.pieces, self.places.as_slice()) {
             let nearest = places.nearest.filter(|_| says_something(piece) && !piece.is_one_word());
@@ -298,7 +298,7 @@ impl<'p> Task<'p> {
 impl Chain {
     fn take(&mut self, nth: usize, found: Match, pieces: usize) {
         let is_next = nth == self.next;
-        // Of a last piece such as a closing brace the last place is meant.
+        // For a last piece such as a closing brace, the last match counts.
         let is_last_again = pieces > 1 && self.next == pieces && nth + 1 == pieces;
         if (is_next || is_last_again) && found.start >= self.end {
             let start = self.lines.map_or(found.lines.0, |lines| lines.0);
@@ -309,7 +309,7 @@ impl Chain {
     }
 }
 
-/// Lines between the two; none when they touch or overlap.
+/// The lines between two ranges; 0 when they touch or overlap.
 fn distance(cited: LineRange, place: LineRange) -> u32 {
     place.0.saturating_sub(cited.1).max(cited.0.saturating_sub(place.1))
 }

@@ -1,29 +1,29 @@
-//! The status of a citation, which is the bridge's own and never Kimi's word.
+//! The status of a citation, which the bridge determines, never Kimi.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Whether a citation holds.
+/// The result of checking a citation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The quote stands at those lines, and Kimi's tools showed them.
+    /// The quote is at those lines, and Kimi's tools showed them.
     Verified,
-    /// It stands elsewhere in the file, where Kimi's tools showed it; the lines are corrected.
+    /// The quote is elsewhere in the file, where Kimi's tools showed it; the lines are corrected.
     Moved,
-    /// It stands in the file, but no tool call of Kimi's showed those lines.
+    /// The quote is in the file, but no tool call of Kimi's showed those lines.
     NotInTrace,
-    /// It is nowhere in the file, or too common to mean one place there.
+    /// The quote is not in the file, or too common to mean one place.
     Mismatch,
-    /// There is no such file, or it is closed to Kimi, or could not be read, or is larger than 16 MB, or there was no
-    /// time for it: nothing is known of the quote.
+    /// The file does not exist, is closed to Kimi, could not be read, is larger than 16 MB, or there was no time for
+    /// it: nothing is known of the quote.
     Missing,
     /// The file is not in the project.
     Outside,
 }
 
 impl Status {
-    /// Whether a finding may rest on it.
+    /// Returns whether a finding may rest on it.
     #[must_use]
     pub fn grounds(self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! A file as text, in the form in which a quote is compared with it.
+//! A file as text, normalized for the comparison with a quote.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -11,9 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use crate::hidden::is_hidden;
 use crate::kimi::evidence::shown::LineRange;
 
-/// The bytes of the file at this path, which holds no links, if there are at most `limit` of them.
-/// Anything but a regular file is refused before it is opened: opening a pipe would block, and opening a
-/// device may act.
+/// Reads the file at a canonical path, up to `limit` bytes. Anything but a regular file is refused before it is opened,
+/// since opening a pipe would block and opening a device may act.
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let regular = |is_file: bool| is_file.then_some(()).ok_or(io::ErrorKind::InvalidInput);
     regular(fs::symlink_metadata(path)?.is_file())?;
@@ -23,7 +22,7 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     regular(metadata.is_file())?;
     let mut bytes = Vec::new();
     if metadata.len() <= limit {
-        // It may grow meanwhile.
+        // The file may grow meanwhile.
         file.take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 <= limit {
             return Ok(bytes);
@@ -32,14 +31,14 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::FileTooLarge.into())
 }
 
-/// The encodings in which these bytes may be text. A byte order mark decides. UTF-8 is always among the
-/// others: Kimi's tools read every file as that.
+/// The encodings in which these bytes may be text. A byte order mark decides. UTF-8 is always among the others, since
+/// Kimi's tools read every file as UTF-8.
 pub(super) fn encodings(bytes: &[u8]) -> Vec<&'static Encoding> {
     if let Some((marked, _)) = Encoding::for_bom(bytes) {
         return vec![marked];
     }
     let mut encodings = Vec::new();
-    // UTF-16 without a mark: ASCII in it has a zero in every second byte, and no text holds U+0000.
+    // UTF-16 without a byte order mark: ASCII has a zero in every second byte, and no text holds U+0000.
     if bytes.contains(&0) && !bytes.chunks_exact(2).any(|pair| pair == [0, 0]) {
         encodings.extend([UTF_16LE, UTF_16BE]);
     }
@@ -52,31 +51,31 @@ pub(super) fn encodings(bytes: &[u8]) -> Vec<&'static Encoding> {
     encodings
 }
 
-/// How a text and a quote are made comparable.
+/// The way in which a text and a quote are made comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Normalization {
-    /// White space counts only where it separates two words or numbers: models drop and change it.
+    /// White space counts only between two words or numbers, since models drop and change it.
     Plain,
-    /// Escape sequences such as `\n` and `\"` stand for their characters, since a model may decode them once too
-    /// often. Line breaks and tabs count there, apart from indentation.
+    /// Escape sequences such as `\n` and `\"` count as their characters, since a model may decode them once too often.
+    /// Line breaks and tabs count, except for indentation.
     Decoded,
 }
 
-/// A text in one form. Invisible characters never count, since the bridge itself takes them out of Kimi's text.
-/// Canonically equal text is not made the same: é as one character and as two are two quotes.
+/// A normalized text. Invisible characters are dropped, since they are removed from Kimi's text too. Unicode
+/// normalization is not applied: é as one character and as two are different.
 #[derive(Debug)]
 pub(super) struct Folded {
     pub(super) text: String,
-    /// Where each line begins in it, bytes.
+    /// The start of each line in `text`, bytes.
     lines: Vec<usize>,
 }
 
-/// White space that has not been written yet, since it counts by what follows.
+/// White space that is not yet written, since its effect depends on the next character.
 #[derive(Default)]
 struct PendingSpace {
     /// Line breaks of the text itself.
     breaks: usize,
-    /// Line breaks, of escape sequences too.
+    /// Set for line breaks of escape sequences too.
     has_break: bool,
     has_tab: bool,
     has_space: bool,
@@ -112,7 +111,7 @@ impl Folded {
         folded
     }
 
-    /// Writes what counts of the white space between two characters.
+    /// Writes the part of the white space between two characters that counts.
     fn close(&mut self, gap: &PendingSpace, last: Option<char>, next: char, form: Normalization) {
         let mark = match form {
             Normalization::Decoded if gap.has_break => Some('\n'),
@@ -122,12 +121,12 @@ impl Folded {
             }
             _ => None,
         };
-        // Nothing stands before the first character.
+        // White space before the first character does not count.
         self.text.extend(mark.filter(|_| last.is_some()));
         self.lines.extend(std::iter::repeat_n(self.text.len(), gap.breaks));
     }
 
-    /// Whether a part of the text begins and ends at the boundaries of words and numbers.
+    /// Returns whether a part of the text begins and ends at the boundaries of words and numbers.
     pub(super) fn is_bounded(&self, start: usize, end: usize) -> bool {
         let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
         let meet = |at: usize| {
@@ -142,7 +141,7 @@ impl Folded {
         !meet(start) && !meet(end)
     }
 
-    /// Whether a part of the text is all that its lines hold.
+    /// Returns whether a part of the text fills its lines.
     pub(super) fn is_whole(&self, start: usize, end: usize) -> bool {
         let behind = self.text[end..].trim_start_matches([' ', '\n', '\t']);
         let next = self.text.len() - behind.len();
@@ -156,7 +155,7 @@ impl Folded {
     }
 
     /// The number of lines.
-    pub(super) fn height(&self) -> u32 {
+    pub(super) fn line_count(&self) -> u32 {
         number(self.lines.len())
     }
 }
@@ -165,11 +164,11 @@ pub(super) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-pub(super) fn height((start, end): LineRange) -> u32 {
+pub(super) fn line_count((start, end): LineRange) -> u32 {
     (end - start).saturating_add(1)
 }
 
-/// The character that a backslash before this one stands for.
+/// The character of the escape sequence of a backslash and this character.
 pub(super) fn decoded(c: char) -> Option<char> {
     match c {
         'n' => Some('\n'),
@@ -180,20 +179,20 @@ pub(super) fn decoded(c: char) -> Option<char> {
     }
 }
 
-/// Whether two characters beside each other belong to one word.
+/// Returns whether two adjacent characters belong to one word.
 fn is_joined(a: char, b: char) -> bool {
     let is_word = |c: char| c == '_' || (c.is_alphanumeric() && !is_unspaced(c));
     is_word(a) && is_word(b)
 }
 
-/// Whether white space between two characters counts: without it they would be one word or one number.
+/// Returns whether white space between two characters counts, since they would join to one word or number.
 fn is_parted(a: char, b: char) -> bool {
     let is_point = |a: char, b: char| a == '.' && b.is_ascii_digit();
     is_joined(a, b) || is_point(a, b) || is_point(b, a)
 }
 
-/// Whether a character is of a script that puts no white space between words: Thai, Lao, Myanmar, Khmer, and those of
-/// East Asia.
+/// Returns whether a character belongs to a script without white space between words: Thai, Lao, Myanmar, Khmer, and
+/// those of East Asia.
 pub(super) fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..)
 }
