@@ -235,7 +235,7 @@ fn refused(real: Real, program: &Path) {
         } else {
             answered
         };
-        let afresh = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
+        let afresh = "Kimi's session could not be resumed: the round was asked in a new session, with the history in the prompt";
         assert!(
             answered["warnings"].as_array().unwrap().contains(&json!(afresh)),
             "{status}: {answered:#}"

@@ -212,7 +212,7 @@ fn asked_afresh(real: Real, program: &Path) {
     assert_eq!(
         ran.json()["warnings"],
         json!([
-            "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt"
+            "Kimi's session could not be resumed: the round was asked in a new session, with the history in the prompt"
         ])
     );
     assert_eq!(ran.json()["thread"]["state"], "awaiting_adjudication");
@@ -331,7 +331,7 @@ fn repeated() {
     let second = call(&mut server, &same);
     assert_eq!(second["thread"]["round"], 2, "{second:#}");
     let silent = "Kimi did not answer the rejection of F1: it counts as maintained";
-    let afresh = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
+    let afresh = "Kimi's session could not be resumed: the round was asked in a new session, with the history in the prompt";
     let warnings = second["warnings"].as_array().unwrap();
     assert!(warnings.iter().all(|warning| warning == silent || warning == afresh), "{second:#}");
     let prompt = fs::read_to_string(world.kimis().join("prompt")).unwrap();

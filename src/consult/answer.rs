@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 use super::thread::RejectionReply;
 use crate::job::citation::Citation;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Must be solved before going on.
+    /// Must be solved before the proposal is carried out.
     Blocker,
-    /// Will hurt.
+    /// Causes harm.
     Major,
     /// Should be fixed.
     Minor,
-    /// Worth knowing.
+    /// A fact worth knowing.
     Note,
 }
 
@@ -39,7 +39,7 @@ impl Severity {
     }
 }
 
-/// An answer. As it is read, its citations are not checked, and its findings have no number.
+/// An answer. When it is read, its citations are unchecked and its findings have no id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// The verdict, and what you must know to act on it
@@ -85,7 +85,7 @@ pub struct Finding {
     pub grounded: bool,
 }
 
-/// What the judge chose.
+/// The judge's verdict.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// The option's name, as the caller gave it; absent when none is acceptable
@@ -98,7 +98,7 @@ pub struct Verdict {
     pub contested: bool,
 }
 
-/// One option by one criterion.
+/// The score of one option by one criterion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Score {
     /// The option's name.
@@ -107,7 +107,7 @@ pub struct Score {
     pub criterion: String,
     /// From 0 to 10.
     pub score: f64,
-    /// Why.
+    /// The reason.
     #[serde(default)]
     pub reason: String,
 }

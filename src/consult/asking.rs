@@ -1,4 +1,4 @@
-//! Context ─► `ConsultResult`: the prompts of one round, put to Kimi and answered.
+//! Context ─► `ConsultResult`: builds the prompts of one round, puts them to Kimi, and reads the answers.
 
 use std::cell::Cell;
 use std::fs::{self, OpenOptions};
@@ -16,13 +16,13 @@ use crate::error::{Error, Kind, Result};
 use crate::job::{Answered, Brief, Job, ReadResult};
 use crate::kimi::{Profile, Program};
 
-const ASKED_AFRESH: &str = "Kimi's session could not be resumed: the round was asked afresh, with the history in the prompt";
+const NEW_SESSION: &str = "Kimi's session could not be resumed: the round was asked in a new session, with the history in the prompt";
 
-const WENT_ON: &str = "Kimi went on in the session in which an earlier attempt was broken off: the evidence lists what \
+const SESSION_CONTINUED: &str = "Kimi went on in the session in which an earlier attempt was broken off: the evidence lists what \
                        it looked up since";
 
-/// Asks Kimi what the round is about, in Kimi's own session where that can be resumed; a judge in both orders at the
-/// same time, each in a session of its own.
+/// Asks Kimi the question of a round, in its own session if that can be resumed. A judge is asked in both orders at the
+/// same time, each in its own session.
 pub(super) async fn ask(
     round: &mut OpenRound<'_>,
     job: &Job<'_>,
@@ -41,9 +41,9 @@ pub(super) async fn ask(
         program: program.clone(),
     };
     let transcript = round.transcript();
-    let question = Question::of(round, &program, OptionOrder::Given, &origin.context)?;
-    if let Some(half) = transcript.as_ref().filter(|_| !question.goes_on) {
-        // An attempt that was killed leaves a file that cannot be appended to.
+    let question = Question::new(round, &program, OptionOrder::Given, &origin.context)?;
+    if let Some(half) = transcript.as_ref().filter(|_| !question.continues) {
+        // A killed attempt leaves a file that cannot be appended to.
         let _ = fs::remove_file(half);
     }
     let first = question.ask(job, &program, transcript.as_deref());
@@ -52,8 +52,8 @@ pub(super) async fn ask(
         let Answered { reply, reading } = first.await?;
         return Ok(ConsultResult::new(reply, reading, &origin, &|| job.is_over()));
     };
-    let question = Question::of(round, &program, OptionOrder::Reversed, &context)?;
-    // Two runs at the same time cannot write to one file.
+    let question = Question::new(round, &program, OptionOrder::Reversed, &context)?;
+    // Two parallel runs cannot write to one file.
     let beside = transcript.as_ref().map(|path| path.with_extension("reversed"));
     if let Some(half) = &beside {
         let _ = fs::remove_file(half);
@@ -80,7 +80,7 @@ pub(super) async fn ask(
         (Ok(answered), Err(error)) | (Err(error), Ok(answered)) => {
             let mut result = result(answered, &origin);
             if is_other {
-                // The session of each order is kept apart.
+                // The session of each order is saved separately.
                 result.provenance.session_id = None;
             }
             let why = origin.secrets.redact(&error.message);
@@ -91,10 +91,10 @@ pub(super) async fn ask(
     }
 }
 
-/// Moves the text of one transcript to the end of another. Both are compressed, and so is what results.
+/// Moves the text of one transcript to the end of another. Both are compressed, and so is the result.
 fn append(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = match fs::File::open(from) {
-        // A run that wrote nothing left none.
+        // A run without output has no file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
@@ -103,38 +103,38 @@ fn append(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// The question of a round in one order of the options, ready to be put to Kimi.
+/// The prompt of a round in one order of the options, ready to be put to Kimi.
 struct Question<'a> {
     context: &'a Context,
     prompt: String,
-    /// The session to put it in.
+    /// The session to resume.
     session: Option<String>,
-    /// Whether that session holds the question already, and the prompt asks to go on.
-    goes_on: bool,
-    /// The whole question, for a Kimi that remembers nothing; with the history it may be too long.
-    afresh: Result<String>,
-    /// Whether the attempt before met a rate limit.
+    /// True if the session already holds the question and the prompt only asks to continue.
+    continues: bool,
+    /// The full prompt, for a new session; with the history it may be too long.
+    full: Result<String>,
+    /// True if the last attempt met a rate limit.
     was_limited: bool,
     warning: Option<&'static str>,
 }
 
 impl<'a> Question<'a> {
-    fn of(
+    fn new(
         round: &OpenRound<'_>,
         program: &Program,
         order: OptionOrder,
         context: &'a Context,
     ) -> Result<Question<'a>> {
         let was_limited = round.was_limited();
-        let afresh = prompt::prompt(&round.asked(context, round.history()), round.loaded);
+        let full = prompt::prompt(&round.asked(context, round.history()), round.loaded);
         if let Some(session) = round.broken_off(program.dialect, order) {
-            let (prompt, warning) = (prompt::GO_ON.to_owned(), Some(WENT_ON));
+            let (prompt, warning) = (prompt::GO_ON.to_owned(), Some(SESSION_CONTINUED));
             return Ok(Question {
                 context,
                 prompt,
                 session: Some(session),
-                goes_on: true,
-                afresh,
+                continues: true,
+                full,
                 was_limited,
                 warning,
             });
@@ -142,12 +142,12 @@ impl<'a> Question<'a> {
         let session = round.session(program.dialect, order);
         let (prompt, warning) = match &session {
             Some(_) => (prompt::prompt(&round.asked(context, None), round.loaded)?, None),
-            None => (afresh.clone()?, round.had_session(order).then_some(ASKED_AFRESH)),
+            None => (full.clone()?, round.had_session(order).then_some(NEW_SESSION)),
         };
-        Ok(Question { context, prompt, session, goes_on: false, afresh, was_limited, warning })
+        Ok(Question { context, prompt, session, continues: false, full, was_limited, warning })
     }
 
-    /// Asks, and asks afresh where the session is refused.
+    /// Asks Kimi, and again in a new session if the session is refused.
     async fn ask(
         self,
         job: &Job<'_>,
@@ -185,8 +185,8 @@ impl<'a> Question<'a> {
         };
         let (mut answered, warning) = match job.run(&brief).await {
             Err(error) if resumes && is_refusal(&error, self.was_limited) => {
-                let brief = Brief { prompt: self.afresh?, session: None, ..brief };
-                (job.run(&brief).await?, Some(ASKED_AFRESH))
+                let brief = Brief { prompt: self.full?, session: None, ..brief };
+                (job.run(&brief).await?, Some(NEW_SESSION))
             }
             answered => (answered?, self.warning),
         };
@@ -195,8 +195,8 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Whether a run brought nothing for a reason that may lie in its session. What the service refuses once in a
-/// conversation, it refuses whenever that is resumed. A rate limit passes by itself, unless it comes twice.
+/// Returns whether a failure may be due to the session. A request that the service refuses once in a session is refused
+/// on every resume. A rate limit passes by itself, unless it occurs twice.
 fn is_refusal(error: &Error, was_limited: bool) -> bool {
     let ended_by_bridge = matches!(
         error.kind,

@@ -1,5 +1,5 @@
-//! A request as it was meant: some hosts send objects, lists and numbers as JSON in a text, fill in every optional
-//! field, and add fields of their own. What is left is checked like any other request.
+//! Repairs a request: some hosts send objects, lists and numbers as JSON text, fill in every optional field, and add
+//! fields of their own. The result is checked like any other request.
 
 use serde_json::{Map, Value};
 
@@ -7,21 +7,21 @@ use super::request::Request;
 use super::role::Role;
 use super::schema;
 
-/// Fields that hosts add to the arguments of every tool: Gemini CLI, `OpenHands`, Cline and Windsurf do. Those that
-/// begin with `_` are the protocol's.
-const OF_HOSTS: [&str; 5] =
+/// Fields that hosts add to the arguments of every tool: Gemini CLI, `OpenHands`, Cline and Windsurf do. Fields that
+/// begin with `_` belong to the protocol.
+const HOST_FIELDS: [&str; 5] =
     ["wait_for_previous", "security_risk", "task_progress", "toolSummary", "waitForPreviousTools"];
 
-/// Reads text as the JSON that the schema expects in its place, and removes optional fields that are blank and fields
-/// of hosts. Returns a warning for each text that was read as JSON.
+/// Parses texts where the schema expects another type, and removes blank optional fields and fields of hosts. Returns a
+/// warning for each text that was parsed.
 pub(super) fn coerce(request: Request) -> (Request, Vec<String>) {
     let mut fields = request.0;
-    fields.retain(|name, _| !(name.starts_with('_') || OF_HOSTS.contains(&name.as_str())));
+    fields.retain(|name, _| !(name.starts_with('_') || HOST_FIELDS.contains(&name.as_str())));
     let is_continuation = fields.get("thread_id").is_some_and(|id| !is_blank(id));
     let role = fields.get("role").cloned().and_then(|role| serde_json::from_value(role).ok());
     let mut schema = schema::of_request(role.unwrap_or(Role::default()));
     if is_continuation {
-        // The role is the thread's, and what the thread knows may be left out.
+        // A continuation takes the role of its thread, and may leave out the context.
         schema = schema::of_tool_input();
     }
     let mut warnings = Vec::new();
@@ -57,7 +57,7 @@ fn coerce_value(value: &mut Value, schema: &Value, at: &str, warnings: &mut Vec<
                 coerce_value(item, &schema["items"], &format!("{at}/{index}"), warnings);
             }
         }
-        // A schema takes 60.0 for an integer; its reader does not.
+        // A schema accepts 60.0 as an integer, but serde does not.
         Value::Number(number) if expected == "integer" => {
             if let Some(whole) = whole(number) {
                 *value = whole.into();
@@ -67,7 +67,7 @@ fn coerce_value(value: &mut Value, schema: &Value, at: &str, warnings: &mut Vec<
     }
 }
 
-/// The value of a text that is JSON of the expected type. A text that is expected stays as it is.
+/// Parses a text as JSON of the expected type. A text is not parsed where text is expected.
 fn read_as(expected: &str, text: &str) -> Option<Value> {
     let read: Value = serde_json::from_str(text.trim()).ok()?;
     let fits = match expected {
@@ -81,7 +81,7 @@ fn read_as(expected: &str, text: &str) -> Option<Value> {
     fits.then_some(read)
 }
 
-/// A number without a fraction, as far as a field can hold it.
+/// A number without a fraction, if a field can hold it.
 fn whole(number: &serde_json::Number) -> Option<u64> {
     let text = number.to_string();
     text.strip_suffix(".0").unwrap_or(&text).parse().ok()
@@ -92,7 +92,7 @@ fn with_article(kind: &str) -> String {
     format!("{article} {kind}")
 }
 
-/// Whether a value says nothing.
+/// Returns whether a value is empty.
 fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn json_in_a_text_is_read_where_the_schema_expects_it() {
+    fn json_in_a_text_is_parsed_where_the_schema_expects_it() {
         let text = |at: &str, kind: &str| format!("`{at}` came as text and was read as {kind}");
         let context = json!({"proposed_approach": "p", "goals": ["g"]});
         let object = text("/context", "an object");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_of_the_expected_type_stays_to_be_refused() {
+    fn text_that_is_not_json_of_the_expected_type_is_refused() {
         for sent in [
             json!({"context": "a proposal in words"}),
             json!({"context": "[1]"}),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_fields_that_are_blank_count_as_absent_and_required_ones_do_not() {
+    fn blank_fields_count_as_absent_if_they_are_optional() {
         let blank = json!({
             "message": "", "context": {"proposed_approach": "", "goals": [], "constraints": [], "known_risks": "null"},
             "work_dir": "", "files": [], "language": "null", "timeout_seconds": "", "thread_id": " ",

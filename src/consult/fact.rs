@@ -1,22 +1,22 @@
-//! Facts in words: a withdrawal must name one, and the reason of a REJECT must say something.
+//! The content of reasons: a withdrawal must name a fact, and the reason of a REJECT must be more than dissent.
 //!
-//! A fact can be looked up: a place in the code, an identifier, a number with its noun, or words of the rejection
-//! in quotation marks. Everything else may be courtesy.
+//! A fact can be looked up: a place in the code, an identifier, a number with its noun, or a quote from the rejection.
+//! Everything else may be courtesy.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Endings of names that are taken for files.
+/// Extensions of names that are taken for files.
 const FILES: &str = "rs|pyi?|[cm]?[jt]sx?|go|c|h|cc|cpp|hpp|cs|java|kts?|rb|php|swift|scala|sh|bash|sql|html?|s?css\
     |vue|svelte|lua|exs?|erl|hs|mli?|zig|dart|proto|md|rst|txt|toml|ya?ml|json|xml|ini|cfg|conf|lock|tf|gradle|csv|log";
 
-/// Numbers that are spelled out; `one` is an ordinary word.
+/// Numbers in words; `one` is an ordinary word.
 const SPELLED: &str =
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|fifty|hundred|thousand";
 
-/// Nouns that make no fact of a number: the argument itself, and how much somebody agrees.
+/// Nouns whose number is no fact: parts of the discussion, and degrees of agreement.
 const ARGUED: [&str; 30] = [
     "agree",
     "agreed",
@@ -50,10 +50,10 @@ const ARGUED: [&str; 30] = [
     "withdrawn",
 ];
 
-/// The same in scripts that put no spaces between words.
+/// The nouns of [`ARGUED`] in scripts without spaces between words.
 const ARGUED_DENSE: [&str; 9] = ["点", "點", "个问题", "個問題", "条", "項", "项", "方面", "つ"];
 
-/// Words of dissent and the small words around them: a reason that has no others gives none.
+/// Words of dissent, and the small words around them. A reason with no other words is empty.
 const DISSENT: [&str; 60] = [
     "a",
     "absolutely",
@@ -125,7 +125,7 @@ static PLACE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// In backticks, with underscores, humps, `::`, a call, or letters with digits.
+/// An identifier: in backticks, or with underscores, humps, `::`, a call, or letters with digits.
 static IDENTIFIER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r"(?x) `[^`]*[A-Za-z_][^`]*` | \b[A-Za-z]\w*_\w+ | \b[a-z]+[A-Z]\w* | \b[A-Z][a-z]+[A-Z]\w+ | \w+::\w+
@@ -134,7 +134,7 @@ static IDENTIFIER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// A noun before its number, or a number before its noun or unit.
+/// A noun in front of its number, or a number in front of its noun or unit.
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!(
         r"(?xi) (?:^|[^\w.]) (?: (?P<noun>\p{{L}}{{2,}}) [\s\x23]* )? (?P<number>[0-9][0-9.,]*[0-9]|[0-9]|\b(?:{SPELLED})\b)
@@ -143,7 +143,7 @@ static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// A count or an ordinal in Chinese or Japanese, and what is counted.
+/// A count or an ordinal in Chinese or Japanese, and the counted thing.
 static DENSE_NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"第?[0-9〇零一二三四五六七八九十百千两]+\s*(?P<after>[\p{Han}\p{Katakana}]{1,3})")
         .ok()
@@ -156,13 +156,13 @@ static QUOTED: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// Whether a withdrawal names a fact; `reason` is that of the rejection.
+/// Returns whether a withdrawal names a fact; `reason` is the reason of the rejection.
 pub(super) fn names_a_fact(because: &str, reason: &str) -> bool {
     names_code(because) || has_counted_noun(because) || quotes(because, reason)
 }
 
-/// Whether a reason is more than dissent: a place or an identifier, three different words, or a sentence in a script
-/// that puts no spaces between its words.
+/// Returns whether a reason is more than dissent: it has a place or an identifier, three different words, or a sentence
+/// in a script without spaces between words.
 pub(super) fn says_something(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     let words = reason.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
@@ -173,7 +173,7 @@ pub(super) fn says_something(reason: &str) -> bool {
     names_code(&reason) || words.len() >= 3 && content || dense.len() >= 6 && different >= 5
 }
 
-/// Whether a text names a place in the code or an identifier, other than a finding.
+/// Returns whether a text names a place in the code or an identifier that is not a finding.
 fn names_code(text: &str) -> bool {
     let finds = |regex: &LazyLock<Option<Regex>>| {
         let found = regex.as_ref().into_iter().flat_map(|regex| regex.find_iter(text));
@@ -182,7 +182,7 @@ fn names_code(text: &str) -> bool {
     finds(&PLACE) || finds(&IDENTIFIER)
 }
 
-/// Whether a text is the id of a finding.
+/// Returns whether a text is the id of a finding.
 fn is_finding(text: &str) -> bool {
     let digits = text.strip_prefix(['F', 'f']);
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
@@ -216,14 +216,14 @@ fn has_counted_noun(text: &str) -> bool {
         })
 }
 
-/// Whether the noun is one of things that have numbers.
+/// Returns whether a noun belongs to things that are numbered.
 fn is_ordered(noun: &str) -> bool {
     let noun = noun.to_lowercase();
     ["line", "lines", "row", "step", "column", "version", "port", "page", "section", "table"]
         .contains(&noun.as_str())
 }
 
-/// Whether a text quotes words of the reason: four letters at least, or two of a dense script.
+/// Returns whether a text quotes the reason: at least four letters, or two of a dense script.
 fn quotes(text: &str, reason: &str) -> bool {
     let reason = folded(reason);
     let mut quoted = QUOTED.as_ref().into_iter().flat_map(|regex| regex.captures_iter(text));
@@ -238,7 +238,7 @@ fn quotes(text: &str, reason: &str) -> bool {
     })
 }
 
-/// Whether a text holds another one that begins and ends at the boundaries of words.
+/// Returns whether a text contains another one at word boundaries.
 fn holds_words(text: &str, words: &str) -> bool {
     let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() && !is_dense(c));
     text.match_indices(words).any(|(at, found)| {
@@ -253,7 +253,7 @@ fn folded(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a letter belongs to a script that puts no spaces between words, or writes a syllable in a letter.
+/// Returns whether a letter belongs to a script without spaces between words, or with a syllable per letter.
 fn is_dense(c: char) -> bool {
     matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{0f00}'..='\u{0fff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
         | '\u{2e80}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
@@ -266,7 +266,7 @@ mod tests {
     const REASON: &str = "The caller holds the lock while it appends, and 调用者已经持有锁.";
 
     #[test]
-    fn a_withdrawal_without_a_fact_is_known_for_one() {
+    fn a_withdrawal_without_a_fact_is_recognized() {
         for because in [
             "",
             "You are right.",
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawal_names_a_fact_in_any_of_four_ways() {
+    fn a_withdrawal_can_name_a_fact_in_four_ways() {
         for because in [
             // A place.
             "main.rs:6",

@@ -1,4 +1,4 @@
-//! What is the judge's alone: the options in both orders, the winner by its name, and two answers in one.
+//! The judge: the options in both orders, the winner by its name, and the merge of two answers.
 
 use super::answer::{Answer, Finding, Verdict};
 use super::reading::Reading;
@@ -8,12 +8,12 @@ use super::role::{JudgeOption, RoleContext};
 use crate::error::Violation;
 use crate::kimi::text::first_chars;
 
-/// Characters of a name that a warning repeats.
+/// The most characters of a name that a warning repeats.
 const NAMED: usize = 100;
-/// Characters of the second answer that a warning repeats, where the winners differ.
+/// The most characters of the second answer that a warning repeats when the winners differ.
 const SAID: usize = 600;
 
-/// The same request with the options in the other order; `None` for another role.
+/// The request with the options in reverse order; `None` for another role.
 pub(super) fn reversed(context: &Context) -> Option<Context> {
     let RoleContext::Judge(judge) = &context.about else { return None };
     let mut judge = judge.clone();
@@ -21,8 +21,8 @@ pub(super) fn reversed(context: &Context) -> Option<Context> {
     Some(Context { about: RoleContext::Judge(judge), ..context.clone() })
 }
 
-/// A judge's reading with the winner and the scores under the names of the options; those of another role as they are.
-/// A winner that is none of the options makes the answer unreadable, since nothing else in it decides.
+/// Replaces the winner and the scores in a judge's reading by names of the options. A winner that is no option makes
+/// the answer unreadable, since nothing else in it decides. Readings of other roles stay unchanged.
 pub(super) fn resolved(mut reading: Reading, about: &RoleContext) -> Reading {
     let RoleContext::Judge(judge) = about else { return reading };
     let Ok(Answer { verdict: Some(verdict), .. }) = &mut reading.answer else { return reading };
@@ -46,7 +46,7 @@ pub(super) fn resolved(mut reading: Reading, about: &RoleContext) -> Reading {
     reading
 }
 
-/// Puts the scores under the names of the options and between 0 and 10.
+/// Replaces the options of the scores by their names, and limits the scores to 0 to 10.
 fn score(verdict: &mut Verdict, options: &[JudgeOption], warnings: &mut Vec<String>) {
     verdict.scores.retain_mut(|score| {
         let Choice::Option(name) = choice(&score.option, options) else {
@@ -72,22 +72,21 @@ fn score(verdict: &mut Verdict, options: &[JudgeOption], warnings: &mut Vec<Stri
     });
 }
 
-/// Words for no winner.
+/// Texts that mean no winner.
 const NO_OPTION: [&str; 8] =
     ["", "none", "null", "neither", "no option", "none of them", "无", "都不"];
 
-/// What a text names.
+/// The option that a text names.
 #[derive(Debug, PartialEq)]
 enum Choice {
     Option(String),
-    /// That none is acceptable.
+    /// No option is acceptable.
     NoOption,
     Unknown,
 }
 
-/// The option that a text names, of those in the order of the prompt: by its name, or by its place as "option 2",
-/// "B" or "the second". White space, case and markdown do not count, and a name may be longer or shorter, as long as
-/// it is the only one that fits.
+/// Finds the option that a text names by its name, or by its place in the prompt as "option 2", "B" or "the second".
+/// White space, case and markdown are ignored; a name may be longer or shorter if only one matches.
 fn choice(text: &str, options: &[JudgeOption]) -> Choice {
     if let Some(option) = options.iter().find(|option| option.name == text) {
         return Choice::Option(option.name.clone());
@@ -106,21 +105,21 @@ fn choice(text: &str, options: &[JudgeOption]) -> Choice {
     }
 }
 
-/// The only name for which the test holds.
+/// The only name that matches.
 fn only(names: &[String], fits: impl Fn(&str) -> bool) -> Option<usize> {
     let mut found = names.iter().enumerate().filter(|(_, name)| fits(name)).map(|(at, _)| at);
     found.next().filter(|_| found.next().is_none())
 }
 
-/// The option that a text such as "Option 1: SQLite" names twice.
+/// The option that a text names by both place and name, such as "Option 1: SQLite".
 fn by_place_and_name(text: &str, names: &[String]) -> Option<usize> {
     let (place, name) = text.split_once([':', ')', '.', '-', '–', '—', ',', '('])?;
     let (at, name) = (by_place(place, names.len())?, name.trim_matches([' ', ')', ':']));
     (begins_with(name, &names[at]) || begins_with(&names[at], name)).then_some(at)
 }
 
-/// The option whose name a text begins with, such as "SQLite (embedded)". Of "SQLite" and "SQLite with WAL" the longer
-/// one is meant; a text that holds the name of another option as well names none.
+/// The option whose name a text begins with, such as "SQLite (embedded)". Of "SQLite" and "SQLite with WAL", the longer
+/// match counts; a text with the name of another option matches none.
 fn by_beginning(text: &str, names: &[String]) -> Option<usize> {
     let fitting = (0..names.len()).filter(|&at| begins_with(text, &names[at]));
     let longest = &names[fitting.max_by_key(|&at| names[at].len())?];
@@ -129,7 +128,7 @@ fn by_beginning(text: &str, names: &[String]) -> Option<usize> {
     only(names, |name| name == longest).filter(|_| !has_other)
 }
 
-/// A name in lower case, without article and markdown, and without quotation marks and punctuation around it.
+/// A name in lower case, without article, markdown, and surrounding quotation marks and punctuation.
 fn plain(name: &str) -> String {
     let name: String = name.chars().filter(|c| !"*`\"“”„«»「」".contains(*c)).collect();
     let name = name.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -137,13 +136,13 @@ fn plain(name: &str) -> String {
     name.strip_prefix("the ").unwrap_or(name).to_owned()
 }
 
-/// Whether a text begins with a name, which ends at the boundary of a word.
+/// Returns whether a text begins with a name that ends at a word boundary.
 fn begins_with(text: &str, name: &str) -> bool {
     let rest = text.strip_prefix(name).filter(|_| !name.is_empty());
     rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }
 
-/// Whether a text holds a name as a word of its own.
+/// Returns whether a text contains a name at word boundaries.
 fn holds_word(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| {
         !text[..at].ends_with(char::is_alphanumeric) && begins_with(&text[at..], name)
@@ -193,13 +192,14 @@ fn by_place(text: &str, options: usize) -> Option<usize> {
     letter.or_else(number).filter(|&at| at < options)
 }
 
-/// The answers to both orders in one: a winner that changes with the order is none, and the findings of both stay.
+/// Merges the answers to both orders: a winner that changes with the order is dropped, and the findings of both are
+/// kept.
 pub(super) fn merged(mut first: ConsultResult, mut other: ConsultResult) -> ConsultResult {
     let (own, others) = (&mut first.provenance, &other.provenance);
     own.elapsed_ms += others.elapsed_ms;
     own.redactions += others.redactions;
     if !(first.parse_ok && other.parse_ok) {
-        // The session of each order is kept apart, so the provenance stays that of the first.
+        // The session of each order is saved separately, so the provenance stays that of the first.
         let provenance = first.provenance.clone();
         let mut kept = if other.parse_ok { other } else { first };
         if kept.parse_ok {
@@ -259,7 +259,7 @@ pub(super) fn merged(mut first: ConsultResult, mut other: ConsultResult) -> Cons
     first
 }
 
-/// The warning about an answer to one order alone.
+/// The warning that only one order was answered.
 pub(super) fn in_one_order(why: &str) -> String {
     format!("the options were judged in one order only: {why}")
 }
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_winner_is_known_by_its_name_or_its_place() {
+    fn a_winner_is_recognized_by_its_name_or_its_place() {
         let two = ["SQLite", "append-only log"];
         for text in [
             "SQLite",
@@ -348,11 +348,11 @@ mod tests {
         }
         // The order is that of the prompt.
         check("Option 1", &["append-only log", "SQLite"], Some("append-only log"));
-        // A name is a name first.
+        // A match by name wins.
         check("B", &["B", "A"], Some("B"));
         check("2", &["2", "1"], Some("2"));
         check("A", &["B: SQLite", "A: log"], Some("A: log"));
-        // Names that begin alike.
+        // Names with the same beginning.
         check("SQLite with WAL", &["SQLite", "SQLite with WAL"], Some("SQLite with WAL"));
         check(
             "sqlite with wal (embedded)",
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_winner_that_is_no_option_is_no_answer() {
+    fn a_winner_that_is_no_option_makes_the_answer_unreadable() {
         let why = read(&json!({"winner": "a third way", "scores": []})).answer.unwrap_err();
         assert_eq!(
             why[0].to_string(),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_those_of_the_options_and_go_from_0_to_10() {
+    fn scores_belong_to_options_and_go_from_0_to_10() {
         let score = |option: &str, score: f64| json!({"option": option, "criterion": "speed", "score": score});
         let scores = [
             score("sqlite", 11.0),

@@ -1,5 +1,5 @@
-//! Roles, requests, prompts, answers and findings: what a consultation is. This room knows no
-//! command-line argument of Kimi's and no protocol.
+//! Consultations: roles, requests, prompts, answers and findings. This room knows neither Kimi's command line nor a
+//! protocol.
 
 pub mod answer;
 mod asking;
@@ -39,8 +39,8 @@ use crate::job::{self, Job};
 use crate::kimi::{Program, Watch};
 use crate::settings::Loaded;
 
-/// One consultation, from the request to the result. `program` is the Kimi to ask, unless it is the first
-/// one found. Blocks on files and locks: a thread that serves others must not run it.
+/// Runs one consultation, from the request to the result. `program` is the Kimi to ask; by default, the first one
+/// found. It blocks on files and locks, so it needs its own thread.
 pub(crate) async fn consult(
     request: Request,
     loaded: &Loaded,
@@ -72,7 +72,7 @@ pub(crate) async fn consult(
             Ok(round.close(result))
         }
         Err(mut error) => {
-            // A run that failed may have changed the project as well.
+            // A failed run may have changed the project as well.
             if changes.workspace_changed() == Some(true) {
                 let _ = write!(error.hint, " Note: {}.", changes.warnings().join("; "));
             }

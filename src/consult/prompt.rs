@@ -1,7 +1,7 @@
-//! Context ─► the text that Kimi is asked. All of it stands in `templates/`; this file fills it in.
+//! Context ─► the prompt. Its text is in `templates/`; this file fills it in.
 //!
-//! What the caller wrote goes between fences that carry a random mark, so that it cannot close them
-//! and speak as the bridge. The prompt begins with the bridge's own words, always.
+//! The caller's text is put between fences with a random mark, so that it cannot close them and speak as the bridge.
+//! Every prompt begins with the bridge's own words.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -15,15 +15,15 @@ use super::request::Context;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Loaded;
 
-/// What Kimi is, in its own system prompt.
+/// The system prompt.
 pub(crate) const SYSTEM_PROMPT: &str = include_str!("../../templates/system_prompt.md");
-/// How Kimi is told to read a request from a file.
+/// The prompt that names a file with the question.
 pub(crate) const READ_FROM_FILE: &str = include_str!("../../templates/read_from_file.md");
 
-/// What asks Kimi to go on after a turn that was broken off.
+/// The prompt that continues an interrupted turn.
 pub(crate) const GO_ON: &str = include_str!("../../templates/rounds/go_on.md");
 
-/// What asks for an answer that can be read.
+/// The prompt that asks for a readable answer.
 const REPAIR: &str = include_str!("../../templates/rounds/repair.md");
 
 const TEMPLATES: [(&str, &str); 10] = [
@@ -39,31 +39,31 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("answer.md.j2", include_str!("../../templates/answer.md.j2")),
 ];
 
-/// What is asked.
+/// The question of a round.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked<'a> {
     pub context: &'a Context,
-    /// From 1.
+    /// The number of the round, from 1.
     pub round: u8,
     /// The rejections that Kimi must answer; empty in round 1.
     pub disputed: Vec<Disputed>,
     pub remark: &'a str,
-    /// Kimi's earlier answers, where Kimi itself does not remember them.
+    /// Kimi's earlier answers, for a session that does not hold them.
     pub history: Option<String>,
-    /// What the fences around the caller's words carry; see [`mark`].
+    /// The mark of the fences around the caller's text; see [`mark`].
     pub mark: &'a str,
 }
 
-/// One rejection, with the finding that it is about.
+/// A rejection, and the finding that it rejects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Disputed {
     pub finding: String,
-    /// What it said; empty where that is not known.
+    /// The claim of the finding; empty if it is unknown.
     pub claim: String,
     pub reasoning: String,
 }
 
-/// The prompt for what is asked. The same question with the same mark is the same text.
+/// Renders the prompt for a question. The same question with the same mark gives the same text.
 pub(crate) fn prompt(asked: &Asked<'_>, loaded: &Loaded) -> Result<String> {
     let limit = loaded.settings.max_prompt_bytes;
     let prompt = render(asked, asked.mark)?;
@@ -73,8 +73,8 @@ pub(crate) fn prompt(asked: &Asked<'_>, loaded: &Loaded) -> Result<String> {
     Ok(prompt)
 }
 
-/// The mark of a question: that of an earlier attempt, unless the question has come to hold it, or else one that
-/// nobody could know beforehand.
+/// The mark for a question: the mark of an earlier attempt, or a random one that cannot be predicted. The question
+/// never contains it.
 pub(crate) fn mark(asked: &Asked<'_>, earlier: Option<String>) -> Result<String> {
     let everything =
         serde_json::json!([asked.context, asked.disputed, asked.remark, asked.history]).to_string();
@@ -85,7 +85,7 @@ pub(crate) fn mark(asked: &Asked<'_>, earlier: Option<String>) -> Result<String>
     Ok(mark)
 }
 
-/// What asks Kimi to say the same again in a form that can be read.
+/// The prompt that asks Kimi to repeat its answer in a readable form.
 pub(crate) fn repair(violations: &str) -> String {
     REPAIR.replace("{violations}", violations)
 }
@@ -112,7 +112,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The templates, each read when it is first needed: of most no server ever needs half.
+/// The templates, each parsed when it is first needed.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -125,20 +125,20 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// What the caller wrote, between fences with the mark of this prompt.
+/// Puts the caller's text between fences with the mark of the prompt.
 fn fenced(
     state: &State,
     value: &Jinja,
     name: &str,
 ) -> std::result::Result<String, minijinja::Error> {
     let mark = state.lookup("mark").ok_or(ErrorKind::UndefinedError)?;
-    Ok(format!("<<<{mark} {name}\n{}\n{mark}>>>", text_of(value, 0).trim_end()))
+    Ok(format!("<<<{mark} {name}\n{}\n{mark}>>>", plain_text(value, 0).trim_end()))
 }
 
 fn render(asked: &Asked<'_>, mark: &str) -> Result<String> {
     let context = asked.context;
     let role = context.about.role();
-    // Where Kimi remembers the conversation, the proposal is not said again.
+    // A session that holds the conversation does not need the proposal again.
     let remembers = asked.round > 1 && asked.history.is_none();
     let name = if remembers { "resumed" } else { role.name() };
     let values = minijinja::context! {
@@ -158,14 +158,14 @@ fn render(asked: &Asked<'_>, mark: &str) -> Result<String> {
     template.render(values).map_err(|error| at_fault(&error))
 }
 
-/// Data as plain text: a text as it is, a list as numbered items, a record as `name: value` lines.
-fn text_of(value: &Jinja, depth: usize) -> String {
+/// Renders data as plain text: a list as numbered items, a record as `name: value` lines.
+fn plain_text(value: &Jinja, depth: usize) -> String {
     let indent = "   ".repeat(depth);
     match value.kind() {
         ValueKind::Seq => {
             let items = value.try_iter().into_iter().flatten();
             items.enumerate().fold(String::new(), |mut text, (at, item)| {
-                let item = text_of(&item, depth + 1);
+                let item = plain_text(&item, depth + 1);
                 let _ = writeln!(text, "{indent}{}. {}", at + 1, item.trim());
                 text
             })
@@ -176,7 +176,7 @@ fn text_of(value: &Jinja, depth: usize) -> String {
                 let item = value.get_item(&key).unwrap_or_default();
                 if item.kind() == ValueKind::Seq {
                     if item.len() != Some(0) {
-                        let _ = write!(text, "{indent}{key}:\n{}", text_of(&item, depth));
+                        let _ = write!(text, "{indent}{key}:\n{}", plain_text(&item, depth));
                     }
                 } else {
                     let _ = writeln!(text, "{indent}{key}: {item}");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_round_asked_afresh() {
+    fn a_later_round_in_a_new_session() {
         let context = context(Role::Judge);
         let asked = Asked {
             round: 3,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_seen_in_the_fence_behind_what_announces_one() {
+    fn the_mark_of_a_fence_is_not_redacted_as_a_secret() {
         let loaded = crate::settings::load(crate::settings::Environment::default(), &[]).unwrap();
         for announced in [
             "Authorization: Bearer",
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn every_template_reads_as_the_bridge_wrote_it() {
+    fn templates_parse_and_hold_nothing_that_a_cli_would_expand() {
         for (name, text) in
             TEMPLATES.iter().chain(&[("system", SYSTEM_PROMPT), ("file", READ_FROM_FILE)])
         {

@@ -131,7 +131,7 @@ impl Context {
             violations.retain(|violation| !violation.pointer.starts_with("/context"));
             suggest_role(&fields, &mut violations);
         }
-        let place = ProjectPlace::of(&fields, loaded);
+        let place = ProjectPlace::read(&fields, loaded);
         let place = place.map_err(|found| violations.extend(found)).ok();
         let about = if violations.is_empty() {
             let about = known_role.read_context(fields["context"].clone());

@@ -1,5 +1,5 @@
-//! The project of a request, and its files. A caller may be talked into naming a folder that holds secrets, and what
-//! is the project is open to Kimi.
+//! The project of a request, and its files. A caller can be tricked into naming a folder with secrets, and Kimi may
+//! read everything in the project.
 
 use std::path::{Component, Path, PathBuf};
 use std::result::Result;
@@ -13,7 +13,7 @@ use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::canonical;
 use crate::settings::Loaded;
 
-/// Folders of the system that hold no project.
+/// System folders, which hold no project.
 const SYSTEM: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
 /// The most files that a request may name.
@@ -21,9 +21,9 @@ const MOST_FILES: usize = 1_000;
 
 /// The folder of the project, and the files worth reading first.
 pub(crate) struct ProjectPlace {
-    /// Without links in its path.
+    /// The canonical path of the folder.
     pub(crate) work_dir: PathBuf,
-    /// Relative to it.
+    /// Paths relative to the folder.
     pub(crate) files: Vec<PathBuf>,
 }
 
@@ -32,7 +32,7 @@ impl ProjectPlace {
     ///
     /// # Errors
     /// Every problem of the folder, or else of the files.
-    pub(crate) fn of(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
+    pub(crate) fn read(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
         let secret = &secret_files_that_can_be_used(loaded);
         let work_dir = work_dir(fields["work_dir"].as_str(), loaded, secret);
         let work_dir = work_dir.map_err(|expected| vec![Violation::new("/work_dir", &expected)])?;
@@ -54,8 +54,8 @@ impl ProjectPlace {
     }
 }
 
-/// Checks the project of an earlier call again: what lies at its path may have been replaced since, by a link above all,
-/// and another host may not choose it.
+/// Checks the project of an earlier call again, since its path may have been replaced, above all by a link, and another
+/// host may not choose it.
 pub(crate) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), String> {
     match project.metadata() {
         Ok(found) if found.is_dir() => {}
@@ -66,7 +66,7 @@ pub(crate) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), Stri
     if now == project { Ok(()) } else { Err(format!("that path leads to {} now", now.display())) }
 }
 
-/// The folder that the caller named, or else the one that the host works in, without links.
+/// The canonical path of the folder in the request, or else of the folder in which the host works.
 fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Result<PathBuf, String> {
     let environment = &loaded.environment;
     let project = environment.project_dir();
@@ -93,7 +93,7 @@ fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Resul
     if work_dir.display().to_string().contains(char::is_control) {
         return Err("expected a path without control characters".to_owned());
     }
-    // The user chose the folder in which the host works.
+    // The host's folder was chosen by the user.
     let is_chosen = work_dir == canonical(&project)
         || loaded.settings.readable.iter().any(|open| work_dir.starts_with(canonical(open)));
     match private_place(&work_dir, loaded, secret).filter(|_| !is_chosen) {
@@ -107,7 +107,7 @@ fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Resul
     }
 }
 
-/// The private folder that a path without links lies in, and why it is one.
+/// The private folder that contains a canonical path, and the reason why it is private.
 fn private_place(
     path: &Path,
     loaded: &Loaded,
@@ -132,7 +132,7 @@ fn private_place(
     {
         return Some((home.join(first), "lies in a hidden folder of the home"));
     }
-    // From the outside in, so that the whole of the place is named.
+    // From the outside in, so that the outermost folder is named.
     let mut folders: Vec<&Path> = path.ancestors().collect();
     folders.reverse();
     let is_secret =
@@ -141,7 +141,7 @@ fn private_place(
     Some((place.to_owned(), "lies in a folder that holds secrets by its name"))
 }
 
-/// The path relative to the project, if it names something in it that is open to Kimi.
+/// The path relative to the project, if it exists in the project and is open to Kimi.
 fn inside(work_dir: &Path, file: &Path, secret: &SecretFiles) -> Result<PathBuf, String> {
     let outside = || format!("expected a path inside the project {}", work_dir.display());
     let path = work_dir.join(file);
@@ -265,11 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn the_user_may_allow_such_a_folder() {
+    fn the_user_may_allow_a_folder_with_secrets() {
         let allowed = world("ROOT/home/.config/gh");
         assert_eq!(allowed.work_dir("../.config/gh/x"), Ok("home/.config/gh/x".into()));
         allowed.check_refused("../.ssh", "home/.ssh", "lies in a hidden folder of the home");
-        // What the host works in was chosen by the user.
+        // The host's folder was chosen by the user.
         let mut chosen = world("");
         let gh = chosen.root.path().join("home/.config/gh");
         chosen.loaded.environment.vars = [].into();
@@ -283,7 +283,7 @@ mod tests {
     fn a_secret_file_is_not_worth_reading_first() {
         let world = world("");
         let fields = json!({"files": ["src", ".env", "note", "keys"]});
-        let violations = ProjectPlace::of(&fields, &world.loaded).err().unwrap();
+        let violations = ProjectPlace::read(&fields, &world.loaded).err().unwrap();
         let project = world.root.path().canonicalize().unwrap().join("home/project");
         let expected = |at: usize, name: &str| {
             let why = format!(
