@@ -90,8 +90,8 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
     };
     for thread in record::list(loaded, &of_sample).unwrap_or_default() {
         if let Err(error) = &mut result {
-            for told in [round::asked_again_by(&thread.id), round::went_on_by(&thread.id)] {
-                error.hint = error.hint.replace(&told, "");
+            for hint in [round::ask_again_hint(&thread.id), round::continue_hint(&thread.id)] {
+                error.hint = error.hint.replace(&hint, "");
             }
         }
         // A thread that stays is listed by `threads`, which can delete it.

@@ -62,7 +62,7 @@ struct Field {
 }
 
 fn fields(role: Role) -> Vec<Field> {
-    let schema = schema::of_context(role);
+    let schema = schema::context(role);
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let properties = schema["properties"].as_object().into_iter().flatten();
     properties

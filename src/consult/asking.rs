@@ -61,7 +61,7 @@ pub(super) async fn ask(
     let (first, other) = tokio::join!(first, question.ask(job, &program, beside.as_deref()));
     let joined = transcript.zip(beside).map_or(Ok(()), |(path, beside)| append(&beside, &path));
     if let Ok(Answered { reply, .. }) = &other {
-        round.keep_reversed_session(reply.session_id.clone());
+        round.set_reversed_session(reply.session_id.clone());
     }
     let result = |Answered { reply, reading }, origin: &Origin| {
         ConsultResult::new(reply, reading, origin, &|| job.is_over())

@@ -19,10 +19,10 @@ pub(super) fn coerce(request: Request) -> (Request, Vec<String>) {
     fields.retain(|name, _| !(name.starts_with('_') || HOST_FIELDS.contains(&name.as_str())));
     let is_continuation = fields.get("thread_id").is_some_and(|id| !is_blank(id));
     let role = fields.get("role").cloned().and_then(|role| serde_json::from_value(role).ok());
-    let mut schema = schema::of_request(role.unwrap_or(Role::default()));
+    let mut schema = schema::request(role.unwrap_or(Role::default()));
     if is_continuation {
         // A continuation takes the role of its thread, and may leave out the context.
-        schema = schema::of_tool_input();
+        schema = schema::tool_input();
     }
     let mut warnings = Vec::new();
     object(&mut fields, &schema, "", &mut warnings);

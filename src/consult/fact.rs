@@ -163,7 +163,7 @@ pub(super) fn names_a_fact(because: &str, reason: &str) -> bool {
 
 /// Returns whether a reason is more than dissent: it has a place or an identifier, three different words, or a sentence
 /// in a script without spaces between words.
-pub(super) fn says_something(reason: &str) -> bool {
+pub(super) fn is_substantial(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     let words = reason.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
     let words: BTreeSet<&str> = words.collect();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_says_something_in_any_script() {
+    fn a_reason_can_be_substantial_in_any_script() {
         for reason in [
             "the caller holds it",
             "调用者已经持有锁",
@@ -341,7 +341,7 @@ mod tests {
             "호출자가 잠금을 이미 보유",
             "вызывающий уже держит блокировку",
         ] {
-            assert!(says_something(reason), "{reason}");
+            assert!(is_substantial(reason), "{reason}");
         }
         for blunt in [
             "",
@@ -359,7 +359,7 @@ mod tests {
             "This is not correct",
             "F1 F2 F3",
         ] {
-            assert!(!says_something(blunt), "{blunt}");
+            assert!(!is_substantial(blunt), "{blunt}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Reply ─► Answer: Kimi's words, read. Reading never fails: text that cannot be read stays text, and nothing is
+//! Reply ─► Answer: parses Kimi's text. Reading never fails: text that cannot be parsed stays text, and nothing is
 //! guessed.
 //!
-//! The answer is the last whole JSON object that fits, whether it stands in a fence, bare, after prose or after
-//! other objects. Slips that leave no doubt are fixed and named ([`super::slips`]).
+//! The answer is the last whole JSON object that matches the contract: in a fence, bare, after prose or after other
+//! objects. Unambiguous slips are fixed and reported ([`super::slips`]).
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -20,34 +20,34 @@ use crate::job::objects::{Objects, SHOWN};
 use crate::job::texts::each_text;
 use crate::kimi::text::{clean, first_chars, last_bytes};
 
-/// What reading brought.
+/// The result of reading a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// The answer, or why there is none.
+    /// The answer, or the reasons why there is none.
     pub answer: Result<Answer, Vec<Violation>>,
-    /// How much of an answer it is.
+    /// The completeness of the answer.
     pub form: Form,
-    /// Slips that were fixed, fields that were left out, and ambiguities.
+    /// Fixed slips, dropped fields, and ambiguities.
     pub warnings: Vec<String>,
-    /// Invisible characters, taken out of the answer's texts.
+    /// The number of invisible characters that were removed from the texts of the answer.
     pub hidden: usize,
-    /// The most findings that an object in the text has, whether it fits or not.
+    /// The most findings of an object in the text, even of one that does not match.
     pub findings: usize,
 }
 
-/// How much of an answer was read.
+/// The completeness of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// All of it.
+    /// The whole answer.
     Whole,
-    /// The text ended inside the answer: the findings before the cut were read.
+    /// The text ended inside the answer: only the findings before the cut were read.
     Cut,
-    /// It has the five oldest fields and no `findings`: nothing says that there are none.
+    /// The five oldest fields without `findings`, which does not mean that there are none.
     WithoutFindings,
 }
 
 impl Reading {
-    /// What keeps the answer from being read as a whole one, in words for Kimi; `None` for a whole one.
+    /// The reasons why the answer is not a whole one, as text for Kimi; `None` for a whole one.
     #[must_use]
     pub fn lacks(&self) -> Option<Vec<Violation>> {
         match (&self.answer, self.form) {
@@ -63,17 +63,17 @@ const CUT: &str = "the answer was cut off before its end; say all of it in fewer
 const NO_FINDINGS: &str =
     "required and missing; only an empty list says that there is nothing to find";
 
-/// The most of a text that is searched, bytes from its end: an answer stands there, and a search
-/// costs many times the length of what it goes through.
+/// The longest part of a text that is searched, bytes from its end: the answer is there, and a search costs many times
+/// the length of its text.
 const SEARCHED: usize = 1024 * 1024;
 
-/// The most findings that an answer may hold. Each is answered one by one, and a result keeps each whole,
-/// so that more of them would be neither a review nor a result that a host shows.
+/// The most findings of an answer. Each needs an answer of its own, and a result keeps them whole, so that more would
+/// exceed what a host shows.
 pub const MOST_FINDINGS: usize = 100;
-/// The most slips and misfits that are named of one answer.
+/// The most slips and mismatches that are reported for one answer.
 const MOST_NAMED: usize = 20;
 
-static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::of::<Answer>()));
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::for_type::<Answer>()));
 
 /// Reads the answer of this role in a text.
 #[must_use]
@@ -88,7 +88,7 @@ pub fn read(text: &str, role: Role) -> Reading {
         let mut fields = object.fields;
         slips::rename_answer(&mut fields, &mut warnings);
         if !is_meant_as_an_answer(&fields) {
-            // Of one that is cut, the object inside is found as well.
+            // For a cut object, the object inside is found by itself.
             let Some((name, inner)) = Some(fields).filter(|_| !object.is_cut).and_then(inside)
             else {
                 continue;
@@ -112,7 +112,7 @@ pub fn read(text: &str, role: Role) -> Reading {
                 misfit = Some(if object.is_cut { vec![none(CUT)] } else { vec![why] });
             }
             Ok((answer, hidden)) => {
-                few(&mut warnings, |more| format!("{more} more such things in Kimi's answer"));
+                cap(&mut warnings, |more| format!("{more} more such things in Kimi's answer"));
                 fitting.push(Reading { answer: Ok(answer), form, warnings, hidden, findings: 0 });
                 misfit = None;
             }
@@ -132,17 +132,17 @@ pub fn read(text: &str, role: Role) -> Reading {
     Reading { answer: Err(why), form: Form::Whole, warnings: Vec::new(), hidden: 0, findings }
 }
 
-/// The fields of the oldest contract, which knew no findings.
+/// The fields of the oldest contract, which had no findings.
 const OLDEST: [&str; 5] = ["response", "key_risks", "assumptions", "alternatives", "confidence"];
 
-/// An example, a snippet or a tool's output is skipped; a `response` beside another field of the contract is an
-/// answer.
+/// Returns whether an object is meant as an answer: it has `response` and another field of the contract. Examples,
+/// snippets and outputs of tools do not.
 fn is_meant_as_an_answer(fields: &Map<String, Value>) -> bool {
     let others = LISTS.iter().chain(&["confidence", "verdict"]);
     fields.contains_key("response") && others.into_iter().any(|&name| fields.contains_key(name))
 }
 
-/// The field of an object that is meant as an answer, as in `{"review": {…}}`, and its name.
+/// The field of an object that holds the answer, as in `{"review": {…}}`, and its name.
 fn inside(fields: Map<String, Value>) -> Option<(String, Map<String, Value>)> {
     fields.into_iter().find_map(|(name, value)| match value {
         Value::Object(inner) => {
@@ -155,7 +155,7 @@ fn inside(fields: Map<String, Value>) -> Option<(String, Map<String, Value>)> {
     })
 }
 
-/// The answer that the fields make, and the number of invisible characters in it; or what does not fit.
+/// Converts fields to an answer, and counts its invisible characters; or returns the mismatches.
 fn fit(
     mut fields: Map<String, Value>,
     role: Role,
@@ -173,7 +173,7 @@ fn fit(
     }
     let mut value = Value::Object(fields);
     let mut hidden = 0;
-    // JSON escapes can hold what the stream's cleaning could not see.
+    // JSON escapes can hold invisible characters, which the cleaning of the stream does not see.
     each_text(&mut value, &mut |text| {
         let cleaned = Cleaned::of(text);
         hidden += cleaned.hidden;
@@ -183,7 +183,7 @@ fn fit(
     if role == Role::Judge && value.get("verdict").is_none() && form != Form::Cut {
         violations.push(Violation::new("/verdict", "required and missing"));
     }
-    few(&mut violations, |more| none(&format!("{more} more things do not fit")));
+    cap(&mut violations, |more| none(&format!("{more} more things do not fit")));
     match serde_json::from_value::<Answer>(value) {
         Ok(answer) if violations.is_empty() => Ok((answer, hidden)),
         Err(error) if violations.is_empty() => Err(vec![none(&error.to_string())]),
@@ -191,8 +191,8 @@ fn fit(
     }
 }
 
-/// The answer among the objects that fit: the last whole one. One that names nothing gives way to an earlier one
-/// with findings, since a summary that leaves them out takes none of them back.
+/// Chooses the answer among the objects that match: the last whole one. A later one without findings and replies is a
+/// summary, and does not replace an earlier one with findings.
 fn choose(mut fitting: Vec<Reading>, later: Option<&[Violation]>) -> Option<Reading> {
     let count = fitting.len();
     let rank = |reading: &Reading| {
@@ -234,7 +234,7 @@ fn choose(mut fitting: Vec<Reading>, later: Option<&[Violation]>) -> Option<Read
     Some(chosen)
 }
 
-/// The findings of other answers that the chosen one lacks, in words.
+/// The findings of other answers that the chosen one lacks, as text.
 fn lacking(chosen: &Reading, others: &[Reading]) -> String {
     let findings = |reading: &Reading| -> Vec<String> {
         let answer = reading.answer.as_ref().into_iter();
@@ -246,15 +246,15 @@ fn lacking(chosen: &Reading, others: &[Reading]) -> String {
     let mut said: BTreeSet<String> = findings(chosen).into_iter().collect();
     let all = others.iter().flat_map(findings);
     let mut lacking: Vec<String> = all.filter(|finding| said.insert(finding.clone())).collect();
-    few(&mut lacking, |more| format!("{more} more"));
+    cap(&mut lacking, |more| format!("{more} more"));
     match lacking.as_slice() {
         [] => String::new(),
         lacking => format!(". It lacks these findings: {}", lacking.join("; ")),
     }
 }
 
-/// Keeps the first of what is named, and the number of the rest.
-fn few<T>(named: &mut Vec<T>, more: impl FnOnce(usize) -> T) {
+/// Keeps the first items, and the number of the rest.
+fn cap<T>(named: &mut Vec<T>, more: impl FnOnce(usize) -> T) {
     let over = named.len().saturating_sub(MOST_NAMED);
     if over > 0 {
         named.truncate(MOST_NAMED);
@@ -278,7 +278,7 @@ mod tests {
     const NO_FINDINGS_SAID: &str =
         "Kimi's answer has no `findings`, so nothing says that it found none: ask again";
 
-    /// An answer that found nothing.
+    /// An answer without findings.
     fn nothing() -> Value {
         json!({"response": "No.", "findings": [], "key_risks": ["r"], "assumptions": [], "alternatives": ["a"],
             "confidence": "high: read"})
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_found_however_it_is_wrapped() {
+    fn an_answer_is_found_in_any_wrapping() {
         let object = nothing().to_string();
         for text in [
             object.clone(),
@@ -366,7 +366,7 @@ mod tests {
             object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             object
         };
-        // The five oldest fields read, and lack something.
+        // The five oldest fields are read, but not as a whole answer.
         let reading = read(&without(&json!({})).to_string(), Role::Skeptic);
         assert_eq!(reading.answer.as_ref(), Ok(&nothing_answer()));
         assert_eq!(
@@ -376,7 +376,7 @@ mod tests {
         let lacks = reading.lacks().unwrap();
         assert_eq!(lacks[0].to_string(), format!("/findings: {NO_FINDINGS}"));
 
-        // Other names for the findings leave no doubt.
+        // Other names for the findings are unambiguous.
         let found = json!([{"severity": "minor", "claim": "c"}]);
         for name in ["issues", "Findings", "key_findings", "keyFindings", "problems"] {
             let text = without(&json!({name: found})).to_string();
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_answer_that_is_cut_the_whole_findings_are_kept() {
+    fn the_whole_findings_of_a_cut_answer_are_kept() {
         let whole = with(&["a", "b", "c"]).to_string();
         let cut = &whole[..whole.rfind("\"claim\"").unwrap() + 6];
         let reading = read(cut, Role::Skeptic);
@@ -447,7 +447,7 @@ mod tests {
             )
         );
         assert_eq!(reading.lacks().unwrap()[0].to_string(), format!("/: {CUT}"));
-        // Before the first finding is whole, nothing was found.
+        // A cut before the end of the first finding leaves no finding.
         let cut = &whole[..whole.find("\"claim\"").unwrap()];
         assert_eq!(misfits(cut), ["/: expected a JSON object with `response`"]);
         let cut = r#"{"response": "r", "confidence": "high", "findings": [{"severity""#;
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_the_judges_and_a_judge_needs_one() {
+    fn only_a_judge_gives_a_verdict_and_must() {
         let mut object = nothing();
         object["verdict"] = json!("reject");
         check(
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn small_slips_are_fixed_and_named() {
+    fn small_slips_are_fixed_and_reported() {
         let citation = |path: &str, first: Option<u32>, last: Option<u32>, quote: &str| Citation {
             path: path.into(),
             line_start: first,
@@ -541,7 +541,7 @@ mod tests {
             cited(vec![citation("a.rs", Some(7), None, "x")]),
             &["fixed: `findings/0/citations/0/path` was called `file`"],
         );
-        // Words that have no place are not lost.
+        // The contents of unknown fields are reported.
         check_finding(
             &json!({"severity": "minor", "claim": "c", "impact": "all data", "citations": [{"path": "a.rs", "why": 7}]}),
             cited(vec![citation("a.rs", None, None, "")]),
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_answer_and_says_why() {
+    fn anything_else_is_no_answer_and_the_reason_is_reported() {
         let check = |text: &str, expected: &[&str]| assert_eq!(misfits(text), expected, "{text}");
         check("I would not ship it.", &["/: expected a JSON object with `response`"]);
         check("", &["/: expected a JSON object with `response`"]);
@@ -611,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_stripped_from_every_text() {
+    fn invisible_characters_are_removed_from_every_text() {
         let text =
             r#"{"response": "a\u001b[31mb\u202ec", "findings": [], "key_risks": ["\u200bx"]}"#;
         check(
@@ -623,7 +623,7 @@ mod tests {
     }
 
     fn text() -> impl Strategy<Value = String> {
-        // Text that cleaning leaves alone, with all that could confuse the search for objects.
+        // Text that cleaning does not change, with everything that could confuse the search for objects.
         "([a-zé中 \n\"\\\\{}\\[\\],:`~]|```json|\\{\"response\": \"x\", \"findings\": \\[\\]\\}){0,12}"
     }
 
@@ -667,7 +667,7 @@ mod tests {
         }
     }
 
-    /// A message of Kimi's, and the answer where it holds a whole one.
+    /// A message of Kimi, and its answer if it is whole.
     fn message() -> impl Strategy<Value = (String, Option<Answer>)> {
         let json = |answer: &Answer| serde_json::to_string(answer).unwrap();
         prop_oneof![
@@ -683,7 +683,7 @@ mod tests {
                     (text, Some(answer))
                 }
             ),
-            // In another object, with a name that stands twice, a field of its own, or a comment.
+            // In another object, with a repeated name, an unknown field, or a comment.
             (answer(), 0usize..4).prop_map(move |(answer, way)| {
                 let json = json(&answer);
                 let text = match way {
@@ -694,7 +694,7 @@ mod tests {
                 };
                 (text, Some(answer))
             }),
-            // An example before it.
+            // With an example before it.
             answer().prop_map(move |answer| {
                 let text = format!("For {{\"tally\": {{\"a\": 1}}}}:\n{}", json(&answer));
                 (text, Some(answer))
@@ -719,7 +719,7 @@ mod tests {
         }
 
         #[test]
-        fn of_many_messages_no_whole_answer_is_lost(messages in proptest::collection::vec(message(), 1..5)) {
+        fn no_whole_answer_is_lost_among_many_messages(messages in proptest::collection::vec(message(), 1..5)) {
             let texts: Vec<&str> = messages.iter().map(|(text, _)| text.as_str()).collect();
             let whole: Vec<&Answer> = messages.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
             let Reading { answer, warnings, .. } = read(&texts.join("\n\n"), Role::Judge);
@@ -727,7 +727,7 @@ mod tests {
                 return Ok(());
             }
             let read = answer.expect("a whole answer is read");
-            // One that is not returned is counted, with each of its findings, and never gives way to one that says less.
+            // Each answer that is not returned is counted with its findings, and never replaced by one with fewer.
             prop_assert!(whole.iter().all(|one| **one == read) || !warnings.is_empty(), "{:?}", texts);
             let said = warnings.join("\n");
             for finding in whole.iter().flat_map(|one| &one.findings) {

@@ -1,5 +1,5 @@
-//! A thread as it is looked back on: the proposal, every round with its findings, verdicts and
-//! replies, and the decision. What the terminal, the exports and the resources show is made from it.
+//! A thread for its readers: the proposal, every round with its findings, verdicts and replies, and the decision. The
+//! terminal, the exports and the resources are made from it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,45 +17,45 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
 use crate::settings::Loaded;
 
-/// How much of a transcript is shown, bytes.
+/// The most bytes of a transcript that are shown.
 const TRANSCRIPT_SHOWN: u64 = 2_000_000;
 
-/// A thread in one line of a list.
+/// A thread in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Summary {
     pub id: String,
-    /// What Kimi was asked to be.
+    /// The role.
     pub role: String,
     pub project: String,
-    /// Where the thread stands.
+    /// The name of the thread's state.
     pub state: String,
-    /// How many findings are open, or were when it was given up.
+    /// The number of open findings, or of those that stayed open when the thread was given up.
     #[serde(skip_serializing_if = "is_zero")]
     pub open: usize,
     /// The question, redacted.
     pub message: String,
-    /// When it was opened, seconds since 1970 UTC.
+    /// The time of opening, seconds since 1970 UTC.
     pub opened_at: i64,
-    /// When it last changed, likewise.
+    /// The time of the last change, seconds since 1970 UTC.
     pub updated_at: i64,
 }
 
-/// The whole argument about one proposal.
+/// A thread with all its rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub id: String,
-    /// What Kimi was asked to be.
+    /// The role.
     pub role: Role,
     pub project: PathBuf,
     /// The question, redacted.
     pub message: String,
-    /// What the role needed to know, redacted.
+    /// The context of the request, redacted.
     pub context: Value,
-    /// Where the thread stands.
+    /// The state of the thread.
     pub state: State,
-    /// When it was opened, seconds since 1970 UTC.
+    /// The time of opening, seconds since 1970 UTC.
     pub opened_at: i64,
-    /// When it last changed, likewise.
+    /// The time of the last change, seconds since 1970 UTC.
     pub updated_at: i64,
     /// The rounds, in order.
     pub rounds: Vec<RoundRecord>,
@@ -67,12 +67,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// What Kimi answered, in the order of the rounds.
+    /// Kimi's answers, in the order of the rounds.
     pub(crate) fn results(&self) -> impl DoubleEndedIterator<Item = &ConsultResult> + Clone {
         self.rounds.iter().filter_map(|round| round.result.as_ref())
     }
 
-    /// What a finding says; one that Kimi refined in its new form.
+    /// The claim of a finding, in the form to which Kimi refined it.
     pub(crate) fn claim(&self, finding: &str) -> Option<&str> {
         let refined = self
             .results()
@@ -84,15 +84,15 @@ impl Record {
         })
     }
 
-    /// Reads what the ledger keeps of a thread.
-    pub(crate) fn of(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
+    /// Builds a record from the rows of the ledger.
+    pub(crate) fn from_rows(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
         let at = |error| unreadable(&row.id, &error);
         let request = &row.request;
         let thread = Thread::of(row)?;
-        let mut told = Vec::new();
+        let mut records = Vec::new();
         for round in rounds {
             let of_thread = thread.rounds.get(usize::from(round.number).saturating_sub(1));
-            told.push(RoundRecord {
+            records.push(RoundRecord {
                 number: round.number,
                 opened_at: round.opened_at,
                 result: round
@@ -117,7 +117,7 @@ impl Record {
             state: thread.state(),
             opened_at: row.opened_at,
             updated_at: row.updated_at,
-            rounds: told,
+            rounds: records,
             contested: thread.contested(),
             decision: row.decision.clone().map(|(decision, rationale, at)| Decision {
                 decision,
@@ -128,12 +128,12 @@ impl Record {
     }
 }
 
-/// The threads that a filter lets through, the latest first.
+/// The threads that match a filter, the latest first.
 pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let rows = ledger.threads(filter)?;
     let summaries = rows.into_iter().map(|row| Summary {
-        open: open_in(&row),
+        open: open_count(&row),
         id: row.id,
         role: row.role,
         project: row.project,
@@ -145,8 +145,8 @@ pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     Ok(summaries.collect())
 }
 
-/// How many findings of a thread wait for an answer, or never got one.
-fn open_in(row: &ThreadRow) -> usize {
+/// The number of findings that wait for an answer or never got one.
+fn open_count(row: &ThreadRow) -> usize {
     let thread = Thread::of(row).unwrap_or_default();
     match thread.state() {
         State::AwaitingAdjudication | State::GivenUp => thread.open_findings().len(),
@@ -163,10 +163,10 @@ pub(crate) fn load(loaded: &Loaded, id: &str) -> Result<Record> {
     let ledger = Ledger::open(loaded.state_dir())?;
     let found = ledger.thread(id)?;
     let (row, rounds) = found.ok_or_else(|| unknown(id))?;
-    Record::of(&row, &rounds)
+    Record::from_rows(&row, &rounds)
 }
 
-/// Everything that Kimi wrote in one round, a JSON object a line, the first 2 MB of it.
+/// The transcript of one round, a JSON object per line, up to 2 MB.
 pub(crate) fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String> {
     let record = load(loaded, id)?;
     let absent = |message| {
@@ -192,11 +192,10 @@ pub(crate) fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String
     }
 }
 
-/// A compressed text up to a limit. A run that was killed leaves a file without its end: what there
-/// is of it is shown, and that it is not all.
+/// Decompresses a text up to a limit. The file of a killed run has no end; its beginning is returned with a note.
 fn unpacked(file: impl io::Read, path: &Path, limit: u64) -> String {
     let mut bytes = Vec::new();
-    // One turn of Kimi's is one member of the file.
+    // Each turn of Kimi is a member of the gzip file.
     let read = MultiGzDecoder::new(file).take(limit + 1).read_to_end(&mut bytes);
     let over = bytes.len() as u64 > limit;
     if over {
@@ -216,26 +215,26 @@ fn unpacked(file: impl io::Read, path: &Path, limit: u64) -> String {
     text + &note + "\n"
 }
 
-/// The refusal of an id that no thread has.
+/// The error for the id of an unknown thread.
 pub(crate) fn unknown(id: &str) -> Error {
     Error::new(Kind::Round, format!("there is no thread {id}"), "`kimi-bridge threads` lists them.")
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RoundRecord {
-    /// From 1.
+    /// The number of the round, from 1.
     pub number: u8,
-    /// When it was opened, seconds since 1970 UTC.
+    /// The time of opening, seconds since 1970 UTC.
     pub opened_at: i64,
-    /// What Kimi answered; absent while it has not.
+    /// Kimi's answer; absent until it arrives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<ConsultResult>,
-    /// Why it has not, as an error report.
+    /// The reason why there is no answer, as an error report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
-    /// The caller's answers to what was open after this round.
+    /// The caller's answers to the findings that were open after this round.
     pub adjudications: Vec<Adjudication>,
-    /// The compressed file with everything that Kimi wrote.
+    /// The compressed transcript.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript: Option<PathBuf>,
 }
@@ -244,10 +243,10 @@ pub(crate) struct RoundRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "a stored name")]
 pub(crate) struct Decision {
-    /// What will be done.
+    /// The action that was decided on.
     pub decision: String,
     pub rationale: String,
-    /// When, seconds since 1970 UTC.
+    /// The time of the decision, seconds since 1970 UTC.
     pub at: i64,
 }
 
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transcript_is_shown_as_far_as_there_is_one() {
+    fn a_transcript_without_its_end_is_shown() {
         let whole = [packed("one\n"), packed("two\n")].concat();
         check(&whole, 8, "one\ntwo\n");
         check(&whole, 7, "one\n… cut at 7 bytes; all of it stands in /t.gz\n");

@@ -1,4 +1,4 @@
-//! Request ─► Context: what the caller sent, and the same once it has been checked.
+//! Request ─► Context: the caller's input, and its checked form.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -15,65 +15,65 @@ use crate::error::{Error, Kind, Result, Violation};
 use crate::job::place::ProjectPlace;
 use crate::settings::{Loaded, Mode, nearest};
 
-/// What the caller sent: a flat object, untrusted.
+/// The caller's input: a flat object, untrusted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Request(pub Map<String, Value>);
 
-/// A request that fits its role.
+/// A request that was checked for its role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Context {
     pub about: RoleContext,
     pub message: String,
-    /// The project: an existing folder, without links in its path.
+    /// The canonical path of the project, an existing folder.
     pub work_dir: PathBuf,
-    /// Paths worth reading first, relative to the project, all existing.
+    /// Existing paths worth reading first, relative to the project.
     pub files: Vec<PathBuf>,
-    /// The language of the answer; `None` for the question's.
+    /// The language of the answer; `None` for the language of the question.
     pub language: Option<String>,
     pub timeout_seconds: Option<u64>,
     pub max_result_chars: usize,
-    /// The caller's answer to a round that no thread remembers.
+    /// The caller's answers to a round that the ledger does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior_exchange: Option<PriorExchange>,
 }
 
-/// The caller's answer to the round before.
+/// The caller's answers to the previous round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PriorExchange {
-    /// The round that it answers; the last one when absent.
+    /// The round of the findings; by default, the last one.
     #[serde(default)]
     pub round: Option<u8>,
     /// Every open finding, adopted or rejected.
     pub adjudications: Vec<Adjudication>,
-    /// Kimi's answer, where no thread remembers it.
+    /// Kimi's answer, for a round that the ledger does not hold.
     #[serde(default)]
     pub kimi_response: Option<String>,
 }
 
-/// A request that goes on with a thread.
+/// A request that continues a thread.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Continuation {
     pub thread_id: String,
-    /// The role, where the caller named it again.
+    /// The role, if the caller repeats it.
     pub role: Option<Role>,
-    /// What the thread knows already, where the caller repeats it.
+    /// The context, if the caller repeats it.
     pub context: Option<Value>,
     pub work_dir: Option<PathBuf>,
     pub files: Option<Vec<PathBuf>>,
-    /// Who wants this consultation, `user` or `agent`.
+    /// The initiator of this consultation, `user` or `agent`.
     #[serde(default)]
     pub initiated_by: Option<String>,
-    /// The answer to the round before; absent to ask an unfinished round again.
+    /// The answers to the previous round; absent to ask an unfinished round again.
     pub prior_exchange: Option<PriorExchange>,
     pub message: Option<String>,
-    /// The language of the answer, where it is to change.
+    /// A new language for the answer.
     pub language: Option<String>,
     pub timeout_seconds: Option<u64>,
     pub max_result_chars: Option<usize>,
 }
 
 impl Continuation {
-    /// Checks a request that names a thread; `None` for one that does not.
+    /// Checks a request with a thread id; `None` for one without.
     pub(crate) fn check(request: &Request) -> Result<Option<Continuation>> {
         let mut fields = Value::Object(request.0.clone());
         tidy(&mut fields);
@@ -81,8 +81,8 @@ impl Continuation {
         if fields.get("thread_id").is_none() {
             return Ok(None);
         }
-        let mut violations = Checker::new(schema::of_continuation()).violations(&fields);
-        violations.extend(of_language(&fields));
+        let mut violations = Checker::new(schema::continuation()).violations(&fields);
+        violations.extend(language_violation(&fields));
         if !violations.is_empty() {
             return Err(Error {
                 violations,
@@ -108,14 +108,14 @@ impl Continuation {
         })
     }
 
-    /// Fails where the agent calls by itself and may not.
+    /// Refuses a consultation that the agent starts by itself, unless the mode allows it.
     pub(crate) fn expect_allowed(&self, mode: Mode) -> Result<()> {
         allowed(self.initiated_by.as_deref(), mode)
     }
 }
 
 impl Context {
-    /// Checks a request, whole, before anything is spawned.
+    /// Checks a whole request, and names every problem.
     pub(crate) fn check(request: Request, loaded: &Loaded) -> Result<Context> {
         let mut fields = request.0;
         fields.retain(|_, value| !value.is_null());
@@ -124,10 +124,10 @@ impl Context {
         let known_role = role.as_ref().copied().unwrap_or_default();
         let mut fields = Value::Object(fields);
         tidy_adjudications(&mut fields);
-        let mut violations = Checker::new(schema::of_request(known_role)).violations(&fields);
-        violations.extend(of_language(&fields));
+        let mut violations = Checker::new(schema::request(known_role)).violations(&fields);
+        violations.extend(language_violation(&fields));
         if role.is_err() {
-            // The context was measured against a role that nobody named.
+            // Without a known role, the check of the context means nothing.
             violations.retain(|violation| !violation.pointer.starts_with("/context"));
             suggest_role(&fields, &mut violations);
         }
@@ -182,9 +182,9 @@ impl Context {
     }
 }
 
-/// What is wrong with the language: it stands in the prompt as it is. No schema says it, since a pattern
-/// for the letters of all scripts takes more memory than the rest of them together.
-fn of_language(fields: &Value) -> Option<Violation> {
+/// The problem with the language, which goes into the prompt unchanged. It is not checked by the schema, since a
+/// pattern for the letters of all scripts takes more memory than all others together.
+fn language_violation(fields: &Value) -> Option<Violation> {
     static OTHER_LETTERS: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^[\p{L}\p{M} ()-]*$").ok());
     let plain = |c: char| c.is_ascii_alphabetic() || " ()-".contains(c);
@@ -194,8 +194,8 @@ fn of_language(fields: &Value) -> Option<Violation> {
     (!is_name).then(|| Violation::new("/language", "expected the name of a language"))
 }
 
-/// Removes fields that are null, since some hosts send every optional one, and replaces NUL, which a pasted log
-/// may hold and an argument cannot.
+/// Removes null fields, since some hosts send every optional one, and replaces NUL, which a pasted log may hold but an
+/// argument cannot.
 fn tidy(value: &mut Value) {
     match value {
         Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{2400}"),
@@ -208,7 +208,7 @@ fn tidy(value: &mut Value) {
     }
 }
 
-/// Takes what leaves no doubt in the caller's answers: an id or a verdict in any case and with white space, and
+/// Accepts unambiguous variants in the caller's answers: ids and verdicts in any case and with white space, and
 /// `reason` for `reasoning`.
 fn tidy_adjudications(fields: &mut Value) {
     let answers = fields.get_mut("prior_exchange").and_then(|prior| prior.get_mut("adjudications"));
@@ -227,7 +227,7 @@ fn tidy_adjudications(fields: &mut Value) {
     }
 }
 
-/// Manual mode is for consultations that the user asked for.
+/// Refuses, in manual mode, a consultation that the agent starts by itself.
 fn allowed(initiated_by: Option<&str>, mode: Mode) -> Result<()> {
     if mode == Mode::Auto || initiated_by != Some("agent") {
         return Ok(());
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_project_must_be_one_existing_folder_and_files_must_lie_in_it() {
+    fn the_project_must_be_one_existing_folder_that_contains_the_files() {
         let project = project();
         let check = |changes: &Value, expected: &[String]| {
             let error = Context::check(request(changes), &project.loaded).unwrap_err();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_taken_in_any_case_and_with_white_space() {
+    fn adjudications_are_accepted_in_any_case_and_with_white_space() {
         let check = |answer: Value, expected: std::result::Result<(&str, &str, &str), &str>| {
             let fields =
                 json!({"thread_id": "t", "prior_exchange": {"adjudications": [answer.clone()]}});
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_answer_of_kimis_is_none() {
+    fn a_blank_response_of_kimi_counts_as_missing() {
         let project = project();
         let prior = |response: &str| {
             let answer =
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_role_is_named_and_the_context_not_held_against_it() {
+    fn a_misspelt_role_is_reported_without_problems_of_its_context() {
         let project = project();
         let error =
             Context::check(request(&json!({"role": "sceptic"})), &project.loaded).unwrap_err();

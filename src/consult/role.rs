@@ -1,5 +1,4 @@
-//! The four roles, and what each needs to know. The schemas, the examples and the refusals all come
-//! from the types here.
+//! The four roles and their contexts. Schemas, examples and refusals are all derived from these types.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -8,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What Kimi is asked to be.
+/// The role that Kimi takes.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
@@ -31,7 +30,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a skeptic needs.
+/// The context of a skeptic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Skeptic {
@@ -51,7 +50,7 @@ pub struct Skeptic {
     pub known_risks: Vec<String>,
 }
 
-/// What an architect needs.
+/// The context of an architect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Architect {
@@ -71,7 +70,7 @@ pub struct Architect {
     pub constraints: Vec<String>,
 }
 
-/// What a debugger needs.
+/// The context of a debugger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Debugger {
@@ -96,7 +95,7 @@ pub struct Debugger {
     pub hypothesis: String,
 }
 
-/// One attempt at a bug, and what came of it.
+/// An attempt to fix a bug, and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TriedApproach {
@@ -108,7 +107,7 @@ pub struct TriedApproach {
     pub outcome: String,
 }
 
-/// What a judge needs.
+/// The context of a judge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Judge {
@@ -124,7 +123,7 @@ pub struct Judge {
     pub constraints: Vec<String>,
 }
 
-/// One option before the judge.
+/// An option for the judge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeOption {
@@ -159,7 +158,7 @@ pub enum RoleContext {
 }
 
 impl RoleContext {
-    /// The role that this is the context of.
+    /// The role of this context.
     #[must_use]
     pub fn role(&self) -> Role {
         match self {
@@ -172,7 +171,7 @@ impl RoleContext {
 }
 
 impl Role {
-    /// Every role, in the order in which they are listed.
+    /// Every role, in the order of lists.
     pub const ALL: [Role; 4] = [Role::Skeptic, Role::Architect, Role::Debugger, Role::Judge];
 
     /// The name on the wire.
@@ -186,7 +185,7 @@ impl Role {
         }
     }
 
-    /// What the role is for, a sentence.
+    /// The purpose of the role, a sentence.
     #[must_use]
     pub fn purpose(self) -> &'static str {
         match self {
@@ -199,7 +198,7 @@ impl Role {
         }
     }
 
-    /// Reads a context whose shape has been checked against the role's schema.
+    /// Parses a context that was checked against the role's schema.
     pub fn read_context(self, context: Value) -> Result<RoleContext, serde_json::Error> {
         Ok(match self {
             Role::Skeptic => RoleContext::Skeptic(serde_json::from_value(context)?),
@@ -209,7 +208,7 @@ impl Role {
         })
     }
 
-    /// A filled-in request that would be accepted.
+    /// A complete request that would be accepted.
     #[must_use]
     pub fn example(self) -> Value {
         EXAMPLES[self.name()].clone()

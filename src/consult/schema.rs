@@ -1,4 +1,4 @@
-//! JSON Schemas, made from the types.
+//! JSON Schemas, derived from the types.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform as _};
@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::role::{Architect, Debugger, Judge, Role, Skeptic};
 
-/// The schema of a type: inline, and without anything that some client is known to refuse.
-pub(crate) fn of<T: JsonSchema>() -> Value {
+/// The schema of a type: inline, and without keywords that some client refuses.
+pub(crate) fn for_type<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
@@ -17,9 +17,8 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// Removes integer formats and `null` in a type, for which clients print warnings, and titles and empty
-/// defaults, which only cost tokens. Of the constants that schemars writes for an enum with documented
-/// variants one `enum` is made.
+/// Removes integer formats and `null` types, which clients warn about, and titles and empty defaults, which cost
+/// tokens. The constants of a documented enum become one `enum`.
 fn tidy(schema: &mut Schema) {
     for keyword in ["format", "title", "default"] {
         schema.remove(keyword);
@@ -42,38 +41,38 @@ fn tidy(schema: &mut Schema) {
 }
 
 /// The schema of one role's context.
-pub(crate) fn of_context(role: Role) -> Value {
+pub(crate) fn context(role: Role) -> Value {
     match role {
-        Role::Skeptic => of::<Skeptic>(),
-        Role::Architect => of::<Architect>(),
-        Role::Debugger => of::<Debugger>(),
-        Role::Judge => of::<Judge>(),
+        Role::Skeptic => for_type::<Skeptic>(),
+        Role::Architect => for_type::<Architect>(),
+        Role::Debugger => for_type::<Debugger>(),
+        Role::Judge => for_type::<Judge>(),
     }
 }
 
-/// The schema of a whole request in this role.
-pub(crate) fn of_request(role: Role) -> Value {
+/// The schema of a whole request in a role.
+pub(crate) fn request(role: Role) -> Value {
     let mut schema = request_frame();
-    schema["properties"]["context"] = of_context(role);
+    schema["properties"]["context"] = context(role);
     schema["properties"]["message"]["pattern"] = json!(r"\S");
     schema["required"] = json!(["message", "context"]);
     schema
 }
 
-/// The schema of a request that continues a thread. What the thread knows may be repeated.
-pub(crate) fn of_continuation() -> Value {
+/// The schema of a request that continues a thread and may repeat its fields.
+pub(crate) fn continuation() -> Value {
     let mut schema = request_frame();
     schema["required"] = json!(["thread_id"]);
     schema
 }
 
-/// The input schema of the tool: flat at the top, and one `context` for all roles. Every conversation pays
-/// for it, so the tool's description names the needs of a role, a field has only its description, and the
-/// limits are left to the refusal.
-pub(crate) fn of_tool_input() -> Value {
+/// The input schema of the tool: flat at the top, with one `context` for all roles. It costs tokens in every
+/// conversation, so fields have only a description: the tool's description names the fields of each role, and refusals
+/// name the limits.
+pub(crate) fn tool_input() -> Value {
     let mut fields: Map<String, Value> = Map::new();
     for role in Role::ALL {
-        for (name, field) in of_context(role)["properties"].as_object().into_iter().flatten() {
+        for (name, field) in context(role)["properties"].as_object().into_iter().flatten() {
             fields.entry(name).or_insert_with(|| field.clone());
         }
     }
@@ -98,7 +97,7 @@ pub(crate) fn of_tool_input() -> Value {
     schema
 }
 
-/// Removes keywords from a schema and its parts, but no field of such a name.
+/// Removes keywords from a schema and its parts, but no field with such a name.
 pub(crate) fn without(schema: &mut Value, keywords: &[&str]) {
     let remove = |schema: &mut Schema| {
         if let Some(object) = schema.as_object_mut() {

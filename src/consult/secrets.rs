@@ -1,4 +1,4 @@
-//! What a consultation keeps to itself: the request on its way out, and the result on its way back.
+//! The redaction of a consultation: the request on its way out, and the result on its way back.
 
 use serde_json::json;
 
@@ -9,33 +9,33 @@ use crate::error::{Error, Kind, Result};
 use crate::job::texts::each_text_outside;
 use crate::redact::Secrets;
 
-/// The fields of an answer that hold no words of Kimi's: ids, and names from closed sets.
+/// The fields of an answer without text of Kimi's: ids and names from closed sets.
 const BRIDGES_WORDS: [&str; 4] = ["id", "severity", "status", "stance"];
 
 impl Context {
-    /// The same without the secrets in the caller's words, and how many there were.
+    /// Redacts the caller's texts, and returns the number of secrets.
     pub(crate) fn without_secrets(mut self, secrets: &Secrets) -> Result<(Context, usize)> {
         let mut words =
             json!([self.message, self.about, self.prior_exchange, self.files, self.language]);
         let count = secrets.redact_all(&mut words);
-        let taken_apart = |error: serde_json::Error| {
+        let unreadable = |error: serde_json::Error| {
             Error::new(
                 Kind::Settings,
                 format!("without its secrets the request cannot be read any more: {error}"),
                 "A pattern of your secrets.yaml matches too much; make it more precise.",
             )
         };
-        self.about = self.about.role().read_context(words[1].take()).map_err(taken_apart)?;
+        self.about = self.about.role().read_context(words[1].take()).map_err(unreadable)?;
         (self.message, self.prior_exchange, self.files, self.language) =
             serde_json::from_value(json!([words[0], words[2], words[3], words[4]]))
-                .map_err(taken_apart)?;
+                .map_err(unreadable)?;
         Ok((self, count))
     }
 }
 
 impl ConsultResult {
-    /// The same without the secrets in Kimi's words; they are counted in its provenance. The evidence and the
-    /// preview are redacted where they are cut.
+    /// Redacts Kimi's texts, and counts the secrets in the provenance. Evidence and preview are redacted where they are
+    /// cut.
     pub(crate) fn without_secrets(mut self, secrets: &Secrets) -> ConsultResult {
         let mut count = 0;
         let mut redact = |text: &mut String| {

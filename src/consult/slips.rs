@@ -1,5 +1,5 @@
-//! Slips in an answer that leave no doubt: each is fixed and named. What has no place in an answer is left out
-//! and named with its words.
+//! Slips in an answer. Unambiguous ones are fixed and reported; unknown fields are dropped and reported with their
+//! contents.
 
 use serde_json::{Map, Value, json};
 
@@ -14,10 +14,10 @@ type Fields = Map<String, Value>;
 pub(super) const LISTS: [&str; 7] =
     ["findings", "replies", "key_risks", "assumptions", "alternatives", "survived", "not_examined"];
 
-/// The most citations of one finding; they are read from the disk, each of them.
+/// The most citations of one finding, since each is read from the disk.
 const MOST_CITATIONS: usize = 20;
 
-/// The fields of each kind of object, and other names for them.
+/// The fields of each kind of object, and their other names.
 const ANSWER: &[(&str, &[&str])] = &[
     ("response", &[]),
     ("verdict", &[]),
@@ -57,7 +57,7 @@ const VERDICT: &[(&str, &[&str])] = &[("winner", &["choice"]), ("scores", &[]), 
 const SCORE: &[(&str, &[&str])] =
     &[("option", &[]), ("criterion", &[]), ("score", &["value"]), ("reason", &["because"])];
 
-/// The names that models give the severities.
+/// Other names for the severities.
 const SEVERITIES: &[(&str, &[&str])] = &[
     ("blocker", &["blocking", "critical", "fatal", "showstopper", "阻塞", "致命"]),
     ("major", &["high", "important", "serious", "severe", "error", "严重", "高"]),
@@ -70,12 +70,12 @@ const STANCES: &[(&str, &[&str])] = &[
     ("maintain", &["maintained", "maintains", "keep"]),
 ];
 
-/// Gives the fields of an answer the names of the contract.
+/// Renames the fields of an answer to the names of the contract.
 pub(super) fn rename_answer(fields: &mut Fields, warnings: &mut Vec<String>) {
     rename(fields, ANSWER, "", warnings);
 }
 
-/// Fixes the slips in an answer, adds the fields that Kimi may leave out, and names everything.
+/// Fixes the slips in an answer, adds its optional fields, and reports every change.
 pub(super) fn fix(fields: &mut Fields, role: Role, warnings: &mut Vec<String>) {
     leave_out(fields, ANSWER, "", warnings);
     if role != Role::Judge
@@ -138,7 +138,7 @@ fn fix_finding(finding: &mut Fields, place: &str, warnings: &mut Vec<String>) {
         for (at, citation) in citations.iter_mut().enumerate() {
             if let Value::String(text) = citation {
                 warnings.push(format!("fixed: `{all_cited}/{at}` was a text"));
-                *citation = of_text(text);
+                *citation = parse_citation(text);
             }
         }
     }
@@ -164,8 +164,8 @@ fn fix_finding(finding: &mut Fields, place: &str, warnings: &mut Vec<String>) {
     complete(finding, texts, json!({"id": "", "grounded": false}));
 }
 
-/// The citation that a text such as `src/a.rs:24-30` names.
-fn of_text(text: &str) -> Value {
+/// Parses a citation such as `src/a.rs:24-30`.
+fn parse_citation(text: &str) -> Value {
     if let Some((path, lines)) = text.rsplit_once(':')
         && let Some((first, last)) = range(&json!(lines))
     {
@@ -174,7 +174,7 @@ fn of_text(text: &str) -> Value {
     json!({"path": text})
 }
 
-/// The first and last line of `24`, `"24"`, `"24-30"`, `"L24-L30"` or `[24, 30]`.
+/// Parses the first and last line from `24`, `"24"`, `"24-30"`, `"L24-L30"` or `[24, 30]`.
 fn range(lines: &Value) -> Option<(u32, u32)> {
     let number = |value: &Value| -> Option<u32> { value.as_u64()?.try_into().ok() };
     match lines {
@@ -197,12 +197,12 @@ fn range(lines: &Value) -> Option<(u32, u32)> {
     }
 }
 
-/// A name as it compares with others: without case and joints.
+/// A name for comparison: in lower case, without separators.
 fn plain(name: &str) -> String {
     name.chars().filter(|char| !"_- ".contains(*char)).flat_map(char::to_lowercase).collect()
 }
 
-/// The known name that a name stands for.
+/// The known name for a variant of it.
 fn meant(name: &str, known: &[(&'static str, &[&str])]) -> Option<&'static str> {
     let name = plain(name);
     known
@@ -211,7 +211,7 @@ fn meant(name: &str, known: &[(&'static str, &[&str])]) -> Option<&'static str> 
         .map(|(known, _)| *known)
 }
 
-/// Gives the fields that are named otherwise the known names, where these are absent.
+/// Renames variants of known fields, if the known field is absent.
 fn rename(
     fields: &mut Fields,
     known: &[(&'static str, &[&str])],
@@ -232,7 +232,7 @@ fn rename(
     }
 }
 
-/// Takes out the fields that have no place, and names them with their words.
+/// Removes unknown fields, and reports their contents.
 fn leave_out(
     fields: &mut Fields,
     known: &[(&'static str, &[&str])],
@@ -255,7 +255,7 @@ fn left_out(name: &str, value: &Value) -> String {
     format!("the answer's field `{name}` was left out; it said: {}", first_chars(&words, SHOWN))
 }
 
-/// Gives a value of a closed list its known name.
+/// Replaces a variant in a closed list by its known name.
 fn choose(
     fields: &mut Fields,
     name: &str,
@@ -279,8 +279,7 @@ fn objects<'a>(fields: &'a mut Fields, list: &str) -> impl Iterator<Item = &'a m
     items.into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
-/// Adds the fields that Kimi may leave out. The bridge's own fields have these values until they are
-/// filled in, whatever Kimi wrote there.
+/// Adds missing optional fields. The bridge's own fields are reset, even if Kimi wrote them.
 fn complete(fields: &mut Fields, optional: Value, own: Value) {
     if let (Value::Object(optional), Value::Object(own)) = (optional, own) {
         for (name, value) in optional {
@@ -290,7 +289,7 @@ fn complete(fields: &mut Fields, optional: Value, own: Value) {
     }
 }
 
-/// Makes a whole number of 10.0, `"10"` and `"L10"`.
+/// Converts 10.0, `"10"` and `"L10"` to a whole number.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
 fn whole(number: &mut Value) {
     if let Some(float) = number.as_f64().filter(|_| number.is_f64())
@@ -305,7 +304,7 @@ fn whole(number: &mut Value) {
     }
 }
 
-/// A text, or for lists of records one record, where a list of one belongs.
+/// Wraps a single text or record in a list, where a list belongs.
 fn make_list(fields: &mut Fields, name: &str, place: &str, warnings: &mut Vec<String>) {
     let is_one = match (name, fields.get(name)) {
         ("citations", Some(value)) => value.is_object() || value.is_string(),

@@ -1,4 +1,4 @@
-//! The state of a thread in words, and the refusals of what does not fit it.
+//! The state of a thread as text, and the errors of calls that do not fit it.
 
 use std::fs::File;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::{Ledger, ThreadRow};
 use crate::settings::Loaded;
 
-/// Where a thread stands, and what its caller must do now.
+/// The state of a thread, and the next step of its caller.
 pub(crate) fn standing(id: &str, thread: &Thread) -> Standing {
     let open: Vec<String> = thread.open_findings().into_iter().map(str::to_owned).collect();
     let round = thread.round();
@@ -38,7 +38,7 @@ pub(crate) fn standing(id: &str, thread: &Thread) -> Standing {
     Standing { id: id.to_owned(), round, state, next, open }
 }
 
-/// What the caller must do about a round in which Kimi was broken off, and remembers it.
+/// The next step for a round in which Kimi was interrupted and can continue.
 pub(crate) fn broken_off(id: &str, round: u8) -> String {
     format!(
         "Kimi was broken off in round {round}: call consult_kimi with thread_id \"{id}\" alone, and it goes on where \
@@ -46,7 +46,7 @@ pub(crate) fn broken_off(id: &str, round: u8) -> String {
     )
 }
 
-/// The ledger, and the lock of a thread in it for one call. `other` names the call that may have it.
+/// Opens the ledger and locks a thread for one call. `other` names the call that may hold the lock.
 pub(super) fn locked(id: &str, loaded: &Loaded, other: &str) -> Result<(Ledger, File)> {
     let ledger = Ledger::open(loaded.state_dir())?;
     match ledger.lock(id)? {
@@ -62,7 +62,7 @@ pub(super) fn round_error(message: impl Into<String>, hint: &str) -> Error {
 }
 
 impl Thread {
-    /// The thread that a row of the ledger holds.
+    /// Parses the thread in a row of the ledger.
     pub(super) fn of(row: &ThreadRow) -> Result<Thread> {
         serde_json::from_value(row.challenge.clone()).map_err(|error| unreadable(&row.id, &error))
     }

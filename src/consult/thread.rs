@@ -1,16 +1,16 @@
-//! The challenge loop as a state machine: up to three rounds on one proposal, every finding answered,
-//! no step out of a closed thread. Pure: it knows no disk, no clock and no Kimi.
+//! The challenge loop as a state machine: up to three rounds on one proposal, every finding answered, and no step after
+//! the thread is closed. It is pure: it knows no disk, no clock and no Kimi.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fact::says_something;
+use super::fact::is_substantial;
 use crate::error::Violation;
 
-/// There is no fourth round.
+/// The most rounds of a thread.
 pub(crate) const MAX_ROUNDS: u8 = 3;
 
-/// The caller's verdict on one finding.
+/// The caller's verdict on a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Ruling {
@@ -20,7 +20,7 @@ pub(crate) enum Ruling {
     Reject,
 }
 
-/// The caller's answer to one finding.
+/// The caller's answer to a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Adjudication {
@@ -33,17 +33,17 @@ pub(crate) struct Adjudication {
     pub reasoning: String,
 }
 
-/// What Kimi makes of a rejection.
+/// Kimi's position on a rejection.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Stance {
-    /// It gives the finding up.
+    /// Kimi gives the finding up.
     Withdraw,
-    /// It keeps it, in another form.
+    /// Kimi keeps the finding in another form.
     Refine,
-    /// It keeps it.
+    /// Kimi keeps the finding.
     Maintain,
 }
 
@@ -58,7 +58,7 @@ impl Stance {
     }
 }
 
-/// Kimi's answer to one rejection.
+/// Kimi's answer to a rejection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RejectionReply {
     /// The finding
@@ -72,36 +72,36 @@ pub struct RejectionReply {
     pub capitulated: bool,
 }
 
-/// Where a thread stands.
+/// The state of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum State {
-    /// A round was opened and Kimi's answer never arrived; it can be asked again.
+    /// A round is open and has no answer of Kimi's; it can be asked again.
     Unfinished,
     /// The caller must answer the open findings.
     AwaitingAdjudication,
-    /// Nothing is open: no finding, or all adopted or withdrawn.
+    /// Nothing is open: there was no finding, or all were adopted or withdrawn.
     Settled,
-    /// Something is still rejected and maintained; the caller decides.
+    /// A finding is still rejected and maintained; the caller decides.
     Contested,
     /// The caller decided; the thread is closed.
     Decided,
-    /// The caller decided while findings were open; the thread is closed, and they were never answered.
+    /// The caller decided while findings were open, which were never answered; the thread is closed.
     GivenUp,
 }
 
-/// One consultation of a thread and what followed.
+/// One consultation of a thread, with the answers to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Round {
-    /// Whether Kimi's answer arrived and could be read.
+    /// True once Kimi's answer arrived and could be read.
     pub answered: bool,
-    /// The findings that came up in this round.
+    /// The new findings of this round.
     pub findings: Vec<String>,
-    /// Kimi's answers to what the caller had rejected before.
+    /// Kimi's replies to the caller's earlier rejections.
     pub rejoinders: Vec<RejectionReply>,
-    /// The caller's answers to what was open after this round.
+    /// The caller's answers to the findings that were open after this round.
     pub adjudications: Vec<Adjudication>,
-    /// What the caller added when it asked for this round.
+    /// The caller's remark for this round.
     #[serde(default)]
     pub remark: String,
 }
@@ -111,18 +111,18 @@ pub(crate) struct Round {
 pub(crate) struct Thread {
     /// The rounds, in order; at most [`MAX_ROUNDS`].
     pub rounds: Vec<Round>,
-    /// Whether the caller's decision is recorded.
+    /// True once the caller's decision is recorded.
     pub decided: bool,
 }
 
-/// What follows from adjudications.
+/// The next step after adjudications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Every open finding was adopted: Kimi is not asked again.
     Settled,
     /// Kimi is asked about these rejections.
     Ask(Vec<Adjudication>),
-    /// Kimi has said all that it may; these findings are the caller's to decide.
+    /// Kimi may not be asked again; the caller decides on these findings.
     Contested(Vec<String>),
 }
 
@@ -136,7 +136,7 @@ impl Thread {
         u8::try_from(self.rounds.len()).unwrap_or(MAX_ROUNDS)
     }
 
-    /// Where it stands.
+    /// The state of the thread.
     pub(crate) fn state(&self) -> State {
         match self.argument() {
             State::AwaitingAdjudication if self.decided => State::GivenUp,
@@ -145,7 +145,7 @@ impl Thread {
         }
     }
 
-    /// Where the argument stands, decided or not.
+    /// The state of the discussion, without regard to a decision.
     fn argument(&self) -> State {
         let Some(last) = self.rounds.last() else { return State::Unfinished };
         if !last.answered {
@@ -162,9 +162,8 @@ impl Thread {
         }
     }
 
-    /// The findings that the caller must answer: all of the first round; later those that Kimi
-    /// maintained or refined, and the new ones. A rejection that Kimi passed over in silence counts
-    /// as maintained.
+    /// The findings that the caller must answer: all of the first round; later, the new ones and those that Kimi
+    /// maintained or refined. A rejection without a reply counts as maintained.
     pub(crate) fn open_findings(&self) -> Vec<&str> {
         let Some(last) = self.rounds.last().filter(|round| round.answered) else {
             return Vec::new();
@@ -177,7 +176,7 @@ impl Thread {
         kept.chain(last.findings.iter().map(String::as_str)).collect()
     }
 
-    /// The findings that are still rejected although Kimi has said all that it may.
+    /// The findings that are still rejected when Kimi may not be asked again.
     pub(crate) fn contested(&self) -> Vec<String> {
         let last = self.rounds.last().filter(|round| round.answered);
         last.into_iter()
@@ -192,7 +191,7 @@ impl Thread {
         numbers.max().unwrap_or_default() + 1
     }
 
-    /// Takes the caller's answers to the open findings. On [`Step::Ask`] the next round is open.
+    /// Records the caller's answers to the open findings. On [`Step::Ask`] the next round is open.
     pub(crate) fn adjudicate(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
         let state = self.state();
         if state != State::AwaitingAdjudication {
@@ -224,8 +223,7 @@ impl Thread {
         })
     }
 
-    /// Takes the answers to the round before again, while Kimi's reply to them is missing: a call that failed is
-    /// repeated as it was. A reason may be given in other words; no verdict may change.
+    /// Repeats the answers to the previous round after a failed call. A reason may change, but no verdict.
     pub(crate) fn repeat(&mut self, answers: &[Adjudication]) -> Result<Step, Vec<Violation>> {
         let refused = |why: &str| Err(vec![Violation::new("/prior_exchange", why)]);
         let (State::Unfinished, [.., before, _]) = (self.state(), self.rounds.as_mut_slice())
@@ -252,7 +250,7 @@ impl Thread {
         Ok(Step::Ask(self.disputed()))
     }
 
-    /// Round 2 is asked always; round 3 only if round 2 brought something new.
+    /// Returns whether another round is allowed: round 2 always, round 3 only after new findings in round 2.
     fn may_ask_again(&self) -> bool {
         match self.rounds.as_slice() {
             [_] => true,
@@ -261,9 +259,8 @@ impl Thread {
         }
     }
 
-    /// Takes Kimi's answer to the open round: how many findings are new, and what it replied.
-    /// Replies to anything but the rejections of the round before are dropped. Returns the ids of
-    /// the new findings.
+    /// Records Kimi's answer to the open round: the number of new findings, and its replies. Replies to anything but
+    /// the rejections of the previous round are dropped. Returns the ids of the new findings.
     pub(crate) fn answer(
         &mut self,
         new: usize,
@@ -285,14 +282,14 @@ impl Thread {
         Ok(ids)
     }
 
-    /// The rejections that the last round is about.
+    /// The rejections that the last round discusses.
     pub(crate) fn disputed(&self) -> Vec<Adjudication> {
         let before = self.rounds.len().checked_sub(2).map(|at| &self.rounds[at]);
         let answers = before.into_iter().flat_map(|round| &round.adjudications);
         answers.filter(|answer| answer.verdict == Ruling::Reject).cloned().collect()
     }
 
-    /// Closes the thread with the caller's decision, whatever its state.
+    /// Closes the thread with the caller's decision, in any state.
     pub(crate) fn decide(&mut self) -> Result<(), &'static str> {
         if self.decided {
             return Err("the thread is decided already");
@@ -316,7 +313,8 @@ impl State {
     }
 }
 
-/// One reply to each finding, and the others: of two the one that keeps more of the finding holds.
+/// Splits replies into one for each finding and the others. Of several, the one that keeps more of the finding is
+/// chosen.
 pub(crate) fn one_each(replies: Vec<RejectionReply>) -> (Vec<RejectionReply>, Vec<RejectionReply>) {
     let (mut kept, mut others) = (Vec::<RejectionReply>::new(), Vec::new());
     for reply in replies {
@@ -356,7 +354,7 @@ fn misfits(open: &[String], answers: &[Adjudication]) -> Vec<Violation> {
                 format!("`{}` is answered twice", answer.finding),
             ));
         }
-        if answer.verdict == Ruling::Reject && !says_something(&answer.reasoning) {
+        if answer.verdict == Ruling::Reject && !is_substantial(&answer.reasoning) {
             violations.push(Violation::new(
                 place(at, "reasoning"),
                 "a REJECT needs a reason that Kimi can answer: the fact or the constraint that speaks against it",
@@ -439,13 +437,13 @@ mod tests {
         assert_eq!(thread.adjudicate(&[reject("F1")]), Ok(Step::Contested(vec!["F1".into()])));
         assert_eq!(thread.state(), State::Contested);
 
-        // Something new in round 2: round 3, and no round 4 whatever it brings.
+        // New findings in round 2: round 3, and never a round 4.
         let mut thread = answered(1);
         thread.adjudicate(&[reject("F1")]).unwrap();
         assert_eq!(thread.answer(1, vec![reply("F1", Stance::Refine)]), Ok(vec!["F2".into()]));
         assert_eq!(thread.open_findings(), ["F1", "F2"]);
         assert!(matches!(thread.adjudicate(&[reject("F1"), adopt("F2")]), Ok(Step::Ask(_))));
-        // F1 is passed over in silence: it counts as maintained.
+        // No reply to F1: it counts as maintained.
         assert_eq!(thread.answer(1, vec![reply("F9", Stance::Withdraw)]), Ok(vec!["F3".into()]));
         assert_eq!(thread.open_findings(), ["F1", "F3"]);
         let contested = vec!["F1".to_owned(), "F3".to_owned()];
@@ -454,7 +452,7 @@ mod tests {
             Ok(Step::Contested(contested))
         );
 
-        // The decision closes it.
+        // The decision closes the thread.
         assert_eq!(thread.decide(), Ok(()));
         assert_eq!(thread.state(), State::Decided);
         assert!(
@@ -465,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_with_open_findings_gives_them_up() {
+    fn a_decision_gives_up_open_findings() {
         let check = |mut thread: Thread, expected| {
             assert_eq!(thread.decide(), Ok(()));
             assert_eq!(thread.state(), expected, "{thread:?}");
@@ -487,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn the_call_that_failed_can_be_repeated() {
+    fn a_failed_call_can_be_repeated() {
         let mut thread = answered(2);
         assert!(thread.repeat(&[adopt("F1"), reject("F2")]).is_err(), "nothing has failed");
         thread.adjudicate(&[adopt("F1"), reject("F2")]).unwrap();
@@ -508,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_replies_the_one_that_keeps_more_holds() {
+    fn the_reply_that_keeps_more_of_a_finding_counts() {
         let mut thread = answered(1);
         thread.adjudicate(&[reject("F1")]).unwrap();
         thread
@@ -526,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_with_adjudications_is_named_at_once() {
+    fn all_problems_of_adjudications_are_reported_at_once() {
         let mut thread = answered(3);
         let before = thread.clone();
         let mut blunt = reject("F2");
@@ -547,7 +545,7 @@ mod tests {
         assert_eq!(thread, before);
     }
 
-    /// What anybody might try on a thread, sensible or not.
+    /// A step that a caller might try, allowed or not.
     #[derive(Debug, Clone)]
     enum Try {
         Answer(usize, Vec<(usize, Stance)>),
@@ -572,7 +570,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_tried_the_rules_hold(tries in tries()) {
+        fn the_rules_hold_for_any_steps(tries in tries()) {
             let mut thread = Thread::open();
             let mut closed = false;
             for one in tries {

@@ -1,5 +1,4 @@
-//! The check of a value against a schema, which names everything that does not fit in words that a caller
-//! can act on.
+//! The check of a value against a schema, with a message for every mismatch that a caller can act on.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::Location;
@@ -12,7 +11,7 @@ use crate::error::Violation;
 use crate::kimi::text::first_chars;
 use crate::settings::nearest;
 
-/// A schema that values are checked against.
+/// A schema for checking values.
 #[derive(Debug)]
 pub(super) struct Checker {
     schema: Value,
@@ -20,14 +19,14 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    /// The checker of a schema that the bridge made.
+    /// A checker for one of the bridge's schemas.
     #[expect(clippy::expect_used, reason = "tests compile each schema")]
     pub(super) fn new(schema: Value) -> Checker {
         let validator = jsonschema::validator_for(&schema).expect("the schema compiles");
         Checker { schema, validator }
     }
 
-    /// Everything about the value that does not fit, in the order of the value.
+    /// All mismatches of a value, in its order.
     pub(super) fn violations(&self, value: &Value) -> Vec<Violation> {
         let errors = self.validator.iter_errors(value);
         errors.flat_map(|error| self.violations_of(&error)).collect()
@@ -53,7 +52,7 @@ impl Checker {
         }
     }
 
-    /// A field that is not among the known ones, with the place where it may be meant.
+    /// The violation of an unknown field, with the similar field that may be meant.
     fn unknown_field(&self, at: &Location, name: &str, known: &Value) -> Violation {
         let known: Vec<&str> =
             known.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
@@ -67,7 +66,7 @@ impl Checker {
             expected = format!("{expected}; known are {}", known.join(", "));
         }
         if did_you_mean.is_none() && at.as_str() == "/context" {
-            let takes_it = |role: &Role| !schema::of_context(*role)["properties"][name].is_null();
+            let takes_it = |role: &Role| !schema::context(*role)["properties"][name].is_null();
             let roles: Vec<&str> = Role::ALL.into_iter().filter(takes_it).map(Role::name).collect();
             if !roles.is_empty() {
                 let roles = roles.join(" and ");
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     fn check(role: Role, request: &Value, expected: &[&str]) {
-        let violations: Vec<_> = Checker::new(schema::of_request(role))
+        let violations: Vec<_> = Checker::new(schema::request(role))
             .violations(request)
             .iter()
             .map(ToString::to_string)
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_violation_is_named_with_its_place_and_what_was_expected() {
+    fn every_violation_is_reported_with_its_place_and_the_expected_value() {
         check(
             Role::Skeptic,
             &json!({"message": "", "context": {"proposed_aproach": "x", "goals": []}, "tiemout_seconds": "5"}),
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_in_the_wrong_place_or_of_another_role_is_told_where_it_belongs() {
+    fn a_misplaced_field_is_reported_with_its_place() {
         check(
             Role::Skeptic,
             &json!({"message": "m", "goals": ["g"], "context":

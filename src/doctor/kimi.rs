@@ -187,7 +187,7 @@ fn logins(login: &Login, dialect: Dialect) -> Vec<Check> {
             checks.push(Check::warning("login", says, remedy));
         }
     }
-    // With a problem, Kimi is not asked, whatever other logins exist.
+    // With a problem, Kimi is not asked, even if other logins exist.
     if problem.is_none() {
         checks.push(seen(login));
     }

@@ -1,13 +1,13 @@
-//! Every text in a JSON value: for redaction, cleaning and whatever else concerns each text of a result alike.
+//! A visitor for every text in a JSON value, for redaction and cleaning.
 
 use serde_json::Value;
 
-/// Visits the texts of a value, in order; names of fields are not among them.
+/// Visits the texts of a value in order, but not the names of fields.
 pub(crate) fn each_text(value: &mut Value, visit: &mut impl FnMut(&mut String)) {
     each_text_outside(&[], value, visit);
 }
 
-/// Visits the texts of a value, without those of the fields that `closed` names.
+/// Visits the texts of a value, except in the fields named in `closed`.
 pub(crate) fn each_text_outside(
     closed: &[&str],
     value: &mut Value,

@@ -10,7 +10,7 @@ use crate::consult::{ConsultResult, schema};
 /// Descriptions and nested fields are left out: field names explain themselves, and the schema costs tokens in every
 /// conversation.
 pub(super) fn output() -> Value {
-    let mut schema = schema::of::<ConsultResult>();
+    let mut schema = schema::for_type::<ConsultResult>();
     schema::without(&mut schema, &["description", "required", "minimum", "maximum", "enum"]);
     for (name, field) in schema["properties"].as_object_mut().into_iter().flatten() {
         let inner = match name.as_str() {

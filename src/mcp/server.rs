@@ -148,7 +148,7 @@ pub(super) fn tools(mode: Mode) -> Vec<Tool> {
     tools.retain(|tool| mode != Mode::Disabled || tool.name == "kimi_status");
     for tool in tools.iter_mut().filter(|tool| tool.name == "consult_kimi") {
         tool.description = Some(words::consult_kimi(mode).into());
-        tool.input_schema = Arc::new(object(schema::of_tool_input()));
+        tool.input_schema = Arc::new(object(schema::tool_input()));
         tool.output_schema = Some(Arc::new(object(schemas::output())));
     }
     tools

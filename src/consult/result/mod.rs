@@ -1,4 +1,4 @@
-//! Answer ─► `ConsultResult`: what the caller gets, checked against the disk and the trace.
+//! Answer ─► `ConsultResult`: the caller's result, checked against the disk and the trace.
 
 mod shorten;
 
@@ -21,9 +21,9 @@ use crate::redact::Secrets;
 use crate::sandbox::rules::canonical;
 use crate::sandbox::{Sandbox, SecretFiles};
 
-/// Characters of Kimi's text in `raw_response_preview`.
+/// The length of `raw_response_preview`, characters.
 const PREVIEW_CHARS: usize = 500;
-/// What a consultation brought.
+/// The result of a consultation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ConsultResult {
     /// Whether Kimi's answer could be read; if not, `response` is its text, a long one without its middle
@@ -31,7 +31,7 @@ pub(crate) struct ConsultResult {
     /// What Kimi says, and what the bridge found out about it
     #[serde(flatten)]
     pub answer: Answer,
-    /// Whether the answer lacks `findings`, so that its round stays open; the thread says so to callers.
+    /// True if the answer lacks `findings`, so that its round stays open. Callers see this in the state of the thread.
     #[serde(skip)]
     pub(crate) lacks_findings: bool,
     /// Kimi's own tool calls
@@ -49,7 +49,7 @@ pub(crate) struct ConsultResult {
     pub warnings: Vec<String>,
 }
 
-/// Where the argument stands.
+/// The state of a thread, for its caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Standing {
     /// The thread's id; a later call names it as `thread_id`
@@ -65,7 +65,7 @@ pub(crate) struct Standing {
     pub open: Vec<String>,
 }
 
-/// Which program, version and session produced an answer, and how long it took.
+/// The program, version and session that produced an answer, and the time that it took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Provenance {
     /// `kimi-code` or `kimi-cli`
@@ -86,12 +86,12 @@ pub(crate) struct Provenance {
     pub redactions: u64,
 }
 
-/// What is known of a consultation besides its answer.
+/// The facts of a consultation besides Kimi's reply.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub context: Context,
     pub program: Program,
-    /// Secrets that were replaced in the request.
+    /// The number of secrets that were replaced in the request.
     pub redactions: usize,
     pub secrets: Secrets,
     pub first_finding: usize,
@@ -100,9 +100,8 @@ pub(crate) struct Origin {
 }
 
 impl ConsultResult {
-    /// Puts an answer and the run that brought it together. Reads the cited files: a quote is held
-    /// against the disk as Kimi gave it, and only then are its secrets replaced. Once `stop` returns `true`, the rest of
-    /// the citations is left unchecked.
+    /// Combines an answer with its run. It reads the cited files: a quote is compared with the disk before its secrets
+    /// are replaced. Once `stop` returns `true`, the remaining citations stay unchecked.
     pub(crate) fn new(
         reply: kimi::Reply,
         reading: Reading,
@@ -165,8 +164,7 @@ impl ConsultResult {
     }
 }
 
-/// Adds what the bridge finds out about an answer: the status of its citations, and the order and the ids of its
-/// findings.
+/// Checks the citations of an answer, then sorts and numbers its findings.
 fn check(answer: &mut Answer, citations: &mut Citations<'_>, first_finding: usize) {
     let cited = answer.findings.iter_mut().flat_map(|finding| &mut finding.citations);
     let checked = citations.check(cited.map(|citation| citation.clone()).collect());
@@ -181,7 +179,7 @@ fn check(answer: &mut Answer, citations: &mut Citations<'_>, first_finding: usiz
     }
 }
 
-/// Puts findings into their order, and gives them ids from this number on.
+/// Sorts findings, and gives them ids from this number on.
 pub(crate) fn number(findings: &mut [Finding], first: usize) {
     findings.sort_by_key(|finding| (finding.severity, !finding.grounded));
     for (at, finding) in findings.iter_mut().enumerate() {
@@ -286,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_that_holds_no_answer_is_handed_on_whole(text in "[^{]{0,200}") {
+        fn a_text_without_an_answer_is_returned_whole(text in "[^{]{0,200}") {
             let result = made(&text, 0, 40_000);
             let visible = kimi::text::clean(&text).into_owned();
             prop_assert_eq!((result.parse_ok, result.answer.response), (false, visible));

@@ -1,4 +1,4 @@
-//! The end of a round: with Kimi's answer, or with the reason why there is none.
+//! The end of a round: with Kimi's answer, or with the error that prevented it.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::kimi::{self, Dialect};
 use crate::ledger::now;
 
 impl OpenRound<'_> {
-    /// Takes Kimi's answer into the thread and the ledger, and says where the argument stands.
+    /// Records Kimi's answer in the thread and the ledger, and adds the state of the thread to the result.
     pub(crate) fn close(mut self, mut result: ConsultResult) -> ConsultResult {
         let disputed = self.thread.disputed();
         let reason = |finding: &str| {
@@ -40,12 +40,12 @@ impl OpenRound<'_> {
         ];
         for (what, replies) in unused {
             if !replies.is_empty() {
-                self.warn(format!("{what}: {}", in_words(&replies)));
+                self.warn(format!("{what}: {}", described(&replies)));
             }
         }
         let is_whole = result.parse_ok && !result.lacks_findings;
         if is_whole {
-            // The thread keeps what was said; the result says which withdrawals name no fact.
+            // The thread keeps the stance; only the result marks a withdrawal without a fact.
             let said =
                 |reply: &RejectionReply| RejectionReply { capitulated: false, ..reply.clone() };
             let replies: Vec<RejectionReply> = result.answer.replies.iter().map(said).collect();
@@ -59,7 +59,7 @@ impl OpenRound<'_> {
                     silent.join(", ")
                 ));
             }
-            // The round is open, so the answer is taken.
+            // The round is open, so the answer is accepted.
             let _ = self.thread.answer(result.answer.findings.len(), replies);
         }
         self.round.error = None;
@@ -77,13 +77,12 @@ impl OpenRound<'_> {
             result.thread = None;
             result.warnings.push(format!("this thread is not remembered: {}", error.message));
         }
-        // The ledger has them for later rounds; the caller need not pay for them.
+        // Later rounds read the lines from the ledger; the caller does not need them.
         result.evidence.iter_mut().for_each(|call| call.shown = Shown::new());
         result.within(self.context.max_result_chars)
     }
 
-    /// Remembers why Kimi did not answer, so that the round can be asked again. The error holds no
-    /// secret any more.
+    /// Records the error, so that the round can be asked again. The error was redacted before.
     pub(crate) fn fail(mut self, mut error: Error) -> Error {
         injection::flag(&mut error);
         if let Some(session) = error.partial.as_mut().and_then(|all| all.get_mut("session_id"))
@@ -96,10 +95,10 @@ impl OpenRound<'_> {
             error.kind,
             Kind::KimiMissing | Kind::KimiRetired | Kind::NotLoggedIn | Kind::Spawn | Kind::Sandbox
         );
-        // Only a thread that this very call opened.
+        // True if this call opened the thread.
         let opened_here = self.record.is_none();
         if opened_here && (nothing_ran || error.kind == Kind::Request) {
-            // Nothing came of it but a question that the caller still has.
+            // The thread holds nothing but the question, which the caller still has.
             if let Some(ledger) = &mut self.ledger {
                 let _ = ledger.delete(&self.row.id);
             }
@@ -107,15 +106,15 @@ impl OpenRound<'_> {
             return error;
         }
         self.round.error = Some(error.report());
-        let session = self.goes_on(&error);
+        let session = self.can_continue(&error);
         if let Some(partial) = error.partial.as_mut().filter(|_| !session) {
-            // Kimi can only go on where it knows the question.
+            // Kimi can only continue a session that holds the question.
             partial["session_id"] = Value::Null;
             self.round.error = Some(error.report());
         }
         if self.ledger.is_some() && self.save(None).is_ok() && error.kind != Kind::Request {
             let id = &self.row.id;
-            error.hint.push_str(&if session { went_on_by(id) } else { asked_again_by(id) });
+            error.hint.push_str(&if session { continue_hint(id) } else { ask_again_hint(id) });
             if let Some(partial) = &mut error.partial {
                 let mut thread = standing(id, &self.thread);
                 if session {
@@ -132,16 +131,16 @@ impl OpenRound<'_> {
         error
     }
 
-    /// Whether the next attempt can go on where this one stopped.
-    fn goes_on(&self, error: &Error) -> bool {
+    /// Returns whether the next attempt can continue this one.
+    fn can_continue(&self, error: &Error) -> bool {
         let dialect = error.partial.as_ref().map(|partial| partial["dialect"].clone());
         let dialect = dialect.and_then(|dialect| serde_json::from_value::<Dialect>(dialect).ok());
         dialect.is_some_and(|dialect| self.broken_off(dialect, OptionOrder::Given).is_some())
     }
 }
 
-/// Replies that change nothing, with their words: the first ten, each shortened.
-fn in_words(replies: &[RejectionReply]) -> String {
+/// The ignored replies as text: the first ten, each shortened.
+fn described(replies: &[RejectionReply]) -> String {
     let said = |reply: &RejectionReply| {
         let finding = first_chars(&reply.finding, 20);
         format!("{finding} {}: {}", reply.stance.name(), first_chars(&reply.because, 300))
@@ -153,13 +152,13 @@ fn in_words(replies: &[RejectionReply]) -> String {
     }
 }
 
-/// What a failed call's hint says of its thread.
-pub(crate) fn asked_again_by(id: &str) -> String {
+/// The part of a hint that says how to ask the round again.
+pub(crate) fn ask_again_hint(id: &str) -> String {
     format!(" The thread {id} remembers the question: call with thread_id alone to ask it again.")
 }
 
-/// The same where Kimi's session remembers how far it came.
-pub(crate) fn went_on_by(id: &str) -> String {
+/// The part of a hint that says how to continue the session.
+pub(crate) fn continue_hint(id: &str) -> String {
     format!(
         " The thread {id} remembers the question: call with thread_id alone to go on where Kimi stopped."
     )

@@ -1,7 +1,7 @@
 //! A round of a thread, from the request that opens it to the result or the error that closes it.
 //!
-//! The rules are the thread's ([`super::thread`]), the memory is the ledger's. A ledger that fails
-//! never fails a consultation: its error becomes a warning, and the thread is forgotten.
+//! The rules are in [`super::thread`], the memory is the ledger. An error of the ledger never fails a consultation: it
+//! becomes a warning, and the thread is not saved.
 
 mod close;
 mod open;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-pub(crate) use self::close::{asked_again_by, went_on_by};
+pub(crate) use self::close::{ask_again_hint, continue_hint};
 pub(crate) use self::open::open;
 use super::prompt::{self, Asked, Disputed};
 use super::record::Record;
@@ -32,44 +32,44 @@ pub(crate) fn transcripts(state_dir: &Path) -> PathBuf {
     state_dir.join("transcripts")
 }
 
-/// The order of the options before a judge; every other role has one.
+/// The order of the options for a judge; other roles have only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OptionOrder {
     Given,
     Reversed,
 }
 
-/// What follows from a request.
+/// The next step after a request.
 #[derive(Debug)]
 pub(crate) enum Next<'a> {
     Ask(Box<OpenRound<'a>>),
-    /// The adjudications close the thread, or leave it to the caller: Kimi is not asked again.
+    /// The adjudications end the discussion or leave it to the caller: Kimi is not asked again.
     Settled(Box<ConsultResult>),
 }
 
 #[derive(Debug)]
 pub(crate) struct OpenRound<'a> {
-    /// The proposal, without secrets.
+    /// The proposal, redacted.
     pub context: Context,
-    /// What is taken for a secret in this call.
+    /// The rules for secrets in this call.
     pub secrets: &'a Secrets,
-    /// How many secrets were replaced in this request.
+    /// The number of secrets that were replaced in this request.
     pub redactions: usize,
     pub loaded: &'a Loaded,
     thread: Thread,
     row: ThreadRow,
     round: RoundRow,
-    /// The rounds before; absent for a thread that this call opened.
+    /// The rounds before; `None` for a thread that this call opened.
     record: Option<Record>,
-    /// Absent where nothing is remembered.
+    /// `None` if the thread is not saved.
     ledger: Option<Ledger>,
     warnings: Vec<String>,
-    /// Held until the call is over.
+    /// Held until the call ends.
     _lock: Option<File>,
 }
 
 impl OpenRound<'_> {
-    /// What to ask; with the `history` where Kimi does not remember it.
+    /// The question of this round; with the `history` for a session that does not hold it.
     pub(crate) fn asked<'a>(&'a self, context: &'a Context, history: Option<String>) -> Asked<'a> {
         let disputed = self.thread.disputed();
         Asked {
@@ -82,15 +82,15 @@ impl OpenRound<'_> {
         }
     }
 
-    /// Gives the round a mark, and refuses a question that is too long.
-    fn expect_to_ask(&mut self) -> Result<()> {
+    /// Gives the round its mark, and refuses a prompt that is too long.
+    fn set_mark(&mut self) -> Result<()> {
         let earlier = self.round.mark.take();
         let mark = prompt::mark(&self.asked(&self.context, self.history()), earlier)?;
         self.round.mark = Some(mark);
         prompt::prompt(&self.asked(&self.context, None), self.loaded).map(drop)
     }
 
-    /// A rejection with what the finding says. A finding that Kimi refined is quoted in its new form.
+    /// A rejection with the claim of its finding, in its refined form.
     fn dispute(&self, rejection: &Adjudication) -> Disputed {
         let claim = self.record.as_ref().and_then(|record| record.claim(&rejection.finding));
         Disputed {
@@ -100,12 +100,12 @@ impl OpenRound<'_> {
         }
     }
 
-    /// What the caller added when it asked for this round.
+    /// The caller's remark for this round.
     fn remark(&self) -> &str {
         self.thread.rounds.last().map_or("", |round| &round.remark)
     }
 
-    /// The session of the rounds before, if this dialect remembers it.
+    /// The session of the earlier rounds, if it belongs to this dialect and still exists.
     pub(crate) fn session(&self, dialect: Dialect, order: OptionOrder) -> Option<String> {
         let same = self.row.dialect.as_deref() == Some(dialect.name()) && self.round.number > 1;
         let exists = |session: &&String| {
@@ -115,8 +115,8 @@ impl OpenRound<'_> {
         self.session_in(order).filter(|_| same).filter(exists).cloned()
     }
 
-    /// The session in which an earlier attempt at this very question was broken off: it must hold the whole question,
-    /// and nothing of that may have changed since.
+    /// The session in which an earlier attempt at this question was interrupted. It must hold the whole, unchanged
+    /// question.
     pub(crate) fn broken_off(&self, dialect: Dialect, order: OptionOrder) -> Option<String> {
         let partial = self.earlier_attempt().filter(|_| order == OptionOrder::Given)?;
         let session =
@@ -129,7 +129,7 @@ impl OpenRound<'_> {
                 kimi::session::was_asked(self.loaded, home, session, question.as_str())
             })
         };
-        // In round 2 and 3 the one that remembered nothing was asked with the history.
+        // In rounds 2 and 3, a new session was asked with the history.
         let arrived =
             was_asked(None) || self.history().is_some_and(|history| was_asked(Some(history)));
         arrived.then(|| session.to_owned())
@@ -142,43 +142,43 @@ impl OpenRound<'_> {
         }
     }
 
-    /// Remembers the session of a judge that was asked in the other order.
-    pub(crate) fn keep_reversed_session(&mut self, session: Option<String>) {
+    /// Sets the session of the judge that is asked in the other order.
+    pub(crate) fn set_reversed_session(&mut self, session: Option<String>) {
         self.row.reversed_session_id =
             session.filter(|id| kimi::session::is_id(id)).or(self.row.reversed_session_id.take());
     }
 
-    /// Whether the attempt before met a rate limit.
+    /// Returns whether the last attempt met a rate limit.
     pub(crate) fn was_limited(&self) -> bool {
         let error = self.round.error.as_ref();
         error.is_some_and(|error| error["error"]["kind"] == json!(Kind::RateLimited))
     }
 
-    /// What had arrived of an earlier attempt at this round.
+    /// The partial result of an earlier attempt at this round.
     fn earlier_attempt(&self) -> Option<Value> {
         Some(self.round.error.as_ref()?["error"]["partial"].clone())
     }
 
-    /// Where what Kimi writes in this round is kept; nowhere for a thread that is not remembered.
+    /// The file for the transcript of this round; `None` if the thread is not saved.
     pub(crate) fn transcript(&self) -> Option<PathBuf> {
         self.ledger.as_ref()?;
         let folder = transcripts(self.loaded.state_dir());
         Some(folder.join(format!("{}-{}.jsonl.gz", self.row.id, self.round.number)))
     }
 
-    /// Whether Kimi once had a session for this thread.
+    /// Returns whether an earlier round of this thread had a session.
     pub(crate) fn had_session(&self, order: OptionOrder) -> bool {
         self.round.number > 1 && self.session_in(order).is_some()
     }
 
-    /// Kimi's earlier answers in words, for a Kimi that does not remember them.
+    /// Kimi's earlier answers as text, for a session that does not hold them.
     pub(crate) fn history(&self) -> Option<String> {
         if self.round.number == 1 {
             return None;
         }
         let prior =
             self.context.prior_exchange.as_ref().and_then(|prior| prior.kimi_response.clone());
-        let later = self.record.as_ref().map(|record| said_before(record, self.round.number));
+        let later = self.record.as_ref().map(|record| answers_before(record, self.round.number));
         let said: Vec<String> =
             prior.into_iter().chain(later).filter(|said| !said.is_empty()).collect();
         Some(said.join("\n\n"))
@@ -188,7 +188,7 @@ impl OpenRound<'_> {
         self.thread.next_finding()
     }
 
-    /// The lines that Kimi's tools showed in earlier rounds, and in an earlier attempt at this one.
+    /// The lines that Kimi's tools showed in earlier rounds and in an earlier attempt at this one.
     pub(crate) fn shown_before(&self) -> Shown {
         let results = self.record.iter().flat_map(Record::results);
         let attempt = self.earlier_attempt().map(|mut partial| partial["evidence"].take());
@@ -201,16 +201,16 @@ impl OpenRound<'_> {
         shown
     }
 
-    /// Adds something that the caller should know about this answer.
+    /// Adds a warning to the result.
     pub(crate) fn warn(&mut self, warning: impl Into<String>) {
         self.warnings.push(warning.into());
     }
 
-    /// Saves the round as it is: open, so that it can be asked again after a crash, or with its result or
-    /// error. Without a new result it keeps the one it has.
+    /// Saves the round: open, so that it can be asked again after a crash, or with its result or error. Without a new
+    /// result it keeps the old one.
     fn save(&mut self, result: Option<&ConsultResult>) -> Result<()> {
-        let has_words = |path: &PathBuf| path.metadata().is_ok_and(|there| there.len() > 0);
-        let transcript = self.transcript().filter(has_words);
+        let is_written = |path: &PathBuf| path.metadata().is_ok_and(|there| there.len() > 0);
+        let transcript = self.transcript().filter(is_written);
         self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = json!(self.thread);
@@ -222,8 +222,8 @@ impl OpenRound<'_> {
     }
 }
 
-/// What Kimi said before this round, for one that does not remember.
-fn said_before(record: &Record, number: u8) -> String {
+/// Kimi's answers before this round, as text.
+fn answers_before(record: &Record, number: u8) -> String {
     let results = record
         .rounds
         .iter()

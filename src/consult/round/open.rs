@@ -1,4 +1,4 @@
-//! The beginning of a round: a request opens a thread, goes on with one, or is refused.
+//! The beginning of a round: a request opens a thread, continues one, or is refused.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
-/// Characters of a finding that a refusal repeats.
+/// The most characters of a finding that a refusal repeats.
 const CLAIM: usize = 200;
 
 /// Checks a request and opens its round.
@@ -31,12 +31,12 @@ pub(crate) fn open<'a>(
 ) -> Result<Next<'a>> {
     let initiated_by = request.0.get("initiated_by").cloned().unwrap_or_default();
     match Continuation::check(&request)? {
-        Some(continuation) => go_on(continuation, loaded, secrets),
+        Some(continuation) => continue_thread(continuation, loaded, secrets),
         None => start(Context::check(request, loaded)?, &initiated_by, loaded, secrets),
     }
 }
 
-/// Opens a thread with its first round, or with the rounds that only the caller remembers.
+/// Opens a thread with its first round, or with rounds that only the caller knows.
 fn start<'a>(
     context: Context,
     initiated_by: &Value,
@@ -47,7 +47,7 @@ fn start<'a>(
     let (context, redactions) = context.without_secrets(secrets)?;
     let mut thread = Thread::open();
     if let Some(prior) = &context.prior_exchange {
-        thread = told(prior);
+        thread = known_to_caller(prior);
         match thread.adjudicate(&prior.adjudications).map_err(|why| refused(why, ""))? {
             Step::Ask(_) => {}
             Step::Settled | Step::Contested(_) => {
@@ -66,7 +66,7 @@ fn start<'a>(
         id: random_id()?,
         role: context.about.role().name().to_owned(),
         project: context.work_dir.display().to_string(),
-        request: request_of(&context, initiated_by),
+        request: saved_request(&context, initiated_by),
         opened_at: now(),
         ..ThreadRow::default()
     };
@@ -83,10 +83,10 @@ fn start<'a>(
         ledger,
         warnings,
     };
-    if let Err(error) = round.expect_to_ask() {
+    if let Err(error) = round.set_mark() {
         return Err(round.fail(error));
     }
-    // Before Kimi starts, so that a crash leaves a round that can be asked again.
+    // Saved before Kimi starts, so that a crash leaves a round that can be asked again.
     if let Err(error) = round.save(None) {
         round.ledger = None;
         round.warn(format!("this thread is not remembered: {}", error.message));
@@ -94,8 +94,8 @@ fn start<'a>(
     Ok(Next::Ask(Box::new(round)))
 }
 
-/// Goes on with a thread: takes the caller's answers, and opens the next round if there is one.
-fn go_on<'a>(
+/// Continues a thread: records the caller's answers, and opens the next round if there is one.
+fn continue_thread<'a>(
     continuation: Continuation,
     loaded: &'a Loaded,
     secrets: &'a Secrets,
@@ -109,15 +109,15 @@ fn go_on<'a>(
         ));
     };
     let mut thread = Thread::of(&row)?;
-    let record = Record::of(&row, &rounds)?;
-    let mut context = context_of(&row)?;
+    let record = Record::from_rows(&row, &rounds)?;
+    let mut context = saved_context(&row)?;
     if row.request["initiated_by"] == "agent" {
-        // In auto mode it could be begun, which may be over.
+        // The thread may have begun in auto mode, which can be switched off since.
         continuation.expect_allowed(loaded.settings.mode())?;
     }
     let repeated = repeated::warning(&continuation, &context, secrets, loaded);
     let remark = secrets.redact(continuation.message.as_deref().unwrap_or_default());
-    // The question of the first round, said again, adds nothing.
+    // A repeated question of the first round is no remark.
     let has_remark = !["", context.message.trim()].contains(&remark.as_str().trim());
     let mut prior = json!(continuation.prior_exchange);
     let redactions = remark.count() + secrets.redact_all(&mut prior);
@@ -131,7 +131,7 @@ fn go_on<'a>(
     context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
     context.max_result_chars =
         continuation.max_result_chars.unwrap_or(loaded.settings.max_result_chars);
-    // A round that is asked again without a new remark keeps the one that it has.
+    // A round that is asked again without a new remark keeps its remark.
     if let Some(last) = thread.rounds.last_mut().filter(|_| asks && has_remark) {
         last.remark = remark.into_text();
     }
@@ -140,7 +140,7 @@ fn go_on<'a>(
     let mut round =
         again.unwrap_or_else(|| RoundRow { number, opened_at: now(), ..RoundRow::default() });
     if asks {
-        // The result of an earlier attempt is kept until a better one comes.
+        // The result of an earlier attempt is kept until it is replaced.
         round.opened_at = now();
         round.closed_at = None;
     }
@@ -159,7 +159,7 @@ fn go_on<'a>(
     };
     if asks {
         // A prompt that is too long is refused before the answers are saved, so that shorter ones can follow.
-        round.expect_to_ask()?;
+        round.set_mark()?;
     }
     if let Err(error) = round.save(None) {
         round.warn(format!("this step is not remembered: {}", error.message));
@@ -171,7 +171,7 @@ fn go_on<'a>(
     })
 }
 
-/// What the caller's answers, or their absence, lead to.
+/// Applies the caller's answers, and returns the next step.
 fn next_step(thread: &mut Thread, prior: Option<&PriorExchange>, record: &Record) -> Result<Step> {
     let state = thread.state();
     let answered = thread.round();
@@ -213,7 +213,7 @@ fn next_step(thread: &mut Thread, prior: Option<&PriorExchange>, record: &Record
     }
 }
 
-/// What the open findings say, for a caller who does not remember it.
+/// The claims of the open findings, for a caller that does not remember them.
 fn claims(thread: &Thread, record: &Record) -> String {
     let open = thread.open_findings().into_iter();
     let said =
@@ -222,8 +222,8 @@ fn claims(thread: &Thread, record: &Record) -> String {
     if said.is_empty() { String::new() } else { format!(" Open are {}", said.join("; ")) }
 }
 
-/// Fails where the project of a thread is gone or was replaced: Kimi could not start there, or would read another folder,
-/// and its session belongs to the old one.
+/// Refuses a thread whose project was removed or replaced: Kimi could not start there or would read another folder, and
+/// its session belongs to the old one.
 fn expect_project(id: &str, project: &Path, loaded: &Loaded) -> Result<()> {
     place::expect_project(project, loaded).map_err(|why| {
         round_error(
@@ -233,7 +233,7 @@ fn expect_project(id: &str, project: &Path, loaded: &Loaded) -> Result<()> {
     })
 }
 
-/// The result of a call that ends the argument without asking Kimi again.
+/// The result of a call that ends the discussion without asking Kimi again.
 fn without_kimi(round: OpenRound<'_>) -> Result<ConsultResult> {
     let standing = standing(&round.row.id, &round.thread);
     let contested = round.thread.contested();
@@ -261,7 +261,7 @@ fn without_kimi(round: OpenRound<'_>) -> Result<ConsultResult> {
     Ok(result.within(round.context.max_result_chars))
 }
 
-/// Both sides of what is contested.
+/// The reasons of both sides for each contested finding.
 fn sides(round: &OpenRound<'_>, contested: &[String]) -> String {
     let answers: Vec<&Adjudication> =
         round.thread.rounds.iter().rev().flat_map(|one| &one.adjudications).collect();
@@ -277,8 +277,8 @@ fn sides(round: &OpenRound<'_>, contested: &[String]) -> String {
     contested.iter().map(side).collect::<Vec<_>>().join(" ")
 }
 
-/// The rounds that only the caller remembers: all that it answers counts as found in the last one.
-fn told(prior: &PriorExchange) -> Thread {
+/// Builds a thread from the rounds that only the caller knows: all answered findings belong to the last one.
+fn known_to_caller(prior: &PriorExchange) -> Thread {
     let ids = prior.adjudications.iter().map(|one| one.finding.clone()).collect();
     let answered = Round { answered: true, findings: ids, ..Round::default() };
     let before = usize::from(prior.round.unwrap_or(1).clamp(1, 3)) - 1;
@@ -286,8 +286,8 @@ fn told(prior: &PriorExchange) -> Thread {
     Thread { rounds: earlier.chain([answered]).collect(), decided: false }
 }
 
-/// The request of the first round, as far as a later one needs it.
-fn request_of(context: &Context, initiated_by: &Value) -> Value {
+/// The parts of the first request that later rounds need.
+fn saved_request(context: &Context, initiated_by: &Value) -> Value {
     json!({
         "initiated_by": initiated_by,
         "role": context.about.role(),
@@ -300,7 +300,7 @@ fn request_of(context: &Context, initiated_by: &Value) -> Value {
     })
 }
 
-fn context_of(row: &ThreadRow) -> Result<Context> {
+fn saved_context(row: &ThreadRow) -> Result<Context> {
     let request = &row.request;
     let role: Role = serde_json::from_value(request["role"].clone())
         .map_err(|error| unreadable(&row.id, &error))?;

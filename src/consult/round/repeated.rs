@@ -1,4 +1,4 @@
-//! What a caller repeats beside `thread_id`: the thread knows it, so it is compared and not used.
+//! Fields that a caller repeats beside `thread_id`. The thread already has them, so they are compared and not used.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::consult::request::{Context, Continuation};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
-/// The warning about fields that differ from the thread's own, which is what counts.
+/// The warning about fields that differ from those of the thread, which apply.
 pub(super) fn warning(
     call: &Continuation,
     own: &Context,
