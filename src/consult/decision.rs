@@ -1,4 +1,4 @@
-//! The end of a thread: its caller decides, or has it deleted.
+//! The end of a thread: its caller decides or deletes it.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Stand
     let Some((mut row, _)) = ledger.thread(id)? else {
         return Err(unknown(id));
     };
-    let mut thread = Thread::of(&row)?;
+    let mut thread = Thread::from_row(&row)?;
     let hint = "A decided thread stays as it is; open a new one.";
     thread.decide().map_err(|why| round_error(why, hint))?;
     let text = |text: &str| secrets.redact(text).into_text();
@@ -57,13 +57,14 @@ fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Stand
     Ok(standing(id, &thread))
 }
 
-/// Deletes a thread that no call is working on, with Kimi's own sessions of it. Returns what could not be removed.
+/// Deletes a thread that no other call uses, and its Kimi sessions. Returns a message for everything that could not be
+/// removed.
 pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
     let (ledger, _lock) = locked(id, loaded, "a call")?;
     let mut left = Vec::new();
-    // One that cannot be read can still be deleted.
+    // An unreadable thread can still be deleted.
     if let Ok(Some((row, rounds))) = ledger.thread(id) {
-        // A round that was broken off names its session in the error.
+        // An interrupted round has its session in the error.
         let broken_off =
             rounds.iter().filter_map(|round| Some(&round.error.as_ref()?["error"]["partial"]));
         let broken_off =

@@ -88,7 +88,7 @@ impl Record {
     pub(crate) fn from_rows(row: &ThreadRow, rounds: &[RoundRow]) -> Result<Record> {
         let at = |error| unreadable(&row.id, &error);
         let request = &row.request;
-        let thread = Thread::of(row)?;
+        let thread = Thread::from_row(row)?;
         let mut records = Vec::new();
         for round in rounds {
             let of_thread = thread.rounds.get(usize::from(round.number).saturating_sub(1));
@@ -147,7 +147,7 @@ pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
 
 /// The number of findings that wait for an answer or never got one.
 fn open_count(row: &ThreadRow) -> usize {
-    let thread = Thread::of(row).unwrap_or_default();
+    let thread = Thread::from_row(row).unwrap_or_default();
     match thread.state() {
         State::AwaitingAdjudication | State::GivenUp => thread.open_findings().len(),
         State::Unfinished | State::Settled | State::Contested | State::Decided => 0,

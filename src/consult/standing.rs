@@ -63,7 +63,7 @@ pub(super) fn round_error(message: impl Into<String>, hint: &str) -> Error {
 
 impl Thread {
     /// Parses the thread in a row of the ledger.
-    pub(super) fn of(row: &ThreadRow) -> Result<Thread> {
+    pub(super) fn from_row(row: &ThreadRow) -> Result<Thread> {
         serde_json::from_value(row.challenge.clone()).map_err(|error| unreadable(&row.id, &error))
     }
 }

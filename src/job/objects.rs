@@ -1,6 +1,5 @@
-//! Every JSON object in a text, whatever surrounds it. Slips that leave no doubt are fixed and named: comments,
-//! trailing commas, raw line breaks and unknown escapes in strings, full-width punctuation, and a text that
-//! ends inside the object.
+//! Finds every JSON object in a text. Unambiguous slips are fixed and reported: comments, trailing commas, raw line
+//! breaks and unknown escapes in strings, full-width punctuation, and a text that ends inside the object.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,27 +13,27 @@ use serde_json::{Map, Value};
 
 use crate::kimi::text::{begins_an_object, first_chars};
 
-/// How deep brackets may nest; `serde_json` reads no deeper either.
+/// The deepest nesting of brackets; `serde_json` has the same limit.
 const DEPTH: usize = 128;
-/// How often the length of a text may be gone through in search of slips.
+/// The most passes over a text, counted by its length, in search of slips.
 const PASSES: usize = 8;
-/// Characters that a warning shows of a value.
+/// The most characters of a value that a warning shows.
 pub(crate) const SHOWN: usize = 300;
 
-/// An object and the slips that were fixed to read it.
+/// An object, and the slips that were fixed in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FoundObject {
     pub(crate) fields: Map<String, Value>,
     /// The object as JSON.
     json: String,
-    /// The slips, for the reader.
+    /// A message for each fixed slip.
     pub(crate) fixed: Vec<String>,
-    /// Whether the text ended inside the object, which holds what was complete before.
+    /// True if the text ended inside the object; then it holds the complete parts.
     pub(crate) is_cut: bool,
 }
 
 impl FoundObject {
-    /// The fields that stand in one object twice, in words. The last one counts.
+    /// A message for each repeated field. The last value counts.
     pub(crate) fn repeated(&self) -> Vec<String> {
         let strict = ParseOptions::default();
         let mut said = Vec::new();
@@ -72,17 +71,17 @@ fn repeated(value: &ast::Value<'_>, place: &str, json: &str, said: &mut Vec<Stri
     }
 }
 
-/// The objects of a text, and why the largest one that cannot be read is none.
+/// The objects in a text, and the error of the largest unreadable one.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    /// The outermost objects, in order. An object inside a string or inside another object is part of that.
+    /// The outermost objects, in order, without objects inside strings or other objects.
     pub(crate) found: Vec<FoundObject>,
-    /// The syntax error, with its line and column in that object.
+    /// The syntax error, with the line and column in the object.
     pub(crate) broken: Option<String>,
 }
 
 impl Objects {
-    pub(crate) fn of(text: &str) -> Objects {
+    pub(crate) fn find_in(text: &str) -> Objects {
         let mut objects = Objects::default();
         let mut furthest = (0, 0);
         let mut budget = PASSES * text.len();
@@ -105,7 +104,7 @@ impl Objects {
                     at += length;
                 }
                 Some(Err(error)) if begins_an_object(rest) => {
-                    at += match Fixed::of(rest, &mut budget).and_then(Fixed::read) {
+                    at += match Fixed::rewrite(rest, &mut budget).and_then(Fixed::read) {
                         // The rest may hold a whole object.
                         Some((found, _)) if found.is_cut => {
                             objects.found.push(found);
@@ -132,11 +131,11 @@ impl Objects {
     }
 }
 
-/// An object as strict JSON.
+/// An object, rewritten as strict JSON.
 #[derive(Default)]
 struct Fixed {
     json: String,
-    /// The bytes of the text that it took.
+    /// The length of the object in the text, bytes.
     length: usize,
     is_cut: bool,
     trailing_commas: usize,
@@ -147,14 +146,14 @@ struct Fixed {
 }
 
 impl Fixed {
-    /// Rewrites the object that the text begins with. `None` where its brackets do not match, or where the
-    /// budget, in characters, is used up.
-    fn of(text: &str, budget: &mut usize) -> Option<Fixed> {
+    /// Rewrites the object at the beginning of a text. `None` if its brackets do not match, or if the budget of
+    /// characters is used up.
+    fn rewrite(text: &str, budget: &mut usize) -> Option<Fixed> {
         let mut fixed = Fixed::default();
         let mut closers = Vec::new();
-        // The place of a comma that may turn out to be a trailing one.
+        // The place of a comma that may be a trailing one.
         let mut comma = None;
-        // The length and depth up to which all is complete: a field of the object, or an item of a list in it.
+        // The length and depth of the last complete part: a field, or an item of a list.
         let mut complete = None;
         let mut chars = text.char_indices().peekable();
         while let Some((at, char)) = chars.next() {
@@ -220,7 +219,7 @@ impl Fixed {
         Some(fixed)
     }
 
-    /// Takes the rest of a string. Returns whether it has an end.
+    /// Reads the rest of a string. Returns whether it ends.
     fn string(
         &mut self,
         opened_by: char,
@@ -263,7 +262,7 @@ impl Fixed {
         false
     }
 
-    /// Skips a comment whose first slash was taken. Returns whether it is one.
+    /// Skips a comment after its first slash. Returns whether it is a comment.
     fn comment(&mut self, chars: &mut Peekable<CharIndices<'_>>, budget: &mut usize) -> bool {
         let Some((_, second @ ('/' | '*'))) = chars.peek().copied() else { return false };
         self.comments += 1;
@@ -279,7 +278,7 @@ impl Fixed {
         true
     }
 
-    /// The object with the slips in words, and its length in the text.
+    /// Parses the rewritten object. Returns it with the messages for its slips, and its length in the text.
     fn read(self) -> Option<(FoundObject, usize)> {
         let fields = serde_json::from_str(&self.json).ok()?;
         let slips = [
@@ -308,13 +307,13 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[Value]) {
-        let found = Objects::of(text).found.into_iter();
+        let found = Objects::find_in(text).found.into_iter();
         let found: Vec<_> = found.map(|found| Value::Object(found.fields)).collect();
         assert_eq!(found, expected, "{text}");
     }
 
     #[test]
-    fn objects_are_found_wherever_they_stand() {
+    fn objects_are_found_anywhere_in_a_text() {
         check(r#"a {"b": {"c": 1}} {d} {} "#, &[json!({"b": {"c": 1}}), json!({})]);
         check(r#"{"a": "{\"b\": 1}"} [{"c": 2}]"#, &[json!({"a": "{\"b\": 1}"}), json!({"c": 2})]);
         check(r#"{"open": {"inner": 1}"#, &[json!({"open": {"inner": 1}}), json!({"inner": 1})]);
@@ -322,10 +321,10 @@ mod tests {
     }
 
     #[test]
-    fn slips_that_leave_no_doubt_are_fixed_and_named() {
+    fn unambiguous_slips_are_fixed_and_reported() {
         #[track_caller]
         fn check(text: &str, expected: &Value, fixed: &[&str]) {
-            let found = Objects::of(text).found;
+            let found = Objects::find_in(text).found;
             let [found] = found.as_slice() else { panic!("{text}: {found:?}") };
             assert_eq!(Value::Object(found.fields.clone()), *expected, "{text}");
             assert_eq!(found.fixed, fixed, "{text}");
@@ -358,9 +357,9 @@ mod tests {
     }
 
     #[test]
-    fn of_an_object_that_is_cut_the_complete_parts_are_kept() {
+    fn the_complete_parts_of_a_cut_object_are_kept() {
         let check = |text: &str, expected: Option<Value>| {
-            let found = Objects::of(text).found;
+            let found = Objects::find_in(text).found;
             let cut = found.into_iter().find(|found| found.is_cut);
             assert_eq!(cut.map(|found| Value::Object(found.fields)), expected, "{text}");
         };
@@ -374,9 +373,9 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_stands_twice_is_named_with_its_words() {
+    fn a_repeated_field_is_reported_with_its_value() {
         let found =
-            Objects::of(r#"{"a": [{"c": "one", "c": "two"}], "b": 1, "b": 2, "b": 3}"#).found;
+            Objects::find_in(r#"{"a": [{"c": "one", "c": "two"}], "b": 1, "b": 2, "b": 3}"#).found;
         assert_eq!(found[0].fields["b"], 3);
         assert_eq!(
             found[0].repeated(),
@@ -389,8 +388,8 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_cannot_be_read_is_named_with_the_place() {
-        let broken = |text| Objects::of(text).broken;
+    fn an_unreadable_object_is_reported_with_the_place() {
+        let broken = |text| Objects::find_in(text).broken;
         assert_eq!(
             broken("{\"a\": 1,\n \"b\" 2}").as_deref(),
             Some("expected `:` at line 2 column 6")

@@ -1,5 +1,5 @@
-//! Record ─► `Account`, which each template renders: each finding with the exchange about it. A record
-//! keeps rounds, as they happened; a reader wants the exchange below the finding.
+//! Record ─► `Account`, the data of the templates. A record is ordered by rounds; an account puts the exchange about
+//! each finding below it.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,30 @@ use crate::consult::record::Record;
 use crate::consult::result::ConsultResult;
 use crate::kimi::text::first_chars;
 
-/// Characters of the first line of the message that make a title.
+/// The most characters of the title, which is the first line of the message.
 const TITLE_CHARS: usize = 110;
-/// Characters of the sentence that leads into an answer.
+/// The most characters of the lead.
 const LEAD_CHARS: usize = 280;
 
-/// A thread by finding.
+/// A thread, ordered by findings.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Account<'a> {
     record: &'a Record,
     /// The first line of the question.
     title: String,
-    /// The question; empty where the title is all of it.
+    /// The question; empty if the title is all of it.
     message: &'a str,
-    /// The fields of the context with their values; empty ones are left out.
+    /// The fields of the context that are not empty, with their values.
     context: Vec<(String, Value)>,
     /// The last answer.
     last: Option<&'a ConsultResult>,
-    /// The sentence that leads into the last answer.
+    /// The first paragraph of the last answer.
     lead: String,
-    /// Every finding, in the order in which they came up.
+    /// Every finding, in the order of appearance.
     exchanges: Vec<Exchange<'a>>,
-    /// The number of findings that came to each end.
+    /// The number of findings with each outcome.
     outcomes: Vec<(Outcome, usize)>,
-    /// What was said besides findings, over all rounds, each once: title and items.
+    /// The other lists of the answers, merged over all rounds: title and items.
     lists: Vec<(&'static str, Vec<&'a str>)>,
 }
 
@@ -43,26 +43,26 @@ pub(crate) struct Account<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Exchange<'a> {
     finding: &'a Finding,
-    /// The round in which it came up.
+    /// The round in which the finding appeared.
     round: u8,
-    /// The exchange about it, in order.
+    /// The turns, in order.
     turns: Vec<Turn<'a>>,
     outcome: Outcome,
     /// The caller's last reason.
     caller: &'a str,
-    /// Kimi's last reason, or in brackets why there is none.
+    /// Kimi's last reason, or a note in brackets why there is none.
     kimi: &'a str,
 }
 
 impl<'a> Account<'a> {
     /// Follows each finding through the rounds.
-    pub(crate) fn of(record: &'a Record) -> Account<'a> {
+    pub(crate) fn new(record: &'a Record) -> Account<'a> {
         let answered =
             record.rounds.iter().filter_map(|round| Some((round.number, round.result.as_ref()?)));
         let exchanges: Vec<Exchange<'a>> = answered
             .flat_map(|(round, result)| {
                 let findings = result.answer.findings.iter();
-                findings.map(move |finding| Exchange::of(record, round, finding))
+                findings.map(move |finding| Exchange::new(record, round, finding))
             })
             .collect();
         let mut outcomes = BTreeMap::new();
@@ -89,7 +89,7 @@ impl<'a> Account<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn of(record: &'a Record, round: u8, finding: &'a Finding) -> Exchange<'a> {
+    fn new(record: &'a Record, round: u8, finding: &'a Finding) -> Exchange<'a> {
         let turns = turns(record, round, &finding.id);
         let last = |callers: bool| {
             let mut turns = turns.iter().rev().filter(|turn| !turn.why.trim().is_empty());
@@ -130,20 +130,20 @@ fn lists(record: &Record) -> Vec<(&'static str, Vec<&str>)> {
     merged.into_iter().filter(|(_, items)| !items.is_empty()).collect()
 }
 
-/// The fields of an object that are not empty, in its order, which a map of the templates would lose.
+/// The non-empty fields of an object in its order, which a map in a template would lose.
 fn fields(object: &Value) -> Vec<(String, Value)> {
     let fields = object.as_object().into_iter().flatten();
-    let is_told = |value: &Value| match value {
+    let is_shown = |value: &Value| match value {
         Value::Null => false,
         Value::String(text) => !text.trim().is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => true,
     };
-    let told = fields.filter(|(_, value)| is_told(value));
-    told.map(|(name, value)| (name.clone(), in_order(value))).collect()
+    let shown = fields.filter(|(_, value)| is_shown(value));
+    shown.map(|(name, value)| (name.clone(), in_order(value))).collect()
 }
 
-/// The texts and lists of a value, with `{"fields": [[name, value], …]}` for each object.
+/// The texts and lists of a value, in which each object is `{"fields": [[name, value], …]}`.
 fn in_order(value: &Value) -> Value {
     match value {
         Value::Object(_) => json!({"fields": fields(value)}),
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn each_finding_is_followed_through_the_rounds() {
         let record = fixture::argued();
-        let account = Account::of(&record);
-        let told: Vec<String> = account
+        let account = Account::new(&record);
+        let shown: Vec<String> = account
             .exchanges
             .iter()
             .map(|exchange| {
@@ -182,7 +182,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            shown,
             [
                 "F1 ADOPT adopted",
                 "F2 REJECT maintain REJECT maintain REJECT contested",
@@ -201,14 +201,14 @@ mod tests {
         record.rounds.truncate(2);
         record.contested.clear();
         record.rounds[1].adjudications.clear();
-        let account = Account::of(&record);
+        let account = Account::new(&record);
         let open = account.exchanges.iter().filter(|exchange| exchange.outcome == Outcome::Open);
         assert_eq!(
             open.map(|exchange| exchange.finding.id.as_str()).collect::<Vec<_>>(),
             ["F2", "F5", "F6"]
         );
         record.rounds.truncate(1);
-        let account = Account::of(&record);
+        let account = Account::new(&record);
         assert!(account.outcomes.contains(&(Outcome::Rejected, 4)));
     }
 }

@@ -1,23 +1,23 @@
-//! The exchange about one finding, in order, and its end.
+//! The exchange about one finding, in order, and its outcome.
 
 use serde::{Deserialize, Serialize};
 
 use crate::consult::record::Record;
 use crate::consult::thread::{RejectionReply, Ruling, Stance};
 
-/// One thing said about a finding.
+/// One statement about a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Turn<'a> {
-    /// Whether the caller speaks; else Kimi does.
+    /// True for the caller, false for Kimi.
     pub callers: bool,
     /// The speaker, and the round of Kimi's answer or the round that the caller answered.
     pub actor: String,
     pub said: Said,
-    /// The reason that was given; may be empty for an adoption.
+    /// The reason; may be empty for an adoption.
     pub why: &'a str,
 }
 
-/// What one of the two said.
+/// The content of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
@@ -26,26 +26,26 @@ pub(crate) enum Said {
     Withdraw,
     Refine,
     Maintain,
-    /// Kimi gave in without naming a fact.
+    /// Kimi withdrew without naming a fact.
     Capitulated,
     /// Kimi skipped a rejection, which counts as maintaining.
     Silent,
 }
 
-/// The end of a finding.
+/// The outcome of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
-    /// The caller took it up.
+    /// The caller adopted it.
     Adopted,
-    /// Kimi gave it up for a fact that it named.
+    /// Kimi withdrew it and named a fact.
     Withdrawn,
-    /// Kimi gave it up without one.
+    /// Kimi withdrew it without naming a fact.
     Capitulated,
     Contested,
-    /// The caller rejected it, and Kimi has not answered.
+    /// The caller rejected it, and Kimi has not replied.
     Rejected,
-    /// It has no answer yet.
+    /// The caller has not answered it.
     Open,
 }
 
@@ -60,7 +60,7 @@ impl From<&RejectionReply> for Said {
     }
 }
 
-/// The exchange about the finding `id`, which came up in round `born`.
+/// The exchange about the finding `id`, which appeared in round `born`.
 pub(super) fn turns<'a>(record: &'a Record, born: u8, id: &str) -> Vec<Turn<'a>> {
     let mut turns: Vec<Turn<'a>> = Vec::new();
     for round in record.rounds.iter().filter(|round| round.number >= born) {
@@ -90,7 +90,7 @@ pub(super) fn turns<'a>(record: &'a Record, born: u8, id: &str) -> Vec<Turn<'a>>
     turns
 }
 
-/// The end of a finding after this exchange.
+/// The outcome of a finding after this exchange.
 pub(super) fn outcome(turns: &[Turn<'_>], contested: bool) -> Outcome {
     match turns.last().map(|turn| turn.said) {
         _ if contested => Outcome::Contested,

@@ -1,5 +1,5 @@
-//! Records to render: one argued through three rounds with everything that can happen in it and all
-//! the hostile text there is, one from the judge, one that never got an answer.
+//! Records for tests: one with three rounds, every possible event and hostile text, one of a judge, and one without an
+//! answer.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) fn all() -> [Record; 3] {
     [argued(), judged(), unfinished()]
 }
 
-/// Three rounds; withdrawn, refined, maintained, capitulated and passed over; contested; decided.
+/// Three rounds with findings that were withdrawn, refined, maintained, capitulated, skipped and contested; decided.
 pub(crate) fn argued() -> Record {
     record(json!({
         "id": "t-7k2m9q", "role": "skeptic", "project": "/home/me/tally", "state": "decided",
@@ -161,7 +161,7 @@ pub(crate) fn judged() -> Record {
     }))
 }
 
-/// A round whose answer never came.
+/// A round without an answer.
 pub(crate) fn unfinished() -> Record {
     record(json!({
         "id": "t-lost42", "role": "debugger", "project": "/home/me/tally", "state": "unfinished",
@@ -184,7 +184,7 @@ fn record(value: Value) -> Record {
     serde_json::from_value(value).unwrap()
 }
 
-/// A result with the fields that were given, and the others as an answer without them has them.
+/// A result with the given fields; the others are empty.
 fn result(given: Value) -> Value {
     let mut result = json!({
         "parse_ok": true, "response": "", "findings": [], "key_risks": [], "assumptions": [],

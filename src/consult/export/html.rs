@@ -1,5 +1,4 @@
-//! A thread as one HTML page. The template escapes all that it is given; only [`prose`] and [`line`]
-//! write tags of their own.
+//! A thread as one HTML page. The template escapes everything; only [`prose`] and [`line`] write tags.
 
 use std::fmt::Write as _;
 
@@ -14,7 +13,7 @@ use crate::error::Result;
 const PAGE: &str = include_str!("../../../templates/export/thread.html.j2");
 const STYLE: &str = include_str!("../../../templates/export/thread.css");
 
-/// One page that needs nothing else.
+/// Renders a self-contained page.
 pub(crate) fn html(record: &Record) -> Result<String> {
     render(record, &[("thread", PAGE)], |environment| {
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -25,7 +24,7 @@ pub(crate) fn html(record: &Record) -> Result<String> {
     })
 }
 
-/// A text of any length as paragraphs, lists and code.
+/// Renders a text as paragraphs, lists and code.
 fn prose(text: &str) -> String {
     let broken =
         |lines: &[&str]| lines.iter().map(|text| line(text)).collect::<Vec<_>>().join("<br>");
@@ -49,7 +48,7 @@ fn prose(text: &str) -> String {
     out
 }
 
-/// One line of text and code.
+/// Renders a line of text and code.
 fn line(text: &str) -> String {
     let mut out = String::new();
     let mut strong = false;
@@ -71,7 +70,7 @@ mod tests {
     use super::super::{cleaned, fixture};
     use super::*;
 
-    /// The words of a page, one space between them, and its tags.
+    /// The words of a page, separated by one space, and its tags.
     fn read(page: &str) -> (String, Vec<String>) {
         let (mut text, mut tags) = (String::new(), Vec::new());
         let mut rest = page;
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_is_whole_and_nothing_from_outside_is_markup() {
+    fn every_page_is_complete_and_outside_text_is_never_markup() {
         for record in fixture::all() {
             let page = html(&record).unwrap();
             assert!(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""));
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_finding_and_every_reason_stands_on_the_page() {
+    fn every_finding_and_every_reason_is_on_the_page() {
         let record = fixture::argued();
         let (text, _) = read(&html(&record).unwrap());
         let has = |part: &str| {

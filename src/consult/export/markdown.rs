@@ -3,14 +3,14 @@
 use minijinja::AutoEscape;
 use minijinja::value::Value as Jinja;
 
-use super::marks::{below, cell, code, fence, labelled, line, prose, quoted};
+use super::marks::{cell, code, fence, labelled, line, prefixed, prose, quoted};
 use super::{render, trim_tag_lines};
 use crate::consult::record::Record;
 use crate::error::Result;
 
 const RECORD: &str = include_str!("../../../templates/export/thread.md.j2");
 
-/// A decision record. Text that no filter of the template has read is escaped as one line.
+/// Renders a decision record. Text without a filter in the template is escaped as one line.
 pub(crate) fn markdown(record: &Record) -> Result<String> {
     let text = render(record, &[("thread", RECORD)], |environment| {
         trim_tag_lines(environment);
@@ -30,7 +30,7 @@ pub(crate) fn markdown(record: &Record) -> Result<String> {
         add("quoted", quoted);
         add("code", code);
         add("cell", cell);
-        add("item", |text| below("- ", "  ", text));
+        add("item", |text| prefixed("- ", "  ", text));
         environment.add_filter("labelled", |text: &str, label: &str| {
             Jinja::from_safe_string(labelled(label, text))
         });
@@ -42,7 +42,7 @@ pub(crate) fn markdown(record: &Record) -> Result<String> {
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// The language of a file, as a fence names it; empty where the name of the file does not say.
+/// The language of a file, as a fence names it; empty if the file name does not show it.
 fn language(path: &str) -> &str {
     let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
     let known = extension.len() <= 8 && extension.chars().all(|c| c.is_ascii_alphanumeric());
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_argument_reads_as_a_decision_record() {
+    fn a_thread_becomes_a_decision_record() {
         insta::assert_snapshot!(markdown(&fixture::argued()).unwrap());
     }
 
@@ -65,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_without_an_answer_says_why() {
+    fn a_thread_without_an_answer_shows_the_reason() {
         insta::assert_snapshot!(markdown(&fixture::unfinished()).unwrap());
     }
 
     #[test]
-    fn text_that_no_filter_has_read_is_escaped() {
+    fn text_without_a_filter_is_escaped() {
         let mut record = fixture::argued();
         let result = record.rounds[0].result.as_mut().unwrap();
         result.provenance.version = "<b> *1*\n# 2".to_owned();

@@ -1,11 +1,11 @@
-//! Text from outside as Markdown: it keeps its paragraphs, lists and code; any other mark in it is
-//! escaped, and code stands between fences longer than any inside.
+//! Outside text as Markdown. Its paragraphs, lists and code are kept, all other marks are escaped, and fences are
+//! longer than any inside.
 
 use std::fmt::Write as _;
 
 use super::prose::{Block, Span, blocks, spans};
 
-/// A text of any length, ending in a line break.
+/// A text of any length, with a line break at the end.
 pub(super) fn prose(text: &str) -> String {
     let broken = |lines: &[&str]| {
         lines.iter().map(|text| line(text)).collect::<Vec<_>>().join("\\\n") + "\n"
@@ -14,17 +14,17 @@ pub(super) fn prose(text: &str) -> String {
         Block::Paragraph(paragraph) => broken(&paragraph),
         Block::Code(code) => fence(&code.join("\n"), ""),
         Block::List(None, items) => {
-            items.iter().map(|item| below("- ", "  ", &broken(item))).collect::<String>()
+            items.iter().map(|item| prefixed("- ", "  ", &broken(item))).collect::<String>()
         }
         Block::List(Some(first), items) => (first..)
             .zip(&items)
-            .map(|(number, item)| below(&format!("{number}. "), "     ", &broken(item)))
+            .map(|(number, item)| prefixed(&format!("{number}. "), "     ", &broken(item)))
             .collect(),
     });
     told.collect::<Vec<_>>().join("\n")
 }
 
-/// A label with its text, on the same line where the text is one paragraph.
+/// A label and its text, on one line if the text is one paragraph.
 pub(super) fn labelled(label: &str, text: &str) -> String {
     match blocks(text).as_slice() {
         [] => format!("{label}\n"),
@@ -33,7 +33,7 @@ pub(super) fn labelled(label: &str, text: &str) -> String {
     }
 }
 
-/// One line of text that is nothing but text, and code.
+/// A line of escaped text and code.
 pub(super) fn line(text: &str) -> String {
     let text = text.split(['\n', '\r']).collect::<Vec<_>>().join(" ");
     let mut out = String::new();
@@ -73,7 +73,7 @@ fn escape(text: &str, at_start: bool, out: &mut String) {
     }
 }
 
-/// A text in a cell of a table, where a pipe ends code too.
+/// A text for a table cell, where a pipe would end code too.
 pub(super) fn cell(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = String::new();
@@ -102,11 +102,11 @@ fn longest_run(text: &str) -> usize {
 }
 
 pub(super) fn quoted(text: &str) -> String {
-    below("> ", "> ", text)
+    prefixed("> ", "> ", text)
 }
 
-/// The text with the first line after one mark and the others after another.
-pub(super) fn below(first: &str, rest: &str, text: &str) -> String {
+/// The text with one mark before the first line and another before the others.
+pub(super) fn prefixed(first: &str, rest: &str, text: &str) -> String {
     let lines = text.trim_end().lines().enumerate();
     let lines = lines.map(|(at, line)| {
         format!("{}{line}", if at == 0 { first } else { rest }).trim_end().to_owned() + "\n"
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_outside_is_text() {
+    fn outside_text_is_escaped() {
         let check = |text: &str, expected: &str| assert_eq!(line(text), expected, "{text}");
         check("# no heading", r"\# no heading");
         check("<b>&lt; & *x* [a](b) ![c](d)", r"&lt;b>&amp;lt; & \*x\* \[a](b) !\[c](d)");
@@ -132,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn code_after_a_label_begins_a_line_and_ends_before_what_follows() {
+    fn code_after_a_label_has_its_own_lines() {
         assert_eq!(labelled("**Fails:**", "```\n# x\n```"), "**Fails:**\n\n```\n# x\n```\n");
         assert_eq!(labelled("**Fails:**", "```\n# x"), "**Fails:** \\`\\`\\`\\\n\\# x\n");
-        assert_eq!(below("- ", "  ", "a\n\nb\n"), "- a\n\n  b\n");
+        assert_eq!(prefixed("- ", "  ", "a\n\nb\n"), "- a\n\n  b\n");
     }
 }

@@ -1,5 +1,5 @@
-//! A record as a document to keep: Markdown to commit beside the code, or one HTML page to read. Whatever
-//! came from outside is escaped or fenced, so that it cannot break either.
+//! Documents made from a record: Markdown to commit beside the code, or one HTML page. Outside text is escaped or
+//! fenced, so that it cannot break either.
 
 mod account;
 mod exchange;
@@ -30,18 +30,18 @@ use crate::error::{Error, Kind, Result};
 use crate::job::texts::each_text;
 use crate::kimi::text::clean;
 
-/// Renders a record by the template `thread`. `medium` adds the escaping and the filters of one medium to
-/// those of all.
+/// Renders a record with the template `thread`. `medium` adds the escaping and the filters of one medium to the common
+/// ones.
 pub(crate) fn render(
     record: &Record,
     templates: &[(&'static str, &'static str)],
     medium: impl FnOnce(&mut Environment<'static>),
 ) -> Result<String> {
     let record = cleaned(record);
-    fill("thread", Serde(&Account::of(&record)).into(), templates, medium)
+    fill("thread", Serde(&Account::new(&record)).into(), templates, medium)
 }
 
-/// Renders values by the template `name`, likewise.
+/// Renders values with the template `name`, with the filters of [`render`].
 pub(crate) fn fill(
     name: &str,
     values: Jinja,
@@ -57,7 +57,7 @@ pub(crate) fn fill(
         .map_err(|error| at_fault(&error))
 }
 
-/// The filters of all media.
+/// The filters that all media share.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -79,7 +79,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Adds a filter, which takes one value of a record.
+/// Adds a filter for one value of a record.
 fn add<A: DeserializeOwned + 'static, B: Serialize + 'static>(
     environment: &mut Environment<'_>,
     name: &'static str,
@@ -88,13 +88,13 @@ fn add<A: DeserializeOwned + 'static, B: Serialize + 'static>(
     environment.add_filter(name, move |value: Serde<A>| Jinja::from(Serde(show(value.0))));
 }
 
-/// Makes lines that hold only a tag of a template leave no line in the document.
+/// Removes template lines that hold only a tag.
 pub(crate) fn trim_tag_lines(environment: &mut Environment<'_>) {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.unwrap_or_default());
 }
 
-/// The record without anything that a reader could not see, or that a terminal would obey.
+/// The record without invisible characters and terminal controls.
 fn cleaned(record: &Record) -> Record {
     let mut value = json!(record);
     each_text(&mut value, &mut |text| *text = clean(text).into_owned());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_see_is_gone_from_the_callers_words() {
+    fn invisible_characters_are_removed_from_a_record() {
         let record = cleaned(&fixture::argued());
         let text = format!("{record:?}");
         assert!(!text.contains("\\u{202e}") && !text.contains("\\u{1b}"), "{text}");

@@ -1,12 +1,12 @@
-//! Text from outside, read as far as plain prose goes: paragraphs, lists, fenced code and code within
-//! a line. Everything else in it is text, whatever it looks like; each document writes it its own way.
+//! A parser for the structure of outside text: paragraphs, lists, fenced code, and code within a line. Everything else
+//! is plain text; each document renders it in its own way.
 
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Block<'a> {
-    /// Lines that belong together.
+    /// Adjacent lines.
     Paragraph(Vec<&'a str>),
-    /// Items, each of lines; numbered from the number, if it is a numbered list.
+    /// The items, each with its lines, and the first number of a numbered list.
     List(Option<u32>, Vec<Vec<&'a str>>),
     /// The lines between two fences.
     Code(Vec<&'a str>),
@@ -17,9 +17,9 @@ pub(super) enum Block<'a> {
 pub(super) enum Span<'a> {
     /// Text.
     Text(&'a str),
-    /// What stood between two single backticks.
+    /// The text between two single backticks.
     Code(&'a str),
-    /// Where strong text begins or ends; always in pairs.
+    /// The beginning or the end of strong text; always in pairs.
     Strong,
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Span<'a> {
 pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     let mut blocks = Vec::new();
-    // Whether the next line begins a block, whatever the one before it was.
+    // True if the next line begins a new block in any case.
     let mut apart = true;
     let mut at = 0;
     while at < lines.len() {
@@ -60,7 +60,7 @@ pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// How many lines stand before the fence that closes the one that `line` opens.
+/// The number of lines before the fence that closes the one in `line`.
 fn closing_fence(line: &str, rest: &[&str]) -> Option<usize> {
     let mark = line.chars().next().filter(|&c| c == '`' || c == '~')?;
     let width = line.chars().take_while(|&c| c == mark).count();
@@ -125,7 +125,7 @@ fn split_strong<'a>(text: &'a str, spans: &mut Vec<Span<'a>>) {
     }
 }
 
-/// Makes text of the marks that do not enclose anything.
+/// Turns marks without a partner into text.
 fn pair_strong(spans: &mut [Span<'_>]) {
     let is_text = |span: Option<&Span<'_>>, fits: fn(&str) -> bool| match span {
         Some(Span::Text(text)) => fits(text),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_read_into_blocks() {
+    fn a_text_is_split_into_blocks() {
         let text = "one\ntwo\n\n- a\n  more\n* b\n\n3. c\n\n```rust\nlet x = `y`;\n```\nend\n- - -\n# no heading\n```\nunclosed";
         assert_eq!(
             blocks(text),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_into_spans() {
+    fn a_line_is_split_into_spans() {
         let check = |line, expected: &[Span<'_>]| assert_eq!(spans(line), expected, "{line}");
         check("`add` drops `a|b`", &[Span::Code("add"), Span::Text(" drops "), Span::Code("a|b")]);
         check("a ``` b", &[Span::Text("a ``` b")]);

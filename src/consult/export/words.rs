@@ -1,4 +1,4 @@
-//! The word, mark and tone of each state that a reader sees. Terminal, Markdown and page all show these.
+//! The label, mark and tone of each state, for the terminal, Markdown and the page.
 
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::consult::thread::State;
 use crate::job::citation::{Citation, Status};
 use crate::kimi::Evidence;
 
-/// How good the news is; a terminal gives each tone a colour.
+/// The severity of a state; a terminal gives each tone a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Tone {
@@ -21,14 +21,14 @@ pub(crate) enum Tone {
     Quiet,
 }
 
-/// How a state is shown.
+/// The label of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct StateLabel {
     pub tone: Tone,
-    /// One character; empty where none is needed.
+    /// One character; empty if none is needed.
     pub mark: &'static str,
     pub name: &'static str,
-    /// The meaning; empty where the name says it.
+    /// The meaning; empty if the name says it.
     pub means: &'static str,
 }
 
@@ -41,7 +41,7 @@ const fn shown(
     StateLabel { tone, mark, name, means }
 }
 
-/// The result of checking a citation.
+/// The label for the result of checking a citation.
 pub(super) fn status(status: Status) -> StateLabel {
     match status {
         Status::Verified => {
@@ -81,7 +81,7 @@ pub(super) fn severity(severity: Severity) -> StateLabel {
     shown(tone, "", severity.name(), "")
 }
 
-/// The state of a thread.
+/// The label for the state of a thread.
 pub(super) fn state(state: State) -> StateLabel {
     let (tone, means) = match state {
         State::Unfinished => (Tone::Bad, "unfinished: Kimi's answer has not arrived"),
@@ -94,7 +94,7 @@ pub(super) fn state(state: State) -> StateLabel {
     shown(tone, "", state.name(), means)
 }
 
-/// The end of a finding.
+/// The label for the outcome of a finding.
 pub(super) fn outcome(outcome: Outcome) -> StateLabel {
     let (tone, name) = match outcome {
         Outcome::Adopted => (Tone::Good, "adopted"),
@@ -107,7 +107,7 @@ pub(super) fn outcome(outcome: Outcome) -> StateLabel {
     shown(tone, "=", name, "")
 }
 
-/// One step of the exchange about a finding.
+/// The label for a step of the exchange about a finding.
 pub(super) fn said(said: Said) -> StateLabel {
     let capitulated = "It gave in without naming a fact; do not count this as agreement.";
     let silent = "Kimi did not answer this rejection; that counts as maintaining it.";
@@ -122,7 +122,7 @@ pub(super) fn said(said: Said) -> StateLabel {
     }
 }
 
-/// What the caller puts before this role, a heading.
+/// The heading for the context of a role.
 pub(super) fn subject(role: Role) -> &'static str {
     match role {
         Role::Skeptic => "The proposal",
@@ -132,7 +132,7 @@ pub(super) fn subject(role: Role) -> &'static str {
     }
 }
 
-/// The lines of a citation, as they stand behind its path: `:24`, `:12-15`, or nothing.
+/// The lines of a citation, as shown behind its path: `:24`, `:12-15`, or nothing.
 pub(super) fn line_range(citation: &Citation) -> String {
     match (citation.line_start, citation.line_end) {
         (Some(start), Some(end)) if end > start => format!(":{start}-{end}"),
@@ -141,7 +141,7 @@ pub(super) fn line_range(citation: &Citation) -> String {
     }
 }
 
-/// The judge's choice, or why there is none.
+/// The judge's choice, or the reason why there is none.
 pub(super) fn winner(choice: &Verdict) -> &str {
     match (&choice.winner, choice.contested) {
         (_, true) => "contested: it changed with the order of the options",
@@ -150,7 +150,7 @@ pub(super) fn winner(choice: &Verdict) -> &str {
     }
 }
 
-/// What a tool call was about; empty where its arguments do not say.
+/// The target of a tool call; empty if its arguments do not show it.
 pub(super) fn target(call: &Evidence) -> &str {
     let mut names = ["path", "pattern", "query", "url"].iter();
     names.find_map(|&name| call.args.get(name)?.as_str()).unwrap_or_default()
@@ -164,7 +164,7 @@ pub(super) fn duration(milliseconds: u64) -> String {
     }
 }
 
-/// Why a round has no answer, by its error report: the message and the hint.
+/// The message and the hint of a round without an answer, from its error report.
 pub(super) fn failure(report: &Value) -> (String, String) {
     if report.is_null() {
         return ("Kimi's answer never arrived".to_owned(), "It can be asked again.".to_owned());

@@ -108,7 +108,7 @@ fn continue_thread<'a>(
             "`kimi-bridge threads` lists them; without thread_id a new one is opened.",
         ));
     };
-    let mut thread = Thread::of(&row)?;
+    let mut thread = Thread::from_row(&row)?;
     let record = Record::from_rows(&row, &rounds)?;
     let mut context = saved_context(&row)?;
     if row.request["initiated_by"] == "agent" {
