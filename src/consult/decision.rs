@@ -8,6 +8,7 @@ use super::Request;
 use super::record::unknown;
 use super::result::Standing;
 use super::standing::{locked, round_error, standing};
+use super::sweep::sessions_of;
 use super::thread::Thread;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::job;
@@ -64,19 +65,9 @@ pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
     let mut left = Vec::new();
     // An unreadable thread can still be deleted.
     if let Ok(Some((row, rounds))) = ledger.thread(id) {
-        // An interrupted round has its session in the error.
-        let broken_off =
-            rounds.iter().filter_map(|round| Some(&round.error.as_ref()?["error"]["partial"]));
-        let broken_off =
-            broken_off.map(|partial| (partial["dialect"].clone(), partial["session_id"].as_str()));
-        let named = [row.session_id.as_deref(), row.reversed_session_id.as_deref()];
-        let named = named.map(|session| (json!(row.dialect), session));
-        for (dialect, session) in named.into_iter().chain(broken_off) {
-            let (Ok(dialect), Some(session)) = (serde_json::from_value(dialect), session) else {
-                continue;
-            };
+        for (dialect, session) in sessions_of(&row, &rounds) {
             if let Err(error) =
-                session::delete(loaded, HomeKey::reader(dialect, Path::new(&row.project)), session)
+                session::delete(loaded, HomeKey::reader(dialect, Path::new(&row.project)), &session)
             {
                 left.push(format!("Kimi's session {session}: {error}"));
             }

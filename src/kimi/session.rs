@@ -73,11 +73,17 @@ pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSe
     let homes = Dialect::ALL.into_iter().flat_map(|dialect| {
         Profile::all().map(move |profile| HomeKey { dialect, profile, project })
     });
-    for home in homes.filter_map(|key| home::open(state_dir, key)) {
+    for key in homes {
+        let Some(home) = home::open(state_dir, key) else { continue };
         for folder in projects(&home) {
             let names = folder.entries(SESSIONS).unwrap_or_default();
+            let age = |name: &OsString| {
+                let asked = folder.below(name).ok();
+                let asked = asked.and_then(|session| age_of_conversation(&session, key.dialect));
+                asked.unwrap_or_else(|| folder.age(Path::new(name)))
+            };
             let mut sessions: Vec<(Duration, OsString)> =
-                names.into_iter().map(|name| (folder.age(Path::new(&name)), name)).collect();
+                names.into_iter().map(|name| (age(&name), name)).collect();
             sessions.sort();
             for (place, (age, name)) in sessions.into_iter().enumerate() {
                 let is_needed = name.to_str().is_some_and(|name| needed.contains(name));
@@ -113,6 +119,12 @@ fn conversation(session: &Folder, dialect: Dialect) -> Option<File> {
         Dialect::KimiCli => ("", "context.jsonl"),
     };
     session.below(folder).ok()?.open(name).ok()
+}
+
+/// The time since a session was last asked anything. The folder of a session keeps its own time when files in it grow.
+fn age_of_conversation(session: &Folder, dialect: Dialect) -> Option<Duration> {
+    let file = conversation(session, dialect)?;
+    file.metadata().ok()?.modified().ok()?.elapsed().ok()
 }
 
 /// The session that was begun since then with this prompt.
@@ -200,9 +212,15 @@ mod tests {
         let day = Duration::from_secs(24 * 60 * 60);
         for (name, days) in [("new", 0), ("old", 40), ("needed", 40), ("older", 31)] {
             fs::create_dir_all(sessions.join(name)).unwrap();
-            fs::write(sessions.join(name).join("context.jsonl"), "{}").unwrap();
+            let conversation = sessions.join(name).join("context.jsonl");
+            fs::write(&conversation, "{}").unwrap();
             let then = SystemTime::now() - day * days;
-            File::open(sessions.join(name)).unwrap().set_modified(then).unwrap();
+            File::options().write(true).open(conversation).unwrap().set_modified(then).unwrap();
+            // The folder of a session that was resumed is as old as its beginning.
+            File::open(sessions.join(name))
+                .unwrap()
+                .set_modified(SystemTime::now() - day * 50)
+                .unwrap();
         }
         let left = || {
             let names = fs::read_dir(&sessions).unwrap().map(|entry| entry.unwrap().file_name());

@@ -199,6 +199,8 @@ impl Tokens {
             }
             // kimi-code marks a token that the service refused. That is for this run alone.
             Some(_) if unchanged && moment == Moment::Running => return Ok(true),
+            // A file that is being written just now is compared the next time.
+            Some(ours) if is_usable_token(&ours) && !is_usable_token(&theirs) => return Ok(true),
             Some(_) | None => {
                 let given = copies.and_then(|copies| copies.write(name, &theirs));
                 match moment {

@@ -31,6 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("walls::tokens_of_other_services_are_out_of_reach", other_services),
         test("walls::a_renewed_token_is_the_users_at_once", renewed),
         test("walls::a_token_that_a_killed_bridge_left_is_the_users_later", killed),
+        test("walls::a_half_written_token_replaces_no_renewed_one", half_written),
         test("walls::a_token_for_another_account_is_not_written_back", another_account),
         test("walls::the_users_newer_token_wins", users_newer),
         test("walls::two_runs_renew_at_once", two_at_once),
@@ -120,6 +121,20 @@ fn killed() {
     fs::write(world.kimis().join("credentials/kimi-code.json"), token("new")).unwrap();
     assert_eq!(consult(&world).code, Some(0));
     assert_eq!(users(&world), token("new"));
+}
+
+fn half_written() {
+    let world = logged_in(&format!("{VERSION}; {ANSWER}"));
+    assert_eq!(consult(&world).code, Some(0));
+    let copy = world.kimis().join("credentials/kimi-code.json");
+    fs::write(&copy, token("new")).unwrap();
+    let half = "{\"access_token\": \"ol";
+    fs::write(credentials(&world).join("kimi-code.json"), half).unwrap();
+    assert_eq!(consult(&world).code, Some(0));
+    assert_eq!(
+        (fs::read_to_string(&copy).unwrap(), users(&world)),
+        (token("new"), half.to_owned())
+    );
 }
 
 fn another_account() {
