@@ -36,7 +36,7 @@ pub(crate) struct GuardPolicy {
     pub(crate) prompt: Option<PathBuf>,
     /// What the setting `readable` names.
     pub(crate) readable: Vec<PathBuf>,
-    /// Folders that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
+    /// Folders without links that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
     pub(crate) private: Vec<PathBuf>,
     /// Files and folders of the project that are closed.
     #[serde(with = "as_bytes")]
@@ -160,7 +160,7 @@ impl GuardPolicy {
                 && parts.contains(&"tool-results");
         }
         let readable = self.readable.iter().map(|path| (canonical(path), true));
-        let private = self.private.iter().map(|path| (canonical(path), false));
+        let private = self.private.iter().map(|path| (path.clone(), false));
         let home = canonical(&self.home);
         // A home that is `/` hides nothing.
         let hidden = (home.parent().is_some()).then_some((home, false));
@@ -177,15 +177,9 @@ impl GuardPolicy {
     fn refusal_of_search(&self, named: &str, input: &Map<String, Value>) -> Option<String> {
         let path = lexical(&self.absolute(named)?);
         let real = resolved(&path);
-        let inside = |folders: &[PathBuf]| -> Vec<PathBuf> {
-            folders
-                .iter()
-                .map(|folder| canonical(folder))
-                .filter(|f| f.starts_with(&real))
-                .collect()
-        };
-        let closed = inside(&self.closed);
-        if !inside(&self.private).is_empty() {
+        let closed = self.closed.iter().map(|path| canonical(path));
+        let closed: Vec<PathBuf> = closed.filter(|path| path.starts_with(&real)).collect();
+        if self.private.iter().any(|folder| folder.starts_with(&real)) {
             return Some(format!("{named} holds folders that this run may not read"));
         }
         if closed.is_empty() {
