@@ -92,7 +92,11 @@ const TRIES: [Try; 33] = [
     ("signals_the_server", "", "kill -0 $(cut -d' ' -f4 /proc/$PPID/stat)"),
     ("signals_its_keeper", "", "kill -0 $PPID"),
     ("reads_the_servers_environment", "", "cat /proc/$(cut -d' ' -f4 /proc/$PPID/stat)/environ"),
-    ("gains_rights", "", "grep -q 'NoNewPrivs:[[:space:]]*0' /proc/self/status"),
+    (
+        "gains_rights",
+        "",
+        "! grep -q 'NoNewPrivs:[[:space:]]*1' /proc/self/status || { echo 'not permitted' >&2; false; }",
+    ),
 ];
 
 /// Copies a folder with links for files: an installation is large.

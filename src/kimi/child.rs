@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -30,7 +30,8 @@ pub(super) struct Child {
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
     pub(super) stderr: Option<ChildStderr>,
-    id: Option<Pid>,
+    /// The group of its processes, some of which may outlive it.
+    group: Option<Pid>,
     /// Whether the process is the keeper, which ends all others itself.
     pub(super) kept: bool,
     ended: bool,
@@ -62,8 +63,7 @@ impl Child {
         let mut keeper = spawn(command, invocation, true)?;
         if let Some(stdin) = &mut keeper.stdin {
             let order = order.to_bytes().map_err(|error| cannot_start(program, &error))?;
-            // A keeper that failed before it read its order says why on standard error.
-            let _ = timeout(KEEPER_PATIENCE, stdin.write_all(&order)).await;
+            give(stdin, &order, KEEPER_PATIENCE).await?;
         }
         Ok(keeper)
     }
@@ -85,11 +85,11 @@ impl Child {
 
     fn signal(&self, to_keeper: Signal, to_group: Signal) {
         // An error means that no process is left to receive it.
-        let _ = match self.id {
-            Some(id) if self.kept => kill_process(id, to_keeper),
-            Some(id) => kill_process_group(id, to_group),
-            None => Ok(()),
-        };
+        if !self.kept {
+            let _ = self.group.map(|group| kill_process_group(group, to_group));
+        } else if let Some(keeper) = pid(&self.process) {
+            let _ = kill_process(keeper, to_keeper);
+        }
     }
 
     /// Ends everything that is left once the program has exited or its time is over.
@@ -142,10 +142,24 @@ fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Ch
         stdin: process.stdin.take(),
         stdout: process.stdout.take(),
         stderr: process.stderr.take(),
-        id: process.id().and_then(|id| Pid::from_raw(id.cast_signed())),
+        group: pid(&process),
         process,
         kept,
         ended: false,
+    })
+}
+
+/// The number of a process, as long as no other one can have it.
+fn pid(process: &tokio::process::Child) -> Option<Pid> {
+    process.id().and_then(|id| Pid::from_raw(id.cast_signed()))
+}
+
+/// Writes the order of a keeper. Half an order is none: the program's input would be read as the rest of it.
+async fn give(mut stdin: impl AsyncWrite + Unpin, order: &[u8], patience: Duration) -> Result<()> {
+    // A keeper that failed before it read its order says why on standard error.
+    timeout(patience, stdin.write_all(order)).await.map(drop).map_err(|_| {
+        let message = "the keeper did not read its order in time";
+        Error::new(Kind::Spawn, message, "Free processors and memory; then ask again.")
     })
 }
 
@@ -156,4 +170,19 @@ fn no_keeper(error: &io::Error) -> Error {
 
 fn cannot_start(program: &Path, error: &io::Error) -> Error {
     Error::of(Kind::Spawn, format!("could not start {}: {error}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_keeper_that_does_not_read_its_order_is_an_error() {
+        let (stdin, keeper) = tokio::io::duplex(4);
+        let error = give(stdin, b"an order", Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Spawn);
+        drop(keeper);
+        let (stdin, _) = tokio::io::duplex(4);
+        assert!(give(stdin, b"an order", Duration::ZERO).await.is_ok(), "it says itself why");
+    }
 }

@@ -223,12 +223,14 @@ fn rules(loaded: &Loaded, places: &SandboxPaths<'_>) -> Rules {
 }
 
 /// The folders that stay closed wherever they lie: the bridge's own, those of Kimi's login, and every other path under
-/// which they, the home or what is mounted in it are mounted. The project and the system stay open under any path.
+/// which they, the home or what is mounted in it are mounted. The project and the system stay open under any path. No path
+/// holds a link, and none must be looked at again: one on a network file system may never answer.
 pub(super) fn private_folders(loaded: &Loaded, project: Option<&Path>) -> Vec<PathBuf> {
     let environment = &loaded.environment;
     let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
     private.extend(Dialect::ALL.map(|dialect| users::data_folder(environment, dialect)));
-    let mut mounted: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
+    let mut private: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
+    let mut mounted = private.clone();
     // A home that is `/` hides nothing.
     let home = Some(canonical(&environment.home)).filter(|home| home.parent().is_some());
     mounted.extend(home.iter().flat_map(|home| mounts::below(home)));

@@ -41,7 +41,7 @@ pub(crate) struct GuardPolicy {
     pub(crate) prompt: Option<PathBuf>,
     /// What the setting `readable` names.
     pub(crate) readable: Vec<PathBuf>,
-    /// Folders that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
+    /// Folders without links that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
     pub(crate) private: Vec<PathBuf>,
     /// Files and folders of the project that are closed.
     #[serde(with = "as_bytes")]
@@ -167,7 +167,7 @@ impl GuardPolicy {
                 && parts.contains(&"tool-results");
         }
         let readable = self.readable.iter().map(|path| (canonical(path), true));
-        let private = self.private.iter().map(|path| (canonical(path), false));
+        let private = self.private.iter().map(|path| (path.clone(), false));
         let home = canonical(&self.home);
         // A home that is `/` hides nothing.
         let hidden = (home.parent().is_some()).then_some((home, false));
@@ -187,14 +187,11 @@ impl GuardPolicy {
             return Some(format!("{named} is no plain path"));
         };
         let real = resolved(&lexical(&path));
-        let inside = |folders: &[PathBuf]| -> Vec<PathBuf> {
-            let folders = folders.iter().map(|folder| canonical(folder));
-            folders.filter(|folder| folder.starts_with(&real)).collect()
-        };
-        if !inside(&self.private).is_empty() {
+        if self.private.iter().any(|folder| folder.starts_with(&real)) {
             return Some(format!("{named} holds folders that this run may not read"));
         }
-        let closed = inside(&self.closed);
+        let closed = self.closed.iter().map(|path| canonical(path));
+        let closed: Vec<PathBuf> = closed.filter(|path| path.starts_with(&real)).collect();
         if closed.is_empty() {
             return None;
         }

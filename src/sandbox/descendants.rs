@@ -2,21 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::OnceLock;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getsid};
 
+/// The sessions of the children that this process had before it started a keeper: where a shell becomes the bridge by
+/// `exec`, its children become the bridge's.
+static FOREIGN: OnceLock<BTreeSet<i32>> = OnceLock::new();
+
+/// Notes which children do not come from a keeper. Must be called before the first one is started.
+pub(super) fn note_foreign() {
+    FOREIGN.get_or_init(|| {
+        let children = children();
+        let own = children.get(&me()).into_iter().flatten();
+        own.filter_map(|&pid| session(pid)).collect()
+    });
+}
+
+fn session(pid: i32) -> Option<i32> {
+    getsid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)
+}
+
 /// Kills the children of this process that are in another session, with all that descends from them, and returns
 /// whether there was any: they are what a program left whose keeper was killed. A keeper stays in the session of the
 /// bridge; each program gets a session of its own, and no process can join another session than the one it was made in.
+/// Sessions that were there before the first keeper are spared.
 pub(super) fn kill_orphans() -> bool {
-    let session = getsid(None);
+    let bridges = session(me());
+    let foreign = FOREIGN.get();
+    let is_of_a_run =
+        |its: i32| Some(its) != bridges && foreign.is_none_or(|foreign| !foreign.contains(&its));
     let children = children();
     let own = children.get(&me()).into_iter().flatten().copied();
-    let orphans: Vec<i32> = own
-        .filter(|&pid| getsid(Some(Pid::from_raw(pid))).is_ok_and(|its| Ok(its) != session))
-        .collect();
+    let orphans: Vec<i32> = own.filter(|&pid| session(pid).is_some_and(is_of_a_run)).collect();
     let has_any = !orphans.is_empty();
     for orphan in below(&children, orphans) {
         // An error means that it has ended.

@@ -1,5 +1,6 @@
 //! The system calls that a program in the sandbox may not make, since Landlock does not decide about them: they
-//! reach other processes, or change files that may only be read. A refused call fails with EPERM, or does nothing.
+//! reach other processes, or change files that may only be read. A refused call fails with the error that programs
+//! expect, or does nothing.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -184,7 +185,6 @@ pub(super) fn programs() -> Result<Vec<BpfProgram>, BackendError> {
         .iter()
         .map(|&kind| rule([condition(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), kind)?]));
     rules.insert(libc::SYS_socketpair, connectable.collect::<Result<_, _>>()?);
-    rules.insert(libc::SYS_ioctl, other_commands()?);
     let namespaces = NAMESPACES.iter().map(|&flag| {
         rule([condition(0, SeccompCmpOp::MaskedEq(u64::from(flag.cast_unsigned())), flag)?])
     });
@@ -192,8 +192,11 @@ pub(super) fn programs() -> Result<Vec<BpfProgram>, BackendError> {
     if ARCH == "x86_64" {
         rules.extend(ONLY_X32.map(|call| (call | X32, Vec::new())));
     }
+    let commands = BTreeMap::from([(libc::SYS_ioctl, other_commands()?)]);
     Ok(vec![
         compiled(rules, libc::EPERM)?,
+        // As for a file whose file system does not know the command.
+        compiled(commands, libc::ENOTTY)?,
         compiled(whatever(WITHOUT_EFFECT), 0)?,
         compiled(whatever(WITHOUT_ATTRIBUTES), libc::ENOTSUP)?,
         compiled(whatever(HIDDEN), libc::ENOSYS)?,

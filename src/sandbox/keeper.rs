@@ -43,8 +43,11 @@ pub(crate) fn command(program: &Path, grace: Duration) -> Option<Command> {
 /// Makes the bridge the parent of what a program leaves whose keeper is killed.
 pub(crate) fn adopt_orphans() {
     #[cfg(target_os = "linux")]
-    // Without it, orphans outlive a killed keeper, and nothing else changes.
-    let _ = nix::sys::prctl::set_child_subreaper(true);
+    {
+        super::descendants::note_foreign();
+        // Without it, orphans outlive a killed keeper, and nothing else changes.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
 }
 
 /// Kills what a program left whose keeper was killed. Returns whether anything was left, which may have left more.
@@ -194,6 +197,11 @@ mod linux {
         kill_at: Option<Instant>,
     }
 
+    /// Keeps the signals of this process and its descendants from all others. Returns whether that holds.
+    fn is_alone_with_its_own(parent: &Parent) -> bool {
+        enter::keep_signals_inside() && parent.is_out_of_reach()
+    }
+
     impl Keeper {
         fn start(parent: Parent, grace: Duration, order: Order) -> Result<Keeper, Failure> {
             let Order { rules, work_dir, program, args, env } = order;
@@ -213,8 +221,7 @@ mod linux {
             let filters = ruleset.is_some().then(filter::programs).transpose();
             let filters = filters.map_err(cannot(SANDBOX_FAILED))?.unwrap_or_default();
             // The keeper is in a domain around the program's: it reaches the program, and not the other way round.
-            let is_alone =
-                ruleset.is_some() && enter::keep_signals_inside() && parent.is_out_of_reach();
+            let is_alone = ruleset.is_some() && is_alone_with_its_own(&parent);
             let mut command = Command::new(&program);
             command.args(args).env_clear().envs(env).current_dir(work_dir);
             before_exec(&mut command, ruleset, filters);
@@ -369,5 +376,31 @@ mod linux {
         let _ = raise(signal);
         // A signal that does not end a process by default.
         128_u8.wrapping_add(signal as u8)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_keeper_reaches_no_process_but_its_own() {
+            let mut outside = Command::new("sleep").arg("100").spawn().unwrap();
+            let other = Parent::new(Pid::from_raw(outside.id().cast_signed()));
+            assert!(!other.is_out_of_reach(), "the control");
+            // Only the thread enters the domain, with what it starts.
+            let alone = std::thread::scope(|scope| {
+                let entered = scope.spawn(|| {
+                    let alone = is_alone_with_its_own(&other);
+                    let mut own = Command::new("sleep").arg("100").spawn().unwrap();
+                    let reached = kill(Pid::from_raw(own.id().cast_signed()), Signal::SIGKILL);
+                    own.wait().unwrap();
+                    (alone, reached)
+                });
+                entered.join().unwrap()
+            });
+            outside.kill().unwrap();
+            outside.wait().unwrap();
+            assert_eq!(alone, (crate::sandbox::kernel().scopes, Ok(())));
+        }
     }
 }

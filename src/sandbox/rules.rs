@@ -14,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::secret_files::{SecretFiles, SecretPaths, Stop};
+use super::system::PRIVATE_FOLDERS;
 use crate::workspace::mounts;
 
 /// The most entries that are opened one by one. A folder beyond that stays closed as a whole.
@@ -53,8 +54,8 @@ pub(crate) struct SandboxRequest<'a> {
     pub(crate) read: &'a [PathBuf],
     /// Where it may write.
     pub(crate) write: &'a [PathBuf],
-    /// What stays closed wherever it lies, unless it is named above: the bridge's own state, Kimi's
-    /// login.
+    /// Folders without links that stay closed wherever they lie, unless named above: the bridge's own
+    /// state, Kimi's login.
     pub(crate) closed: &'a [PathBuf],
     /// Which files of the project are secret.
     pub(crate) secret: &'a SecretFiles,
@@ -92,9 +93,14 @@ impl Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
         let home = canonical(wanted.home);
-        let private: BTreeSet<PathBuf> = wanted.closed.iter().map(|path| canonical(path)).collect();
+        let mut private: BTreeSet<PathBuf> = wanted.closed.iter().cloned().collect();
+        private.extend(PRIVATE_FOLDERS.map(PathBuf::from));
+        let searched = wanted.searched.map(canonical);
+        let used = [Some(&home), project.as_ref(), searched.as_ref()];
+        let used: Vec<&Path> = used.into_iter().flatten().map(PathBuf::as_path).collect();
+        let network = mounts::unused_network(&used);
         let mut closed = private.clone();
-        if let Some(folder) = wanted.searched.map(canonical) {
+        if let Some(folder) = searched {
             let SecretPaths { secret, unseen } = wanted.secret.search(&folder, stop);
             closed.extend(secret.iter().chain(&unseen).cloned());
             // Where the project is mounted a second time, they stay closed as well.
@@ -113,13 +119,13 @@ impl Rules {
         if hides {
             without_home.insert(home.clone());
         }
-        let around = Opened::around(Path::new("/"), Access::Run, &without_home);
+        let around = Opened::around(Path::new("/"), Access::Run, &without_home, &network);
         rules.list = around.list;
         if let Some(project) = project {
             let is_hidden = |folder: &Path| project.starts_with(folder);
             // The user chose the project, wherever it lies.
             let inside = if (hides && is_hidden(&home)) || private.iter().any(|p| is_hidden(p)) {
-                let inside = Opened::around(&project, Access::Read, &closed);
+                let inside = Opened::around(&project, Access::Read, &closed, &network);
                 rules.list.extend(inside.list);
                 (inside.shut, inside.by_entry)
             } else {
@@ -143,7 +149,7 @@ impl Rules {
                     // The program may lie in the project, beside a secret file.
                     Access::Run | Access::Read => {
                         let closed = below(&path, &closed).cloned().collect();
-                        rules.list.extend(Opened::around(&path, access, &closed).list);
+                        rules.list.extend(Opened::around(&path, access, &closed, &network).list);
                     }
                     // What is made in such a folder must be open as well.
                     Access::Write | Access::List | Access::Device => {
@@ -250,19 +256,31 @@ struct Opened {
 }
 
 impl Opened {
-    fn around(root: &Path, access: Access, closed: &BTreeSet<PathBuf>) -> Opened {
+    /// `network` are mount points that are not looked at, since their server may not answer.
+    fn around(
+        root: &Path,
+        access: Access,
+        closed: &BTreeSet<PathBuf>,
+        network: &BTreeSet<PathBuf>,
+    ) -> Opened {
         let mut opened = Opened::default();
         let mut budget = ENTRIES;
-        let barred = around_closed(closed);
+        let on_network = |path: &Path| path.ancestors().any(|folder| network.contains(folder));
+        let barred = around_closed(closed, on_network);
         let mut paths = VecDeque::from([root.to_owned()]);
         while let Some(path) = paths.pop_front() {
             if closed.contains(&path) {
                 continue;
             }
             if below(&path, closed).next().is_none() {
-                if inode(&path).is_none_or(|inode| !barred.contains(&inode)) {
+                let is_barred =
+                    |path: &Path| inode(path).is_some_and(|inode| barred.contains(&inode));
+                if on_network(&path) || !is_barred(&path) {
                     opened.list.push((access, path));
                 }
+                continue;
+            }
+            if on_network(&path) {
                 continue;
             }
             let entries: Vec<PathBuf> = fs::read_dir(&path)
@@ -293,9 +311,12 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
 
 /// What is closed and the folders that hold it. Under another path, where a folder is mounted a second time, each of
 /// them would open it.
-fn around_closed(closed: &BTreeSet<PathBuf>) -> BTreeSet<(u64, u64)> {
+fn around_closed(
+    closed: &BTreeSet<PathBuf>,
+    on_network: impl Fn(&Path) -> bool,
+) -> BTreeSet<(u64, u64)> {
     let paths: BTreeSet<&Path> = closed.iter().flat_map(|path| path.ancestors()).collect();
-    paths.into_iter().filter_map(inode).collect()
+    paths.into_iter().filter(|path| !on_network(path)).filter_map(inode).collect()
 }
 
 /// What stays closed below a folder.
@@ -455,6 +476,29 @@ mod tests {
     #[test]
     fn a_project_that_holds_the_home_does_not_open_it() {
         check(&["home/a", "b"], ".", &[], &["b"], &["home/a"]);
+    }
+
+    #[test]
+    fn a_network_file_system_stays_closed_as_a_whole_around_what_is_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for folder in ["disk/me", "disk/other", "nfs/me", "nfs/other", "more"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let paths = |paths: &[&str]| paths.iter().map(|path| root.join(path)).collect();
+        let (closed, network) = (paths(&["disk/me", "nfs/me"]), paths(&["nfs", "more"]));
+        let opened = Opened::around(&root, Access::Read, &closed, &network);
+        let opened: BTreeSet<PathBuf> = opened.list.into_iter().map(|(_, path)| path).collect();
+        assert_eq!(opened, paths(&["disk/other", "more"]));
+    }
+
+    #[test]
+    fn sockets_and_tickets_of_the_users_login_stay_closed() {
+        let (root, rules) = rules(&["home/p/a"], "home/p", &[]);
+        for path in ["/run/user", "/run/user/1000/token", "/run/credentials/x", "/run/secrets/x"] {
+            assert!(!rules.allow_reading(Path::new(path)), "{path}");
+        }
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

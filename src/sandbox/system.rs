@@ -14,3 +14,7 @@ pub(crate) const SYSTEM_FOLDERS: [&str; 11] = [
     "/usr",
     "/Library",
 ];
+
+/// Folders outside of the home that hold a user's or a service's secrets.
+pub(crate) const PRIVATE_FOLDERS: [&str; 4] =
+    ["/run/credentials", "/run/keys", "/run/secrets", "/run/user"];

@@ -16,15 +16,33 @@ pub(crate) fn below(root: &Path) -> BTreeSet<PathBuf> {
     points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }
 
-/// Every other path at which these folders, or parts of them, are mounted as well.
-pub(crate) fn aliases(folders: &[PathBuf]) -> Vec<PathBuf> {
-    let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounts: Vec<Mount> = mounts(&list).collect();
-    let aliases = folders.iter().flat_map(|folder| aliases_in(&mounts, folder));
-    aliases.filter(|alias| alias.exists()).collect()
+/// The mount points of network file systems that hold none of these paths: the server of each may not answer.
+pub(crate) fn unused_network(used: &[&Path]) -> BTreeSet<PathBuf> {
+    unused_network_in(&fs::read("/proc/self/mountinfo").unwrap_or_default(), used)
 }
 
-fn aliases_in(mounts: &[Mount], folder: &Path) -> Vec<PathBuf> {
+fn unused_network_in(list: &[u8], used: &[&Path]) -> BTreeSet<PathBuf> {
+    let points = mounts(list).filter(|mount| mount.is_network).map(|mount| mount.point);
+    points.filter(|point| !used.iter().any(|path| path.starts_with(point))).collect()
+}
+
+/// Every other path under which some folders, or what lies in them, are mounted a second time. One on a network file
+/// system may be hidden by a later mount: it is not looked at.
+pub(crate) fn aliases(folders: &[PathBuf]) -> Vec<PathBuf> {
+    aliases_that_exist(&fs::read("/proc/self/mountinfo").unwrap_or_default(), folders)
+}
+
+fn aliases_that_exist(list: &[u8], folders: &[PathBuf]) -> Vec<PathBuf> {
+    let mounts: Vec<Mount> = mounts(list).collect();
+    let aliases = folders.iter().flat_map(|folder| aliases_in(&mounts, folder));
+    aliases
+        .filter(|(alias, is_network)| *is_network || alias.exists())
+        .map(|(alias, _)| alias)
+        .collect()
+}
+
+/// The paths, each with whether it lies on a network file system.
+fn aliases_in(mounts: &[Mount], folder: &Path) -> Vec<(PathBuf, bool)> {
     // A later mount hides an earlier one at the same place.
     let around = mounts.iter().filter(|mount| folder.starts_with(&mount.point));
     let Some(own) = around.max_by_key(|mount| mount.point.components().count()) else {
@@ -33,11 +51,14 @@ fn aliases_in(mounts: &[Mount], folder: &Path) -> Vec<PathBuf> {
     let inside = |mount: &Mount| Some(mount.root.join(folder.strip_prefix(&mount.point).ok()?));
     let Some(inside) = inside(own) else { return Vec::new() };
     let others = mounts.iter().filter(|mount| mount.device == own.device);
-    let aliases = others.filter_map(|mount| match inside.strip_prefix(&mount.root) {
-        Ok(rest) => Some(mount.point.join(rest)),
-        Err(_) => mount.root.starts_with(&inside).then(|| mount.point.clone()),
+    let aliases = others.filter_map(|mount| {
+        let alias = match inside.strip_prefix(&mount.root) {
+            Ok(rest) => mount.point.join(rest),
+            Err(_) => mount.root.starts_with(&inside).then(|| mount.point.clone())?,
+        };
+        Some((alias, mount.is_network))
     });
-    aliases.filter(|alias| !alias.starts_with(folder)).collect()
+    aliases.filter(|(alias, _)| !alias.starts_with(folder)).collect()
 }
 
 /// A line of `/proc/self/mountinfo`.
@@ -46,13 +67,41 @@ struct Mount {
     /// The folder inside the device's file system that is mounted.
     root: PathBuf,
     point: PathBuf,
+    is_network: bool,
+}
+
+/// Kinds of file systems that another machine, or a program that asks one, answers for.
+const NETWORK: [&str; 13] = [
+    "9p",
+    "afs",
+    "ceph",
+    "cifs",
+    "fuse",
+    "gfs2",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "ocfs2",
+    "smb3",
+    "smbfs",
+];
+
+/// Returns whether a kind of file system is one of these, also as a later version or a kind of its own (`nfs4`,
+/// `fuse.sshfs`).
+fn is_network(kind: &[u8]) -> bool {
+    let kind = kind.split(|&byte| byte == b'.').next().unwrap_or_default();
+    NETWORK.iter().any(|name| kind == name.as_bytes()) || kind == b"nfs4"
 }
 
 fn mounts(list: &[u8]) -> impl Iterator<Item = Mount> {
     list.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ').skip(2);
         let device = fields.next()?.to_vec();
-        Some(Mount { device, root: decoded(fields.next()?), point: decoded(fields.next()?) })
+        let (root, point) = (decoded(fields.next()?), decoded(fields.next()?));
+        // The number of fields before a dash is not fixed; the kind of the file system follows it.
+        let kind = fields.skip_while(|field| *field != b"-").nth(1);
+        Some(Mount { device, root, point, is_network: kind.is_some_and(is_network) })
     })
 }
 
@@ -93,13 +142,27 @@ mod tests {
             7 1 8:1 /home/other /srv/other rw - x\n8 1 8:2 /home/me /disk rw - x\n9 1 8:1 /x /home/me/deep rw - x\n";
         let mounts: Vec<Mount> = mounts(list).collect();
         let check = |folder: &str, expected: &[&str]| {
-            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            let expected: Vec<_> = expected.iter().map(|path| (path.into(), false)).collect();
             assert_eq!(aliases_in(&mounts, Path::new(folder)), expected, "{folder}");
         };
         check("/home/me", &["/srv/me", "/srv/all/me", "/keys"]);
         check("/srv/me", &["/home/me", "/srv/all/me", "/keys"]);
         check("/tmp/x", &[]);
         check("/var", &[]);
+    }
+
+    /// None of these paths exists.
+    #[test]
+    fn a_network_file_system_is_not_looked_at() {
+        let list = b"1 0 0:9 / /none/me/nfs rw - nfs4 s:/x rw\n2 0 0:9 / /none/nfs rw shared:1 - nfs4 s:/x rw\n\
+            3 0 8:2 / /none/me/disk rw - ext4 a rw\n4 0 8:2 / /none/disk rw - ext4 a rw\n\
+            5 0 0:7 / /none/ssh rw - fuse.sshfs s rw\n6 0 0:8 / /none/pc rw - 9p C: rw\n";
+        let folders = ["/none/me/nfs", "/none/me/disk"].map(PathBuf::from);
+        assert_eq!(aliases_that_exist(list, &folders), [Path::new("/none/nfs")]);
+        let unused = |used: &str| unused_network_in(list, &[Path::new(used)]);
+        let all = ["/none/me/nfs", "/none/nfs", "/none/pc", "/none/ssh"].map(PathBuf::from);
+        assert_eq!(unused("/none/me"), BTreeSet::from(all.clone()));
+        assert_eq!(unused("/none/me/nfs/p"), all[1..].iter().cloned().collect());
     }
 
     #[test]

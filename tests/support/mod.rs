@@ -28,7 +28,7 @@ pub(crate) fn test(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
     })
 }
 
-/// A test that needs something installed: it gets it, or is ignored and says so. Where everything is
+/// A test that needs a program or a right: it gets it, or is ignored and says so. Where everything is
 /// required it fails instead.
 pub(crate) fn needs<T: Send + 'static>(
     name: &str,
@@ -39,11 +39,11 @@ pub(crate) fn needs<T: Send + 'static>(
     let required = std::env::var_os("KIMI_BRIDGE_REQUIRE_REAL").is_some_and(|value| value == "1");
     let what = what.to_owned();
     if found.is_none() && !required && !std::env::args().any(|arg| arg == "--list") {
-        eprintln!("skipped: {name} needs {what} (tests/support/install-kimi installs it)");
+        eprintln!("skipped: {name} needs {what}");
     }
     let ignored = found.is_none() && !required;
     Trial::test(name, move || {
-        run(found.ok_or(format!("{what} is required and not installed"))?);
+        run(found.ok_or(format!("{what} is required here"))?);
         Ok(())
     })
     .with_ignored_flag(ignored)
@@ -57,5 +57,6 @@ pub(crate) fn both(name: &str, run: fn(Real, &Path)) -> Vec<Trial> {
 /// A test against one CLI.
 pub(crate) fn one(name: &str, real: Real, run: fn(Real, &Path)) -> Trial {
     let name = format!("{name}::{}", real.name());
-    needs(&name, real.name(), real.program(), move |program| run(real, &program))
+    let what = format!("{}, which tests/support/install-kimi installs", real.name());
+    needs(&name, &what, real.program(), move |program| run(real, &program))
 }

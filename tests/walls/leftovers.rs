@@ -2,6 +2,7 @@
 //! up nothing and stay nowhere.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -29,13 +30,18 @@ pub(crate) fn tests() -> Vec<Trial> {
     let deep = test("walls::a_deep_tree_in_the_run_folder_is_removed", a_deep_tree);
     let rejected = test("walls::a_link_in_place_of_the_private_home", a_link_for_a_home);
     let killed = test("walls::a_killed_keeper_leaves_nobody", a_killed_keeper);
+    let domain = test("walls::the_keeper_is_in_a_domain_around_the_program", an_outer_domain);
+    let hidden = test("walls::without_a_domain_processes_are_found_in_proc", without_a_domain);
+    let foreign = test("walls::children_of_the_shell_before_are_spared", foreign_children);
     let swarm = test("walls::processes_that_replace_themselves_are_ended", swarms);
     let nameless = test("walls::a_file_without_a_name_has_a_bound", a_nameless_file);
     let full = test("walls::a_run_that_fills_the_disk_is_ended", fills_the_disk);
     let large = test("walls::a_private_home_that_is_too_large_is_emptied", a_large_home);
     opened
         .chain(held_up)
-        .chain([asked, deep, rejected, killed, swarm, nameless, full, large])
+        .chain([
+            asked, deep, rejected, killed, domain, hidden, foreign, swarm, nameless, full, large,
+        ])
         .collect()
 }
 
@@ -229,6 +235,63 @@ fn a_killed_keeper() {
     outside(&world, &format!("{{ {others}; }} > /dev/null 2>&1"));
     wait_until("all run", || processes_with(&format!("sleep {seconds}")).len() == 3);
     kill_all_with(&format!("sleep {seconds}"));
+}
+
+/// A process that enters a domain may gain no rights from then on.
+fn an_outer_domain() {
+    for (sandbox, entered) in [("required", "1"), ("off", "0")] {
+        let world = World::with_fake("2.1.0", "").with(&[("KIMI_BRIDGE_SANDBOX", sandbox)]);
+        let of_keeper = "grep NoNewPrivs /proc/$PPID/status | cut -f 2 > \"$D/domain\"";
+        install(&world, &format!("{of_keeper}; {VERSION}; {ANSWER}"));
+        assert_eq!(consult(&world).code, Some(0));
+        let domain = fs::read_to_string(world.kimis().join("domain")).unwrap();
+        assert_eq!(domain.trim(), entered, "{sandbox}");
+    }
+}
+
+/// Without rules the keeper has no domain, as on a kernel before Linux 6.12. It is started without a bridge, which
+/// would end what it leaves.
+fn without_a_domain() {
+    let mark = format!("kimi-bridge-hidden-{}", std::process::id());
+    let folder = tempfile::tempdir().unwrap();
+    let deaf = format!(
+        "setsid bash -c \"trap '' TERM HUP INT; touch ready; sleep 1000; true\" {mark} > /dev/null 2>&1 &"
+    );
+    let script = format!("({deaf}); until [ -e ready ]; do sleep 0.05; done");
+    let text = |text: &str| json!({"Unix": text.as_bytes()});
+    let order = json!({
+        "rules": null, "work_dir": text(folder.path().to_str().unwrap()), "program": text("/bin/bash"),
+        "args": [text("-c"), text(&script)], "env": [],
+    })
+    .to_string();
+    let mut keeper = Command::new(env!("CARGO_BIN_EXE_kimi-bridge"));
+    keeper.args(["confine", &std::process::id().to_string(), "100", "bash"]);
+    let mut keeper = keeper.stdin(Stdio::piped()).spawn().unwrap();
+    let bytes = [&(order.len() as u64).to_le_bytes()[..], order.as_bytes()].concat();
+    keeper.stdin.take().unwrap().write_all(&bytes).unwrap();
+    wait_until("the keeper ends", || keeper.try_wait().unwrap().is_some());
+    assert!(folder.path().join("ready").exists());
+    assert_eq!(processes_with(&mark), Vec::<String>::new());
+}
+
+/// The shell that becomes the bridge has started a program in a session of its own.
+fn foreign_children() {
+    let seconds = 80_000 + std::process::id() % 9_000;
+    let (foreign, own) = (format!("sleep {seconds}.1"), format!("sleep {seconds}.2"));
+    let world = World::with_fake("2.1.0", "").with(&[("KIMI_BRIDGE_SANDBOX", "off")]);
+    install(&world, &format!("(setsid {own} &); sleep 0.2; kill -9 $PPID; {own}"));
+    let start = format!("setsid {foreign} > /dev/null 2>&1 < /dev/null & exec \"$0\" \"$@\"");
+    let mut command = Command::new("bash");
+    command.args(["-c", &start]).arg(env!("CARGO_BIN_EXE_kimi-bridge"));
+    command.args(["consult", "--json", "-m", "m", "-c", "../../context.json"]);
+    fs::write(world.root().join("context.json"), r#"{"proposed_approach": "p", "goals": ["g"]}"#)
+        .unwrap();
+    command.env_clear().envs(&world.env).current_dir(world.project());
+    let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    let left = [&own, &foreign].map(|text| processes_with(text).len());
+    kill_all_with(&format!("sleep {seconds}"));
+    assert_eq!(left, [0, 1], "{ran:?}");
 }
 
 /// Processes that replace themselves all the time, and a chain that is deeper than a look at all processes is quick.
