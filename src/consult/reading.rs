@@ -78,11 +78,11 @@ static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::for_ty
 /// Reads the answer of this role in a text.
 #[must_use]
 pub fn read(text: &str, role: Role) -> Reading {
-    let objects = Objects::find_in(last_bytes(text, SEARCHED));
+    let mut objects = Objects::find_in(last_bytes(text, SEARCHED));
     let mut fitting: Vec<Reading> = Vec::new();
     let mut misfit = None;
     let mut findings = 0;
-    for object in objects.found {
+    for object in objects.by_ref() {
         let repeated = object.repeated();
         let mut warnings = object.fixed;
         let mut fields = object.fields;

@@ -71,63 +71,77 @@ fn repeated(value: &ast::Value<'_>, place: &str, json: &str, said: &mut Vec<Stri
     }
 }
 
-/// The objects in a text, and the error of the largest unreadable one.
-#[derive(Debug, Default)]
-pub(crate) struct Objects {
-    /// The outermost objects, in order, without objects inside strings or other objects.
-    pub(crate) found: Vec<FoundObject>,
-    /// The syntax error, with the line and column in the object.
+/// The outermost objects in a text, in order, without objects inside strings or other objects. They are read one at a
+/// time, since a text may hold very many.
+#[derive(Debug)]
+pub(crate) struct Objects<'t> {
+    text: &'t str,
+    /// The offset at which the search continues.
+    at: usize,
+    /// The characters that may still be searched for slips.
+    budget: usize,
+    /// The bytes of failed parses.
+    failed: usize,
+    /// The line and column of the error in `broken`.
+    furthest: (usize, usize),
+    /// The syntax error of the largest unreadable object so far, with the line and column in the object.
     pub(crate) broken: Option<String>,
 }
 
-impl Objects {
-    pub(crate) fn find_in(text: &str) -> Objects {
-        let mut objects = Objects::default();
-        let mut furthest = (0, 0);
-        let mut budget = PASSES * text.len();
-        let mut at = 0;
-        while let Some(next) = text[at..].find('{') {
-            at += next;
-            let rest = &text[at..];
+impl<'t> Objects<'t> {
+    pub(crate) fn find_in(text: &'t str) -> Objects<'t> {
+        let budget = PASSES * text.len();
+        Objects { text, at: 0, budget, failed: 0, furthest: (0, 0), broken: None }
+    }
+
+    /// The distance to the next place to search after a failed parse. The text of a failed parse may hold a whole
+    /// object, so it is searched too, until too many bytes were parsed more than once.
+    fn step(&mut self, rest: &str, error: &serde_json::Error) -> usize {
+        let lines = rest.split_inclusive('\n').take(error.line().saturating_sub(1));
+        let parsed = (lines.map(str::len).sum::<usize>() + error.column()).max(1);
+        self.failed += parsed;
+        if self.failed > PASSES * self.text.len() { parsed } else { 1 }
+    }
+}
+
+impl Iterator for Objects<'_> {
+    type Item = FoundObject;
+
+    fn next(&mut self) -> Option<FoundObject> {
+        loop {
+            self.at +=
+                self.text.as_bytes().get(self.at..)?.iter().position(|&byte| byte == b'{')?;
+            let rest = &self.text[self.at..];
             let mut stream =
                 serde_json::Deserializer::from_str(rest).into_iter::<Map<String, Value>>();
             match stream.next() {
                 Some(Ok(fields)) => {
                     let length = stream.byte_offset();
+                    self.at += length;
                     let json = rest[..length].to_owned();
-                    objects.found.push(FoundObject {
-                        fields,
-                        json,
-                        fixed: Vec::new(),
-                        is_cut: false,
-                    });
-                    at += length;
+                    return Some(FoundObject { fields, json, fixed: Vec::new(), is_cut: false });
                 }
-                Some(Err(error)) if begins_an_object(rest) => {
-                    at += match Fixed::rewrite(rest, &mut budget).and_then(Fixed::read) {
-                        // The rest may hold a whole object.
-                        Some((found, _)) if found.is_cut => {
-                            objects.found.push(found);
-                            1
+                Some(Err(error)) => {
+                    let step = self.step(rest, &error);
+                    if begins_an_object(rest) {
+                        if let Some((found, length)) =
+                            Fixed::rewrite(rest, &mut self.budget).and_then(Fixed::read)
+                        {
+                            // The rest of a cut object may hold a whole one.
+                            self.at += if found.is_cut { step } else { length };
+                            return Some(found);
                         }
-                        Some((found, length)) => {
-                            objects.found.push(found);
-                            length
+                        let place = (error.line(), error.column());
+                        if place > self.furthest {
+                            self.furthest = place;
+                            self.broken = Some(error.to_string());
                         }
-                        None => {
-                            let place = (error.line(), error.column());
-                            if place > furthest {
-                                furthest = place;
-                                objects.broken = Some(error.to_string());
-                            }
-                            1
-                        }
-                    };
+                    }
+                    self.at += step;
                 }
-                Some(Err(_)) | None => at += 1,
+                None => self.at += 1,
             }
         }
-        objects
     }
 }
 
@@ -307,7 +321,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[Value]) {
-        let found = Objects::find_in(text).found.into_iter();
+        let found = Objects::find_in(text);
         let found: Vec<_> = found.map(|found| Value::Object(found.fields)).collect();
         assert_eq!(found, expected, "{text}");
     }
@@ -324,7 +338,7 @@ mod tests {
     fn unambiguous_slips_are_fixed_and_reported() {
         #[track_caller]
         fn check(text: &str, expected: &Value, fixed: &[&str]) {
-            let found = Objects::find_in(text).found;
+            let found: Vec<_> = Objects::find_in(text).collect();
             let [found] = found.as_slice() else { panic!("{text}: {found:?}") };
             assert_eq!(Value::Object(found.fields.clone()), *expected, "{text}");
             assert_eq!(found.fixed, fixed, "{text}");
@@ -359,8 +373,7 @@ mod tests {
     #[test]
     fn the_complete_parts_of_a_cut_object_are_kept() {
         let check = |text: &str, expected: Option<Value>| {
-            let found = Objects::find_in(text).found;
-            let cut = found.into_iter().find(|found| found.is_cut);
+            let cut = Objects::find_in(text).find(|found| found.is_cut);
             assert_eq!(cut.map(|found| Value::Object(found.fields)), expected, "{text}");
         };
         check(
@@ -374,8 +387,8 @@ mod tests {
 
     #[test]
     fn a_repeated_field_is_reported_with_its_value() {
-        let found =
-            Objects::find_in(r#"{"a": [{"c": "one", "c": "two"}], "b": 1, "b": 2, "b": 3}"#).found;
+        let text = r#"{"a": [{"c": "one", "c": "two"}], "b": 1, "b": 2, "b": 3}"#;
+        let found: Vec<_> = Objects::find_in(text).collect();
         assert_eq!(found[0].fields["b"], 3);
         assert_eq!(
             found[0].repeated(),
@@ -389,7 +402,11 @@ mod tests {
 
     #[test]
     fn an_unreadable_object_is_reported_with_the_place() {
-        let broken = |text| Objects::find_in(text).broken;
+        let broken = |text| {
+            let mut objects = Objects::find_in(text);
+            objects.by_ref().for_each(drop);
+            objects.broken
+        };
         assert_eq!(
             broken("{\"a\": 1,\n \"b\" 2}").as_deref(),
             Some("expected `:` at line 2 column 6")
@@ -408,5 +425,15 @@ mod tests {
         check(&"{\"a\":[1,],".repeat(10_000), &[]);
         check(&"{/*".repeat(10_000), &[]);
         check(&"{\"".repeat(10_001), &[]);
+    }
+
+    #[test]
+    fn deep_nesting_is_parsed_a_bounded_number_of_times_and_the_object_behind_it_is_found() {
+        let text = "{\"a\":".repeat(20_000) + "\n} {\"b\": 1}";
+        let mut objects = Objects::find_in(&text);
+        let found: Vec<_> = objects.by_ref().map(|found| Value::Object(found.fields)).collect();
+        assert_eq!(found.last(), Some(&json!({"b": 1})));
+        let passes = objects.failed / text.len();
+        assert!(passes <= PASSES + 1, "{passes} passes");
     }
 }
