@@ -161,8 +161,19 @@ fn unfit_request(world: &World) -> Value {
 }
 
 /// What the shell gives for the same request, without what differs from run to run.
-fn result_of_the_shell(world: &World) -> Value {
-    timeless(world.consult(&[]).json())
+fn brief_result_of_the_shell(world: &World) -> Value {
+    let mut result = timeless(world.consult(&[]).json());
+    assert!(!result["raw_response_preview"].as_str().unwrap().is_empty(), "{result:#}");
+    assert!(result["provenance"]["session_id"].is_string(), "{result:#}");
+    let fields = result.as_object_mut().unwrap();
+    fields.remove("raw_response_preview");
+    assert!(fields["evidence"][0]["summary"].as_str().unwrap().contains("HashMap"), "{fields:#?}");
+    fields["evidence"] = json!({"read": ["src/store.rs"], "searched": ["unwrap", "src/*.rs"]});
+    let provenance = fields["provenance"].as_object_mut().unwrap();
+    provenance
+        .retain(|name, field| name != "session_id" && *field != json!(0) && *field != json!(false));
+    fields.retain(|_, field| ![json!([]), json!(""), json!(false)].contains(field));
+    result
 }
 
 /// Without the time it took and the thread's id, which each consultation draws anew.
@@ -224,21 +235,14 @@ fn structure(session: &Value) -> Value {
 
 fn python_consults(era: Era, real: Real, python: &Path, program: &Path) {
     let arguments = json!({"path": "src/store.rs"});
-    let model =
-        Model::start(vec![Step::Calls(vec![(real.read_tool(), arguments.clone())]), say_verdict()]);
+    let model = Model::start(vec![Step::Calls(vec![(real.read_tool(), arguments)]), say_verdict()]);
     let world = World::with_real(real, program, &model).with(&[MANUAL]);
     let session = python_session(era, python, &world, "consult_kimi", &request(&world));
     assert_eq!(session["tools"], json!(["consult_kimi", "record_decision", "kimi_status"]));
     let result = structure(&session);
     assert_eq!(result["parse_ok"], true, "{result:#}");
     assert_eq!(result["provenance"]["dialect"], real.name());
-    let [evidence] = result["evidence"].as_array().unwrap().as_slice() else {
-        panic!("{result:#}")
-    };
-    assert_eq!(
-        (&evidence["tool"], &evidence["args"], &evidence["ok"]),
-        (&json!("ReadFile"), &arguments, &json!(true))
-    );
+    assert_eq!(result["evidence"], json!({"read": ["src/store.rs"]}));
     let [finding] = result["findings"].as_array().unwrap().as_slice() else { panic!("{result:#}") };
     assert_eq!(finding["grounded"], true, "{finding:#}");
     assert_eq!(finding["citations"][0]["status"], "verified");
@@ -313,7 +317,10 @@ fn inspector_calls(era: Era, inspector: &Path) {
     };
     let ran = call(&request(&world));
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
-    assert_eq!(timeless(ran.json()["structuredContent"].clone()), result_of_the_shell(&world));
+    assert_eq!(
+        timeless(ran.json()["structuredContent"].clone()),
+        brief_result_of_the_shell(&world)
+    );
     let ran = call(&unfit_request(&world));
     // 5 is the Inspector's own word for a result that says isError.
     assert_eq!(ran.code, Some(5), "{}", ran.stderr);
@@ -382,7 +389,7 @@ fn claude_codes_model_gets_the_whole_result(era: Era, claude: &Path) {
     check_refusal_text(&text_of(&refused));
     assert_ne!(answered["is_error"], true, "{answered:#}");
     let result: Value = serde_json::from_str(&text_of(&answered)).expect("the model gets the JSON");
-    assert_eq!(timeless(result), result_of_the_shell(&world));
+    assert_eq!(timeless(result), brief_result_of_the_shell(&world));
 
     // Only Claude Code's own log, somewhere in the home, tells which era it was.
     let settled = format!(r#"negotiatedProtocolVersion\":\"{}"#, version_of(era));

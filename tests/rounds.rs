@@ -68,7 +68,9 @@ fn goes_on(real: Real, program: &Path) {
     let result = &result["structuredContent"];
     // It read the file before it was broken off, and that counts.
     assert_eq!(result["findings"][0]["citations"][0]["status"], "verified", "{result}");
-    assert_eq!(result["provenance"]["session_id"], error["partial"]["session_id"]);
+    let whole = world.run(&["threads", "export", &thread, "--format", "json"]).json();
+    let whole = &whole["rounds"][0]["result"];
+    assert_eq!(whole["provenance"]["session_id"], error["partial"]["session_id"], "{whole}");
     let last = model.requests().last().unwrap().to_string();
     assert!(
         last.contains("Go on where you stopped") && last.contains("Where does this lose data?"),
@@ -129,7 +131,7 @@ fn three_rounds(real: Real, program: &Path) {
     let reject = |finding: &str| json!({"finding": finding, "verdict": "REJECT", "reasoning": "the disk is checked first"});
     let mut server = Server::start(&world, Era::Legacy);
     let second = call(&mut server, &answer_to(&first["thread"], &json!([reject("F1")])));
-    assert_eq!(second["warnings"], json!([]), "the session is resumed");
+    assert_eq!(second.get("warnings"), None, "the session is resumed");
     assert_eq!(
         second["replies"],
         json!([{"finding": "F1", "stance": "maintain", "because": "line 24 drops it"}])

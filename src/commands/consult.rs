@@ -44,10 +44,6 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
     if let Some(context) = args.context.clone() {
         fields["context"] = read_context(context, stop).await?;
     }
-    if as_json {
-        // Output to a file or a pipe has no limit.
-        fields["max_result_chars"] = json!(usize::MAX / 2);
-    }
     let mut result = status_line::consult(status_line::request(fields), loaded, None, stop).await;
     if let Err(error) = &mut result
         && error.example.take().is_some()

@@ -210,7 +210,6 @@ mod tests {
             files: vec![],
             language: None,
             timeout_seconds: None,
-            max_result_chars: 40_000,
             prior_exchange: None,
         }
     }

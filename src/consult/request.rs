@@ -31,7 +31,6 @@ pub(crate) struct Context {
     /// The language of the answer; `None` for the language of the question.
     pub language: Option<String>,
     pub timeout_seconds: Option<u64>,
-    pub max_result_chars: usize,
     /// The caller's answers to a round that the ledger does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior_exchange: Option<PriorExchange>,
@@ -69,7 +68,6 @@ pub(crate) struct Continuation {
     /// A new language for the answer.
     pub language: Option<String>,
     pub timeout_seconds: Option<u64>,
-    pub max_result_chars: Option<usize>,
 }
 
 impl Continuation {
@@ -174,9 +172,6 @@ impl Context {
             files: place.files,
             language: text("language").or_else(|| loaded.settings.lang.clone()),
             timeout_seconds: number("timeout_seconds"),
-            max_result_chars: number("max_result_chars")
-                .and_then(|limit| usize::try_from(limit).ok())
-                .unwrap_or(loaded.settings.max_result_chars),
             prior_exchange,
         })
     }
@@ -314,7 +309,7 @@ mod tests {
         assert_eq!(context.files, [PathBuf::from("src/store.rs"), "src".into()]);
         assert_eq!((context.language, context.timeout_seconds), (None, Some(60)));
         assert_eq!(context.message, "a\u{2400}b");
-        assert_eq!((context.max_result_chars, context.about.role()), (40_000, Role::Skeptic));
+        assert_eq!(context.about.role(), Role::Skeptic);
     }
 
     #[test]

@@ -11,6 +11,11 @@ use crate::consult::{ConsultResult, schema};
 /// conversation.
 pub(super) fn output() -> Value {
     let mut schema = schema::for_type::<ConsultResult>();
+    // `ConsultResult::for_host` leaves out the one and shortens the other.
+    if let Some(fields) = schema["properties"].as_object_mut() {
+        fields.shift_remove("raw_response_preview");
+    }
+    schema["properties"]["evidence"] = json!({"type": "object"});
     schema::without(&mut schema, &["description", "required", "minimum", "maximum", "enum"]);
     for (name, field) in schema["properties"].as_object_mut().into_iter().flatten() {
         let inner = match name.as_str() {

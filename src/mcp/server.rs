@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::blocking::on_own_thread;
 use super::lines::UNREADABLE;
 use super::{prompts, resources, schemas, words};
-use crate::consult::{self, Request, schema};
+use crate::consult::result::{max_result_chars, shorten_error};
+use crate::consult::{self, ConsultResult, Request, schema};
 use crate::error::{Error, Kind};
 use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
@@ -78,6 +79,14 @@ impl Server {
         let token = context.meta.get_progress_token();
         let (sender, news) = watch::channel(None);
         let server = self.clone();
+        let limit = max_result_chars(&arguments, &self.loaded.settings);
+        let answered = move |result: Result<ConsultResult, Error>| {
+            let result = result.map(|result| result.for_host(limit));
+            answered(result.map_err(|mut error| {
+                shorten_error(&mut error, limit);
+                error
+            }))
+        };
         let consulting = on_own_thread(move || async move {
             let progress = |progress: &Progress| {
                 sender.send_replace(Some(progress.to_string()));

@@ -104,10 +104,14 @@ impl Got {
                 // Its id is another every time.
                 *thread = thread["state"].take();
             }
+            partial_in_brief(&mut partial);
             Got::Error(kind, message, partial)
         } else {
             let mut answer = of_answer.map(|name| result[name].clone());
             answer.iter_mut().for_each(in_brief);
+            if answer[2].is_null() {
+                answer[2] = json!([]);
+            }
             let [parse_ok, response, warnings] = answer;
             Got::Answer(parse_ok, response, warnings)
         }
@@ -126,7 +130,7 @@ impl Got {
                 Got::Answer(json!(false), json!(LONG), json!(warnings))
             }
             Outcome::Error(_, kind, message) => {
-                Got::Error(json!(kind), json!(message), case.arrived.partial())
+                Got::Error(json!(kind), json!(message), expected_partial(case))
             }
         }
     }
@@ -134,8 +138,29 @@ impl Got {
     /// What a call brings that was cut off: what had arrived, and what Kimi says when it is asked to end.
     fn cut_off(case: &Case) -> Got {
         let message = json!("the call was cancelled");
-        Got::Error(json!("cancelled"), message, case.arrived.partial())
+        Got::Error(json!("cancelled"), message, expected_partial(case))
     }
+}
+
+fn expected_partial(case: &Case) -> Value {
+    let mut partial = case.arrived.partial();
+    partial_in_brief(&mut partial);
+    partial
+}
+
+/// The part that a host and the shell have in common: a host gets no text of files and no empty fields.
+fn partial_in_brief(partial: &mut Value) {
+    let Some(fields) = partial.as_object_mut() else { return };
+    let calls = fields.get("evidence").and_then(Value::as_array);
+    if let Some([call]) = calls.map(Vec::as_slice) {
+        let failed = format!(
+            "{} {}",
+            call["tool"].as_str().unwrap(),
+            call["args"]["path"].as_str().unwrap()
+        );
+        fields.insert("evidence".to_owned(), json!({"failed": [failed]}));
+    }
+    fields.retain(|_, field| ![json!(null), json!([]), json!({})].contains(field));
 }
 
 /// What is too long for a table, as it stands there: a host gets less of it than a file does, and is told.
@@ -146,7 +171,7 @@ fn in_brief(value: &mut Value) {
         }
         Value::Array(items) => {
             let shortened = |item: &Value| {
-                item.as_str().is_some_and(|text| text.starts_with("shortened to max_result_chars"))
+                item.as_str().is_some_and(|text| text.starts_with("left out for max_result_chars"))
             };
             items.retain(|item| !shortened(item));
         }

@@ -1,8 +1,8 @@
 //! Answer ─► `ConsultResult`: the caller's result, checked against the disk and the trace.
 
-mod shorten;
+mod host;
 
-pub(crate) use self::shorten::shorten_error;
+pub(crate) use self::host::{max_result_chars, shorten_error};
 
 use std::path::Path;
 
@@ -198,7 +198,7 @@ mod tests {
     use crate::consult::role::Role;
     use crate::kimi::Seen;
 
-    pub(super) fn made(text: &str, evidence: usize, limit: usize) -> ConsultResult {
+    pub(super) fn made(text: &str, evidence: usize) -> ConsultResult {
         let role = Role::Judge;
         let context = Context {
             about: role.read_context(role.example()["context"].clone()).unwrap(),
@@ -207,7 +207,6 @@ mod tests {
             files: vec![],
             language: None,
             timeout_seconds: None,
-            max_result_chars: limit,
             prior_exchange: None,
         };
         let program = Program {
@@ -250,14 +249,13 @@ mod tests {
             },
             &|| false,
         )
-        .within(limit)
     }
 
     #[test]
     fn findings_are_ordered_and_numbered() {
         let answer = json!({"response": "r", "verdict": {"winner": "SQLite", "scores": []}, "findings": [
             {"severity": "note", "claim": "c"}, {"severity": "blocker", "claim": "b"}]});
-        let result = made(&answer.to_string(), 0, 40_000);
+        let result = made(&answer.to_string(), 0);
         let ids: Vec<_> = result
             .answer
             .findings
@@ -272,7 +270,7 @@ mod tests {
     fn a_secret_is_replaced_before_the_preview_is_cut() {
         // Put together here, so that no scanner takes this file for a leak.
         let text = format!("{}AKIA{} and more", "x ".repeat(245), "ABCDEFGHIJKLMNOP");
-        let result = made(&text, 0, 40_000);
+        let result = made(&text, 0);
         assert!(
             result.answer.response.ends_with("x [redacted:aws-key] and more"),
             "{}",
@@ -285,7 +283,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_without_an_answer_is_returned_whole(text in "[^{]{0,200}") {
-            let result = made(&text, 0, 40_000);
+            let result = made(&text, 0);
             let visible = kimi::text::clean(&text).into_owned();
             prop_assert_eq!((result.parse_ok, result.answer.response), (false, visible));
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{OpenRound, OptionOrder};
 use crate::consult::fact;
-use crate::consult::result::{ConsultResult, shorten_error};
+use crate::consult::result::ConsultResult;
 use crate::consult::standing::{broken_off, standing};
 use crate::consult::thread::{Adjudication, RejectionReply, Stance, one_each};
 use crate::error::{Error, Kind};
@@ -79,7 +79,7 @@ impl OpenRound<'_> {
         }
         // Later rounds read the lines from the ledger; the caller does not need them.
         result.evidence.iter_mut().for_each(|call| call.shown = Shown::new());
-        result.within(self.context.max_result_chars)
+        result
     }
 
     /// Records the error, so that the round can be asked again. The error was redacted before.
@@ -90,7 +90,6 @@ impl OpenRound<'_> {
         {
             *session = Value::Null;
         }
-        let limit = self.context.max_result_chars;
         let nothing_ran = matches!(
             error.kind,
             Kind::KimiMissing | Kind::KimiRetired | Kind::NotLoggedIn | Kind::Spawn | Kind::Sandbox
@@ -102,7 +101,6 @@ impl OpenRound<'_> {
             if let Some(ledger) = &mut self.ledger {
                 let _ = ledger.delete(&self.row.id);
             }
-            shorten_error(&mut error, limit);
             return error;
         }
         self.round.error = Some(error.report());
@@ -127,7 +125,6 @@ impl OpenRound<'_> {
         for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
             call.shift_remove("shown");
         }
-        shorten_error(&mut error, limit);
         error
     }
 

@@ -129,8 +129,6 @@ fn continue_thread<'a>(
     }
     context.language = continuation.language.or(context.language);
     context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
-    context.max_result_chars =
-        continuation.max_result_chars.unwrap_or(loaded.settings.max_result_chars);
     // A round that is asked again without a new remark keeps its remark.
     if let Some(last) = thread.rounds.last_mut().filter(|_| asks && has_remark) {
         last.remark = remark.into_text();
@@ -258,7 +256,7 @@ fn without_kimi(round: OpenRound<'_>) -> Result<ConsultResult> {
     result.provenance.elapsed_ms = 0;
     result.provenance.redactions = round.redactions as u64;
     result.thread = Some(standing);
-    Ok(result.within(round.context.max_result_chars))
+    Ok(result)
 }
 
 /// The reasons of both sides for each contested finding.
@@ -314,7 +312,6 @@ fn saved_context(row: &ThreadRow) -> Result<Context> {
         files: serde_json::from_value(request["files"].clone()).unwrap_or_default(),
         language: request["language"].as_str().map(str::to_owned),
         timeout_seconds: request["timeout_seconds"].as_u64(),
-        max_result_chars: usize::MAX,
         prior_exchange: serde_json::from_value(request["prior_exchange"].clone())
             .unwrap_or_default(),
     })
