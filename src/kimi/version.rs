@@ -154,7 +154,7 @@ async fn print_version(
         silence: patience,
         grace: Duration::from_millis(500),
         run_bytes: VERSION_BYTES,
-        ..Limits::of(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
+        ..Limits::from_settings(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     let printed = run::text(&invocation, &limits, quietly).await?;
