@@ -33,7 +33,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     checks.extend(node.filter(|check| failure != Some(check.says.as_str())));
     let candidates = found.candidates.iter();
     checks.extend(candidates.filter_map(|(one, start)| other(loaded, found, one, start.as_ref())));
-    checks.extend(found.passed_over.iter().map(|path| {
+    checks.extend(found.ignored.iter().map(|path| {
         Check::note("other", format!("{} was not asked: a setting names another", path.display()))
     }));
     if let Ok(program) = &found.used {

@@ -1,4 +1,4 @@
-//! The two programs called `kimi`, and the handful of ways in which they differ.
+//! The two programs called `kimi`, and the differences between them.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -25,14 +25,14 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// What `kimi --version` said.
+/// The program that printed an output of `--version`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// A program that can be used.
     Usable(Dialect, String),
     /// The retired release, which answers everything with a notice.
     Retired(String),
-    /// Not a Kimi at all, as far as can be told.
+    /// A program that does not answer as a Kimi does.
     Unknown,
 }
 
@@ -51,22 +51,22 @@ impl fmt::Display for Identity {
 pub(crate) struct Program {
     /// The file to start.
     pub(crate) path: PathBuf,
-    /// Arguments before the dialect's own; the demo's stand-in needs one.
+    /// Arguments before those of the dialect. The program of the demo needs one.
     #[serde(skip)]
     pub(crate) leading_args: Vec<OsString>,
-    /// Which CLI it is.
+    /// The CLI that the program is.
     pub(crate) dialect: Dialect,
-    /// Its version, as it says.
+    /// The version that the program printed.
     pub(crate) version: String,
-    /// Where it was found: a setting, `PATH`, or a usual place.
+    /// The source of the path: a setting, `PATH`, or a usual place.
     pub(crate) found: String,
 }
 
 impl Dialect {
-    /// Both.
+    /// Both dialects.
     pub const ALL: [Dialect; 2] = [Dialect::KimiCode, Dialect::KimiCli];
 
-    /// The name on the wire.
+    /// Returns the name for JSON and for display.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Dialect::KimiCode => "kimi-code",
@@ -74,7 +74,7 @@ impl Dialect {
         }
     }
 
-    /// Tells the programs apart by what `--version` printed.
+    /// Identifies a program by its output of `--version`.
     pub(crate) fn identify(output: &str) -> Identity {
         if let Some(version) = output.lines().find_map(|line| line.strip_prefix("kimi, version ")) {
             let version = first_chars(clean(version).trim(), 40).to_owned();
@@ -95,7 +95,7 @@ impl Dialect {
         }
     }
 
-    /// The variable that moves this program's data folder.
+    /// Returns the name of the variable that moves the data folder.
     pub(crate) fn home_variable(self) -> &'static str {
         match self {
             Dialect::KimiCode => "KIMI_CODE_HOME",
@@ -103,7 +103,7 @@ impl Dialect {
         }
     }
 
-    /// The data folder in the user's home.
+    /// Returns the name of the data folder in the home of the user.
     pub(crate) fn home_folder(self) -> &'static str {
         match self {
             Dialect::KimiCode => ".kimi-code",
@@ -111,10 +111,10 @@ impl Dialect {
         }
     }
 
-    /// Whether a tool's result says that it did what was asked.
+    /// Returns whether a tool succeeded, by its result.
     ///
-    /// kimi-cli marks a failure. kimi-code's stream does not: a read that succeeded begins with a
-    /// line number, and for the rest its own error messages are known.
+    /// kimi-cli marks failures. kimi-code does not, but a successful read begins with a line number, and the error
+    /// messages of its other tools are known.
     pub(crate) fn tool_succeeded(self, common_name: &str, result: &str) -> bool {
         match self {
             Dialect::KimiCli => !result.starts_with("<system>ERROR:"),
@@ -133,12 +133,12 @@ impl Dialect {
     }
 }
 
-/// Whether this is what kimi-cli 1.52 answers to everything.
+/// Returns whether a text is the notice that kimi-cli 1.52 prints for every prompt.
 pub(crate) fn is_retirement_notice(text: &str) -> bool {
     text.contains("kimi-cli is no longer maintained")
 }
 
-/// How the error messages of kimi-code's tools other than Read begin (its sources, version 2.1.0).
+/// The first words of the error messages of kimi-code's tools other than Read (sources of version 2.1.0).
 const KIMI_CODE_FAILURES_BEGIN: [&str; 14] = [
     "Tool \"",
     "Invalid args for tool",
@@ -156,7 +156,7 @@ const KIMI_CODE_FAILURES_BEGIN: [&str; 14] = [
     "Failed to fetch URL",
 ];
 
-/// How they end.
+/// The last words of the error messages of kimi-code's tools other than Read (sources of version 2.1.0).
 const KIMI_CODE_FAILURES_END: [&str; 5] = [
     " does not exist",
     " is not a directory",
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_told_apart_by_their_version() {
+    fn a_program_is_identified_by_its_version() {
         let check =
             |output: &str, expected: Identity| assert_eq!(Dialect::identify(output), expected);
         check("kimi, version 1.51.0\n", Identity::Usable(Dialect::KimiCli, "1.51.0".into()));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_tool_is_recognised_in_both_dialects() {
+    fn a_failed_tool_is_recognized_in_both_dialects() {
         let check = |dialect: Dialect, tool: &str, result: &str, expected: bool| {
             assert_eq!(
                 dialect.tool_succeeded(tool, result),

@@ -12,11 +12,11 @@ use super::text::{clean, first_bytes};
 /// One step of Kimi's stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// The program said that it runs.
+    /// The program reported that it runs.
     Started,
-    /// The model spoke, called tools, or both.
+    /// The model wrote a message, called tools, or both.
     Assistant {
-        /// Its words, without its thinking. `None` when it only called tools.
+        /// The text of the message, without thinking. `None` if the model only called tools.
         text: Option<String>,
         /// The calls, in order.
         calls: Vec<Call>,
@@ -29,7 +29,7 @@ pub enum Event<'a> {
         id: String,
         /// The beginning of the text.
         text: String,
-        /// Whether there was more of it.
+        /// Set if the text was longer.
         is_cut: bool,
     },
     /// A request to the model failed and will be tried again.
@@ -47,38 +47,38 @@ pub enum Event<'a> {
 pub struct Call {
     /// Pairs the call with its result.
     pub id: String,
-    /// The tool, as the dialect names it.
+    /// The name of the tool in the dialect.
     pub name: String,
-    /// Its arguments, as JSON; empty when there are none.
+    /// The arguments as JSON; empty if there are none.
     pub args: String,
 }
 
 /// Calls that are read of one line, and kept of a run.
 pub const MAX_CALLS: usize = 1_000;
-/// Bytes that are read of a short text: more than any use of it looks at.
+/// Bytes that are read of a short text, more than any use needs.
 const TEXT_BYTES: usize = 32 * 1024;
-/// Bytes that are read of a tool's result: what Kimi read is known by it. Both programs show 100,000 characters of a
-/// file at once, of three bytes in Chinese, unless kimi-code is asked for more.
+/// Bytes that are read of a tool's result, which is the evidence of Kimi's reading. By default, both programs show up
+/// to 100,000 characters of a file at once, of three bytes each in Chinese.
 const RESULT_BYTES: usize = 320 * 1024;
 /// Bytes that are read of an id. Both programs' ids stay below a hundred.
 const ID_BYTES: usize = 256;
 
-/// Why and when a request to the model is tried again.
+/// A retry of a request to the model, with its reason and time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Retry {
     /// The HTTP status, where there was one.
     pub status: Option<u64>,
-    /// The service's words.
+    /// The message of the service.
     pub message: String,
-    /// The attempt that comes next.
+    /// The number of the next attempt.
     pub next_attempt: u64,
-    /// The attempts that there will be at most.
+    /// The maximum number of attempts.
     pub max_attempts: u64,
     /// The wait before the next attempt, milliseconds.
     pub delay_ms: f64,
 }
 
-/// The fields of a line that any of its kinds has.
+/// The fields of a line, of any kind.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct LineFields<'a> {
@@ -164,7 +164,7 @@ fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event
             more_calls += 1;
             return;
         }
-        // Arguments are a text that holds JSON; JSON itself is taken too.
+        // Arguments are a string of JSON; plain JSON is accepted too.
         let args = arguments
             .map(|args| json::text(args.get()).unwrap_or_else(|| args.get().to_owned()))
             .unwrap_or_default();
@@ -193,7 +193,7 @@ fn meta(fields: &LineFields<'_>) -> Event<'static> {
     }
 }
 
-/// The beginning of a text, of up to so many bytes; empty where there is none.
+/// Returns the first bytes of a text, up to a limit; empty if there is none.
 fn short(text: &Lenient<Text>, limit: usize) -> String {
     text.0.as_ref().map(|Text(text)| first_bytes(text, limit).to_owned()).unwrap_or_default()
 }

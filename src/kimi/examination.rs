@@ -1,7 +1,7 @@
-//! Every Kimi there is, tried: which one is used, and how it starts inside the sandbox.
+//! Tries every Kimi on the machine, to learn which one is used and how it starts inside the sandbox.
 //!
-//! A program that says nothing usable inside is tried outside as well, since only that tells a broken
-//! program from a closed path; and when a path is named, with that path open, until it starts.
+//! A program that fails inside the sandbox is also tried outside, to distinguish a broken program from a closed path.
+//! If its error names a path, it is tried again with that path open. The `doctor` judges the results.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,47 +17,47 @@ use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
 
-/// The most paths that are opened one after another for a program to start.
+/// The number of closed paths to open, one after another, until a program starts.
 const OPENED: usize = 8;
 
 /// The result of an examination.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Examination {
-    /// Every program that was asked, in the order of preference, and how it starts, if it said nothing usable.
+    /// The programs that were tried, in the order of preference; for an unknown program also how it starts.
     pub(crate) candidates: Vec<(Candidate, Option<Start>)>,
-    /// The programs that were not asked, since a setting names another one.
-    pub(crate) passed_over: Vec<PathBuf>,
-    /// The program that is used, or why there is none.
+    /// The programs that were not tried, since a setting names another one.
+    pub(crate) ignored: Vec<PathBuf>,
+    /// The program that is used, or the reason why there is none.
     pub(crate) used: Result<Program>,
-    /// How that one starts just now.
+    /// How the used program starts now.
     pub(crate) start: Option<Start>,
-    /// The Node that it runs on, or that the first one would run on which does not start.
+    /// The Node of the used program, or of the first candidate if none is usable.
     pub(crate) node: Option<Node>,
 }
 
-/// How a program starts.
+/// The result of starting a program.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Start {
-    /// As it would for a consultation, and this fast.
+    /// It starts inside the sandbox, after this time.
     Well(Duration),
-    /// Not inside the sandbox.
+    /// It starts only outside the sandbox.
     OnlyOutside {
-        /// What it is.
+        /// The program that it is.
         identity: Identity,
-        /// Why not, and what to do.
+        /// The reason, with a hint.
         why: Box<ShutOut>,
-        /// The paths with which it starts inside, where naming some is enough.
+        /// The paths that must be open for it to start inside the sandbox; empty if none are known.
         opened: Vec<PathBuf>,
     },
-    /// Neither way.
+    /// It starts neither inside nor outside the sandbox.
     NotAtAll(Box<Error>),
-    /// It answers, though not as a Kimi does.
+    /// It prints something else than a version of Kimi.
     Otherwise(String),
 }
 
-/// Looks for every Kimi, and tries those that matter.
+/// Finds every Kimi, and tries the used one and those that failed.
 pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
-    // Where the setting asks for a sandbox that this machine does not have, nothing would start at all.
+    // If the setting requires a sandbox that this machine lacks, no program would start.
     let loaded = &match decide(loaded.settings.sandbox, kernel()) {
         Ok(_) => loaded.clone(),
         Err(_) => outside(loaded),
@@ -95,10 +95,10 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
         None => None,
     };
     let candidates = seen.into_iter().zip(starts).collect();
-    Examination { candidates, passed_over: program::passed_over(loaded), used, start, node }
+    Examination { candidates, ignored: program::ignored(loaded), used, start, node }
 }
 
-/// Starts the program that is used, without the memory of its version.
+/// Starts the used program, and ignores its cached version.
 async fn start(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Start {
     let begun = Instant::now();
     let project = loaded.environment.project_dir();
@@ -112,7 +112,7 @@ async fn start(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Start {
     start_outside(loaded, path, &said, held_back, watch).await
 }
 
-/// Starts a program outside the sandbox that said nothing usable inside.
+/// Starts a program that failed inside the sandbox outside of it.
 async fn start_outside(
     loaded: &Loaded,
     path: &Path,
@@ -149,7 +149,7 @@ async fn start_outside(
     Start::OnlyOutside { identity, why: Box::new(why), opened }
 }
 
-/// The hint for a program that does not start with these paths open, and said these words then.
+/// Returns the hint for a program that does not start even with these paths open, and its last output.
 fn not_enough(tried: &[PathBuf], words: &str) -> String {
     let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
     format!(
@@ -159,8 +159,8 @@ fn not_enough(tried: &[PathBuf], words: &str) -> String {
     )
 }
 
-/// Opens the paths that the program names, one after another, and returns those with which it starts; or else those
-/// that were tried, and its last words.
+/// Opens the paths that the errors of a program name, one after another, and returns the paths with which it starts.
+/// The error holds the paths that were tried, and the last output.
 async fn open_until_it_starts(
     loaded: &Loaded,
     path: &Path,
@@ -189,7 +189,7 @@ async fn open_until_it_starts(
     Err((opened, words))
 }
 
-/// The same settings without the sandbox.
+/// Returns the settings without the sandbox.
 fn outside(loaded: &Loaded) -> Loaded {
     let mut outside = loaded.clone();
     outside.settings.sandbox = SandboxSetting::Off;

@@ -1,5 +1,5 @@
-//! Why a run brought no answer. The same cause is the same kind in both dialects: the HTTP status counts first, then
-//! words of the service's own message, then the exit code. Words in a path or an address count for nothing.
+//! Classifies a run without an answer. The same cause has the same kind in both dialects: the HTTP status counts first,
+//! then the message of the service, then the exit code. Words in a path or an address are ignored.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -13,47 +13,47 @@ use crate::error::{Error, Kind};
 use crate::redact::Secrets;
 use crate::sandbox::keeper::START_FAILED;
 
-/// kimi-cli's exit code for what may pass by itself.
+/// The exit code of kimi-cli for a temporary failure.
 pub(super) const MAY_PASS: i32 = 75;
-/// The most of the service's words that a message repeats, characters.
+/// Characters of the service's message that an error quotes.
 const WORDS: usize = 400;
 
-/// What ended a program.
+/// The way in which a program ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
-    /// It exited with this code.
+    /// The program exited with this code.
     Code(i32),
-    /// A signal.
+    /// A signal ended the program.
     #[default]
     Signal,
-    /// The bridge, when the program had closed its standard output and lived on.
+    /// The bridge ended the program, since it had closed its standard output and kept running.
     Closed,
 }
 
-/// How a run ended that brought no answer.
+/// The end of a run without an answer.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct FailedRun<'a> {
-    /// What ended it.
+    /// The way in which the program ended.
     pub(crate) how: How,
-    /// The end of what it wrote to standard error.
+    /// The end of standard error.
     pub(crate) stderr: &'a str,
     /// The lines of standard output that were no JSON, in order. kimi-cli wraps its errors at 80
     /// columns, in the middle of words.
     pub(crate) plain: &'a [String],
-    /// The last retry that it told of.
+    /// The last retry that the stream reported.
     pub(crate) retry: Option<&'a Retry>,
 }
 
-/// The error for it, in the words that came, without their secrets.
+/// Returns the error of a failed run. The message quotes the program, without secrets.
 pub(crate) fn classify(program: &Path, ending: &FailedRun<'_>, secrets: &Secrets) -> Error {
     let plain = ending.plain.concat();
     if is_retirement_notice(&plain) || is_retirement_notice(ending.stderr) {
         return retired(program);
     }
-    let (error_line, last_line) = lines_of(ending.stderr);
+    let (error_line, last_line) = error_and_last_line(ending.stderr);
     let configuration = configuration_error(ending.stderr);
     let retry = ending.retry.map(|retry| retry.message.as_str()).unwrap_or_default();
-    // In the order in which they are believed: other lines of standard error may be mere warnings.
+    // The most reliable text comes first; other lines of standard error may be mere warnings.
     let texts = [configuration.as_str(), error_line, &plain, last_line];
     let words =
         texts.into_iter().chain([retry]).find(|words| !words.trim().is_empty()).unwrap_or_default();
@@ -81,7 +81,7 @@ pub(crate) fn classify(program: &Path, ending: &FailedRun<'_>, secrets: &Secrets
     Error::of(kind, message)
 }
 
-/// The error for a retired program.
+/// Returns the error for a retired program.
 pub(crate) fn retired(path: &Path) -> Error {
     let path = path.display();
     Error::of(
@@ -90,8 +90,8 @@ pub(crate) fn retired(path: &Path) -> Error {
     )
 }
 
-/// The last line that says `error:`, and the last line that says anything.
-fn lines_of(stderr: &str) -> (&str, &str) {
+/// Returns the last line that begins with `error:`, and the last line with any content.
+fn error_and_last_line(stderr: &str) -> (&str, &str) {
     let mut lines = stderr.lines().rev().filter(|line| {
         let line = line.trim();
         !(line.is_empty()
@@ -102,13 +102,13 @@ fn lines_of(stderr: &str) -> (&str, &str) {
     (lines.find(|line| line.trim_start().starts_with("error:")).unwrap_or_default(), last)
 }
 
-/// What kimi-cli says about a `config.toml` that it cannot use: the line that names the file, and the reason below.
+/// Returns the message of kimi-cli about an unusable `config.toml`: the line with the path, and the reason below.
 fn configuration_error(stderr: &str) -> String {
     let lines = stderr.lines().skip_while(|line| !line.starts_with("Invalid configuration file "));
     lines.take(3).map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// Words of a service whose account has used up its share. kimi-code leaves out the type that names it.
+/// Words of a service for an exhausted quota. kimi-code leaves out the error type that names it.
 const SPENT: &[&str] = &[
     "usage limit",
     "exceeded_current_quota",
@@ -117,7 +117,7 @@ const SPENT: &[&str] = &[
     "insufficient_balance",
 ];
 
-/// The words that name a kind where no HTTP status does, in the order in which they are believed.
+/// Words that name a kind if there is no HTTP status, the most reliable first.
 const NAMED: [(&[&str], Kind); 10] = [
     (
         &[
@@ -151,12 +151,12 @@ const NAMED: [(&[&str], Kind); 10] = [
     (&["provider.api_error", "connection error", "timed out"], Kind::Unavailable),
 ];
 
-/// The kind of the first text that names one: by its HTTP status, else by its words.
+/// Returns the kind of the first text that names one by its HTTP status or its words.
 fn kind_of(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
     let named = texts.iter().find_map(|text| {
-        let said = NormalizedText::of(text);
+        let said = NormalizedText::new(text);
         match status(text) {
-            Some(status) => of_status(status, &said),
+            Some(status) => kind_from_status(status, &said),
             None => NAMED.iter().find(|(any, _)| said.holds(any)).map(|(_, kind)| *kind),
         }
     });
@@ -166,14 +166,14 @@ fn kind_of(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
         (How::Code(0), _) => Kind::EmptyAnswer,
         (_, Some(retry)) if is_silent => retry
             .status
-            .and_then(|status| of_status(status, &NormalizedText::of(&retry.message)))
+            .and_then(|status| kind_from_status(status, &NormalizedText::new(&retry.message)))
             .unwrap_or(Kind::Unavailable),
         _ => Kind::Crashed,
     })
 }
 
-/// The kind of an HTTP status, which some services share between several causes.
-fn of_status(status: u64, said: &NormalizedText) -> Option<Kind> {
+/// Returns the kind of an HTTP status. The message decides where services use one status for several causes.
+fn kind_from_status(status: u64, said: &NormalizedText) -> Option<Kind> {
     Some(match status {
         402 if said.holds(&["membership"]) => Kind::Unavailable,
         402 => Kind::Quota,
@@ -187,7 +187,7 @@ fn of_status(status: u64, said: &NormalizedText) -> Option<Kind> {
     })
 }
 
-/// The HTTP status that a text names. The body of a proxy's page has it in its title.
+/// Returns the HTTP status that a text names. A page of a proxy has it in its title.
 fn status(text: &str) -> Option<u64> {
     static STATUS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(
@@ -199,12 +199,12 @@ fn status(text: &str) -> Option<u64> {
     found.get(1)?.as_str().parse().ok()
 }
 
-/// The words of a text, in lower case, without white space, which kimi-cli loses at the end of a line, and without
-/// paths and addresses, whose names say nothing about the failure.
+/// A text in lower case, without paths and addresses, since they do not describe the failure. White space is removed
+/// because kimi-cli loses it at the end of a line.
 struct NormalizedText(String);
 
 impl NormalizedText {
-    fn of(text: &str) -> NormalizedText {
+    fn new(text: &str) -> NormalizedText {
         let words = text.split_whitespace().filter(|word| !word.contains('/'));
         NormalizedText(words.collect::<String>().to_lowercase())
     }
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_fail_has_its_kind_and_words() {
+    fn each_failure_has_a_kind_and_a_message() {
         let check = |code: i32, stderr: &str, plain: &[&str], expected: (Kind, &str)| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
             let ending = FailedRun { how: How::Code(code), stderr, plain: &plain, retry: None };
@@ -293,7 +293,7 @@ mod tests {
         );
     }
 
-    /// The lines of kimi-cli, which breaks them at 80 columns and loses a space there.
+    /// Wraps a text as kimi-cli does, at 80 columns and without the space there.
     fn wrapped(text: &str) -> Vec<String> {
         let mut rest = text;
         let mut lines = Vec::new();
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ending_without_a_status_is_told_by_the_words_of_the_program() {
+    fn a_failure_without_an_http_status_is_classified_by_the_message() {
         let check = |stderr: &str, plain: &[&str], expected: Kind| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
             let ending = FailedRun { how: How::Code(1), stderr, plain: &plain, retry: None };
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_end_after_rate_limits_is_a_rate_limit() {
+    fn a_run_that_ends_without_output_after_rate_limits_is_rate_limited() {
         let retry = Retry { status: Some(429), ..Retry::default() };
         let ending = FailedRun { retry: Some(&retry), ..FailedRun::default() };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! How Kimi is called, as plain data: nothing here runs anything.
+//! The command line and environment of a Kimi run, as plain data. Nothing here runs a program.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,16 +8,16 @@ use super::dialect::{Dialect, Program};
 use super::guard;
 use crate::sandbox::Rules;
 
-/// The longest prompt that goes as an argument. Linux takes up to 131,071 bytes.
+/// The longest prompt to pass as an argument. Linux allows up to 131,071 bytes.
 pub(crate) const ARGUMENT_BYTES: usize = 100 * 1024;
 
-/// A program, its arguments and surroundings.
+/// A program, its arguments and its environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invocation {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: BTreeMap<String, String>,
-    /// The folder it starts in: the project.
+    /// The project, in which the program starts.
     pub(crate) work_dir: PathBuf,
     /// The text for its standard input.
     pub(crate) stdin: String,
@@ -27,21 +27,21 @@ pub(crate) struct Invocation {
 /// The supervision of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Under {
-    /// None but its process group.
+    /// Only its own process group.
     Nothing,
     /// The helper that ends every descendant.
     Keeper,
-    /// The same helper, which enters a sandbox with these rules first.
+    /// The helper that ends every descendant, and first enters a sandbox with these rules.
     Sandbox(Box<Rules>),
 }
 
-/// Whether a prompt of this many bytes goes to Kimi in a file, which a short prompt names. The others go on
-/// standard input to kimi-cli, and as an argument to kimi-code.
+/// Returns whether to write a prompt to a file, and send a short prompt with its path. Other prompts go to standard
+/// input for kimi-cli, and into an argument for kimi-code.
 pub(crate) fn goes_by_file(dialect: Dialect, prompt_bytes: usize, private_prompts: bool) -> bool {
     dialect == Dialect::KimiCode && (private_prompts || prompt_bytes > ARGUMENT_BYTES)
 }
 
-/// The places that an invocation names.
+/// The paths for the command line and environment of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunPaths<'a> {
     pub(crate) work_dir: &'a Path,
@@ -49,18 +49,18 @@ pub(crate) struct RunPaths<'a> {
     pub(crate) agent_file: &'a Path,
     /// An MCP configuration without servers.
     pub(crate) empty_mcp_config: &'a Path,
-    /// A folder without skills, in place of those of the user and the project.
+    /// A folder without skills, which replaces the skills of the user and the project.
     pub(crate) empty_folder: &'a Path,
     pub(crate) home: &'a Path,
     /// The folder for temporary files.
     pub(crate) temporary: &'a Path,
     /// The folder of the run.
     pub(crate) run_dir: &'a Path,
-    /// Settings for ripgrep, with which Kimi searches.
+    /// The configuration file for ripgrep, which Kimi uses to search.
     pub(crate) ripgrep_config: &'a Path,
 }
 
-/// The call for one prompt, in a session of Kimi's own or in the one to `resume`.
+/// Returns the invocation for one prompt, in a new session or in the session to `resume`.
 pub(crate) fn invocation(
     program: &Program,
     mut env: BTreeMap<String, String>,
@@ -77,7 +77,7 @@ pub(crate) fn invocation(
     match program.dialect {
         Dialect::KimiCode => {
             add(&[&"--output-format", &"stream-json", &"--skills-dir", &places.empty_folder]);
-            // A resumed session keeps its agent; naming one again is refused.
+            // A resumed session keeps its agent, and kimi-code refuses `--agent-file` for it.
             match resume {
                 Some(session) => add(&[&"-S", &session]),
                 None => add(&[&"--agent-file", &places.agent_file]),
@@ -86,7 +86,7 @@ pub(crate) fn invocation(
         }
         Dialect::KimiCli => {
             add(&[&"--print", &"--output-format", &"stream-json"]);
-            // The project is the current folder: `--work-dir` refuses one that is not writable.
+            // The project is the current folder, since `--work-dir` refuses a folder that is not writable.
             add(&[&"--agent-file", &places.agent_file]);
             add(&[&"--mcp-config-file", &places.empty_mcp_config]);
             add(&[&"--skills-dir", &places.empty_folder]);

@@ -1,5 +1,4 @@
-//! Bytes into lines. A line takes no more memory than its limit, and bytes that are not UTF-8 are
-//! replaced.
+//! Splits bytes into lines. A line takes no more memory than its limit, and bytes that are not UTF-8 are replaced.
 
 use std::borrow::Cow;
 
@@ -25,13 +24,13 @@ pub struct LineSplitter {
 }
 
 impl LineSplitter {
-    /// A splitter for lines of up to `limit` bytes.
+    /// Returns a splitter for lines of up to `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> LineSplitter {
         LineSplitter { limit, pending: Vec::new(), length: 0 }
     }
 
-    /// Adds bytes, and gives each line that they complete to `take`.
+    /// Adds bytes, and passes each line that they complete to `take`.
     pub fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(Line<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             self.append(&bytes[..end]);
@@ -41,7 +40,7 @@ impl LineSplitter {
         self.append(bytes);
     }
 
-    /// Gives the last line to `take`, if the stream ended without a line ending.
+    /// Passes the last line to `take`, if the stream ended without a line ending.
     pub fn finish(&mut self, mut take: impl FnMut(Line<'_>)) {
         if self.length > 0 {
             self.end_line(&mut take);

@@ -1,5 +1,5 @@
-//! How to run both programs called `kimi`, and read what they say. This room knows no role, no
-//! round and no finding: a prompt goes in, a [`Reply`] comes out.
+//! Runs both programs called `kimi`, and reads their output: a prompt goes in, a [`Reply`] comes out. This room
+//! knows no role, no round and no finding.
 
 mod address;
 mod agent;
@@ -65,27 +65,26 @@ use crate::settings::Loaded;
 /// One prompt for Kimi.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TurnRequest<'a> {
-    /// The tools, and the private home.
+    /// The profile, which lists the allowed tools and selects the private home.
     pub(crate) profile: Profile,
     /// The system prompt.
     pub(crate) system_prompt: &'a str,
     /// The question.
     pub(crate) prompt: &'a Redacted,
-    /// The secrets that nothing of the run may hold.
+    /// The secrets to remove from everything that the run returns or saves.
     pub(crate) secrets: &'a Secrets,
-    /// The prompt that names a file with the question; `{path}` is replaced by its path.
+    /// The prompt to send if the question goes in a file; `{path}` is replaced by the path of the file.
     pub(crate) read_from_file: &'a str,
     /// The project, an existing folder.
     pub(crate) work_dir: &'a Path,
     /// The session to resume.
     pub(crate) resume: Option<&'a str>,
-    /// The end of the call.
     pub(crate) deadline: Deadline,
     /// The file for everything that Kimi writes.
     pub(crate) transcript: Option<&'a Path>,
 }
 
-/// Asks Kimi, and waits for its reply: takes a slot, prepares the run's folder, and runs the program.
+/// Takes a slot, prepares the folder of the run, runs Kimi, and returns its reply.
 pub(crate) async fn ask(
     loaded: &Loaded,
     program: &Program,
@@ -99,7 +98,7 @@ pub(crate) async fn ask(
     let temporary = folders::open_temporary(run_dir.path())?;
     queue::expect_wanted(watch)?;
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
-    let limits = Limits::of(&loaded.settings, program.dialect, question.deadline);
+    let limits = Limits::from_settings(&loaded.settings, program.dialect, question.deadline);
     let began = SystemTime::now();
     let TurnRequest { secrets, transcript, .. } = question;
     let cancel = watch.cancel.child_token();
@@ -111,7 +110,7 @@ pub(crate) async fn ask(
         let error = if is_over { bound::error(error) } else { error };
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
-            // A session that was broken off before Kimi named it.
+            // The run may have ended before Kimi named its session.
             None => session::begun_with(&home.folder, program.dialect, &prompt, began),
         };
         with_session(error, program.dialect, session)
@@ -140,11 +139,11 @@ pub(crate) async fn ask(
 /// A run that is ready to start.
 struct Prepared {
     home: Home,
-    /// The prompt, or the one that names its file.
+    /// The prompt to send: the question, or the path of the file with the question.
     prompt: String,
     invocation: Invocation,
     sandbox: Sandbox,
-    /// What is closed in the project.
+    /// The closed files and folders of the project.
     closed: Vec<PathBuf>,
     warnings: Vec<String>,
 }
@@ -168,7 +167,7 @@ fn prepare(
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
         Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
-        // It finds none in the private home.
+        // The private home holds no ripgrep.
         Dialect::KimiCode => {}
     }
     let ripgrep_config = ripgrep::configured(&ripgrep_config, run_dir)?;
@@ -212,7 +211,7 @@ fn prepare(
     Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })
 }
 
-/// The error with the session that a later run can go on in.
+/// Adds the session that a later run can resume to an error.
 fn with_session(mut error: Error, dialect: Dialect, session: Option<String>) -> Error {
     if let Some(session) = session {
         let partial =

@@ -1,4 +1,4 @@
-//! Watches a run: reads what it says, and notices when it must end.
+//! Watches a run: reads its output, and ends it when it exceeds a limit or the caller cancels.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::record::RunRecord;
 use super::reply::{End, Limits, Watch};
 use crate::error::Kind;
 
-/// How long the pipes may stay open after the program itself has ended: a process that it left
-/// behind may hold them for ever.
+/// The longest wait for the pipes to close after the program has ended. A process that it left behind may hold
+/// them open forever.
 const DRAIN: Duration = Duration::from_millis(500);
 /// The grace period when the bridge is about to end: Claude Code kills a server 500 ms after it
 /// closed its input, and kimi-code ends within 120 ms.
 const HURRIED_GRACE: Duration = Duration::from_millis(250);
-/// What the keeper gets beyond the grace period that it counts itself.
+/// The extra time for the keeper, which counts the grace period itself.
 const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
 
 /// A run that is being ended.
@@ -32,9 +32,9 @@ struct Termination {
 
 /// The state of a run.
 struct Observation {
-    /// When the first line, or the next, is overdue; once standard output is closed, the end of the program.
+    /// The point in time when the next line is overdue or, once standard output is closed, the end of the program.
     quiet: Instant,
-    /// How the program ended, and until when its pipes are read.
+    /// The exit status of the program, and the end of the wait for its pipes.
     exited: Option<(ExitStatus, Instant)>,
     ending: Option<Termination>,
     stdout_open: bool,
@@ -42,18 +42,18 @@ struct Observation {
 }
 
 impl Observation {
-    /// Whether limits count: they do not for a program that has ended or is being ended.
+    /// Returns whether limits apply: the program has not ended and is not being ended.
     fn is_running(&self) -> bool {
         self.exited.is_none() && self.ending.is_none()
     }
 
-    /// Whether the grace period can still be cut short.
+    /// Returns whether the grace period can still be cut short.
     fn is_patient(&self) -> bool {
         let hurried = Instant::now() + HURRIED_GRACE;
         self.ending.as_ref().is_some_and(|ending| !ending.killed && ending.patience > hurried)
     }
 
-    /// The next point in time at which something is overdue. `whole` is the end of the call.
+    /// Returns the next point in time at which something is overdue. `whole` is the end of the call.
     fn alarm(&self, whole: Instant, is_behind: bool) -> Instant {
         match (&self.exited, &self.ending) {
             (Some((_, drained_by)), _) => *drained_by,
@@ -64,7 +64,7 @@ impl Observation {
     }
 }
 
-/// Watches until the program has ended, by itself or because it had to. Its output counts until then.
+/// Reads the output of a program until it has ended, by itself or at a limit.
 pub(super) async fn observe(
     child: &mut Child,
     invocation: &Invocation,
@@ -115,9 +115,9 @@ pub(super) async fn observe(
                 None if now.stdout_open => Some(End::Limit(Kind::Stalled, record.silence(limits))),
                 None => Some(End::Closed),
             },
-            // Kimi waits at a full pipe while the transcript is behind, so that memory stays bounded.
+            // Memory stays bounded because Kimi blocks on a full pipe while the transcript is behind.
             () = record.catch_up(), if is_behind => {
-                // Kimi is not silent while it is not read.
+                // Silence does not count while nothing is read.
                 if now.stdout_open {
                     now.quiet = Instant::now() + limits.silence;
                 }
@@ -155,7 +155,7 @@ pub(super) async fn observe(
         };
         if let (Some(why), None) = (met, &now.ending) {
             child.terminate();
-            // The keeper counts the grace period itself; it gets a moment to finish its work.
+            // The keeper counts the grace period itself, and needs a moment to finish.
             let moment = if child.kept { KEEPERS_MOMENT } else { Duration::ZERO };
             let patience = Instant::now() + limits.grace + moment;
             now.ending = Some(Termination { why, patience, killed: false });
@@ -163,8 +163,8 @@ pub(super) async fn observe(
     }
 }
 
-/// Takes bytes of standard output, none when it was closed. Returns the limit that they exceed. A program that
-/// has closed it may be about to end, or name a reason on standard error: it gets a moment.
+/// Records bytes of standard output, and returns the limit that they exceed. No bytes mean that the program closed
+/// standard output; it then has a moment to end, or to write a reason to standard error.
 fn take(
     bytes: &[u8],
     now: &mut Observation,
@@ -178,7 +178,7 @@ fn take(
         record.take_rest();
         return None;
     }
-    // Bytes beyond the limit are read, so that Kimi does not wait at a full pipe, and dropped.
+    // Bytes beyond the limit are read and dropped, so that Kimi does not block on a full pipe.
     if record.bytes > limits.run_bytes {
         return None;
     }
@@ -192,8 +192,7 @@ fn take(
     })
 }
 
-/// Writes the prompt, and closes the pipe. A program that does not read it to the end has its reasons, which
-/// its own words name.
+/// Writes the prompt, and closes the pipe. Ignores a failed write, since the program reports why it stopped reading.
 async fn feed(mut stdin: ChildStdin, prompt: String) {
     let _ = stdin.write_all(prompt.as_bytes()).await;
     let _ = stdin.shutdown().await;

@@ -1,4 +1,4 @@
-//! Finds the `kimi` to use: candidates in a fixed order, told apart by `--version`.
+//! Finds the `kimi` to use among candidates in a fixed order, which `--version` identifies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use super::{folders, queue, untrusted};
 use crate::error::{Error, Kind, Result};
 use crate::settings::{Environment, Loaded};
 
-/// The most that is read of what is remembered of programs.
+/// The size limit of the file that caches the versions of programs.
 const MEMORY_BYTES: u64 = 1024 * 1024;
 
 /// A file that may be a Kimi.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Candidate {
     pub(crate) path: PathBuf,
-    /// Where it was found.
+    /// The source of the path: a setting, `PATH`, or a usual place.
     pub(crate) found: String,
-    /// Which program it is.
+    /// The program that the file is.
     pub(crate) identity: Identity,
-    /// Its output, for one that is [`Identity::Unknown`].
+    /// The output of `--version`, if the program is [`Identity::Unknown`].
     pub(crate) said: String,
-    /// Why it could not be asked: it does not start, or not inside the sandbox, or there is none.
+    /// The reason why `--version` could not be run, such as a path that the sandbox closes.
     pub(crate) held_back: Option<ShutOut>,
 }
 
-/// The Kimi to use: the first usable one. None of them can open secret files of the project. The error names the
-/// programs that were found instead.
+/// Finds the first usable Kimi, and runs no candidate with access to the secret files of the project. An error names
+/// the unusable programs that were found.
 pub(crate) async fn find(loaded: &Loaded, project: &Path, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
     for (path, found) in places(loaded) {
@@ -44,7 +44,7 @@ pub(crate) async fn find(loaded: &Loaded, project: &Path, watch: Watch<'_>) -> R
     choose(loaded, &seen)
 }
 
-/// The first usable one of these.
+/// Returns the first usable candidate.
 pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
     let usable = seen.iter().find_map(|candidate| match &candidate.identity {
         Identity::Usable(dialect, version) => Some(Program {
@@ -59,7 +59,7 @@ pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
     usable.ok_or_else(|| none_usable(loaded, seen))
 }
 
-/// Every Kimi there is, in the order of preference.
+/// Returns all candidates, in the order of preference.
 pub(crate) async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
     let project = loaded.environment.project_dir();
@@ -73,7 +73,7 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
         return retired(&old.path);
     }
-    // A path that can be opened is more than a program that is broken.
+    // A closed path is reported before a broken program, since the user can open it.
     let held_back = || seen.iter().filter_map(|candidate| candidate.held_back.as_ref());
     let shut_out = held_back().find(|why| why.error.kind == Kind::Sandbox);
     if let Some(why) = shut_out.or(held_back().next()) {
@@ -94,7 +94,7 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     Error::of(Kind::KimiMissing, message)
 }
 
-/// The files to ask, without repetition. A program that a setting names is the only one.
+/// Returns the files to try, each once. If a setting names a program, it is the only one.
 fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
     if let Some(named) = &loaded.settings.kimi_path {
         let found = on_path(&loaded.environment, named).into_iter().next();
@@ -104,8 +104,8 @@ fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
     usual_places(&loaded.environment)
 }
 
-/// The files that are not asked, since a setting names another program.
-pub(crate) fn passed_over(loaded: &Loaded) -> Vec<PathBuf> {
+/// Returns the files that are ignored, since a setting names another program.
+pub(crate) fn ignored(loaded: &Loaded) -> Vec<PathBuf> {
     let Some(named) = &loaded.settings.kimi_path else { return Vec::new() };
     let used = on_path(&loaded.environment, named).first().map(|path| real(path));
     let others = usual_places(&loaded.environment).into_iter().map(|(path, _)| path);
@@ -134,8 +134,8 @@ fn usual_places(environment: &Environment) -> Vec<(PathBuf, String)> {
     places
 }
 
-/// The output of each program that was asked, with the size and the time of change of its file: a Python
-/// takes a second to print its version.
+/// The cached versions: size, modification time and output of `--version` by file. kimi-cli takes a second to print
+/// its version.
 type Programs = BTreeMap<PathBuf, (u64, u128, String)>;
 
 async fn identify(
@@ -171,7 +171,7 @@ async fn identify(
         Identity::Usable(..) | Identity::Retired(_) => output.clone(),
     };
     if let (Some((size, changed)), false) = (stamp, identity == Identity::Unknown) {
-        // Read again: another server may have written meanwhile.
+        // The file is read again, since another server may have changed it.
         let mut programs = recall();
         programs.insert(real, (size, changed, output));
         let bytes = serde_json::to_vec_pretty(&programs).unwrap_or_default();
@@ -213,7 +213,7 @@ mod tests {
             current_dir: root.to_owned(),
             program: None,
         };
-        // The helper is this program itself, and here that is the one that runs the tests.
+        // The keeper is off because it is the current program, which is the test runner here.
         let alone = [("sandbox", "off".to_owned()), ("keeper", "false".to_owned())];
         load(environment, &alone).unwrap()
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_usable_kimi_wins_and_is_asked_once() {
+    async fn the_first_usable_kimi_is_chosen_and_its_version_is_cached() {
         let root = tempfile::tempdir().unwrap();
         let (old, new) = (root.path().join("old"), root.path().join("new"));
         kimi_saying(&old, "kimi, version 1.52.0\nkimi-cli is no longer maintained.");
@@ -243,13 +243,13 @@ mod tests {
         assert_eq!(find_quietly(&loaded).await, Ok(expected.clone()));
         assert_eq!(std::fs::read_to_string(new.join("asked")).unwrap(), "asked\n");
 
-        // Another program in its place is asked again.
+        // A changed file is run again.
         kimi_saying(&new, "2.10.0");
         assert_eq!(find_quietly(&loaded).await.unwrap().version, "2.10.0");
     }
 
     #[tokio::test]
-    async fn a_missing_a_retired_and_a_foreign_program_are_told_apart() {
+    async fn the_error_says_if_kimi_is_missing_retired_broken_or_another_program() {
         let root = tempfile::tempdir().unwrap();
         let error = find_quietly(&loaded(root.path(), &[])).await.unwrap_err();
         assert_eq!(
@@ -277,7 +277,7 @@ mod tests {
         let path = kimi_saying(&root.path().join("broken"), "it broke'; exit 3; echo '");
         let error =
             find_quietly(&loaded(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
-        // A broken program is there, and so is the retired one in the usual place.
+        // Besides the broken program, the usual place holds the retired one.
         assert_eq!(error.kind, Kind::KimiRetired);
         std::fs::remove_dir_all(&usual).unwrap();
         let error =

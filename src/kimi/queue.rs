@@ -1,4 +1,4 @@
-//! The queue of runs: `max_parallel` run at once, the others wait their turn and report that they wait.
+//! The queue of runs: `max_parallel` run at once, and the others wait and report progress.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::reply::{Deadline, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
 
-/// Waits for a slot, first come, first served, until the deadline. The slot is held until the permit is dropped.
+/// Waits for a slot until the deadline, in the order of arrival. Dropping the permit frees the slot.
 pub(super) async fn wait<'a>(
     settings: &Settings,
     deadline: Deadline,

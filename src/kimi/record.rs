@@ -23,18 +23,18 @@ use crate::redact::Secrets;
 
 /// Warnings that are kept.
 const MAX_WARNINGS: usize = 10;
-/// Characters of the name that a line of an unknown kind gives itself.
+/// Characters that a warning quotes of the role or type of an unknown line.
 const UNKNOWN_CHARS: usize = 80;
 /// Bytes of a line with a tool's result above which the transcript keeps only the beginning. Both programs
 /// cut results at 50,000 to 100,000 characters.
 const RESULT_KEPT: usize = 256 * 1024;
-/// Bytes of that beginning.
+/// Bytes of a result that the transcript keeps if it is too long.
 const BEGINNING_KEPT: usize = 32 * 1024;
-/// Bytes of earlier messages that are kept.
+/// Bytes of earlier messages of the model that are kept.
 const EARLIER_KEPT: usize = 512 * 1024;
 const TOO_MUCH_SAID: &str = "early messages of Kimi's, which may hold an answer, were left out: together they are over \
                              512 KB";
-/// Bytes of standard error that are kept, of the end.
+/// Bytes that are kept of the end of standard error.
 const STDERR_KEPT: usize = 16 * 1024;
 
 /// The record of a run in progress.
@@ -46,7 +46,7 @@ pub(super) struct RunRecord {
     /// Bytes of standard output so far.
     pub(super) bytes: u64,
     trace: Trace,
-    /// The last words of the model.
+    /// The last message of the model.
     words: Option<String>,
     /// Earlier messages of the model that hold a JSON object: one of them may be the answer.
     earlier: Vec<String>,
@@ -54,15 +54,15 @@ pub(super) struct RunRecord {
     plain: Plain,
     /// The latest retry.
     retry: Option<Retry>,
-    /// Whether the latest line was a retry.
+    /// Set if the latest line was a retry.
     retrying: bool,
     stderr: Vec<u8>,
-    /// Different warnings, up to a number.
+    /// The first [`MAX_WARNINGS`] different warnings.
     warnings: Vec<String>,
-    /// The number of the others.
+    /// The number of further warnings.
     more_warnings: usize,
     transcript: Option<Transcript>,
-    /// The warning about the latest line that was too long: it may have been the answer.
+    /// The warning about the latest line that was too long, which may have been the answer.
     too_long: Option<String>,
 }
 
@@ -121,7 +121,7 @@ impl RunRecord {
         }
     }
 
-    /// Takes bytes of standard output. Returns whether they completed a line.
+    /// Records bytes of standard output. Returns whether they completed a line.
     pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> bool {
         self.bytes += bytes.len() as u64;
         let mut any = false;
@@ -140,7 +140,7 @@ impl RunRecord {
         self.lines = lines;
     }
 
-    /// Whether the transcript waits for its writer.
+    /// Returns whether the transcript waits for its writer.
     pub(super) fn is_behind(&self) -> bool {
         self.transcript.as_ref().is_some_and(Transcript::is_behind)
     }
@@ -152,7 +152,7 @@ impl RunRecord {
         }
     }
 
-    /// Takes the last line, and waits for the end of the transcript, for a bounded time.
+    /// Records the last line, and waits for the end of the transcript for a bounded time.
     pub(super) async fn finish(&mut self, cancel: &CancellationToken) {
         self.take_rest();
         if let Some(transcript) = self.transcript.take()
@@ -210,7 +210,7 @@ impl RunRecord {
         }
     }
 
-    /// Keeps a message that may be the answer, and of all such messages the latest.
+    /// Keeps a message that may be the answer. Drops the oldest such messages beyond [`EARLIER_KEPT`].
     fn keep_earlier(&mut self, message: Option<String>) {
         self.earlier.extend(message.filter(|text| holds_an_object(&clean(text))));
         let kept = |messages: &[String]| messages.iter().map(String::len).sum::<usize>();
@@ -234,7 +234,7 @@ impl RunRecord {
 
     pub(super) fn take_stderr(&mut self, bytes: &[u8]) {
         self.stderr.extend_from_slice(bytes);
-        // One byte more than is kept shows that there was more.
+        // One byte beyond the limit shows that the text was cut.
         let over = self.stderr.len().saturating_sub(STDERR_KEPT + 1);
         self.stderr.drain(..over);
     }
@@ -243,7 +243,7 @@ impl RunRecord {
         last_words(&String::from_utf8_lossy(&self.stderr), STDERR_KEPT).to_owned()
     }
 
-    /// The output of a program that writes no JSON, such as its version.
+    /// Returns the output of a program that writes plain text.
     pub(super) fn into_text(mut self) -> String {
         self.take_rest();
         let mut text = self.plain.lines().join("\n");
@@ -253,13 +253,13 @@ impl RunRecord {
     }
 }
 
-/// Whether a text that was cleaned holds a JSON object.
+/// Returns whether a cleaned text holds a JSON object.
 fn holds_an_object(text: &str) -> bool {
     text.match_indices('{').any(|(at, _)| begins_an_object(&text[at..]))
 }
 
-/// The line as the transcript keeps it: of a tool's result that is longer than both programs write, the
-/// beginning, and the length of the line.
+/// Returns the line for the transcript. Keeps only the beginning of a tool's result that is longer than both programs
+/// write, with the length of the line.
 fn kept<'a>(line: &'a str, event: Option<&Event<'_>>) -> Cow<'a, str> {
     match event {
         Some(Event::ToolResult { id, text, .. }) if line.len() > RESULT_KEPT => {
@@ -313,7 +313,7 @@ mod tests {
     const HALF: &str = r#"{"role":"assistant","content":"I found that the"}"#;
 
     #[test]
-    fn words_before_a_bad_end_come_with_the_failure() {
+    fn an_answer_before_an_abnormal_end_is_returned_with_the_failure() {
         let check =
             |dialect, lines: &[&str], stderr: &str, code: i32, expected: Kind, warning: &str| {
                 let reply = concluded(dialect, lines, stderr, code).unwrap();
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_can_say_no_more_and_lives_on_is_judged_by_its_words() {
+    fn an_answer_counts_if_the_program_then_closes_its_output_and_keeps_running() {
         let closed = |lines: &[&str], stderr: &str| {
             let mut record = RunRecord::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
             record.take_bytes(lines.join("\n").as_bytes());
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_kept_in_bounds_and_counted() {
+    fn lines_that_are_no_json_are_counted_and_their_end_is_kept() {
         let mut record = RunRecord::new(Dialect::KimiCli, 1 << 20, &Secrets::default());
         for n in 0..1_000 {
             record.take_bytes(format!("junk {n} {}\n", "x".repeat(500)).as_bytes());
@@ -423,8 +423,8 @@ mod tests {
     }
 
     #[test]
-    fn no_half_of_a_secret_is_told() {
-        // Put together here, so that no scanner takes this file for a leak.
+    fn a_secret_that_a_limit_cuts_in_half_is_left_out_of_warnings_and_errors() {
+        // The key is built at run time, so that no scanner reports a leak in this file.
         let key = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
         let role = format!("{} {key}", "x".repeat(66));
         let unknown = json!({"role": role}).to_string();
@@ -444,7 +444,7 @@ mod tests {
         );
         let long = format!("{key} {}", "x ".repeat(PLAIN_KEPT / 2 - 4));
         assert!(told(&[&long], "").starts_with("Kimi ended without an answer: x x "));
-        // Wrapped in the middle of the key, and cut between the two lines.
+        // The program wraps in the middle of the key, and the limit cuts between the two lines.
         let line = format!("{}{key} ", "x ".repeat(20));
         let (first, rest) = line.split_at(50);
         let lines = [&[rest], [first, rest].repeat(300).as_slice()].concat();
@@ -479,7 +479,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_written_however_it_is_split_neither_the_last_words_nor_an_answer_are_lost(
+        fn the_last_message_and_an_earlier_answer_survive_any_noise_and_any_split_of_the_stream(
             before in proptest::collection::vec(line(), 0..6),
             after in proptest::collection::vec(line(), 0..6),
             words in "\\PC{1,60}",
@@ -499,7 +499,7 @@ mod tests {
             let mut record = RunRecord::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
             let loaded = settings::load(settings::Environment::default(), &[]).unwrap();
             let deadline = Deadline::after(Duration::from_secs(60));
-            let limits = Limits::of(&loaded.settings, Dialect::KimiCode, deadline);
+            let limits = Limits::from_settings(&loaded.settings, Dialect::KimiCode, deadline);
             for piece in bytes.chunks(chunk) {
                 record.take_bytes(piece);
                 let _ = record.progress(&limits);

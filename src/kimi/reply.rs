@@ -1,4 +1,4 @@
-//! A run from the outside: its limits, its caller, its progress and its result.
+//! The limits, the progress and the result of a run, and the caller's access to it. Nothing here runs a program.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 
-/// The end of a call: all that is done for it, and every wait, ends by then.
+/// The end of a call, by which all its work and waiting must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
     started: Instant,
@@ -23,12 +23,11 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline of a call that begins now.
+    /// Returns the deadline of a call that begins now.
     pub(crate) fn after(limit: Duration) -> Deadline {
         Deadline { started: Instant::now(), limit }
     }
 
-    /// The point in time.
     pub(crate) fn end(self) -> Instant {
         self.started + self.limit
     }
@@ -45,7 +44,7 @@ impl Deadline {
         Error::of(Kind::TimedOut, message)
     }
 
-    /// The progress of the call, `files` of which were read.
+    /// Returns the progress of the call. `files` is the number of files read so far.
     pub(super) fn progress(self, activity: String, files: usize) -> Progress {
         Progress { activity, files, elapsed: self.started.elapsed(), limit: self.limit }
     }
@@ -56,13 +55,13 @@ impl Deadline {
 pub(crate) struct Limits {
     /// The end of the call that the run belongs to.
     pub(crate) deadline: Deadline,
-    /// Until the first line.
+    /// The longest wait for the first line.
     pub(crate) first_line: Duration,
-    /// Between two lines.
+    /// The longest wait between two lines.
     pub(crate) silence: Duration,
-    /// From TERM to KILL.
+    /// The time from TERM to KILL.
     pub(crate) grace: Duration,
-    /// Between two progress messages.
+    /// The time between two progress messages.
     pub(crate) heartbeat: Duration,
     /// Bytes of one line.
     pub(crate) line_bytes: usize,
@@ -73,11 +72,15 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The limits that the settings give to a run of this call.
-    pub(crate) fn of(settings: &Settings, dialect: Dialect, deadline: Deadline) -> Limits {
+    /// Returns the limits of a run.
+    pub(crate) fn from_settings(
+        settings: &Settings,
+        dialect: Dialect,
+        deadline: Deadline,
+    ) -> Limits {
         let first_line = match dialect {
             Dialect::KimiCode => settings.first_line_seconds,
-            // It says nothing at its start: its first line is the first finished turn.
+            // kimi-cli writes its first line after the first finished turn.
             Dialect::KimiCli => settings.first_line_seconds.max(settings.silence_seconds),
         };
         Limits {
@@ -93,16 +96,16 @@ impl Limits {
     }
 }
 
-/// The progress of a call, in words for a person.
+/// The progress of a call, for display to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// Kimi's current activity.
     pub(crate) activity: String,
     /// Files read so far.
     pub(crate) files: usize,
-    /// Since the start of the call.
+    /// The time since the start of the call.
     pub(crate) elapsed: Duration,
-    /// The longest that the call may take.
+    /// The longest time that the call may take.
     pub(crate) limit: Duration,
 }
 
@@ -118,21 +121,21 @@ impl fmt::Display for Progress {
     }
 }
 
-/// The caller of a run, who gets its progress and may end it.
+/// The caller's access to a run: receives its progress, and can end it.
 #[derive(Clone, Copy)]
 pub(crate) struct Watch<'a> {
     /// Called at every change and at least every `heartbeat_seconds`.
     pub(crate) progress: &'a (dyn Fn(&Progress) + Sync),
     /// Ends the run.
     pub(crate) cancel: &'a CancellationToken,
-    /// The bridge itself is about to end: the grace period is short.
+    /// Cancelled when the bridge is about to end, which shortens the grace period.
     pub(crate) closing: &'a CancellationToken,
-    /// How many more runs may begin.
+    /// The free slots for runs.
     pub(crate) places: &'a Semaphore,
 }
 
 impl Watch<'_> {
-    /// Whether the caller has stopped waiting for the run.
+    /// Returns whether the caller has stopped waiting for the run.
     pub(crate) fn is_over(&self) -> bool {
         self.cancel.is_cancelled() || self.closing.is_cancelled()
     }
@@ -141,28 +144,28 @@ impl Watch<'_> {
 /// The result of a run that brought an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reply {
-    /// Kimi's last words, without invisible characters; before them earlier messages that hold a JSON object.
+    /// Kimi's earlier messages that hold a JSON object, and the last message, without invisible characters.
     pub(crate) text: String,
-    /// The number of invisible characters in them.
+    /// The number of invisible characters that were removed from `text`.
     pub(crate) hidden: usize,
     /// The record of Kimi's reading.
     pub(crate) seen: Seen,
-    /// Its session, for a later round.
+    /// The session of the run, for a later round.
     pub(crate) session_id: Option<String>,
     /// Oddities of the stream or of the sandbox.
     pub(crate) warnings: Vec<String>,
-    /// The failure that the run ended with: unless its words are a whole answer, it is what came of the run.
+    /// The failure that the run ended with. It is the result of the run unless `text` is a complete answer.
     pub(crate) failure: Option<Box<Error>>,
     /// The sandbox of the run.
     pub(crate) sandbox: Sandbox,
     /// Files and folders of the project that were closed, absolute and without links.
     pub(crate) closed: Vec<PathBuf>,
-    /// From the start to the end.
+    /// The duration of the run.
     pub(crate) elapsed: Duration,
 }
 
 impl Reply {
-    /// This reply with the words of a later turn, which says the same in a form that can be read.
+    /// Replaces an unreadable answer with that of a later turn, and merges the rest of both replies.
     pub(crate) fn repaired(mut self, later: Reply) -> Reply {
         self.text = later.text;
         self.hidden = later.hidden;
@@ -181,13 +184,13 @@ impl Reply {
     }
 }
 
-/// Why the watching ended.
+/// The way in which a run ended.
 #[derive(Debug)]
 pub(super) enum End {
     /// The program ended by itself.
     Exited(ExitStatus),
-    /// The bridge ended it: the kind of error, and its message.
+    /// The bridge ended the program: the kind of error, and its message.
     Limit(Kind, String),
-    /// The bridge ended it, since it had closed its standard output and lived on: nothing could follow.
+    /// The bridge ended the program, since it had closed its standard output and kept running.
     Closed,
 }

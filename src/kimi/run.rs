@@ -1,6 +1,6 @@
-//! Runs one [`Invocation`] to its end: spawn, feed, read, watch the clock, and end all that is left.
+//! Runs one [`Invocation`] to its end: spawn, feed, read, watch the clock, and end the remaining processes.
 //!
-//! Whatever ends a run early, what had arrived is kept in the error.
+//! If a run ends early, the error keeps the output that had arrived.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use super::reply::{End, Limits, Reply, Watch};
 use crate::error::{Error, Result};
 use crate::redact::Secrets;
 
-/// Runs an invocation to its end, and reads its stream into a reply. All output goes to the transcript, if
-/// there is one, without its secrets.
+/// Runs an invocation to its end, and reads its stream into a reply. Writes all output, without secrets, to the
+/// transcript if there is one.
 pub(super) async fn run(
     invocation: &Invocation,
     dialect: Dialect,
@@ -35,14 +35,15 @@ pub(super) async fn run(
     record.conclude(invocation, &end)
 }
 
-/// The output of a program that speaks no stream: standard output, then standard error, the end of each.
+/// The output of a program that writes plain text, such as `kimi --version`.
 pub(super) struct Printed {
+    /// The end of standard output, then the end of standard error.
     pub(super) text: String,
-    /// Whether its exit code says so, or a signal ended it.
+    /// Set if the exit code was not 0, or a signal ended the program.
     pub(super) has_failed: bool,
 }
 
-/// Runs such a program to its end.
+/// Runs a program that writes plain text to its end.
 pub(super) async fn text(
     invocation: &Invocation,
     limits: &Limits,

@@ -1,25 +1,25 @@
-//! Text from outside, made safe to show, and cut without breaking it.
+//! Makes text from outside safe to show, and cuts it between characters or words.
 
 use std::borrow::Cow;
 
 use crate::hidden::Cleaned;
 
-/// The text without escape sequences, invisible characters, and control characters other than newline and tab.
+/// Removes escape sequences, invisible characters, and control characters other than newline and tab.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     Cleaned::of(text).text
 }
 
-/// The text, its bytes that are not UTF-8 replaced. The standard library's own way is slow where there are none.
+/// Replaces bytes that are not UTF-8. The function of the standard library is slow for valid text.
 pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// The first `limit` characters, cut between characters.
+/// Returns the first `limit` characters.
 pub(crate) fn first_chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The first `limit` bytes, or a few less: cut between characters.
+/// Returns the first `limit` bytes, or a few less to cut between characters.
 pub(crate) fn first_bytes(text: &str, limit: usize) -> &str {
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
@@ -28,7 +28,7 @@ pub(crate) fn first_bytes(text: &str, limit: usize) -> &str {
     &text[..end]
 }
 
-/// The last `limit` bytes, or a few less: cut between characters.
+/// Returns the last `limit` bytes, or a few less to cut between characters.
 pub(crate) fn last_bytes(text: &str, limit: usize) -> &str {
     let mut from = text.len().saturating_sub(limit);
     while !text.is_char_boundary(from) {
@@ -37,8 +37,8 @@ pub(crate) fn last_bytes(text: &str, limit: usize) -> &str {
     &text[from..]
 }
 
-/// The last `limit` bytes, or fewer: where a text is cut, it begins behind the next white space, so that
-/// it holds no half of a word.
+/// Returns the last `limit` bytes, or fewer: a cut text begins after the next white space, so that no word is cut in
+/// half.
 pub(crate) fn last_words(text: &str, limit: usize) -> &str {
     let end = last_bytes(text, limit);
     if end.len() == text.len() {
@@ -47,11 +47,11 @@ pub(crate) fn last_words(text: &str, limit: usize) -> &str {
     end.split_once(char::is_whitespace).map_or("", |(_, words)| words)
 }
 
-/// Bytes in which the first name of an object is looked for, behind white space and comments.
+/// Bytes to search for the first name of an object, after white space and comments.
 const BEFORE_A_NAME: usize = 4096;
 
-/// Whether a text that begins with a brace goes on as a JSON object does: with a name in quotation marks, perhaps
-/// behind comments.
+/// Returns whether a text that begins with a brace continues like a JSON object: with a name in quotation marks,
+/// possibly after comments.
 pub(crate) fn begins_an_object(text: &str) -> bool {
     let mut rest = first_bytes(&text[1..], BEFORE_A_NAME).trim_start();
     while let Some(comment) = rest.strip_prefix('/') {

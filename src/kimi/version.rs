@@ -1,4 +1,4 @@
-//! What a program answers when it is asked for its version, and why it does not.
+//! Runs `--version` of a program, and explains why it fails. It does not choose a program.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::settings::Loaded;
 
 /// The limit of `kimi --version`; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
-/// The most that is read of the answer.
+/// The size limit of the output.
 const VERSION_BYTES: u64 = 64 * 1024;
-/// Characters of the output that an error repeats.
+/// Characters of the output that an error quotes.
 const SAID_CHARS: usize = 300;
 
-/// The output of a program, as an error repeats it.
+/// Returns the output of a program for an error to quote: short, on one line, without secrets.
 pub(super) fn repeated(loaded: &Loaded, output: &str) -> String {
     let secrets = Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars);
-    // A consultation reports a file of secrets that cannot be used.
+    // The consultation itself reports an unusable file of secrets.
     let secrets = secrets.unwrap_or_default();
     let said = secrets.redact_start(clean(output.trim()).trim(), SAID_CHARS);
     said.as_str().replace('\n', " ")
 }
 
-/// The output of `kimi --version`, standard output first. The program runs inside the sandbox already.
+/// Returns the output of `kimi --version`, which runs inside the sandbox.
 pub(super) async fn ask_version(
     loaded: &Loaded,
     project: &Path,
@@ -61,7 +61,7 @@ pub(super) async fn ask_version(
     Ok(said.to_owned())
 }
 
-/// The error of a program that has to be ended before it answers.
+/// Explains that a program was ended before it printed its version.
 fn unanswered(path: &Path, why: ShutOut) -> ShutOut {
     match why.error.kind {
         Kind::TimedOut | Kind::Stalled | Kind::TooMuchOutput | Kind::Crashed => {
@@ -73,7 +73,7 @@ fn unanswered(path: &Path, why: ShutOut) -> ShutOut {
     }
 }
 
-/// The Node that a program runs on; `None` for one that needs none.
+/// Returns the Node that a program runs on; `None` if it needs none.
 pub(super) async fn node_of(
     loaded: &Loaded,
     project: &Path,
@@ -100,8 +100,8 @@ async fn node_problem(
     node_of(loaded, project, program, watch).await?.problem()
 }
 
-/// The error of a program that ended before it said anything, with the Node that it ran on where that is too old: the
-/// version of a program is remembered, and its Node may be another one since.
+/// Adds a missing or too old Node to the error of a program that ended without output. The version of the program is
+/// cached, but its Node may have changed since.
 pub(super) async fn with_node(
     mut error: Error,
     loaded: &Loaded,
@@ -117,7 +117,7 @@ pub(super) async fn with_node(
     error
 }
 
-/// Runs `--version` of a file that belongs to a program, under the rules for that program.
+/// Runs `--version` of a file that belongs to a program, in the sandbox of that program.
 async fn print_version(
     loaded: &Loaded,
     project: &Path,
@@ -132,8 +132,8 @@ async fn print_version(
         })?;
     let mut env = profiles().environment(program, &loaded.environment, &[]);
     let temporary = folders::temporary(run_dir.path());
-    // Even this call makes a data folder. It is thrown away: a program that turns out to be no Kimi must not leave
-    // anything that a later run reads.
+    // Kimi creates its data folder even for `--version`. A temporary one keeps later runs free of files from a program
+    // that is no Kimi.
     for dialect in Dialect::ALL {
         let home = temporary.join(dialect.home_folder());
         folders::make(&home)?;
@@ -154,7 +154,7 @@ async fn print_version(
         silence: patience,
         grace: Duration::from_millis(500),
         run_bytes: VERSION_BYTES,
-        ..Limits::of(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
+        ..Limits::from_settings(&loaded.settings, Dialect::KimiCode, Deadline::after(patience))
     };
     let quietly = Watch { progress: &|_| {}, ..watch };
     let printed = run::text(&invocation, &limits, quietly).await?;

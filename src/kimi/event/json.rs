@@ -1,5 +1,4 @@
-//! JSON that is read as far as it has the expected form: a value of the wrong kind counts as none, and
-//! does not lose the line.
+//! Reads JSON leniently: a value of an unexpected type counts as missing, and the rest of the line is kept.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::kimi::text::{first_bytes, lossy};
 
-/// A value, or none where there is one of another kind.
+/// A value, or `None` for a value of another type.
 #[derive(Default)]
 pub(super) struct Lenient<T>(pub(super) Option<T>);
 
@@ -69,7 +68,7 @@ pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     is_object.then(|| serde_json::from_str(json).ok())?
 }
 
-/// Gives each item of a JSON array to `take`. A list of a million items takes no memory that way.
+/// Passes each item of a JSON array to `take`, so that a long list takes no memory.
 pub(super) fn items<'a>(array: &'a RawValue, take: impl FnMut(&'a RawValue)) {
     struct ItemVisitor<F>(F);
 
@@ -88,7 +87,6 @@ pub(super) fn items<'a>(array: &'a RawValue, take: impl FnMut(&'a RawValue)) {
         }
     }
 
-    // Any other value has no items.
     let _ = serde_json::Deserializer::from_str(array.get()).deserialize_seq(ItemVisitor(take));
 }
 

@@ -1,4 +1,4 @@
-//! The end of a run: its record becomes a reply, or an error that keeps what had arrived.
+//! Turns the record of a run into a reply, or into an error that keeps the output so far.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::kimi::text::clean;
 use crate::sandbox::Sandbox;
 
 impl RunRecord {
-    /// The reply, if the model said anything and the call was not cancelled. Its words may also be half of an
-    /// answer that a failure broke off: then [`Reply::failure`] says so, and the reader of the words decides.
+    /// Returns the reply, if the model wrote a message and the call was not cancelled. The text may be only part of an
+    /// answer if [`Reply::failure`] is set.
     pub(in crate::kimi) fn conclude(mut self, invocation: &Invocation, end: &End) -> Result<Reply> {
         self.take_rest();
         let stderr = self.stderr();
@@ -37,8 +37,8 @@ impl RunRecord {
         let is_well = matches!(end, End::Exited(status) if status.success());
         let failure = (!is_well).then(|| self.error(invocation, &stderr, end));
         let mut warnings = self.warnings;
-        warnings.extend(failure.as_ref().map(|failure| warning_of(end, failure)));
-        // kimi-code continues without a section of its settings that it cannot read, such as a wall.
+        warnings.extend(failure.as_ref().map(|failure| abnormal_end_warning(end, failure)));
+        // kimi-code drops a section of its settings that it cannot read, which may be one that restricts it.
         let ignored = stderr.lines().filter(|line| line.contains("Ignored invalid config section"));
         warnings.extend(ignored.map(|line| clean(line.trim()).into_owned()));
         if self.more_warnings > 0 {
@@ -108,8 +108,8 @@ impl RunRecord {
     }
 }
 
-/// The warning about a run that answered, but did not end as it should.
-fn warning_of(end: &End, failure: &Error) -> String {
+/// Returns the warning about a run that answered, but ended abnormally.
+fn abnormal_end_warning(end: &End, failure: &Error) -> String {
     match end {
         End::Exited(status) if failure.kind == Kind::Crashed => {
             format!("Kimi ended abnormally after its answer ({status})")

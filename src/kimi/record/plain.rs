@@ -1,11 +1,11 @@
-//! The plain text among the lines of a stream: an error of the program's, or noise.
+//! The plain text among the lines of a stream: an error of the program, or noise.
 
 use crate::kimi::text::{last_bytes, last_words};
 
-/// Bytes that are kept, of the end.
+/// Bytes that are kept of the end of the text.
 pub(super) const PLAIN_KEPT: usize = 16 * 1024;
 
-/// The end of the lines that are no JSON, and the number of all of them.
+/// The end of the lines that are no JSON, and the number of these lines.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     /// Each line with its line ending.
@@ -19,12 +19,12 @@ impl Plain {
         self.text.push_str(line);
         self.text.push('\n');
         if self.text.len() > 2 * PLAIN_KEPT {
-            // A few bytes more than are kept show that there was more.
+            // A few bytes beyond the limit show that the text was cut.
             self.text = last_bytes(&self.text, PLAIN_KEPT + 4).to_owned();
         }
     }
 
-    /// The warning that lines were skipped.
+    /// Returns the warning that lines were skipped.
     pub(super) fn warning(&self) -> Option<String> {
         match self.count {
             0 => None,
@@ -33,7 +33,7 @@ impl Plain {
         }
     }
 
-    /// The lines that are kept. The first word after a cut is left out: half a secret is not recognised.
+    /// Returns the kept lines. Leaves out the first word after a cut, since half a secret is not recognized.
     pub(super) fn lines(&self) -> Vec<String> {
         last_words(&self.text, PLAIN_KEPT).split_terminator('\n').map(str::to_owned).collect()
     }
