@@ -20,3 +20,10 @@ CREATE TABLE rounds (
     result      TEXT,
     PRIMARY KEY (thread_id, number)
 ) STRICT;
+
+-- The text of each thread that is searched, in lower case, under its number. The index finds parts of words that have
+-- three characters or more.
+CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = 'trigram case_sensitive 1');
+
+-- What is deleted leaves the index at once, not when its pages are merged.
+INSERT INTO texts (texts, rank) VALUES ('secure-delete', 1);
