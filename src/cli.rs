@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Look back: list threads, show, export, decide or delete one
     Threads(Threads),
+    /// List the runs of Kimi, the latest first
+    Runs(Runs),
     /// Show which Kimi is used, the mode and the limits
     Status(StatusArgs),
     /// Find what stands in the way, and what to do about it
@@ -98,6 +100,16 @@ pub(crate) struct Threads {
     #[arg(long, value_name = "WORDS")]
     pub(crate) search: Option<String>,
     /// At most so many, the latest first
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// At most so many
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: usize,
     /// Print the list as JSON

@@ -16,7 +16,7 @@
 //! - [`job`]: one question put to Kimi, and all that a call shares with every other call. No role.
 //! - [`kimi`]: how to run both programs called `kimi`, and read their stream. No role.
 //! - [`sandbox`]: what a program in Kimi's place may open, and who holds it to that. No Kimi.
-//! - [`ledger`]: the SQLite file that remembers threads. Its own row types, no finding.
+//! - [`ledger`]: the SQLite file that remembers threads and runs. Its own row types, no finding.
 //! - [`hosts`]: where hosts register their servers. Starts nothing, and knows no Kimi.
 //! - [`redact`]: what may leave the machine, and what of what came back may be told. [`settings`]:
 //!   what a person can change, and the only reader of the environment. [`workspace`]: whether the

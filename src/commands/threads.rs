@@ -118,7 +118,7 @@ fn described(filter: &Filter) -> String {
 }
 
 /// How long ago, in the largest unit that says something.
-fn age(seconds: i64) -> String {
+pub(super) fn age(seconds: i64) -> String {
     match seconds {
         ..60 => "just now".to_owned(),
         60..3_600 => format!("{} min ago", seconds / 60),

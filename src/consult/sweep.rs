@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::round;
 use super::thread::State;
 use crate::kimi::{session, transcript};
-use crate::ledger::{Filter, Ledger};
+use crate::ledger::{self, Filter, Ledger};
 use crate::settings::Loaded;
 
 /// Removes what is too old. Not awaited: a run does not depend on it.
@@ -14,7 +13,7 @@ pub(super) fn begin(loaded: &Loaded, project: &std::path::Path) {
     let (transcript_days, session_days) =
         (loaded.settings.transcript_days, loaded.settings.session_days);
     drop(tokio::task::spawn_blocking(move || {
-        transcript::sweep(&round::transcripts(&state_dir), transcript_days);
+        transcript::sweep(&ledger::transcripts(&state_dir), transcript_days);
         // Without the ledger it is not known which sessions are still needed.
         if let Ok(needed) = Ledger::open(&state_dir).and_then(|ledger| open_sessions(&ledger)) {
             session::sweep(&state_dir, &project, session_days, &needed);

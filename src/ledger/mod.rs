@@ -1,4 +1,4 @@
-//! The ledger: one SQLite file in the state folder that remembers threads across restarts, for
+//! The ledger: one SQLite file in the state folder that remembers threads and runs across restarts, for
 //! several servers at once. It has its own row types and stores them as JSON; it knows neither roles nor
 //! findings.
 
@@ -6,6 +6,7 @@ mod file;
 mod health;
 mod lock;
 mod rows;
+mod runs;
 mod search;
 
 use std::fs::{self, File};
@@ -19,9 +20,10 @@ use serde::de::DeserializeOwned;
 
 use self::file::failed;
 pub(crate) use self::health::{Health, StateFolder};
-pub(crate) use self::rows::{RoundRow, ThreadRow};
+pub(crate) use self::rows::{RoundRow, RunRow, RunState, ThreadRow};
+pub(crate) use self::runs::transcripts;
 use self::search::Words;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// An open ledger, for one call.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Ledger {
     /// Locks a thread for one call, until the file is dropped; `None` while another call, in any process,
     /// has it.
     pub(crate) fn lock(&self, thread: &str) -> Result<Option<File>> {
-        lock::try_thread(&self.state_dir, thread)
+        lock::try_take(&self.state_dir, thread)
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
@@ -88,7 +90,20 @@ impl Ledger {
             let mut query = snapshot.prepare(sql)?;
             let rounds = query
                 .query_map([id], |row| Ok(RoundRow { result: row.get(1)?, ..parsed(row)? }))?;
-            let rounds = rounds.collect::<rusqlite::Result<_>>()?;
+            let mut rounds = rounds.collect::<rusqlite::Result<Vec<RoundRow>>>()?;
+            let sql = "SELECT row FROM runs WHERE thread_id = ?1 ORDER BY number";
+            let mut query = snapshot.prepare(sql)?;
+            for run in query.query_map([id], parsed::<RunRow>)? {
+                let run = run?;
+                let round = rounds.iter_mut().find(|round| Some(round.number) == run.round);
+                let file = self.transcript(&run.id);
+                // A run without a word leaves an empty one.
+                if let Some(round) = round
+                    && file.metadata().is_ok_and(|file| file.len() > 0)
+                {
+                    round.transcripts.push(file);
+                }
+            }
             Ok(thread.map(|thread| (thread, rounds)))
         })
     }
@@ -114,23 +129,24 @@ impl Ledger {
         })
     }
 
-    /// Deletes a thread, its transcripts and its lock file. Returns `false` if there was none.
+    /// Deletes a thread, and its runs with their transcripts. Returns `false` if there was none.
     pub(crate) fn delete(&self, id: &str) -> Result<bool> {
-        // One that cannot be read can still be deleted.
-        let rounds = self.thread(id).ok().flatten().map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
+        let mut runs: Vec<String> = Vec::new();
         self.change(|change| {
             let of_thread = "(SELECT number FROM threads WHERE id = ?1)";
             change.execute(&format!("DELETE FROM texts WHERE rowid = {of_thread}"), [id])?;
+            let mut query = change.prepare("DELETE FROM runs WHERE thread_id = ?1 RETURNING id")?;
+            runs = query.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
         // The log holds the rows too until it is copied into the file and emptied. Another process may read in it now:
         // then the next deletion empties it.
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        let transcripts =
-            rounds.into_iter().filter_map(|round| round.transcript.map(PathBuf::from));
-        for file in transcripts.chain([lock::path(&self.state_dir, id)]) {
+        let files = |id: &String| [self.transcript(id), lock::path(&self.state_dir, id)];
+        let files = runs.iter().flat_map(files);
+        for file in files.chain([lock::path(&self.state_dir, id)]) {
             // It may be gone already.
             let _ = fs::remove_file(file);
         }
@@ -162,6 +178,14 @@ fn parsed<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
     let text = row.get_ref(0)?.as_str()?;
     serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
+}
+
+/// An id for a thread or a run.
+pub(crate) fn random_id() -> Result<String> {
+    let number = getrandom::u64().map_err(|error| {
+        Error::new(Kind::Spawn, format!("the system gives no randomness: {error}"), "Try again.")
+    })?;
+    Ok(format!("{:010x}", number >> 24))
 }
 
 /// Seconds since 1970, UTC.
