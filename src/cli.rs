@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Find earlier threads: list, show, export, decide or delete one
     Threads(Threads),
+    /// List the runs of Kimi, the latest first
+    Runs(Runs),
     /// Show which Kimi is used, the mode and the limits
     Status(StatusArgs),
     /// Check the installation, and name the remedy of each problem
@@ -98,6 +100,16 @@ pub(crate) struct Threads {
     #[arg(long, value_name = "WORDS")]
     pub(crate) search: Option<String>,
     /// At most this many, the latest first
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// At most so many
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: usize,
     /// Print the list as JSON

@@ -16,7 +16,7 @@
 //!   knows no role.
 //! - [`kimi`]: both programs called `kimi`, and the reading of their stream. It knows no role.
 //! - [`sandbox`]: the limits of Kimi's process, and the keeper that enforces them. It does not know Kimi.
-//! - [`ledger`]: the SQLite file that remembers threads. It has its own row types, and knows no finding.
+//! - [`ledger`]: the SQLite file that remembers threads and runs. It has its own row types, and knows no finding.
 //! - [`hosts`]: the registrations of this server with hosts. It starts nothing, and does not know Kimi.
 //! - [`redact`]: the removal of secrets from texts.
 //! - [`settings`]: everything that the user can configure, and the only reader of the environment.

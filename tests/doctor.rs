@@ -535,7 +535,7 @@ fn the_state_folder() {
     report(&world).check(
         "state",
         "ledger",
-        &[("ok", "opens; version 6, 0 threads", ""), ("note", &says, "")],
+        &[("ok", "opens; version 7, 0 threads", ""), ("note", &says, "")],
     );
     let elsewhere = world.with(&[("KIMI_BRIDGE_STATE_DIR", "/dev/null/state")]);
     let seen = report(&elsewhere);

@@ -9,6 +9,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::rounds::fenced;
+use crate::runs::runs;
 use crate::support::kimi::Real;
 use crate::support::model::{Model, Step};
 use crate::support::world::World;
@@ -95,13 +96,20 @@ fn both_orders(real: Real, program: &Path) {
     assert_eq!(model.requests().len(), 2);
 
     let id = first["thread"]["id"].as_str().unwrap();
-    // The transcript of the round holds both answers.
-    let kept = fs::read_dir(world.state().join("transcripts")).unwrap();
-    let kept: Vec<_> = kept.map(|file| file.unwrap().path()).collect();
-    assert_eq!(kept.len(), 1, "{kept:?}");
-    let mut text = String::new();
-    MultiGzDecoder::new(fs::File::open(&kept[0]).unwrap()).read_to_string(&mut text).unwrap();
-    assert!(text.contains("a log grows for ever") && text.contains("a database locks"), "{text}");
+    // Each order is a run of its own, with a session and a transcript.
+    let runs = runs(&world);
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    for run in runs {
+        let order = run["request"]["option_order"].as_str();
+        let claim = ["a log grows for ever", "a database locks"][usize::from(order.is_some())];
+        assert_eq!((&run["thread_id"], &run["round"]), (&json!(id), &json!(1)));
+        assert!(run["session_id"].is_string() && run["state"] == "answered", "{run}");
+        let file = format!("transcripts/{}.jsonl.gz", run["id"].as_str().unwrap());
+        let file = fs::File::open(world.state().join(file)).unwrap();
+        let mut text = String::new();
+        MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
+        assert!(text.contains(claim), "{order:?}: {text}");
+    }
     let again = [
         "consult",
         "--json",

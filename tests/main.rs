@@ -24,6 +24,7 @@ mod registrations;
 mod retries;
 mod rooms;
 mod rounds;
+mod runs;
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod secrets;
@@ -58,6 +59,7 @@ fn main() {
         retries::tests(),
         rooms::tests(),
         rounds::tests(),
+        runs::tests(),
         #[cfg(target_os = "linux")]
         sandbox::tests(),
         secrets::tests(),

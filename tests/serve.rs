@@ -513,7 +513,7 @@ fn a_thread_as_a_resource(era: Era) {
     );
     let kept = world.state().join("transcripts");
     fs::remove_dir_all(kept).unwrap();
-    refused(&transcript, &format!("the transcript of round 1 of the thread {id} is gone"));
+    refused(&transcript, &format!("there is no transcript of round 1 of the thread {id}"));
 
     // A host that works in another project finds none of them.
     let elsewhere = world.beside("elsewhere");

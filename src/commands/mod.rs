@@ -8,6 +8,7 @@ mod guard;
 mod output;
 mod render;
 mod roles;
+mod runs;
 mod sample;
 mod shutdown;
 mod stand_in;
@@ -116,6 +117,7 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
             Command::Roles(args) => roles::run(&args),
             Command::Demo(args) => Box::pin(demo::run(&args, loaded, &stop)).await,
             Command::Threads(args) => threads::run(&args, &loaded),
+            Command::Runs(args) => runs::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
             Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
         }

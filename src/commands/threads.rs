@@ -118,7 +118,7 @@ fn described(filter: &Filter) -> String {
 }
 
 /// The time that has passed, in the largest unit that fits.
-fn age(seconds: i64) -> String {
+pub(super) fn age(seconds: i64) -> String {
     match seconds {
         ..60 => "just now".to_owned(),
         60..3_600 => format!("{} min ago", seconds / 60),

@@ -1,10 +1,6 @@
 //! Context ─► `ConsultResult`: builds the prompts of one round, puts them to Kimi, and reads the answers.
 
 use std::cell::Cell;
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
 use super::judge::{self, in_one_order};
 use super::prompt;
@@ -15,6 +11,7 @@ use super::round::{OpenRound, OptionOrder};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Answered, Brief, Job, ReadResult};
 use crate::kimi::{Profile, Program};
+use crate::ledger::RunRow;
 
 const NEW_SESSION: &str = "Kimi's session could not be resumed: the round was asked in a new session, with the history in the prompt";
 
@@ -40,26 +37,15 @@ pub(super) async fn ask(
         context: round.context.clone(),
         program: program.clone(),
     };
-    let transcript = round.transcript();
     let question = Question::new(round, &program, OptionOrder::Given, &origin.context)?;
-    if let Some(half) = transcript.as_ref().filter(|_| !question.continues) {
-        // A killed attempt leaves a file that cannot be appended to.
-        let _ = fs::remove_file(half);
-    }
-    let first = question.ask(job, &program, transcript.as_deref());
+    let first = question.ask(job, &program);
     let both = round.loaded.settings.judge_both_orders;
     let Some(context) = judge::reversed(&origin.context).filter(|_| both) else {
         let Answered { reply, reading } = first.await?;
         return Ok(ConsultResult::new(reply, reading, &origin, &|| job.is_over()));
     };
     let question = Question::new(round, &program, OptionOrder::Reversed, &context)?;
-    // Two parallel runs cannot write to one file.
-    let beside = transcript.as_ref().map(|path| path.with_extension("reversed"));
-    if let Some(half) = &beside {
-        let _ = fs::remove_file(half);
-    }
-    let (first, other) = tokio::join!(first, question.ask(job, &program, beside.as_deref()));
-    let joined = transcript.zip(beside).map_or(Ok(()), |(path, beside)| append(&beside, &path));
+    let (first, other) = tokio::join!(first, question.ask(job, &program));
     if let Ok(Answered { reply, .. }) = &other {
         round.set_reversed_session(reply.session_id.clone());
     }
@@ -69,10 +55,7 @@ pub(super) async fn ask(
     let is_other = first.is_err();
     match (first, other) {
         (Ok(first), Ok(other)) => {
-            let mut first = result(first, &origin);
-            first.warnings.extend(joined.err().map(|error| {
-                format!("the transcript of the other order could not be kept: {error}")
-            }));
+            let first = result(first, &origin);
             let first_finding = origin.first_finding + first.answer.findings.len();
             let other = result(other, &Origin { redactions: 0, first_finding, ..origin });
             Ok(judge::merged(first, other))
@@ -91,26 +74,14 @@ pub(super) async fn ask(
     }
 }
 
-/// Moves the text of one transcript to the end of another. Both are compressed, and so is the result.
-fn append(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = match fs::File::open(from) {
-        // A run without output has no file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    let mut target = OpenOptions::new().create(true).append(true).mode(0o600).open(to)?;
-    io::copy(&mut source, &mut target)?;
-    fs::remove_file(from)
-}
-
 /// The prompt of a round in one order of the options, ready to be put to Kimi.
 struct Question<'a> {
     context: &'a Context,
     prompt: String,
     /// The session to resume.
     session: Option<String>,
-    /// True if the session already holds the question and the prompt only asks to continue.
-    continues: bool,
+    /// The consultation's part of the run's row in the ledger.
+    row: Option<RunRow>,
     /// The full prompt, for a new session; with the history it may be too long.
     full: Result<String>,
     /// True if the last attempt met a rate limit.
@@ -126,6 +97,7 @@ impl<'a> Question<'a> {
         context: &'a Context,
     ) -> Result<Question<'a>> {
         let was_limited = round.was_limited();
+        let row = round.run_row(order);
         let full = prompt::prompt(&round.asked(context, round.history()), round.loaded);
         if let Some(session) = round.broken_off(program.dialect, order) {
             let (prompt, warning) = (prompt::GO_ON.to_owned(), Some(SESSION_CONTINUED));
@@ -133,7 +105,7 @@ impl<'a> Question<'a> {
                 context,
                 prompt,
                 session: Some(session),
-                continues: true,
+                row,
                 full,
                 was_limited,
                 warning,
@@ -144,16 +116,11 @@ impl<'a> Question<'a> {
             Some(_) => (prompt::prompt(&round.asked(context, None), round.loaded)?, None),
             None => (full.clone()?, round.had_session(order).then_some(NEW_SESSION)),
         };
-        Ok(Question { context, prompt, session, continues: false, full, was_limited, warning })
+        Ok(Question { context, prompt, session, row, full, was_limited, warning })
     }
 
     /// Asks Kimi, and again in a new session if the session is refused.
-    async fn ask(
-        self,
-        job: &Job<'_>,
-        program: &Program,
-        transcript: Option<&Path>,
-    ) -> Result<Answered<Reading>> {
+    async fn ask(self, job: &Job<'_>, program: &Program) -> Result<Answered<Reading>> {
         let about = &self.context.about;
         let named_before = Cell::new(0);
         let read = |text: &str| {
@@ -180,7 +147,7 @@ impl<'a> Question<'a> {
             read_from_file: prompt::READ_FROM_FILE,
             prompt: self.prompt,
             session: self.session,
-            transcript,
+            row: self.row,
             read: &read,
         };
         let (mut answered, warning) = match job.run(&brief).await {

@@ -99,17 +99,8 @@ fn too_long(bytes: usize, limit: usize) -> Error {
 }
 
 fn random_mark() -> Result<String> {
-    let mut bytes = [0_u8; 8];
-    getrandom::fill(&mut bytes).map_err(|error| at_fault(&error))?;
-    Ok(hex(&bytes))
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let number = getrandom::u64().map_err(|error| at_fault(&error))?;
+    Ok(format!("{number:016x}"))
 }
 
 /// The templates, each parsed when it is first needed.

@@ -105,7 +105,7 @@ impl Record {
                 adjudications: of_thread
                     .map(|round| round.adjudications.clone())
                     .unwrap_or_default(),
-                transcript: round.transcript.as_ref().map(PathBuf::from),
+                transcripts: round.transcripts.clone(),
             });
         }
         Ok(Record {
@@ -176,20 +176,22 @@ pub(crate) fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String
     let Some(round) = record.rounds.iter().find(|round| round.number == number) else {
         return absent(format!("the thread {id} has no round {number}"));
     };
-    let Some(path) = &round.transcript else {
-        return absent(format!("no transcript was kept of round {number} of the thread {id}"));
-    };
-    match File::open(path) {
-        Ok(file) => Ok(unpacked(file, path, TRANSCRIPT_SHOWN)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            absent(format!("the transcript of round {number} of the thread {id} is gone"))
-        }
-        Err(error) => Err(Error::new(
-            Kind::Ledger,
-            format!("the transcript {} cannot be read: {error}", path.display()),
-            "Look at who may read the file.",
-        )),
+    let mut text = String::new();
+    for path in &round.transcripts {
+        let file = File::open(path).map_err(|error| {
+            Error::new(
+                Kind::Ledger,
+                format!("the transcript {} cannot be read: {error}", path.display()),
+                "Look at who may read the file.",
+            )
+        })?;
+        let limit = TRANSCRIPT_SHOWN.saturating_sub(text.len() as u64);
+        text.push_str(&unpacked(file, path, limit));
     }
+    if round.transcripts.is_empty() {
+        return absent(format!("there is no transcript of round {number} of the thread {id}"));
+    }
+    Ok(text)
 }
 
 /// Decompresses a text up to a limit. The file of a killed run has no end; its beginning is returned with a note.
@@ -234,9 +236,9 @@ pub(crate) struct RoundRecord {
     pub error: Option<Value>,
     /// The caller's answers to the findings that were open after this round.
     pub adjudications: Vec<Adjudication>,
-    /// The compressed transcript.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub transcript: Option<PathBuf>,
+    /// The compressed files with everything that Kimi wrote, one for each run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transcripts: Vec<PathBuf>,
 }
 
 /// The caller's decision, which closes a thread.

@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::round;
 use super::thread::State;
 use crate::kimi::{Dialect, session, transcript};
-use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
+use crate::ledger::{self, Filter, Ledger, RoundRow, ThreadRow};
 use crate::settings::Loaded;
 
 /// Removes what is too old, in the background: a run does not depend on it.
@@ -16,7 +15,7 @@ pub(super) fn begin(loaded: &Loaded, project: &std::path::Path) {
     let (transcript_days, session_days) =
         (loaded.settings.transcript_days, loaded.settings.session_days);
     drop(tokio::task::spawn_blocking(move || {
-        transcript::sweep(&round::transcripts(&state_dir), transcript_days);
+        transcript::sweep(&ledger::transcripts(&state_dir), transcript_days);
         // Only the ledger knows the sessions that are still needed.
         if let Ok(needed) = Ledger::open(&state_dir).and_then(|ledger| open_sessions(&ledger)) {
             session::sweep(&state_dir, &project, session_days, &needed);

@@ -1,10 +1,12 @@
 //! One prompt put to Kimi, with everything that calls share: finding the program, one deadline for the whole call,
-//! redaction of the prompt, one repair turn, and the comparison of the project before and after.
+//! redaction of the prompt, one repair turn, the comparison of the project before and after, and the run's row in the
+//! ledger with its transcript.
 //!
 //! This room knows no role, no round and no finding: each brief has its own reader.
 
 mod changes;
 pub mod citation;
+mod entry;
 pub(crate) mod injection;
 pub(crate) mod objects;
 pub(crate) mod place;
@@ -17,8 +19,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use self::changes::Before;
+use self::entry::RunEntry;
 use crate::error::Result;
 use crate::kimi::{self, Deadline, Profile, Program, Reply, TurnRequest, Watch};
+use crate::ledger::RunRow;
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 use crate::workspace::Changes;
@@ -46,8 +50,8 @@ pub(crate) struct Brief<'a, R> {
     pub(crate) prompt: String,
     /// The session to resume.
     pub(crate) session: Option<String>,
-    /// The file for the transcript of the run.
-    pub(crate) transcript: Option<&'a Path>,
+    /// The tool's part of the run's row in the ledger; `None` if nothing is saved.
+    pub(crate) row: Option<RunRow>,
     /// Parses Kimi's text.
     pub(crate) read: &'a dyn Fn(&str) -> ReadResult<R>,
 }
@@ -106,17 +110,53 @@ impl<'a> Job<'a> {
         Ok(program)
     }
 
-    /// Puts the brief to Kimi, and asks once more in the same session when the answer cannot be read.
+    /// Puts the brief to Kimi, with a row in the ledger before and after. A row that cannot be written is a warning.
     pub(crate) async fn run<R>(&self, brief: &Brief<'_, R>) -> Result<Answered<R>> {
+        let row = brief.row.clone().map(|row| self.completed(row, brief));
+        let opened = row.map(|row| RunEntry::open(row, self.loaded.state_dir())).transpose();
+        let (entry, mut unwritten) = match opened {
+            Ok(entry) => (entry, None),
+            Err(error) => (None, Some(error)),
+        };
+        let transcript = entry.as_ref().map(RunEntry::transcript);
+        let mut answered = self.ask(brief, transcript.as_deref()).await;
+        if let Some(entry) = entry {
+            unwritten = entry.close(answered.as_ref().map(|answered| &answered.reply)).err();
+        }
+        if let Some(error) = unwritten {
+            let warning = format!("this run is not remembered: {}", error.message);
+            tracing::warn!("{warning}");
+            if let Ok(answered) = &mut answered {
+                answered.reply.warnings.push(warning);
+            }
+        }
+        answered
+    }
+
+    /// Adds the fields that the rows of all tools share.
+    fn completed<R>(&self, row: RunRow, brief: &Brief<'_, R>) -> RunRow {
+        let mut row = RunRow {
+            project: self.work_dir.display().to_string(),
+            dialect: brief.program.dialect.name().to_owned(),
+            version: self.secrets.redact(&brief.program.version).into_text(),
+            session_id: brief.session.clone(),
+            ..row
+        };
+        self.secrets.redact_all(&mut row.request);
+        row
+    }
+
+    /// Puts the brief to Kimi, and asks once more in the same session when the answer cannot be read.
+    async fn ask<R>(&self, brief: &Brief<'_, R>, transcript: Option<&Path>) -> Result<Answered<R>> {
         let session = brief.session.as_deref();
-        let (mut reply, read) = self.turn(brief, &brief.prompt, session).await?;
+        let (mut reply, read) = self.turn(brief, &brief.prompt, session, transcript).await?;
         let again = reply.session_id.clone().or(brief.session.clone());
         let (Some(repair), Some(again), true) = (&read.repair, again, self.loaded.settings.repair)
         else {
             return Ok(Answered { reply, reading: read.reading });
         };
         // Any failure of the repair keeps the first answer.
-        let failed = match self.turn(brief, repair, Some(&again)).await {
+        let failed = match self.turn(brief, repair, Some(&again), transcript).await {
             Ok((later, ReadResult { reading, repair, is_readable }))
                 if repair.is_none() || (is_readable && !read.is_readable) =>
             {
@@ -137,6 +177,7 @@ impl<'a> Job<'a> {
         brief: &Brief<'_, R>,
         prompt: &str,
         session: Option<&str>,
+        transcript: Option<&Path>,
     ) -> Result<(Reply, ReadResult<R>)> {
         let question = TurnRequest {
             profile: brief.profile,
@@ -147,7 +188,7 @@ impl<'a> Job<'a> {
             work_dir: &self.work_dir,
             resume: session,
             deadline: self.deadline,
-            transcript: brief.transcript,
+            transcript,
         };
         let asking = kimi::ask(self.loaded, brief.program, question, self.watch);
         let mut reply = Box::pin(asking).await?;

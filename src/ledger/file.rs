@@ -14,7 +14,7 @@ use super::lock;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the schema. A change of `schema.sql` raises it.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 /// How long another process may hold the file before a statement gives up.
 const BUSY: Duration = Duration::from_secs(10);

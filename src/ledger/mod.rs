@@ -1,4 +1,4 @@
-//! The ledger: one SQLite file in the state folder that remembers threads across restarts, for
+//! The ledger: one SQLite file in the state folder that remembers threads and runs across restarts, for
 //! several servers at once. It has its own row types and stores them as JSON; it knows neither roles nor
 //! findings.
 
@@ -6,6 +6,8 @@ mod file;
 mod health;
 mod lock;
 mod rows;
+mod runs;
+mod search;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,12 +17,13 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use self::file::failed;
 pub(crate) use self::health::{Health, StateFolder};
-pub(crate) use self::rows::{RoundRow, ThreadRow};
-use crate::error::Result;
+pub(crate) use self::rows::{RoundRow, RunRow, RunState, ThreadRow};
+pub(crate) use self::runs::transcripts;
+use self::search::Words;
+use crate::error::{Error, Kind, Result};
 
 /// An open ledger, for one call.
 #[derive(Debug)]
@@ -53,16 +56,18 @@ impl Ledger {
     /// Locks a thread for one call, until the file is dropped; `None` while another call, in any process,
     /// has it.
     pub(crate) fn lock(&self, thread: &str) -> Result<Option<File>> {
-        lock::try_thread(&self.state_dir, thread)
+        lock::try_take(&self.state_dir, thread)
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
-    /// Writes a thread, and one of its rounds where given: both or nothing.
+    /// Writes a thread, and one of its rounds where given, with the text that is searched: all or nothing.
     pub(crate) fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
-            change.execute(
-                "INSERT INTO threads (id, row) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET row = ?2",
+            let number: i64 = change.query_row(
+                "INSERT INTO threads (id, row) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET row = ?2
+                 RETURNING number",
                 params![thread.id, json(thread)?],
+                |row| row.get(0),
             )?;
             if let Some(round) = round {
                 change.execute(
@@ -70,7 +75,7 @@ impl Ledger {
                     params![thread.id, round.number, json(round)?, round.result],
                 )?;
             }
-            Ok(())
+            search::save(change, number, thread)
         })
     }
 
@@ -85,50 +90,63 @@ impl Ledger {
             let mut query = snapshot.prepare(sql)?;
             let rounds = query
                 .query_map([id], |row| Ok(RoundRow { result: row.get(1)?, ..parsed(row)? }))?;
-            let rounds = rounds.collect::<rusqlite::Result<_>>()?;
+            let mut rounds = rounds.collect::<rusqlite::Result<Vec<RoundRow>>>()?;
+            let sql = "SELECT row FROM runs WHERE thread_id = ?1 ORDER BY number";
+            let mut query = snapshot.prepare(sql)?;
+            for run in query.query_map([id], parsed::<RunRow>)? {
+                let run = run?;
+                let round = rounds.iter_mut().find(|round| Some(round.number) == run.round);
+                let file = self.transcript(&run.id);
+                // A run without a word leaves an empty one.
+                if let Some(round) = round
+                    && file.metadata().is_ok_and(|file| file.len() > 0)
+                {
+                    round.transcripts.push(file);
+                }
+            }
             Ok(thread.map(|thread| (thread, rounds)))
         })
     }
 
     /// The threads that a filter lets through, the latest first.
     pub(crate) fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
-        let words = filter.words.as_deref().unwrap_or_default().to_lowercase();
-        let words: Vec<&str> = words.split_whitespace().collect();
+        let words = Words::of(filter.words.as_deref().unwrap_or_default());
         self.read(|connection| {
             let mut query = connection.prepare(
                 "SELECT row FROM threads
                  WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR state = ?2)
-                 ORDER BY updated_at DESC, number DESC",
+                     AND (?3 = '' OR number IN (SELECT rowid FROM texts WHERE texts MATCH ?3))
+                     AND NOT EXISTS (
+                         SELECT 1 FROM json_each(?4) AS word
+                         WHERE instr((SELECT text FROM texts WHERE rowid = number), word.value) = 0
+                     )
+                 ORDER BY updated_at DESC, number DESC LIMIT ?5",
             )?;
-            let mut rows = query.query(params![filter.project, filter.state])?;
-            let mut found = Vec::new();
-            while found.len() < filter.limit
-                && let Some(row) = rows.next()?
-            {
-                let thread: ThreadRow = parsed(row)?;
-                if words.is_empty() || holds(connection, &thread, &words)? {
-                    found.push(thread);
-                }
-            }
-            Ok(found)
+            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+            let short = json(&words.short)?;
+            let values = params![filter.project, filter.state, words.long, short, limit];
+            query.query_map(values, parsed)?.collect()
         })
     }
 
-    /// Deletes a thread, its transcripts and its lock file. Returns `false` if there was none.
+    /// Deletes a thread, and its runs with their transcripts. Returns `false` if there was none.
     pub(crate) fn delete(&self, id: &str) -> Result<bool> {
-        // One that cannot be read can still be deleted.
-        let rounds = self.thread(id).ok().flatten().map(|(_, rounds)| rounds).unwrap_or_default();
         let mut deleted = 0;
+        let mut runs: Vec<String> = Vec::new();
         self.change(|change| {
+            let of_thread = "(SELECT number FROM threads WHERE id = ?1)";
+            change.execute(&format!("DELETE FROM texts WHERE rowid = {of_thread}"), [id])?;
+            let mut query = change.prepare("DELETE FROM runs WHERE thread_id = ?1 RETURNING id")?;
+            runs = query.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
         // The log holds the rows too until it is copied into the file and emptied. Another process may read in it now:
         // then the next deletion empties it.
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        let transcripts =
-            rounds.into_iter().filter_map(|round| round.transcript.map(PathBuf::from));
-        for file in transcripts.chain([lock::path(&self.state_dir, id)]) {
+        let files = |id: &String| [self.transcript(id), lock::path(&self.state_dir, id)];
+        let files = runs.iter().flat_map(files);
+        for file in files.chain([lock::path(&self.state_dir, id)]) {
             // It may be gone already.
             let _ = fs::remove_file(file);
         }
@@ -162,42 +180,18 @@ fn parsed<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
 }
 
+/// An id for a thread or a run.
+pub(crate) fn random_id() -> Result<String> {
+    let number = getrandom::u64().map_err(|error| {
+        Error::new(Kind::Spawn, format!("the system gives no randomness: {error}"), "Try again.")
+    })?;
+    Ok(format!("{:010x}", number >> 24))
+}
+
 /// Seconds since 1970, UTC.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Whether the request, the answers, the adjudications and the decision of a thread hold all these parts of words, which
-/// are in lower case. Scripts without spaces have no other words.
-fn holds(connection: &Connection, thread: &ThreadRow, words: &[&str]) -> rusqlite::Result<bool> {
-    let mut text = String::new();
-    if let Some((decision, rationale, _)) = &thread.decision {
-        text = format!("{decision}\n{rationale}\n");
-    }
-    add_texts(&thread.request, &mut text);
-    add_texts(&thread.challenge, &mut text);
-    let sql = "SELECT result FROM rounds WHERE thread_id = ?1 AND result IS NOT NULL";
-    let mut query = connection.prepare_cached(sql)?;
-    for result in query.query_map([&thread.id], |row| row.get::<_, String>(0))? {
-        let result = result?;
-        add_texts(&serde_json::from_str(&result).unwrap_or(Value::String(result)), &mut text);
-    }
-    let text = text.to_lowercase();
-    Ok(words.iter().all(|word| text.contains(word)))
-}
-
-/// Adds the texts in a value, a line each. Names of fields are no words of anyone.
-fn add_texts(value: &Value, to: &mut String) {
-    match value {
-        Value::String(text) => {
-            to.push_str(text);
-            to.push('\n');
-        }
-        Value::Array(items) => items.iter().for_each(|item| add_texts(item, to)),
-        Value::Object(fields) => fields.values().for_each(|field| add_texts(field, to)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 #[cfg(test)]
@@ -287,8 +281,17 @@ mod tests {
         check(words("据"), &["b"]);
         check(words("失 数"), &["b"]);
         check(words("ORN"), &["b", "a"]);
+        check(words("数据 丢失"), &["b"]);
+        check(words("据 丢"), &["b"]);
+        check(words("ORN 据"), &["b"]);
+        check(words("rite C: no"), &["a"]);
+        check(words("_orn %"), &[]);
         check(words(" \n"), &["b", "c", "a", "d"]);
-        check(words("torn OR \" NEAR( *"), &[]);
+        for query in
+            ["torn OR other", "torn NOT write", "\"torn", "text:torn", "torn*", "NEAR(torn)"]
+        {
+            check(words(query), &[]);
+        }
         for name in ["message", "response"] {
             check(words(name), &[]);
         }
@@ -308,15 +311,18 @@ mod tests {
     fn a_deleted_thread_is_gone_with_its_rounds_and_words() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
-        let torn = Filter { words: Some("torn".into()), limit: 9, ..Filter::default() };
-        let asked = ThreadRow { request: json!({"message": "torn"}), ..thread("a", "settled", 1) };
+        // The index keeps three characters at a time.
+        let torn = Filter { words: Some("qzx".into()), limit: 9, ..Filter::default() };
+        let asked = ThreadRow { request: json!({"message": "qzx"}), ..thread("a", "settled", 1) };
+        let kept = ThreadRow { request: json!({"message": "kept"}), ..thread("b", "settled", 1) };
+        ledger.save(&kept, None).unwrap();
         ledger.save(&asked, Some(&round(1))).unwrap();
         assert_eq!(ledger.threads(&torn).unwrap().len(), 1);
         let is_in_a_file = || {
             let files = fs::read_dir(dir.path()).unwrap().flatten();
             files
                 .map(|file| fs::read(file.path()).unwrap_or_default())
-                .any(|bytes| bytes.windows(4).any(|window| window == b"torn"))
+                .any(|bytes| bytes.windows(3).any(|window| window == b"qzx"))
         };
         assert!(is_in_a_file());
         assert_eq!(ledger.delete("a"), Ok(true));

@@ -20,3 +20,21 @@ CREATE TABLE rounds (
     result      TEXT,
     PRIMARY KEY (thread_id, number)
 ) STRICT;
+
+-- Every run of Kimi: one brief, with the turn that asked for a better answer.
+CREATE TABLE runs (
+    number      INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    -- The JSON of a `RunRow`.
+    row         TEXT NOT NULL,
+    thread_id   TEXT AS (row ->> 'thread_id')
+) STRICT;
+
+CREATE INDEX runs_by_thread ON runs (thread_id);
+
+-- The text of each thread that is searched, in lower case, under its number. The index finds parts of words that have
+-- three characters or more.
+CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = 'trigram case_sensitive 1');
+
+-- What is deleted leaves the index at once, not when its pages are merged.
+INSERT INTO texts (texts, rank) VALUES ('secure-delete', 1);

@@ -39,7 +39,7 @@ fn first_round() -> Value {
     let long = "x".repeat(300);
     json!({
         "number": 1, "opened_at": START,
-        "transcript": "/home/me/.local/state/kimi-bridge/t-7k2m9q-1.jsonl.gz",
+        "transcripts": ["/home/me/.local/state/kimi-bridge/transcripts/3fa81c02d5.jsonl.gz"],
         "adjudications": [
             {"finding": "F1", "verdict": "ADOPT", "reasoning": "It is so; `add` will return the error."},
             {"finding": "F2", "verdict": "REJECT", "reasoning": "`open` takes an exclusive lock before it reads; src/main.rs line 9."},

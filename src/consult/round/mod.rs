@@ -8,7 +8,6 @@ mod open;
 mod repeated;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -23,14 +22,9 @@ use crate::error::{Kind, Result};
 use crate::kimi::evidence::shown::{self, Shown};
 use crate::kimi::home::HomeKey;
 use crate::kimi::{self, Dialect, Evidence};
-use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
+use crate::ledger::{Ledger, RoundRow, RunRow, ThreadRow, now};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
-
-/// The folder of the transcripts in the state folder.
-pub(crate) fn transcripts(state_dir: &Path) -> PathBuf {
-    state_dir.join("transcripts")
-}
 
 /// The order of the options for a judge; other roles have only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +153,21 @@ impl OpenRound<'_> {
         Some(self.round.error.as_ref()?["error"]["partial"].clone())
     }
 
-    /// The file for the transcript of this round; `None` if the thread is not saved.
-    pub(crate) fn transcript(&self) -> Option<PathBuf> {
+    /// The round's part of a run's row; `None` if the thread is not saved.
+    pub(crate) fn run_row(&self, order: OptionOrder) -> Option<RunRow> {
         self.ledger.as_ref()?;
-        let folder = transcripts(self.loaded.state_dir());
-        Some(folder.join(format!("{}-{}.jsonl.gz", self.row.id, self.round.number)))
+        let role = &self.row.role;
+        let request = match order {
+            OptionOrder::Given => json!({"role": role}),
+            OptionOrder::Reversed => json!({"role": role, "option_order": "reversed"}),
+        };
+        Some(RunRow {
+            tool: "consult_kimi".to_owned(),
+            thread_id: Some(self.row.id.clone()),
+            round: Some(self.round.number),
+            request,
+            ..RunRow::default()
+        })
     }
 
     /// Returns whether an earlier round of this thread had a session.
@@ -209,9 +213,6 @@ impl OpenRound<'_> {
     /// Saves the round: open, so that it can be asked again after a crash, or with its result or error. Without a new
     /// result it keeps the old one.
     fn save(&mut self, result: Option<&ConsultResult>) -> Result<()> {
-        let is_written = |path: &PathBuf| path.metadata().is_ok_and(|there| there.len() > 0);
-        let transcript = self.transcript().filter(is_written);
-        self.round.transcript = transcript.map(|path| path.display().to_string());
         self.thread.state().name().clone_into(&mut self.row.state);
         self.row.challenge = json!(self.thread);
         self.row.updated_at = now();

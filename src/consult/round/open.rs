@@ -5,18 +5,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Next, OpenRound, repeated};
-use crate::consult::prompt;
 use crate::consult::record::Record;
 use crate::consult::request::{Context, Continuation, PriorExchange, Request};
 use crate::consult::result::ConsultResult;
 use crate::consult::role::Role;
 use crate::consult::standing::{locked, round_error, standing, unreadable};
 use crate::consult::thread::{Adjudication, Round, State, Step, Thread};
-use crate::error::{Error, Kind, Result, Violation};
+use crate::error::{Error, Result, Violation};
 use crate::hidden;
 use crate::job::place;
 use crate::kimi::text::first_chars;
-use crate::ledger::{Ledger, RoundRow, ThreadRow, now};
+use crate::ledger::{Ledger, RoundRow, ThreadRow, now, random_id};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
@@ -315,14 +314,6 @@ fn saved_context(row: &ThreadRow) -> Result<Context> {
         prior_exchange: serde_json::from_value(request["prior_exchange"].clone())
             .unwrap_or_default(),
     })
-}
-
-fn random_id() -> Result<String> {
-    let mut bytes = [0_u8; 5];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(Kind::Spawn, format!("the system gives no randomness: {error}"), "Try again.")
-    })?;
-    Ok(prompt::hex(&bytes))
 }
 
 fn refused(violations: Vec<Violation>, claims: &str) -> Error {
