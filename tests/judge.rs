@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use libtest_mimic::Trial;
@@ -208,5 +208,10 @@ fn in_one_order(real: Real, program: &Path) {
         assert_eq!(second["verdict"]["winner"], "log", "{second:#}");
         let orders: Vec<bool> = model.requests()[before..].iter().map(in_order).collect();
         assert!(orders.contains(&true) && orders.contains(&false), "{orders:?}");
+        // The session of the run that failed is deleted too.
+        assert_eq!(world.run(&["threads", "delete", id]).code, Some(0));
+        let left = World::content_of(&world.state()).into_iter();
+        let left = left.filter(|(_, text)| text.contains("a database")).map(|(path, _)| path);
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new());
     }
 }

@@ -42,7 +42,7 @@ fn without_times(run: &Value, ended: bool) -> Value {
 fn row(world: &World, thread: &Value, round: u8, state: &str) -> Value {
     json!({
         "tool": "consult_kimi", "thread_id": thread, "round": round, "request": {"role": "skeptic"},
-        "project": world.project(), "dialect": "kimi-code", "version": "2.1.0", "state": state,
+        "project": world.project(), "profile": "reader", "dialect": "kimi-code", "version": "2.1.0", "state": state,
     })
 }
 

@@ -64,8 +64,8 @@ pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
     let (ledger, _lock) = locked(id, loaded, "a call")?;
     let mut left = Vec::new();
     // An unreadable thread can still be deleted.
-    if let Ok(Some((row, rounds))) = ledger.thread(id) {
-        for (dialect, session) in sessions_of(&row, &rounds) {
+    if let Ok(Some((row, _))) = ledger.thread(id) {
+        for (dialect, session) in sessions_of(&ledger, &row).unwrap_or_default() {
             if let Err(error) =
                 session::delete(loaded, HomeKey::reader(dialect, Path::new(&row.project)), &session)
             {

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use super::thread::State;
+use crate::error::Result;
 use crate::kimi::{Dialect, session, transcript};
-use crate::ledger::{self, Filter, Ledger, RoundRow, ThreadRow};
+use crate::ledger::{self, Filter, Ledger, ThreadRow};
 use crate::settings::Loaded;
 
 /// Removes what is too old, in the background: a run does not depend on it.
@@ -23,30 +24,25 @@ pub(super) fn begin(loaded: &Loaded, project: &std::path::Path) {
     }));
 }
 
-/// Kimi's sessions of a thread, each with its dialect. A round that was broken off has its session in the error.
-pub(super) fn sessions_of(thread: &ThreadRow, rounds: &[RoundRow]) -> Vec<(Dialect, String)> {
-    let named = [thread.session_id.as_deref(), thread.reversed_session_id.as_deref()];
+/// Kimi's sessions of a thread, each with its dialect: those of all its runs, also of failed ones.
+pub(super) fn sessions_of(ledger: &Ledger, thread: &ThreadRow) -> Result<Vec<(Dialect, String)>> {
+    let runs = ledger.runs_of(&thread.id)?;
+    let named = [thread.session_id.clone(), thread.reversed_session_id.clone()];
     let named = named.map(|session| (json!(thread.dialect), session));
-    let partial =
-        rounds.iter().filter_map(|round| Some(&round.error.as_ref()?["error"]["partial"]));
-    let broken_off =
-        partial.map(|partial| (partial["dialect"].clone(), partial["session_id"].as_str()));
-    let all = named.into_iter().chain(broken_off);
-    all.filter_map(|(dialect, session)| {
-        Some((serde_json::from_value(dialect).ok()?, session?.to_owned()))
-    })
-    .collect()
+    let all = runs.into_iter().map(|run| (json!(run.dialect), run.session_id)).chain(named);
+    let all = all
+        .filter_map(|(dialect, session)| Some((serde_json::from_value(dialect).ok()?, session?)));
+    Ok(all.collect())
 }
 
 /// The sessions of the threads that can be continued.
-fn open_sessions(ledger: &Ledger) -> crate::error::Result<HashSet<String>> {
+fn open_sessions(ledger: &Ledger) -> Result<HashSet<String>> {
     let mut sessions = HashSet::new();
     for state in [State::Unfinished, State::AwaitingAdjudication] {
         let state = Some(state.name().to_owned());
         let threads = ledger.threads(&Filter { state, limit: usize::MAX, ..Filter::default() })?;
         for thread in threads {
-            let rounds = ledger.thread(&thread.id)?.map_or_else(Vec::new, |(_, rounds)| rounds);
-            sessions.extend(sessions_of(&thread, &rounds).into_iter().map(|(_, session)| session));
+            sessions.extend(sessions_of(ledger, &thread)?.into_iter().map(|(_, session)| session));
         }
     }
     Ok(sessions)

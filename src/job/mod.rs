@@ -137,6 +137,7 @@ impl<'a> Job<'a> {
     fn completed<R>(&self, row: RunRow, brief: &Brief<'_, R>) -> RunRow {
         let mut row = RunRow {
             project: self.work_dir.display().to_string(),
+            profile: brief.profile.name.to_owned(),
             dialect: brief.program.dialect.name().to_owned(),
             version: self.secrets.redact(&brief.program.version).into_text(),
             session_id: brief.session.clone(),

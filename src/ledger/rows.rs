@@ -75,9 +75,11 @@ pub(crate) struct RunRow {
     pub request: Value,
     /// The project's folder.
     pub project: String,
+    /// The kind of the run, which decides its tools and its private home.
+    pub profile: String,
     /// The dialect of the Kimi that was asked.
     pub dialect: String,
-    /// Its version.
+    /// The version of that Kimi.
     pub version: String,
     /// Kimi's session.
     #[serde(skip_serializing_if = "Option::is_none")]

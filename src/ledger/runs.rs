@@ -48,6 +48,14 @@ impl Ledger {
         runs.into_iter().map(|run| self.checked(run)).collect()
     }
 
+    /// The runs of a thread, in their order.
+    pub(crate) fn runs_of(&self, thread: &str) -> Result<Vec<RunRow>> {
+        self.read(|connection| {
+            let sql = "SELECT row FROM runs WHERE thread_id = ?1 ORDER BY number";
+            connection.prepare(sql)?.query_map([thread], parsed)?.collect()
+        })
+    }
+
     /// The run, as interrupted where its row says that it is running and no process holds its lock.
     fn checked(&self, run: RunRow) -> Result<RunRow> {
         if run.state != RunState::Running || lock::is_held(&self.state_dir, &run.id) {

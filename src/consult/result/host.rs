@@ -326,7 +326,7 @@ mod tests {
         for (number, call) in result.evidence.iter_mut().enumerate() {
             match number % 3 {
                 0 => {
-                    call.args["path"] = json!(format!("src/a/long/enough/path/module_{number}.rs"))
+                    call.args["path"] = json!(format!("src/a/long/enough/path/module_{number}.rs"));
                 }
                 1 => {
                     call.tool = "Grep".to_owned();
