@@ -10,6 +10,7 @@ mod entry;
 pub(crate) mod injection;
 pub(crate) mod objects;
 pub(crate) mod place;
+pub(crate) mod provenance;
 pub(crate) mod secrets;
 pub(crate) mod texts;
 

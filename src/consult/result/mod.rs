@@ -14,12 +14,12 @@ use super::reading::{Form, Reading};
 use super::request::Context;
 use super::thread::State;
 use crate::hidden;
-use crate::job::citation::Citations;
+use crate::job::citation::{Citations, is_closed};
+use crate::job::provenance::Provenance;
 use crate::kimi::evidence::shown::{self, Shown};
-use crate::kimi::{self, Dialect, Evidence, Program};
+use crate::kimi::{self, Evidence, Program};
 use crate::redact::Secrets;
-use crate::sandbox::rules::canonical;
-use crate::sandbox::{Sandbox, SecretFiles};
+use crate::sandbox::SecretFiles;
 
 /// The length of `raw_response_preview`, characters.
 const PREVIEW_CHARS: usize = 500;
@@ -65,27 +65,6 @@ pub(crate) struct Standing {
     pub open: Vec<String>,
 }
 
-/// The program, version and session that produced an answer, and the time that it took.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Provenance {
-    /// `kimi-code` or `kimi-cli`
-    pub dialect: Dialect,
-    /// The CLI's version
-    pub version: String,
-    /// Kimi's session
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<String>,
-    /// What the kernel enforced besides the tool list; `none` when nothing
-    pub sandbox: Sandbox,
-    /// Whether files of the project changed while Kimi ran, by whomever; absent when that is not known
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workspace_changed: Option<bool>,
-    /// How long Kimi took, milliseconds
-    pub elapsed_ms: u64,
-    /// Secrets replaced in what was sent, and in what came back
-    pub redactions: u64,
-}
-
 /// The facts of a consultation besides Kimi's reply.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
@@ -108,6 +87,7 @@ impl ConsultResult {
         origin: &Origin,
         stop: &dyn Fn() -> bool,
     ) -> ConsultResult {
+        let provenance = Provenance::new(&reply, &origin.program, origin.redactions);
         let mut warnings = reply.warnings;
         warnings.extend(reading.warnings);
         if reply.seen.not_kept > 0 {
@@ -128,11 +108,7 @@ impl ConsultResult {
         let work_dir = &origin.context.work_dir;
         let secret = SecretFiles::with(origin.secrets.files());
         let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
-        let is_closed = |path: &Path| {
-            let real = canonical(path);
-            reply.closed.iter().any(|closed| real.starts_with(closed))
-                || secret.is_secret(work_dir, path)
-        };
+        let is_closed = |path: &Path| is_closed(path, work_dir, &reply.closed, secret);
         let mut citations = Citations::new(work_dir, &shown, &is_closed, stop);
         check(&mut answer, &mut citations, origin.first_finding);
         if citations.unchecked() > 0 {
@@ -149,15 +125,7 @@ impl ConsultResult {
             incomplete_trace: reply.seen.incomplete,
             raw_response_preview: preview,
             thread: None,
-            provenance: Provenance {
-                dialect: origin.program.dialect,
-                version: origin.program.version.clone(),
-                session_id: reply.session_id.filter(|id| kimi::session::is_id(id)),
-                sandbox: reply.sandbox,
-                workspace_changed: None,
-                elapsed_ms: u64::try_from(reply.elapsed.as_millis()).unwrap_or(u64::MAX),
-                redactions: (origin.redactions + reply.seen.redactions) as u64,
-            },
+            provenance,
             warnings,
         };
         result.without_secrets(&origin.secrets)
@@ -196,7 +164,8 @@ mod tests {
 
     use super::*;
     use crate::consult::role::Role;
-    use crate::kimi::Seen;
+    use crate::kimi::{Dialect, Seen};
+    use crate::sandbox::Sandbox;
 
     pub(super) fn made(text: &str, evidence: usize) -> ConsultResult {
         let role = Role::Judge;

@@ -20,6 +20,8 @@ use self::path::{Located, ProjectFiles};
 use self::quote::readings;
 use self::search::{QuoteMatch, QuoteQuery, search};
 use crate::kimi::evidence::shown::{LineRange, Ranges, Shown};
+use crate::sandbox::SecretFiles;
+use crate::sandbox::rules::canonical;
 
 /// The longest file that is searched, bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -41,6 +43,17 @@ pub struct Citation {
     pub quote: String,
     /// The result of the check.
     pub status: Status,
+}
+
+/// Returns whether a file was closed to a run, so that its citations read as missing. `closed` has no links.
+pub(crate) fn is_closed(
+    path: &Path,
+    project: &Path,
+    closed: &[PathBuf],
+    secret: &SecretFiles,
+) -> bool {
+    let real = canonical(path);
+    closed.iter().any(|closed| real.starts_with(closed)) || secret.is_secret(project, path)
 }
 
 /// The check of citations against one project and its current state on the disk.
