@@ -27,6 +27,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve the Model Context Protocol on standard input and output; hosts start this
     Serve,
+    /// Register this server with the hosts on this machine: Claude Code, Codex, Cursor…
+    ///
+    /// Shows what would change in the files of each host, asks, and changes it: the entry of this server and nothing
+    /// else. The file as it was stays beside it. Then looks for Kimi and its login. No key is stored.
+    Setup(Setup),
     /// Ask Kimi about a proposal, a design, a bug or a choice
     Consult(Consult),
     /// Show what a role needs to know, with an example
@@ -45,6 +50,32 @@ pub(crate) enum Command {
     /// how the hosts on this machine start the bridge. Ends with 0 when a consultation is possible, otherwise with the
     /// code of the first problem.
     Doctor(Doctor),
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct Setup {
+    /// claude-code, codex, cursor, vscode, gemini, opencode or zed [default: all that are found]
+    #[arg(value_name = "HOST")]
+    pub(crate) hosts: Vec<String>,
+    /// For you, in every project (the default)
+    #[arg(long, conflicts_with = "project")]
+    pub(crate) user: bool,
+    /// For everybody who works on this project, in the files of its folder
+    #[arg(long)]
+    pub(crate) project: bool,
+    /// Let the agent consult Kimi unasked
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) auto: bool,
+    /// Only show what would change
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+    /// Take the entry out again; a file that only setup changed gets its old bytes back
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// Change the files without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -22,8 +22,16 @@ pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
     if format == Format::Toml {
         return toml(text).map(|table| json!(table));
     }
+    let text = text.trim_start_matches('\u{feff}');
+    let read = jsonc_parser::parse_to_serde_value::<Value>(text, &json_options(format));
+    let value = read.map_err(|error| error.to_string())?;
+    Ok(if value.is_null() { json!({}) } else { value })
+}
+
+/// The JSON that a program reads which writes its files in this format.
+pub(crate) fn json_options(format: Format) -> ParseOptions {
     let lenient = format == Format::Jsonc;
-    let options = ParseOptions {
+    ParseOptions {
         allow_comments: lenient,
         allow_trailing_commas: lenient,
         allow_loose_object_property_names: false,
@@ -34,11 +42,7 @@ pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
         allow_bare_decimal_point_numbers: false,
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
-    };
-    let text = text.trim_start_matches('\u{feff}');
-    let read = jsonc_parser::parse_to_serde_value::<Value>(text, &options);
-    let value = read.map_err(|error| error.to_string())?;
-    Ok(if value.is_null() { json!({}) } else { value })
+    }
 }
 
 /// Parses TOML, or returns the problem and its place.

@@ -4,13 +4,15 @@
 //!
 //! ```text
 //! commands ─► mcp ───► consult ─► job ─► kimi ─► sandbox
-//!        └──► doctor ─┘   └───────────► ledger   redact · settings · workspace · documents · hidden · error
-//!                └──► hosts
+//!        ├──► doctor ─┘   └───────────► ledger   redact · settings · workspace · documents · hidden · error
+//!        │       └───► hosts
+//!        └──► setup ─────┘
 //! ```
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
 //! - [`doctor`]: the checks of an installation, judged from the facts of the rooms below.
+//! - [`setup`]: registers this server in the files of hosts, and removes it from them.
 //! - [`consult`]: roles, requests, prompts, answers and findings. It knows no command line.
 //! - [`job`]: one prompt put to Kimi, and everything that the tools share: the project, secrets, citations, flags. It
 //!   knows no role.
@@ -46,4 +48,5 @@ mod mcp;
 pub mod redact;
 mod sandbox;
 mod settings;
+mod setup;
 mod workspace;

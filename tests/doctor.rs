@@ -136,12 +136,7 @@ fn no_kimi_at_all() {
     report.check(
         "hosts",
         "registered",
-        &[(
-            "note",
-            "with no known host",
-            "To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; \
-             README.md has the other hosts.",
-        )],
+        &[("note", "with no known host", "`kimi-bridge setup` registers it.")],
     );
     assert!(!world.state().exists(), "nothing is made");
 }

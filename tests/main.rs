@@ -29,6 +29,7 @@ mod runs;
 mod sandbox;
 mod secrets;
 mod serve;
+mod setup;
 mod support;
 #[cfg(target_os = "linux")]
 mod walls;
@@ -64,6 +65,7 @@ fn main() {
         sandbox::tests(),
         secrets::tests(),
         serve::tests(),
+        setup::tests(),
         #[cfg(target_os = "linux")]
         walls::tests(),
         workspace::tests(),

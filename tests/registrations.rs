@@ -40,7 +40,10 @@ fn every_host() {
     write(&project.join("opencode.json"), &opencode);
     write(
         &home.join(".config/zed/settings.json"),
-        &format!(r#"{{"context_servers": {{{entry}}}}}"#),
+        &format!(
+            r#"{{"context_servers": {{{}}}}}"#,
+            entry.replace(r#""args""#, r#""timeout": 1000, "args""#)
+        ),
     );
     let seen = report(&world);
     assert_eq!(seen.code, 0);
@@ -172,7 +175,7 @@ fn an_environment_that_does_not_fit() {
             (
                 "warning",
                 "the host ends a call after 60 s, and a run may take 900 s (timeout_seconds)",
-                "Set `\"timeout\": 960000` (milliseconds) in its entry.",
+                "Set `\"timeout\": 1000000` (milliseconds) in its entry.",
             ),
         ],
     );

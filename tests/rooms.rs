@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 8] = [
     &["kimi", "ledger"],
     &["job"],
     &["consult"],
-    &["doctor", "mcp"],
+    &["doctor", "mcp", "setup"],
     &["cli", "commands", "main"],
 ];
 

@@ -154,9 +154,10 @@ fn with_own_folders(mut loaded: Loaded, folder: &Path) -> Loaded {
 
 fn next_step(args: &Demo, installed: Result<Program>) -> String {
     let text = match installed {
-        _ if args.with_kimi => "That was your Kimi. Register the bridge with Claude Code: \
-             claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve"
-            .to_owned(),
+        _ if args.with_kimi => {
+            "That was your Kimi. `kimi-bridge setup` registers the bridge with your agents."
+                .to_owned()
+        }
         Ok(program) => format!(
             "That was the stand-in. {} {} is installed: `kimi-bridge demo --with-kimi` asks it the same.",
             program.dialect, program.version

@@ -108,7 +108,7 @@ fn opening(report: &Report, home: &Path, width: usize) -> String {
     text
 }
 
-fn one_section(section: &Section, home: &Path, width: usize) -> String {
+pub(super) fn one_section(section: &Section, home: &Path, width: usize) -> String {
     let (initial, rest) = section.part.split_at(1);
     let mut text = styled(BOLD, &format!("{}{rest}", initial.to_uppercase())) + "\n";
     let mut above = "";
@@ -172,7 +172,7 @@ fn hanging(head: &str, words: &str, width: usize) -> String {
 const HARD_SPACE: &str = "\u{a0}";
 
 /// Shortens paths in the home to `~`.
-fn with_tilde(words: &str, home: &Path) -> String {
+pub(super) fn with_tilde(words: &str, home: &Path) -> String {
     match home.to_str().filter(|home| home.len() > 1) {
         Some(home) => words.replace(&format!("{home}/"), "~/"),
         None => words.to_owned(),

@@ -10,6 +10,7 @@ mod render;
 mod roles;
 mod runs;
 mod sample;
+mod setup;
 mod shutdown;
 mod stand_in;
 mod status;
@@ -113,6 +114,7 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
         let stop = ShutdownSignals::on_signals(&loaded.settings, interrupted)?;
         match cli.command {
             Command::Serve => Box::pin(mcp::serve(loaded, stop.asked)).await.map(|()| 0),
+            Command::Setup(args) => Box::pin(setup::run(&args, &loaded, &stop)).await,
             Command::Consult(args) => consult::run(args, &loaded, &stop).await,
             Command::Roles(args) => roles::run(&args),
             Command::Demo(args) => Box::pin(demo::run(&args, loaded, &stop)).await,

@@ -1,16 +1,13 @@
 //! The checks of the hosts that start the bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::check::Check;
 use super::settings;
 use crate::error::Kind;
 use crate::hosts::{self, Config, Limit, Off, Registration, expand};
 use crate::settings::{Environment, Loaded, Mode, load_what_fits};
-
-/// The time for reading an answer, and for a second turn if it cannot be read.
-const MARGIN_SECONDS: u64 = 60;
 
 pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     let environment = &loaded.environment;
@@ -40,7 +37,7 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     if with.is_empty() {
         checks.push(
             Check::note("registered", "with no known host")
-                .with_remedy("To use it from Claude Code: `claude mcp add kimi-bridge -e KIMI_BRIDGE_TOOL_ENABLED=1 -- kimi-bridge serve`; README.md has the other hosts."),
+                .with_remedy("`kimi-bridge setup` registers it."),
         );
     } else if !without.is_empty() {
         checks.push(Check::note(
@@ -63,7 +60,7 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
         let (why, remedy) = switched_off(off, &one.name);
         return vec![Check::note(host, format!("{place}: {why}")).with_remedy(remedy)];
     }
-    let mut checks = match program(one, environment) {
+    let mut checks = match hosts::program(one, environment) {
         Some(Ok(program)) => started(host, &place, one, &program, environment),
         Some(Err(named)) => vec![Check::problem(
             host,
@@ -109,17 +106,6 @@ fn switched_off(off: Off, name: &str) -> (String, String) {
             ),
         ),
     }
-}
-
-/// The program that a host would start, or the name of a missing one; `None` if a variable is unknown.
-fn program(one: &Registration, environment: &Environment) -> Option<Result<PathBuf, String>> {
-    let named = expand(&one.program, environment)?;
-    let path = match one.env.get("PATH") {
-        Some(path) => Some(expand(path, environment)?),
-        None => environment.var("PATH").map(str::to_owned),
-    };
-    let found = which::which_in(&named, path, environment.project_dir());
-    Some(found.map_err(|_| named))
 }
 
 /// The problems of a program that exists.
@@ -209,7 +195,7 @@ fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
 }
 
 fn short_limit(limit: &Limit, call_limit: u64, longest: u64) -> Check {
-    let enough = (longest + MARGIN_SECONDS) * u64::from(limit.units);
+    let enough = limit.enough(longest);
     let says = format!(
         "the host ends a call after {call_limit} s, and a run may take {longest} s (timeout_seconds)"
     );

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::registration::{Off, Registration, Scope};
 use crate::documents::Format;
@@ -24,12 +24,15 @@ pub(super) static HOSTS: LazyLock<Vec<Host>> = LazyLock::new(|| {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Host {
     pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) programs: Vec<String>,
     folder: String,
     moved_by: Option<String>,
     user: Vec<String>,
     project: Vec<String>,
-    pub(super) format: Format,
+    pub(crate) format: Format,
     servers: Vec<String>,
+    pub(crate) entry: Map<String, Value>,
     #[serde(default)]
     off_if: BTreeMap<String, bool>,
     excluded: Option<String>,
@@ -38,17 +41,27 @@ pub(crate) struct Host {
     #[serde(default)]
     pub(crate) inherits: bool,
     #[serde(default)]
-    pub(super) by_project: bool,
+    pub(crate) by_project: bool,
 }
 
 /// The host's time limit for a call.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limit {
-    field: String,
-    pub(crate) units: u32,
-    usual: Option<f64>,
+    pub(crate) field: String,
+    units: u32,
+    pub(crate) usual: Option<f64>,
     pub(crate) remedy: String,
+}
+
+impl Limit {
+    /// The time for reading an answer, and for a second turn if it cannot be read.
+    const MARGIN_SECONDS: u64 = 100;
+
+    /// The value that is long enough for a run of so many seconds, in the host's units.
+    pub(crate) fn enough(&self, longest_seconds: u64) -> u64 {
+        (longest_seconds + Self::MARGIN_SECONDS) * u64::from(self.units)
+    }
 }
 
 impl Host {
@@ -58,13 +71,7 @@ impl Host {
         environment: &Environment,
         projects: &[PathBuf],
     ) -> Vec<(Scope, PathBuf)> {
-        let moved = self.moved_by.as_deref().and_then(|variable| environment.var(variable));
-        let home = &environment.home;
-        let folder = match (moved, self.folder.strip_prefix("~/.config/")) {
-            (Some(moved), _) => moved.into(),
-            (None, Some(below)) => environment.config_dir.parent().unwrap_or(home).join(below),
-            (None, None) => home.join(self.folder.trim_start_matches(['~', '/'])),
-        };
+        let folder = self.user_folder(environment);
         let of_user = self.user.iter().map(|file| (Scope::User, folder.join(file)));
         let of_projects = projects.iter().flat_map(|project| {
             self.project.iter().map(|file| (Scope::Project, project.join(file)))
@@ -72,10 +79,40 @@ impl Host {
         of_user.chain(of_projects).collect()
     }
 
+    fn user_folder(&self, environment: &Environment) -> PathBuf {
+        let moved = self.moved_by.as_deref().and_then(|variable| environment.var(variable));
+        let home = &environment.home;
+        match (moved, self.folder.strip_prefix("~/.config/")) {
+            (Some(moved), _) => moved.into(),
+            (None, Some(below)) => environment.config_dir.parent().unwrap_or(home).join(below),
+            (None, None) => home.join(self.folder.trim_start_matches(['~', '/'])),
+        }
+    }
+
+    /// Whether the host seems to be installed: a command of it is on PATH, or it has a folder or file of its own.
+    pub(crate) fn is_installed(&self, environment: &Environment) -> bool {
+        let folder = self.user_folder(environment);
+        self.program(environment).is_some()
+            || self.user.iter().any(|file| folder.join(file).exists())
+            || (folder != environment.home && folder.is_dir())
+    }
+
+    /// The host's own command on PATH.
+    pub(crate) fn program(&self, environment: &Environment) -> Option<PathBuf> {
+        let path = environment.var("PATH");
+        let found = |name: &String| which::which_in(name, path, &environment.current_dir).ok();
+        self.programs.iter().find_map(found)
+    }
+
+    /// The keys of the table of servers in a file, joined by dots; where a new one goes, if there is none.
+    pub(crate) fn table(&self, file: &Value) -> &str {
+        let mut tables = self.servers.iter().filter(|keys| !value_at(file, keys).is_null());
+        tables.next().or(self.servers.last()).map_or("", String::as_str)
+    }
+
     /// The table of servers in a file.
-    pub(super) fn servers<'a>(&self, file: &'a Value) -> &'a Value {
-        let mut tables = self.servers.iter().map(|keys| value_at(file, keys));
-        tables.find(|table| !table.is_null()).unwrap_or(&Value::Null)
+    pub(crate) fn servers<'a>(&self, file: &'a Value) -> &'a Value {
+        value_at(file, self.table(file))
     }
 
     /// The servers of a table that are started as a program.
@@ -111,7 +148,7 @@ impl Host {
 }
 
 /// The value at a path of keys joined by dots; null if it does not exist.
-fn value_at<'a>(file: &'a Value, keys: &str) -> &'a Value {
+pub(crate) fn value_at<'a>(file: &'a Value, keys: &str) -> &'a Value {
     keys.split('.').fold(file, |value, key| &value[key])
 }
 

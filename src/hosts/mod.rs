@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use self::host::HOSTS;
-pub(crate) use self::host::{Host, Limit};
-pub(crate) use self::registration::{Off, Registration};
+pub(crate) use self::host::{Host, Limit, value_at};
+pub(crate) use self::registration::{Off, Registration, Scope};
 pub(crate) use self::variables::expand;
 use crate::documents;
 use crate::settings::Environment;
@@ -52,6 +52,47 @@ pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
         Some(Config { host, file, registrations })
     });
     configs.collect()
+}
+
+/// Every known host.
+pub(crate) fn all() -> &'static [Host] {
+    &HOSTS
+}
+
+/// The file where a host keeps the servers of this scope: the first that exists, or else the first.
+pub(crate) fn file(host: &Host, scope: Scope, environment: &Environment) -> Option<PathBuf> {
+    let project: Vec<_> = project_folders(environment).pop().into_iter().collect();
+    let files = host.files(environment, &project);
+    let mut files: Vec<_> =
+        files.into_iter().filter(|(of, _)| *of == scope).map(|(_, file)| file).collect();
+    let at = files.iter().position(|file| file.exists()).unwrap_or(0);
+    (at < files.len()).then(|| files.swap_remove(at))
+}
+
+/// The registrations of this server in the table of servers of a file.
+pub(crate) fn ours(
+    host: &'static Host,
+    file: &Value,
+    scope: Scope,
+    environment: &Environment,
+) -> Vec<Registration> {
+    let mut found = host.registrations(host.servers(file), scope, file);
+    found.retain(|one| is_this_server(one, environment));
+    found
+}
+
+/// The program that a host would start, or the name of a missing one; `None` if a variable is unknown.
+pub(crate) fn program(
+    one: &Registration,
+    environment: &Environment,
+) -> Option<Result<PathBuf, String>> {
+    let named = expand(&one.program, environment)?;
+    let path = match one.env.get("PATH") {
+        Some(path) => Some(expand(path, environment)?),
+        None => environment.var("PATH").map(str::to_owned),
+    };
+    let found = which::which_in(&named, path, environment.project_dir());
+    Some(found.map_err(|_| named))
 }
 
 /// The folders of the project: the current folder and the root of its git repository.
@@ -236,7 +277,7 @@ mod tests {
                 "VS Code p/.vscode/mcp.json: project kimi-bridge: ${workspaceFolder}/k [] {} None",
                 r#"opencode .config/opencode/opencode.json: user kimi-bridge: kimi-bridge ["serve"] {"N": "1"} None InItsEntry"#,
                 r#"opencode p/opencode.jsonc: project kimi-bridge: kimi-bridge ["serve"] {} None"#,
-                r#"Zed .config/zed/settings.json: user kimi-bridge: kimi-bridge ["serve"] {} None"#,
+                r#"Zed .config/zed/settings.json: user kimi-bridge: kimi-bridge ["serve"] {} Some(60)"#,
             ],
         );
     }

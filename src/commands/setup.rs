@@ -1,0 +1,219 @@
+//! `kimi-bridge setup`: shows what would change in the files of hosts, asks, changes it, and looks for Kimi.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use similar::{ChangeTag, TextDiff};
+
+use super::doctor::{with_tilde, one_section};
+use super::output::print;
+use super::render::{BAD, BOLD, DIM, GOOD, WARN, paragraph, styled, width};
+use super::shutdown::ShutdownSignals;
+use crate::cli::Setup;
+use crate::doctor::{self, CheckStatus};
+use crate::error::{Error, Kind, Result};
+use crate::hosts::{self, Host, Scope};
+use crate::kimi::text::clean;
+use crate::redact::Secrets;
+use crate::settings::{Loaded, nearest};
+use crate::setup::{self, Applied, FileEdit, SetupPlan, SetupRequest};
+
+pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
+    let scope = if args.project { Scope::Project } else { Scope::User };
+    let hosts = args.hosts.iter().map(|name| named(name)).collect::<Result<_>>()?;
+    let request = SetupRequest { hosts, scope, auto: args.auto, remove: args.remove };
+    let plan = setup::plan(&request, loaded);
+    let home = &loaded.environment.home;
+    print(&shown(&plan, args, home))?;
+    let changes: Vec<&FileEdit> = plan.edits.iter().filter(|edit| edit.changes()).collect();
+    if args.dry_run {
+        print("\nNothing was changed: this was a dry run.\n")?;
+        return refused(&plan);
+    }
+    if !changes.is_empty() && !args.yes && !may(changes.len(), stop).await? {
+        print("Nothing was changed.\n")?;
+        return refused(&plan);
+    }
+    let mut failed = None;
+    if !changes.is_empty() {
+        print("\n")?;
+    }
+    for edit in &changes {
+        match setup::apply(edit, &loaded.environment).await {
+            Ok(applied) => print(&one_applied(edit, &applied, home))?,
+            Err(error) => {
+                print(&format!("{} {}\n", styled(BAD, "✗"), with_tilde(&error.message, home)))?;
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    if !args.remove {
+        print(&afterwards(loaded, &plan, args, stop).await)?;
+    }
+    failed.map_or_else(|| refused(&plan), Err)
+}
+
+/// The host of this name.
+fn named(name: &str) -> Result<&'static Host> {
+    let known = || hosts::all().iter().map(|host| host.id.as_str());
+    hosts::all().iter().find(|host| host.id == name).ok_or_else(|| {
+        let message = format!("`{name}` is no host that setup knows");
+        let hint = match nearest(name, known()) {
+            Some(near) => format!("Did you mean {near}?"),
+            None => format!("Name one of these: {}.", known().collect::<Vec<_>>().join(", ")),
+        };
+        Error::new(Kind::Request, message, hint)
+    })
+}
+
+/// The plan as a person reads it.
+fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
+    let mut text = String::new();
+    let place = |file: &Path| with_tilde(&file.display().to_string(), home);
+    for edit in plan.edits.iter().filter(|edit| edit.changes()) {
+        let by = match edit.commands.last() {
+            Some(words) => format!(", by `{} mcp {}`", edit.host.programs[0], words[1]),
+            None => String::new(),
+        };
+        let name = styled(BOLD, &edit.host.name);
+        let _ = writeln!(text, "{name}  {}{}", place(&edit.file), styled(DIM, &by));
+        text += &difference(edit);
+        text.push('\n');
+    }
+    for (host, file, why) in &plan.refused {
+        let mark = styled(BAD.bold(), "✗");
+        let name = styled(BOLD, &host.name);
+        let _ = writeln!(text, "{mark} {name}  {}: {why}. It stays as it is.", place(file));
+    }
+    let unchanged = plan.edits.iter().filter(|edit| !edit.changes());
+    let unchanged = unchanged.map(|edit| format!("{} ({})", edit.host.name, place(&edit.file)));
+    let unchanged: Vec<String> = unchanged.collect();
+    if !unchanged.is_empty() {
+        let head = if args.remove { "Not registered in" } else { "Registered already in" };
+        let _ = writeln!(text, "{head} {}.", unchanged.join(", "));
+    }
+    if !plan.missing.is_empty() && !args.remove {
+        let names: Vec<&str> = plan.missing.iter().map(|host| host.name.as_str()).collect();
+        let line = format!(
+            "Not found: {}. To set one up all the same, name it: `kimi-bridge setup {}`.",
+            names.join(", "),
+            plan.missing[0].id
+        );
+        text += &styled(DIM, &line);
+        text.push('\n');
+    }
+    text
+}
+
+/// The lines that change.
+fn difference(edit: &FileEdit) -> String {
+    let [before, after] = [&edit.before, &edit.after].map(|text| text.as_deref().unwrap_or(""));
+    let mut text = String::new();
+    for change in TextDiff::from_lines(before, after).iter_all_changes() {
+        if change.value().trim().is_empty() {
+            continue;
+        }
+        let (mark, style) = match change.tag() {
+            ChangeTag::Equal => continue,
+            ChangeTag::Delete => ("-", BAD),
+            ChangeTag::Insert => ("+", GOOD),
+        };
+        // An entry may hold keys that a person wrote there.
+        let line = Secrets::default().redact(&clean(change.value().trim_end())).into_text();
+        let _ = writeln!(text, "  {}", styled(style, format!("{mark} {line}").trim_end()));
+    }
+    if edit.after.is_none() {
+        let _ = writeln!(text, "  {}", styled(DIM, "(setup made the file; it is removed)"));
+    }
+    text
+}
+
+/// Asks whether to go on. Without a terminal, nobody can answer.
+async fn may(changes: usize, stop: &ShutdownSignals) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let hint = "Add --yes to make these changes, or --dry-run to see them only.";
+        let message = "nothing was changed: there is no terminal to ask at";
+        return Err(Error::new(Kind::Request, message, hint));
+    }
+    let these = if changes == 1 { "this change" } else { "these changes" };
+    // A terminal that cannot be written to cannot be read either.
+    let _ = write!(anstream::stderr(), "\nMake {these}? [y/N] ");
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        () = stop.asked.cancelled() => {
+            return Err(Error::new(Kind::Cancelled, "setup was interrupted", "Nothing was changed."));
+        }
+        line = answer => line,
+    };
+    let line = line.ok().and_then(std::io::Result::ok).unwrap_or_default();
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+fn one_applied(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
+    let name = &edit.host.name;
+    let near = |file: &PathBuf| with_tilde(&file.display().to_string(), home);
+    let good = styled(GOOD, "✓");
+    match applied {
+        Applied::Written(backup) => {
+            let kept = backup.as_ref().map(|file| format!("; as it was: {}", near(file)));
+            format!("{good} {name}: {} changed{}\n", near(&edit.file), kept.unwrap_or_default())
+        }
+        Applied::Restored => {
+            format!("{good} {name}: {} is as it was before setup\n", near(&edit.file))
+        }
+        Applied::ByTheHost => {
+            format!("{good} {name}: {} changed by {name} itself\n", near(&edit.file))
+        }
+        Applied::ToType(lines) => {
+            let mark = styled(WARN, "!");
+            let program = &edit.host.programs[0];
+            let lines = lines.join("\n    ");
+            format!(
+                "{mark} {name}: `{program}` is not on PATH. Type this where it is:\n    {lines}\n"
+            )
+        }
+    }
+}
+
+/// The state of the registrations and of Kimi, and what to say to the agent.
+async fn afterwards(
+    loaded: &Loaded,
+    plan: &SetupPlan,
+    args: &Setup,
+    stop: &ShutdownSignals,
+) -> String {
+    let home = &loaded.environment.home;
+    let report = doctor::examine(loaded, &[], false, stop.watch()).await;
+    let mut text = "\n".to_owned();
+    let mut in_the_way = false;
+    for section in
+        report.sections.iter().filter(|section| ["kimi", "hosts"].contains(&section.part))
+    {
+        text += &one_section(section, home, width());
+        in_the_way |= section.checks.iter().any(|check| check.status == CheckStatus::Problem);
+    }
+    let mut next = String::new();
+    if in_the_way {
+        next += "Fix the problems above; `kimi-bridge doctor` looks again. ";
+    }
+    next += "Restart the hosts that are open. ";
+    if args.project && plan.edits.iter().any(|edit| edit.host.by_project) {
+        next += "Claude Code asks once whether to use a server of the project: choose to use it. ";
+    }
+    next += "Then say to your agent: \"Ask Kimi where this plan loses data.\"";
+    text + &paragraph(&next, "", "", width())
+}
+
+/// The exit code, unless a file could not be changed.
+fn refused(plan: &SetupPlan) -> Result<u8> {
+    if plan.refused.is_empty() {
+        return Ok(0);
+    }
+    let files = plan.refused.iter().map(|(_, file, why)| format!("{}: {why}", file.display()));
+    let message = files.collect::<Vec<_>>().join("; ");
+    Err(Error::new(Kind::Settings, message, "Fix the file, and run `kimi-bridge setup` again."))
+}
