@@ -13,8 +13,8 @@ use serde_json::Value;
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// The hint for a missing or retired Kimi.
-const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), \
-     run `kimi` once to log in, or set KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.";
+const INSTALL_HINT: &str = "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24) and \
+     log in (`kimi login`), or set KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.";
 
 /// Builds [`Kind`] from a table. Columns: variant, name on the wire, exit code, retryable, meaning, hint.
 macro_rules! kinds {
@@ -68,16 +68,15 @@ kinds! {
     KimiRetired: "kimi_retired", 11, false, "only the retired kimi-cli release found",
         INSTALL_HINT;
     NotLoggedIn: "not_logged_in", 12, false, "Kimi has no model or login",
-        "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask \
-         again.";
+        "Run `kimi login` in a terminal, or set a model in Kimi's config.toml; then ask again.";
     BadKey: "bad_key", 13, false, "the service refused the key or login",
-        "Log in again (run `kimi`, then /login), or replace the API key; then ask again.";
+        "Log in again (`kimi login`), or replace the API key; then ask again.";
     Quota: "quota", 14, false, "the account's quota is spent",
         "Wait until the quota renews, or raise it in the account's console.";
     Settings: "settings", 15, false, "a setting cannot be used",
         "Fix the problems listed; docs/settings.md describes every setting.";
     NotAdmitted: "not_admitted", 17, false, "the service admits listed coding agents only",
-        "Update Kimi and log in with its own /login, or use a key of the Moonshot platform with the address \
+        "Update Kimi and log in (`kimi login`), or use a key of the Moonshot platform with the address \
          of that platform; the service's community guideline names the agents that it admits.";
     RateLimited: "rate_limited", 20, true, "the service asked to slow down",
         "Wait a minute and ask again; Kimi had tried several times already.";

@@ -84,10 +84,7 @@ fn a_live_trial_that_fails(real: Real, program: &Path) {
     let (status, says, remedy) = &report.checks("consultation", "answer")[0];
     assert_eq!(
         (status.as_str(), remedy.as_str()),
-        (
-            "problem",
-            "Log in again (run `kimi`, then /login), or replace the API key; then ask again."
-        )
+        ("problem", "Log in again (`kimi login`), or replace the API key; then ask again.")
     );
     assert!(says.contains("Invalid Authentication"), "{says}");
     assert_eq!(world.run(&["threads", "--json"]).json(), json!([]));
@@ -120,6 +117,8 @@ fn a_machine_that_is_not_ready() {
 
 fn no_kimi_at_all() {
     let world = bare(World::new());
+    let node = world.home().join("bin/node");
+    write_program(&node, "#!/bin/sh\necho v20.20.0\n");
     let report = report(&world);
     report.is_whole();
     assert_eq!(report.code, 10);
@@ -129,10 +128,14 @@ fn no_kimi_at_all() {
         &[(
             "problem",
             "no `kimi` on PATH or in its usual places",
-            "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24), run `kimi` once to log in, or set \
+            "Install Kimi Code CLI (`npm install -g @moonshot-ai/kimi-code`, Node 24) and log in (`kimi login`), or set \
              KIMI_PATH to the program. `kimi-bridge doctor` shows what is found, and why it is not used.",
         )],
     );
+    let (status, says, _) = &report.checks("kimi", "node")[0];
+    let too_old =
+        format!("`node` v20.20.0 at {} is too old; Kimi Code CLI needs Node 24", node.display());
+    assert_eq!((status.as_str(), says), ("problem", &too_old));
     report.check(
         "hosts",
         "registered",
@@ -437,7 +440,8 @@ fn logins() {
         world.env.retain(|name, _| !name.starts_with("KIMI_MODEL_"));
         world
     };
-    let log_in = "Run `kimi` in a terminal and log in (/login), or set a model in its config.toml; then ask again.";
+    let log_in =
+        "Run `kimi login` in a terminal, or set a model in Kimi's config.toml; then ask again.";
     let seen = report(&world());
     assert_eq!(seen.code, 12);
     seen.check(
@@ -459,7 +463,7 @@ fn logins() {
             (
                 "warning",
                 &says,
-                "Log in again (run `kimi`, then /login), or replace the API key; then ask again.",
+                "Log in again (`kimi login`), or replace the API key; then ask again.",
             ),
             ("warning", "there is no token or key that could be used", log_in),
         ],

@@ -36,7 +36,7 @@ fn text(status: &BridgeStatus) -> String {
         let login = if *login_seen {
             "seen; only a consultation shows that it works".to_owned()
         } else {
-            styled(WARN, "none seen: run `kimi` once and log in, or set an API key")
+            styled(WARN, "none seen: run `kimi login`, or set an API key")
         };
         line("login", &login);
     }

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::program::{self, Candidate, choose};
 use super::reply::Watch;
 use super::shut_out::{ShutOut, shut_out};
-use super::version::{ask_version, node_of, repeated};
+use super::version::{ask_version, node_of, node_on_path, repeated};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
@@ -31,7 +31,7 @@ pub(crate) struct Examination {
     pub(crate) used: Result<Program>,
     /// How the used program starts now.
     pub(crate) start: Option<Start>,
-    /// The Node of the used program, or of the first candidate if none is usable.
+    /// The Node of the used program, or of the first candidate if none is usable; without any Kimi, the one on PATH.
     pub(crate) node: Option<Node>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
     let program = program.ok().or(seen.first().map(|candidate| &candidate.path));
     let node = match program {
         Some(program) => node_of(loaded, &project, program, watch).await,
-        None => None,
+        None => node_on_path(loaded, &project, watch).await,
     };
     let candidates = seen.into_iter().zip(starts).collect();
     Examination { candidates, ignored: program::ignored(loaded), used, start, node }

@@ -91,6 +91,24 @@ pub(super) async fn node_of(
     Some(Node::Found(path, version))
 }
 
+/// The Node on PATH, for a machine without Kimi. The state folder of the call goes away with it.
+pub(super) async fn node_on_path(
+    loaded: &Loaded,
+    project: &Path,
+    watch: Watch<'_>,
+) -> Option<Node> {
+    let path = loaded.environment.var("PATH");
+    let Ok(node) = which::which_in("node", path, &loaded.environment.current_dir) else {
+        return Some(Node::Missing);
+    };
+    let folder = tempfile::tempdir().ok()?;
+    let mut loaded = loaded.clone();
+    loaded.settings.state_dir = Some(folder.path().to_owned());
+    let (printed, _) = print_version(&loaded, project, &node, &node, watch).await.ok()?;
+    let version = repeated(&loaded, &printed.text);
+    Some(Node::Found(node, version))
+}
+
 async fn node_problem(
     loaded: &Loaded,
     project: &Path,
