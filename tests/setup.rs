@@ -29,6 +29,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("setup::for_the_project", for_the_project),
         test("setup::claude_code_that_is_not_on_path", claude_code_not_on_path),
         test("setup::it_asks_at_a_terminal", it_asks_at_a_terminal),
+        test("setup::a_plugin_is_enough", a_plugin_is_enough),
+        test("setup::nothing_to_set_up", nothing_to_set_up),
         real("claude-code", "claude", claude_code_connects),
         real("codex", "codex", codex_knows_it),
         real("gemini", "gemini", gemini_connects),
@@ -48,8 +50,15 @@ const FILES: [(&str, &str); 6] = [
     ),
 ];
 
-fn machine() -> World {
+/// A machine without the hosts of the one that runs the tests.
+fn without_hosts() -> World {
     let world = with_kimi("2.1.0");
+    let bin = world.home().join("bin").display().to_string();
+    world.with(&[("PATH", &bin)])
+}
+
+fn machine() -> World {
+    let world = without_hosts();
     for (file, text) in FILES {
         write(&world.home().join(file), text);
     }
@@ -93,7 +102,7 @@ fn every_host_twice_and_back() {
 }
 
 fn it_shows_what_would_change() {
-    let world = with_kimi("2.1.0");
+    let world = without_hosts();
     write(&world.home().join(".codex/config.toml"), "model = 'm'\n");
     write(&world.home().join(".cursor/mcp.json"), "{\"mcpServers\": {\n  \"a\": {}\n}}");
     // In the home, where a path is as long on every machine.
@@ -136,7 +145,7 @@ fn a_broken_file() {
 }
 
 fn a_link_and_a_mode() {
-    let world = with_kimi("2.1.0");
+    let world = without_hosts();
     let (link, file) = (world.home().join(".cursor/mcp.json"), world.home().join("dotfiles/mcp"));
     write(&file, "{}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
@@ -172,7 +181,7 @@ fn an_edit_since_then() {
 }
 
 fn for_the_project() {
-    let world = with_kimi("2.1.0");
+    let world = without_hosts();
     symlink(BRIDGE, world.home().join("bin/kimi-bridge")).unwrap();
     let ran = world.run(&["setup", "claude-code", "gemini", "--project", "--yes"]);
     done(&ran);
@@ -194,7 +203,7 @@ fn for_the_project() {
 }
 
 fn claude_code_not_on_path() {
-    let world = with_kimi("2.1.0");
+    let world = without_hosts();
     write(&world.home().join(".claude.json"), "{\"numStartups\": 1}");
     let ran = world.run(&["setup", "--yes"]);
     done(&ran);
@@ -226,6 +235,45 @@ fn it_asks_at_a_terminal() {
     let yes = answer(b"y\n");
     assert_eq!(yes.code, Some(0), "{yes:?}");
     assert_eq!(report(&world).checks("hosts", "Cursor")[0].0, "ok");
+}
+
+fn a_plugin_is_enough() {
+    let world = without_hosts();
+    let on = json!({"enabledPlugins": {"kimi-bridge@kimi-bridge": true, "other@x": true}});
+    write(&world.home().join(".claude.json"), "{}");
+    write(&world.home().join(".claude/settings.json"), &on.to_string());
+    write(
+        &world.home().join(".codex/config.toml"),
+        "[plugins.\"kimi-bridge@kimi-bridge\"]\nenabled = true\n",
+    );
+    let before = files(&world);
+    let ran = world.run(&["setup", "--yes"]);
+    done(&ran);
+    let says = "Brought along by the plugin in Claude Code, Codex.\n";
+    assert!(ran.stdout.starts_with(says), "{}", ran.stdout);
+    assert_eq!(files(&world), before);
+    // For one that is switched off, the registration is needed.
+    let off = json!({"enabledPlugins": {"kimi-bridge@kimi-bridge": false}});
+    write(&world.home().join(".claude/settings.json"), &off.to_string());
+    let ran = world.run(&["setup", "claude-code", "--dry-run"]);
+    assert!(ran.stdout.contains("\"kimi-bridge\": {"), "{}", ran.stdout);
+}
+
+fn nothing_to_set_up() {
+    let world = without_hosts();
+    let expected = (2, "no host that setup knows was found".to_owned());
+    assert_eq!(world.run(&["setup", "--yes"]).failed(), expected);
+    let nowhere = world.home().join(".cursor/mcp.json");
+    fs::create_dir_all(nowhere.parent().unwrap()).unwrap();
+    symlink("/no/such/file", &nowhere).unwrap();
+    let ran = world.run(&["setup", "--yes"]);
+    assert_eq!(
+        ran.failed(),
+        (15, format!("{}: it is a link that leads nowhere", nowhere.display()))
+    );
+    done(&world.run(&["setup", "zed", "--yes"]));
+    let zed = fs::read_to_string(world.home().join(".config/zed/settings.json")).unwrap();
+    assert!(zed.contains("\"timeout\": 1000"), "{zed}");
 }
 
 fn real(host: &str, program: &str, run: fn(&World, &Path)) -> Trial {

@@ -27,6 +27,10 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
     let home = &loaded.environment.home;
     print(&shown(&plan, args, home))?;
     let changes: Vec<&FileEdit> = plan.edits.iter().filter(|edit| edit.changes()).collect();
+    if plan.missing.len() == hosts::all().len() {
+        let hint = "Name one to write its file all the same: `kimi-bridge setup codex`.";
+        return Err(Error::new(Kind::Request, "no host that setup knows was found", hint));
+    }
     if args.dry_run {
         print("\nNothing was changed: this was a dry run.\n")?;
         return refused(&plan);
@@ -92,6 +96,10 @@ fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
     if !unchanged.is_empty() {
         let head = if args.remove { "Not registered in" } else { "Registered already in" };
         let _ = writeln!(text, "{head} {}.", unchanged.join(", "));
+    }
+    if !plan.with_plugin.is_empty() {
+        let names: Vec<&str> = plan.with_plugin.iter().map(|host| host.name.as_str()).collect();
+        let _ = writeln!(text, "Brought along by the plugin in {}.", names.join(", "));
     }
     if !plan.missing.is_empty() && !args.remove {
         let names: Vec<&str> = plan.missing.iter().map(|host| host.name.as_str()).collect();

@@ -2,7 +2,7 @@
 //! the user can refuse the servers of a project's own file.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -10,6 +10,21 @@ use super::host::{Host, lists};
 use super::registration::{Off, Registration, Scope};
 use crate::documents::{self, Format};
 use crate::settings::Environment;
+
+/// The settings of the user, which are not the file of servers.
+pub(super) fn settings(environment: &Environment) -> Value {
+    read(&user_folder(environment).join("settings.json"))
+}
+
+fn user_folder(environment: &Environment) -> PathBuf {
+    let moved = environment.var("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    moved.unwrap_or_else(|| environment.home.join(".claude"))
+}
+
+fn read(settings: &Path) -> Value {
+    let text = fs::read_to_string(settings).unwrap_or_default();
+    documents::parse(&text, Format::Json).unwrap_or_default()
+}
 
 /// The registrations in a file of the user or of a project.
 pub(super) fn registrations(
@@ -26,15 +41,11 @@ pub(super) fn registrations(
         }
     };
     if scope == Scope::Project {
-        let user = environment.var("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-        let user = user.unwrap_or_else(|| environment.home.join(".claude"));
         let of_project = folders.iter().flat_map(|folder| {
             ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
         });
-        for settings in of_project.chain([user.join("settings.json")]) {
-            let text = fs::read_to_string(settings).unwrap_or_default();
-            let settings = documents::parse(&text, Format::Json).unwrap_or_default();
-            switch_off(&mut found, &settings["disabledMcpjsonServers"], Off::Refused);
+        for settings in of_project.chain([user_folder(environment).join("settings.json")]) {
+            switch_off(&mut found, &read(&settings)["disabledMcpjsonServers"], Off::Refused);
         }
         return found;
     }

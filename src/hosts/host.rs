@@ -27,6 +27,7 @@ pub(crate) struct Host {
     pub(crate) id: String,
     pub(crate) programs: Vec<String>,
     folder: String,
+    on_mac: Option<String>,
     moved_by: Option<String>,
     user: Vec<String>,
     project: Vec<String>,
@@ -82,10 +83,12 @@ impl Host {
     fn user_folder(&self, environment: &Environment) -> PathBuf {
         let moved = self.moved_by.as_deref().and_then(|variable| environment.var(variable));
         let home = &environment.home;
-        match (moved, self.folder.strip_prefix("~/.config/")) {
+        let on_mac = self.on_mac.as_ref().filter(|_| cfg!(target_os = "macos"));
+        let folder = on_mac.unwrap_or(&self.folder);
+        match (moved, folder.strip_prefix("~/.config/")) {
             (Some(moved), _) => moved.into(),
             (None, Some(below)) => environment.config_dir.parent().unwrap_or(home).join(below),
-            (None, None) => home.join(self.folder.trim_start_matches(['~', '/'])),
+            (None, None) => home.join(folder.trim_start_matches(['~', '/'])),
         }
     }
 

@@ -81,6 +81,19 @@ pub(crate) fn ours(
     found
 }
 
+/// Returns whether the plugin of this server is enabled in a host, which then needs no registration. `file` is the
+/// user's.
+pub(crate) fn has_plugin(host: &Host, file: &Value, environment: &Environment) -> bool {
+    let plugins = if host.by_project {
+        &claude_code::settings(environment)["enabledPlugins"]
+    } else {
+        &file["plugins"]
+    };
+    let is_ours = |name: &str| name.split('@').next() == Some(env!("CARGO_PKG_NAME"));
+    let is_on = |on: &Value| *on == true || on["enabled"] == true;
+    plugins.as_object().into_iter().flatten().any(|(name, on)| is_ours(name) && is_on(on))
+}
+
 /// The program that a host would start, or the name of a missing one; `None` if a variable is unknown.
 pub(crate) fn program(
     one: &Registration,

@@ -28,6 +28,8 @@ pub(crate) struct SetupPlan {
     pub(crate) edits: Vec<FileEdit>,
     /// The files that cannot be changed, and why.
     pub(crate) refused: Vec<(&'static Host, PathBuf, String)>,
+    /// The hosts with the plugin, which brings the server along; a registration would hide it.
+    pub(crate) with_plugin: Vec<&'static Host>,
     /// The hosts that were not named and not found.
     pub(crate) missing: Vec<&'static Host>,
 }
@@ -84,21 +86,25 @@ pub(crate) fn plan(request: &SetupRequest, loaded: &Loaded) -> SetupPlan {
         }
         let Some(file) = hosts::file(host, request.scope, environment) else { continue };
         match edit(host, &file, request, loaded) {
-            Ok(edit) => plan.edits.push(edit),
+            Ok(Some(edit)) => plan.edits.push(edit),
+            Ok(None) => plan.with_plugin.push(host),
             Err(why) => plan.refused.push((host, file, why)),
         }
     }
     plan
 }
 
-/// Plans the change of one file, or returns what is in the way, in words that hold nothing of the file.
+/// Plans the change of one file; `None` if the host has the plugin. Or returns what is in the way, in words that hold nothing of the file.
 fn edit(
     host: &'static Host,
     file: &Path,
     request: &SetupRequest,
     loaded: &Loaded,
-) -> Result<FileEdit, String> {
+) -> Result<Option<FileEdit>, String> {
     let environment = &loaded.environment;
+    if file.is_symlink() && !file.exists() {
+        return Err("it is a link that leads nowhere".to_owned());
+    }
     let before = read(file)?;
     let text = before.clone().unwrap_or_default();
     let value = documents::parse(&text, host.format)?;
@@ -130,6 +136,11 @@ fn edit(
             edit.after = Some(edit::without_entry(&left, &place)?);
             edit.commands.push(of_claude(&["remove", &one.name, "-s", "user"]));
         }
+    } else if request.scope == Scope::User
+        && ours.is_empty()
+        && hosts::has_plugin(host, &value, environment)
+    {
+        return Ok(None);
     } else {
         let known = ours.iter().find(|one| one.name == NAME).or(ours.first());
         let name = known.map_or(NAME, |one| one.name.as_str());
@@ -153,7 +164,7 @@ fn edit(
     if !(host.by_project && request.scope == Scope::User) {
         edit.commands.clear();
     }
-    Ok(edit)
+    Ok(Some(edit))
 }
 
 const NAME: &str = env!("CARGO_PKG_NAME");
