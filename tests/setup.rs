@@ -175,6 +175,8 @@ fn an_edit_since_then() {
     done(&world.run(&["setup", "vscode", "--yes", "--remove"]));
     let left = fs::read_to_string(&file).unwrap();
     assert_eq!(left, "{\n\t// one\n\t\"servers\": {\n\t},\n}\n");
+    let backup = fs::read_to_string(file.with_file_name("mcp.json.before-kimi-bridge")).unwrap();
+    assert_eq!(backup, FILES[2].1, "the first of both is kept");
     let again = world.run(&["setup", "vscode", "--yes", "--remove"]);
     done(&again);
     assert_eq!(again.stdout, "Not registered in VS Code (~/.config/Code/User/mcp.json).\n");

@@ -95,7 +95,7 @@ fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
     let unchanged: Vec<String> = unchanged.collect();
     if !unchanged.is_empty() {
         let head = if args.remove { "Not registered in" } else { "Registered already in" };
-        let _ = writeln!(text, "{head} {}.", unchanged.join(", "));
+        text += &paragraph(&format!("{head} {}.", unchanged.join(", ")), "", "", width());
     }
     if !plan.with_plugin.is_empty() {
         let names: Vec<&str> = plan.with_plugin.iter().map(|host| host.name.as_str()).collect();
@@ -108,10 +108,9 @@ fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
             names.join(", "),
             plan.missing[0].id
         );
-        text += &styled(DIM, &line);
-        text.push('\n');
+        text += &styled(DIM, paragraph(&line, "", "", width()).trim_end());
     }
-    text
+    text.trim_end().to_owned() + "\n"
 }
 
 /// The lines that change.
@@ -167,7 +166,7 @@ fn one_applied(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
     let good = styled(GOOD, "✓");
     match applied {
         Applied::Written(backup) => {
-            let kept = backup.as_ref().map(|file| format!("; as it was: {}", near(file)));
+            let kept = backup.as_ref().map(|file| format!("; before setup: {}", near(file)));
             format!("{good} {name}: {} changed{}\n", near(&edit.file), kept.unwrap_or_default())
         }
         Applied::Restored => {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The end of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// The file was written; as it was before setup, it is kept there.
+    /// The file was written; the one from before setup is kept there.
     Written(Option<PathBuf>),
     /// The file is as it was before setup.
     Restored,

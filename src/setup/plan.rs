@@ -121,7 +121,11 @@ fn edit(
         after: before.clone(),
         before,
         // One that is older than the entry tells how the file was before setup.
-        backup: if backup.is_some() && !ours.is_empty() { Backup::Keep } else { Backup::Write },
+        backup: if request.remove || (backup.is_some() && !ours.is_empty()) {
+            Backup::Keep
+        } else {
+            Backup::Write
+        },
         commands: Vec::new(),
     };
     if request.remove {
