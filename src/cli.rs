@@ -261,6 +261,13 @@ mod tests {
         if let Some(doctor) = command.find_subcommand_mut("doctor") {
             help.push_str(&doctor.render_long_help().to_string());
         }
+        help.push_str("\n\n==== setup\n\n");
+        if let Some(setup) = command.find_subcommand_mut("setup") {
+            help.push_str(&setup.render_help().to_string());
+        }
+        for host in crate::hosts::all() {
+            assert!(help.contains(&host.id), "{}", host.id);
+        }
         insta::assert_snapshot!(help);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::kimi::installed;
 use crate::support::report::{normal, report, with_kimi, write};
-use crate::support::world::{Ran, World, write_program};
+use crate::support::world::{Ran, World, place, write_program};
 use crate::support::{needs, test};
 
 const BRIDGE: &str = env!("CARGO_BIN_EXE_kimi-bridge");
@@ -31,6 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("setup::it_asks_at_a_terminal", it_asks_at_a_terminal),
         test("setup::a_plugin_is_enough", a_plugin_is_enough),
         test("setup::nothing_to_set_up", nothing_to_set_up),
+        test("setup::a_copy_of_npx", a_copy_of_npx),
         real("claude-code", "claude", claude_code_connects),
         real("codex", "codex", codex_knows_it),
         real("gemini", "gemini", gemini_connects),
@@ -276,6 +277,18 @@ fn nothing_to_set_up() {
     done(&world.run(&["setup", "zed", "--yes"]));
     let zed = fs::read_to_string(world.home().join(".config/zed/settings.json")).unwrap();
     assert!(zed.contains("\"timeout\": 1000"), "{zed}");
+}
+
+fn a_copy_of_npx() {
+    let world = machine();
+    let copy = world.home().join(".npm/_npx/1/node_modules/kimi-bridge");
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    place(Path::new(BRIDGE), &copy);
+    let mut command = Command::new(&copy);
+    command.args(["setup", "--yes"]).env_clear().envs(&world.env).current_dir(world.project());
+    let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
+    let says = "npx runs a copy of kimi-bridge that does not stay";
+    assert_eq!(ran.failed(), (2, says.to_owned()));
 }
 
 fn real(host: &str, program: &str, run: fn(&World, &Path)) -> Trial {

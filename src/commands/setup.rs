@@ -23,6 +23,9 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
     let scope = if args.project { Scope::Project } else { Scope::User };
     let hosts = args.hosts.iter().map(|name| named(name)).collect::<Result<_>>()?;
     let request = SetupRequest { hosts, scope, auto: args.auto, remove: args.remove };
+    if !args.remove {
+        must_stay(loaded.environment.program.as_deref())?;
+    }
     let plan = setup::plan(&request, loaded);
     let home = &loaded.environment.home;
     print(&shown(&plan, args, home))?;
@@ -69,6 +72,15 @@ fn named(name: &str) -> Result<&'static Host> {
         };
         Error::new(Kind::Request, message, hint)
     })
+}
+
+/// Refuses a program that npx fetched: npm deletes it at some time, and the hosts would find nothing.
+fn must_stay(program: Option<&Path>) -> Result<()> {
+    if program.is_none_or(|program| program.iter().all(|folder| folder != "_npx")) {
+        return Ok(());
+    }
+    let hint = "Install it (`npm install -g kimi-bridge`), then run `kimi-bridge setup`.";
+    Err(Error::new(Kind::Request, "npx runs a copy of kimi-bridge that does not stay", hint))
 }
 
 /// The plan as a person reads it.
