@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use similar::{ChangeTag, TextDiff};
 
-use super::doctor::{with_tilde, one_section};
+use super::doctor::{one_section, with_tilde};
 use super::output::print;
 use super::render::{BAD, BOLD, DIM, GOOD, WARN, paragraph, styled, width};
 use super::shutdown::ShutdownSignals;
