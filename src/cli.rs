@@ -50,6 +50,12 @@ pub(crate) enum Command {
     /// how the hosts on this machine start the bridge. Ends with 0 when a consultation is possible, otherwise with the
     /// code of the first problem.
     Doctor(Doctor),
+    /// Print the completions of a shell
+    #[command(hide = true)]
+    Completions(Completions),
+    /// Write the man pages, one a command, into a folder
+    #[command(hide = true)]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +230,19 @@ pub(crate) struct Doctor {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder, which is created if there is none
+    pub(crate) folder: PathBuf,
 }
 
 /// The table of exit codes for the help, for use in shell scripts.

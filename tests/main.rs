@@ -19,6 +19,7 @@ mod faults;
 mod hostile;
 mod injection;
 mod judge;
+mod packaging;
 mod reading;
 mod registrations;
 mod retries;
@@ -55,6 +56,7 @@ fn main() {
         hostile::tests(),
         injection::tests(),
         judge::tests(),
+        packaging::tests(),
         reading::tests(),
         registrations::tests(),
         retries::tests(),

@@ -6,6 +6,7 @@ mod doctor;
 mod flags;
 mod guard;
 mod output;
+mod packaging;
 mod render;
 mod roles;
 mod runs;
@@ -92,8 +93,8 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let environment = Environment::of_this_process()?;
     let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
-    // The doctor uses the valid settings and reports the others.
-    if !matches!(cli.command, Command::Doctor(_)) {
+    // The doctor uses the valid settings and reports the others. A shell's start and a package's build depend on no setting.
+    if !matches!(cli.command, Command::Doctor(_) | Command::Completions(_) | Command::Man(_)) {
         if !misfits.is_empty() {
             return Err(settings::unusable(misfits));
         }
@@ -122,6 +123,8 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
             Command::Runs(args) => runs::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
             Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
+            Command::Completions(args) => packaging::completions(&args),
+            Command::Man(args) => packaging::man_pages(&args),
         }
     });
     // A thread may still be blocked on standard input.
