@@ -65,6 +65,9 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
 }
 
 fn landlock(kernel: Kernel, setting: SandboxSetting) -> Check {
+    if !cfg!(target_os = "linux") {
+        return Check::note("kernel", "there is no sandbox on this system, only on Linux");
+    }
     if !kernel.files && setting == SandboxSetting::Off {
         return Check::note("kernel", "no Landlock");
     }

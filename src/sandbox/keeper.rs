@@ -65,7 +65,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> u8 {
     return linux::main(args);
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = args;
+        drop(args);
         FAILED
     }
 }

@@ -2,13 +2,16 @@
 //! input.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
+#[cfg(any(target_os = "linux", test))]
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
 use super::rules::Access;
 
 /// The longest order that is read, bytes; the kernel allows far less for arguments and environment.
+#[cfg(any(target_os = "linux", test))]
 const LONGEST: u64 = 1 << 30;
 
 /// A program to start, and the paths that it may open.
@@ -40,6 +43,7 @@ impl Order {
     ///
     /// # Errors
     /// A read that failed, and [`io::ErrorKind::InvalidData`] for bytes that are no order.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn read(mut input: impl Read) -> io::Result<Option<Order>> {
         let mut length = [0; size_of::<u64>()];
         match input.read(&mut length)? {

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -115,6 +115,7 @@ impl World {
 
     /// Whether a program in Kimi's place left this mark, in the private home or in the home of a version call. That
     /// one lasts as long as the call.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_marked(&self, dialect: &str, mark: &str) -> bool {
         let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
         let homes = runs
@@ -136,6 +137,7 @@ impl World {
 
     /// Gives the machine as it is now to a user without root's rights, as whom the bridge runs from then on. Only root
     /// can do that.
+    #[cfg(target_os = "linux")]
     pub(crate) fn give_to_an_ordinary_user(&mut self) {
         let own = self.root().join("kimi-bridge");
         place(Path::new(env!("CARGO_BIN_EXE_kimi-bridge")), &own);
@@ -232,6 +234,7 @@ impl Ran {
 }
 
 /// Puts a program into a folder, where users find it who may not enter the folder that it was built in.
+#[cfg(target_os = "linux")]
 pub(crate) fn place(program: &Path, path: &Path) {
     fs::hard_link(program, path).or_else(|_| fs::copy(program, path).map(drop)).unwrap();
 }
@@ -249,8 +252,11 @@ pub(crate) fn processes_with(text: &str) -> Vec<String> {
 }
 
 /// Kills them, until none is left.
+#[cfg(target_os = "linux")]
 #[track_caller]
 pub(crate) fn kill_all_with(text: &str) {
+    use rustix::process::{Signal, kill_process};
+
     wait_until("all are killed", || {
         let running = running_with(text);
         for (pid, _) in &running {
