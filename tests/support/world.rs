@@ -234,7 +234,6 @@ impl Ran {
 }
 
 /// Puts a program into a folder, where users find it who may not enter the folder that it was built in.
-#[cfg(target_os = "linux")]
 pub(crate) fn place(program: &Path, path: &Path) {
     fs::hard_link(program, path).or_else(|_| fs::copy(program, path).map(drop)).unwrap();
 }
