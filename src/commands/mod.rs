@@ -89,15 +89,18 @@ fn print_report(error: &Error) {
 fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let debug = if cli.debug { vec![("debug", "true".to_owned())] } else { Vec::new() };
     let environment = Environment::of_this_process()?;
-    let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
+    let loaded = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
-    // The doctor goes on with what can be used, and names the rest in its report.
-    if !matches!(cli.command, Command::Doctor(_)) {
-        if !misfits.is_empty() {
-            return Err(settings::unusable(misfits));
-        }
-        for name in &loaded.unknown {
-            tracing::warn!("{name} is no setting of this version");
+    match cli.command {
+        // It goes on with what can be used, and names the rest in its report.
+        Command::Doctor(_) => {}
+        // Hosts show nothing of a server that ends, so that this one stays, and says what is wrong.
+        Command::Serve if !loaded.misfits.is_empty() => tracing::error!("{}", loaded.mode_hint()),
+        _ if !loaded.misfits.is_empty() => return Err(settings::unusable(loaded.misfits)),
+        _ => {
+            for name in &loaded.unknown {
+                tracing::warn!("{name} is no setting of this version");
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -118,7 +121,7 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
             Command::Demo(args) => Box::pin(demo::run(&args, loaded, &stop)).await,
             Command::Threads(args) => threads::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
-            Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
+            Command::Doctor(args) => doctor::run(&args, &loaded, &stop).await,
         }
     });
     // A thread may still be reading a standard input that does not end.

@@ -175,18 +175,18 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
         }
     }
     let served = Environment { vars: vars.into_iter().collect(), ..environment.clone() };
-    let Ok((served, misfits)) = load_what_fits(served, &[]) else {
+    let Ok(served) = load_what_fits(served, &[]) else {
         return (Mode::Disabled, checks);
     };
     // The settings section lists the problems of the user's own file.
-    let by_entry = misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
+    let by_entry = served.misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
     checks.extend(by_entry.map(|misfit| {
         Check::problem("", Kind::Settings, format!("its env sets {misfit}"), "Fix it there.")
     }));
     let unknown = served.unknown.iter().filter(|name| one.env.contains_key(*name));
     checks.extend(unknown.map(|name| settings::unknown(name)));
-    let mode = served.settings.mode();
-    if mode == Mode::Disabled {
+    let mode = served.mode();
+    if mode == Mode::Disabled && served.misfits.is_empty() {
         checks.extend(disabled(one, environment));
     }
     let longest = served.settings.timeout_seconds;

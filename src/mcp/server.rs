@@ -59,12 +59,17 @@ impl Server {
 
     /// Whether more than the status is offered.
     fn is_on(&self) -> bool {
-        self.loaded.settings.tool_enabled
+        self.loaded.mode() != Mode::Disabled
     }
 
     /// The offer, or none from a server that is switched off.
     fn offered<T: Default>(&self, offer: fn() -> T) -> T {
         if self.is_on() { offer() } else { T::default() }
+    }
+
+    /// The refusal where neither resources nor prompts are offered.
+    fn switched_off(&self) -> ErrorData {
+        ErrorData::invalid_params(self.loaded.mode_hint(), None)
     }
 
     async fn consult(
@@ -158,7 +163,6 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let identity =
             Implementation::new("kimi-bridge", env!("CARGO_PKG_VERSION")).with_title("kimi-bridge");
-        let mode = self.loaded.settings.mode();
         let tools = ServerCapabilities::builder().enable_tools();
         let capabilities = if self.is_on() {
             tools.enable_resources().enable_prompts().build()
@@ -167,11 +171,11 @@ impl ServerHandler for Server {
         };
         ServerConfig::new(capabilities)
             .with_server_info(identity)
-            .with_instructions(words::instructions(mode))
+            .with_instructions(words::instructions(&self.loaded))
     }
 
     async fn list_tools(&self, _: Page, _: HostRequest) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools(self.loaded.settings.mode())))
+        Ok(ListToolsResult::with_all_items(tools(self.loaded.mode())))
     }
 
     async fn call_tool(
@@ -179,7 +183,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: HostRequest,
     ) -> Result<CallToolResponse, ErrorData> {
-        let mode = self.loaded.settings.mode();
+        let mode = self.loaded.mode();
         let Ok(_under_way) = Arc::clone(&self.calls).try_acquire_owned() else {
             let message = format!("{MOST_CALLS} calls are under way in this server");
             let error = Error::new(Kind::Busy, message, "Call again when one of them has ended.");
@@ -205,9 +209,11 @@ impl ServerHandler for Server {
                 });
                 deciding.await
             }
-            ("consult_kimi" | "record_decision", Mode::Disabled) => {
-                Err(Error::new(Kind::Settings, "consult_kimi is switched off", mode.hint()))
-            }
+            ("consult_kimi" | "record_decision", Mode::Disabled) => Err(Error::new(
+                Kind::Settings,
+                "consult_kimi is switched off",
+                self.loaded.mode_hint(),
+            )),
             (other, _) => {
                 let message = format!(
                     "there is no tool `{other}`; there are consult_kimi, record_decision and kimi_status"
@@ -254,7 +260,7 @@ impl ServerHandler for Server {
         _: HostRequest,
     ) -> Result<ReadResourceResponse, ErrorData> {
         if !self.is_on() {
-            return Err(switched_off());
+            return Err(self.switched_off());
         }
         let loaded = Arc::clone(&self.loaded);
         let reading = on_own_thread(move || async move { resources::read(&request.uri, &loaded) });
@@ -274,7 +280,7 @@ impl ServerHandler for Server {
         _: HostRequest,
     ) -> Result<GetPromptResponse, ErrorData> {
         if !self.is_on() {
-            return Err(switched_off());
+            return Err(self.switched_off());
         }
         prompts::get(&request).map(Into::into)
     }
@@ -284,11 +290,6 @@ impl ServerHandler for Server {
 fn unknown_request(method: &str) -> ErrorData {
     let message = format!("there is no method `{method}` with these parameters");
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
-}
-
-/// The refusal of a server that offers neither resources nor prompts.
-fn switched_off() -> ErrorData {
-    ErrorData::invalid_params(Mode::Disabled.hint(), None)
 }
 
 #[cfg(test)]

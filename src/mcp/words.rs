@@ -1,7 +1,7 @@
 //! The texts that the calling agent reads before it calls: short, the key facts first, since hosts cut texts
 //! over 2,000 characters.
 
-use crate::settings::Mode;
+use crate::settings::{Loaded, Mode};
 
 const WHAT: &str = include_str!("../../templates/mcp/what.md").trim_ascii_end();
 const WHEN: &str = include_str!("../../templates/mcp/when.md").trim_ascii_end();
@@ -9,8 +9,12 @@ const AFTERWARDS: &str = include_str!("../../templates/mcp/afterwards.md").trim_
 const CONSULT_KIMI: &str = include_str!("../../templates/mcp/consult_kimi.md").trim_ascii_end();
 
 /// The server's instructions.
-pub(super) fn instructions(mode: Mode) -> String {
-    match mode {
+pub(super) fn instructions(loaded: &Loaded) -> String {
+    match loaded.mode() {
+        Mode::Disabled if !loaded.misfits.is_empty() => format!(
+            "{WHAT} {} If the user asks for Kimi or a second opinion, tell them so.",
+            loaded.mode_hint()
+        ),
         Mode::Disabled => format!(
             "{WHAT} It is switched off here. If the user asks for Kimi or a second opinion, call kimi_status \
              and tell them how to switch it on."
@@ -37,13 +41,27 @@ pub(super) fn consult_kimi(mode: Mode) -> String {
 mod tests {
     use super::super::server::tools;
     use super::*;
+    use crate::settings::{Environment, load, load_what_fits};
+
+    /// A server in this mode, in a plugin or by itself.
+    fn serving(mode: Mode, vars: &[(&str, &str)]) -> Loaded {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = Environment {
+            vars: vars.collect(),
+            config_dir: "/none".into(),
+            ..Environment::default()
+        };
+        let on = |on: bool| u8::from(on).to_string();
+        let tool = ("tool_enabled", on(mode != Mode::Disabled));
+        load(environment, &[tool, ("auto_enabled", on(mode == Mode::Auto))]).unwrap()
+    }
 
     #[test]
     fn everything_fits_the_hosts_limits_and_says_when_to_call() {
         for mode in [Mode::Disabled, Mode::Manual, Mode::Auto] {
             let tools = tools(mode).into_iter();
             let texts = tools.map(|tool| tool.description.unwrap_or_default().into_owned());
-            for text in texts.chain([instructions(mode)]) {
+            for text in texts.chain([instructions(&serving(mode, &[]))]) {
                 assert!(
                     text.chars().count() < 2_000,
                     "{mode:?}: {} characters",
@@ -54,10 +72,23 @@ mod tests {
         let all = [Mode::Disabled, Mode::Manual, Mode::Auto].map(|mode| {
             format!(
                 "# {mode:?}\n\n{}\n\n## consult_kimi\n\n{}",
-                instructions(mode),
+                instructions(&serving(mode, &[])),
                 consult_kimi(mode)
             )
         });
         insta::assert_snapshot!(all.join("\n\n"));
+    }
+
+    #[test]
+    fn a_server_that_cannot_serve_says_which_setting_is_wrong() {
+        let vars = [("KIMI_BRIDGE_TIMEOUT_SECONDS".to_owned(), "15m".to_owned())];
+        let environment =
+            Environment { vars: vars.into(), config_dir: "/none".into(), ..Environment::default() };
+        let loaded = load_what_fits(environment, &[("tool_enabled", "1".to_owned())]).unwrap();
+        let expected = format!(
+            "{WHAT} {} If the user asks for Kimi or a second opinion, tell them so.",
+            loaded.mode_hint()
+        );
+        assert_eq!(instructions(&loaded), expected);
     }
 }

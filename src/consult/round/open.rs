@@ -113,7 +113,7 @@ fn go_on<'a>(
     let mut context = context_of(&row)?;
     if row.request["initiated_by"] == "agent" {
         // In auto mode it could be begun, which may be over.
-        continuation.expect_allowed(loaded.settings.mode())?;
+        continuation.expect_allowed(loaded)?;
     }
     let repeated = repeated::warning(&continuation, &context, secrets, loaded);
     let remark = secrets.redact(continuation.message.as_deref().unwrap_or_default());
