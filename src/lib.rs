@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! commands ─► mcp ───► consult ─► job ─► kimi ─► sandbox
-//!        └──► doctor ─┘   └───────────► ledger   redact · settings · workspace · documents · hidden · error
+//!        ├──► hook ───┤   └───────────► ledger   redact · settings · workspace · documents · hidden · error
+//!        └──► doctor ─┘
 //!                └──► hosts
 //! ```
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
+//! - [`hook`]: what the hooks of the Claude Code plugin show to the person and hold back. It changes nothing.
 //! - [`doctor`]: what stands in the way of a consultation, judged from the facts of the rooms below.
 //! - [`consult`]: roles, requests, prompts, answers and findings. No command-line argument.
 //! - [`job`]: one question put to Kimi, and everything that the questions of all tools share: the project, secrets,
@@ -37,6 +39,7 @@ mod doctor;
 mod documents;
 mod error;
 pub mod hidden;
+mod hook;
 mod hosts;
 pub mod job;
 pub mod kimi;

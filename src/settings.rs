@@ -352,7 +352,7 @@ impl Layers {
 }
 
 /// A switch in one of the forms in which people write it.
-fn switch(value: &Value) -> Option<bool> {
+pub(crate) fn switch(value: &Value) -> Option<bool> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
     match text.trim() {
         "1" | "true" | "yes" | "y" | "on" => Some(true),

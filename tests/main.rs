@@ -15,6 +15,7 @@ mod doctor;
 mod failures;
 #[cfg(target_os = "linux")]
 mod faults;
+mod hooks;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod injection;
@@ -49,6 +50,7 @@ fn main() {
         failures::tests(),
         #[cfg(target_os = "linux")]
         faults::tests(),
+        hooks::tests(),
         #[cfg(target_os = "linux")]
         hostile::tests(),
         injection::tests(),

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 8] = [
     &["kimi", "ledger"],
     &["job"],
     &["consult"],
-    &["doctor", "mcp"],
+    &["doctor", "hook", "mcp"],
     &["cli", "commands", "main"],
 ];
 

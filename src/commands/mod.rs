@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod flags;
 mod guard;
+mod hook;
 mod output;
 mod render;
 mod roles;
@@ -47,6 +48,7 @@ pub fn main() -> u8 {
     let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
         Some(command) if command == GUARD => return guard::main(args),
+        Some(command) if command == hook::COMMAND => return hook::main(args),
         Some(command) if command == stand_in::COMMAND => return stand_in::main(args),
         _ => Cli::try_parse(),
     };

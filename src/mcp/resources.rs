@@ -1,6 +1,5 @@
 //! The threads as resources, for a host that looks back with its own reading tool.
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use rmcp::ErrorData;
@@ -91,16 +90,11 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
 /// nothing about another.
 fn own(loaded: &Loaded, id: &str) -> Result<Record, Error> {
     let record = record::load(loaded, id)?;
-    if record.project == project(loaded) { Ok(record) } else { Err(record::unknown(id)) }
-}
-
-fn project(loaded: &Loaded) -> PathBuf {
-    let project = loaded.environment.project_dir();
-    project.canonicalize().unwrap_or(project)
+    if record.project == record::project_of(loaded) { Ok(record) } else { Err(record::unknown(id)) }
 }
 
 fn threads(loaded: &Loaded) -> Result<String, Error> {
-    let project = Some(project(loaded).display().to_string());
+    let project = Some(record::project_of(loaded).display().to_string());
     let latest = record::list(loaded, &Filter { limit: LATEST, project, ..Filter::default() })?;
     Ok(serde_json::json!(latest).to_string())
 }

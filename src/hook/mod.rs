@@ -1,0 +1,30 @@
+//! The hooks of the Claude Code plugin: one shows Kimi's own words to the person, since hosts fold results away, and one
+//! has a plan challenged before it is put before the person. A hook may never be in the way: what it does not know, or
+//! cannot read, it leaves alone.
+
+mod event;
+mod notice;
+mod plan;
+
+use serde_json::Value;
+
+pub(crate) use self::plan::plan;
+use crate::ledger::Ledger;
+use crate::settings::Loaded;
+
+/// The words of the round that an event brings, for the person; `None` for every other event. The ledger has them whole;
+/// the event's own copy may be shortened.
+pub(crate) fn show(event: &Value, loaded: &Loaded) -> Option<String> {
+    let result = event::result_in(event)?;
+    let remembered = remembered(&result, loaded);
+    Some(notice::of(remembered.as_ref().unwrap_or(&result), &result["thread"]))
+}
+
+/// The same result as the ledger keeps it, where this process's ledger is the one of the server.
+fn remembered(result: &Value, loaded: &Loaded) -> Option<Value> {
+    let ledger = Ledger::open_read_only(loaded.state_dir()).ok()?;
+    let (_, rounds) = ledger.thread(result["thread"]["id"].as_str()?).ok()??;
+    let number = result["thread"]["round"].as_u64()?;
+    let round = rounds.into_iter().find(|round| u64::from(round.number) == number)?;
+    serde_json::from_str(&round.result?).ok()
+}
