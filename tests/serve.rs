@@ -37,6 +37,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
     trials.push(test("serve::a_wrong_setting_does_not_end_the_server", a_wrong_setting));
+    trials.push(test("serve::in_a_plugin_there_are_no_prompts", in_a_plugin));
     trials.push(test("serve::whatever_a_host_writes_is_answered", whatever_is_written));
     trials.push(test("serve::an_odd_greeting_does_not_end_the_server", odd_greeting));
     trials.push(test("serve::json_as_text_is_taken", json_as_text));
@@ -156,6 +157,29 @@ fn a_wrong_setting() {
     let world = fake(ANSWER, &MANUAL).with(&[("KIMI_BRIDGE_TIMEOUT_SECONDS", "${TIMEOUT}")]);
     let mut server = Server::start(&world, Era::Modern);
     assert_eq!(tool_names(&mut server).len(), 3);
+}
+
+/// The plugin has skills in their place, and its own option for the mode.
+fn in_a_plugin() {
+    let world = fake(ANSWER, &MANUAL).with(&[
+        ("CLAUDE_PLUGIN_ROOT", "/plugin"),
+        ("KIMI_BRIDGE_AUTO_ENABLED", "${user_config.auto}"),
+    ]);
+    let mut server = Server::start(&world, Era::Modern);
+    assert_eq!(capabilities(&mut server), json!({"tools": {}, "resources": {}}));
+    assert_eq!(server.request("prompts/list", json!({}))["prompts"], json!([]));
+    assert!(
+        !server.request("resources/list", json!({}))["resources"].as_array().unwrap().is_empty()
+    );
+    let status = server.call("kimi_status", &json!({}));
+    let hint = "Only when the user asks. The option `Consult Kimi unasked` of the plugin lets the agent consult \
+                unasked: `/plugin configure kimi-bridge@kimi-bridge`.";
+    let status = &status["structuredContent"];
+    assert_eq!((&status["mode"], &status["mode_hint"]), (&json!("manual"), &json!(hint)));
+    let mut unasked = proposal();
+    unasked["initiated_by"] = json!("agent");
+    let refused = server.call("consult_kimi", &unasked);
+    assert_eq!(refused["structuredContent"]["error"]["hint"], hint);
 }
 
 fn whatever_is_written() {

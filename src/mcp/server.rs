@@ -62,9 +62,9 @@ impl Server {
         self.loaded.mode() != Mode::Disabled
     }
 
-    /// The offer, or none from a server that is switched off.
-    fn offered<T: Default>(&self, offer: fn() -> T) -> T {
-        if self.is_on() { offer() } else { T::default() }
+    /// Whether slash commands are offered. A plugin has its own, and hosts would list both.
+    fn has_prompts(&self) -> bool {
+        self.is_on() && !self.loaded.environment.is_in_a_plugin()
     }
 
     /// The refusal where neither resources nor prompts are offered.
@@ -164,10 +164,10 @@ impl ServerHandler for Server {
         let identity =
             Implementation::new("kimi-bridge", env!("CARGO_PKG_VERSION")).with_title("kimi-bridge");
         let tools = ServerCapabilities::builder().enable_tools();
-        let capabilities = if self.is_on() {
-            tools.enable_resources().enable_prompts().build()
-        } else {
-            tools.build()
+        let capabilities = match (self.is_on(), self.has_prompts()) {
+            (true, true) => tools.enable_resources().enable_prompts().build(),
+            (true, false) => tools.enable_resources().build(),
+            (false, _) => tools.build(),
         };
         ServerConfig::new(capabilities)
             .with_server_info(identity)
@@ -243,7 +243,7 @@ impl ServerHandler for Server {
         _: Page,
         _: HostRequest,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(self.offered(resources::list))
+        Ok(if self.is_on() { resources::list() } else { ListResourcesResult::default() })
     }
 
     async fn list_resource_templates(
@@ -251,7 +251,11 @@ impl ServerHandler for Server {
         _: Page,
         _: HostRequest,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(self.offered(resources::templates))
+        Ok(if self.is_on() {
+            resources::templates()
+        } else {
+            ListResourceTemplatesResult::default()
+        })
     }
 
     async fn read_resource(
@@ -271,7 +275,7 @@ impl ServerHandler for Server {
     }
 
     async fn list_prompts(&self, _: Page, _: HostRequest) -> Result<ListPromptsResult, ErrorData> {
-        Ok(self.offered(prompts::list))
+        Ok(if self.has_prompts() { prompts::list() } else { ListPromptsResult::default() })
     }
 
     async fn get_prompt(
