@@ -20,6 +20,7 @@ mod hooks;
 mod hostile;
 mod injection;
 mod judge;
+mod plugin;
 mod reading;
 mod registrations;
 mod retries;
@@ -55,6 +56,7 @@ fn main() {
         hostile::tests(),
         injection::tests(),
         judge::tests(),
+        plugin::tests(),
         reading::tests(),
         registrations::tests(),
         retries::tests(),

@@ -10,17 +10,17 @@ use rmcp::model::{
 };
 
 /// One slash command.
-struct SlashCommand {
-    name: &'static str,
+pub(super) struct SlashCommand {
+    pub(super) name: &'static str,
     title: &'static str,
-    description: &'static str,
-    argument: &'static Argument,
-    text: &'static str,
+    pub(super) description: &'static str,
+    pub(super) argument: &'static Argument,
+    pub(super) text: &'static str,
 }
 
 /// The words after the command.
-struct Argument {
-    name: &'static str,
+pub(super) struct Argument {
+    pub(super) name: &'static str,
     description: &'static str,
     /// The line that repeats the user's words begins like this.
     label: &'static str,
@@ -50,7 +50,7 @@ macro_rules! text {
     };
 }
 
-const WALKS: [SlashCommand; 5] = [
+pub(super) const WALKS: [SlashCommand; 5] = [
     SlashCommand {
         name: "challenge",
         title: "Have the proposal challenged",

@@ -13,6 +13,9 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::{Value, json};
 
+/// In the arguments of a call: the id of the thread that the last result named.
+pub(crate) const THREAD_ID: &str = "THREAD_ID";
+
 /// The model's last words.
 pub(crate) const LAST_WORDS: &str = "done";
 
@@ -54,6 +57,14 @@ impl Messages {
     pub(crate) fn tool_results(&self) -> Vec<Value> {
         let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.iter().map(tool_results).max_by_key(Vec::len).unwrap_or_default()
+    }
+}
+
+impl Messages {
+    /// Whether the model was sent this text.
+    pub(crate) fn has_read(&self, text: &str) -> bool {
+        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().any(|request| request["messages"].to_string().contains(text))
     }
 }
 
@@ -127,7 +138,7 @@ impl Shared {
         let (block, delta, stop) = match self.calls.get(nth) {
             Some((name, arguments)) => (
                 json!({"type": "tool_use", "id": format!("toolu_{nth}"), "name": name, "input": {}}),
-                json!({"type": "input_json_delta", "partial_json": arguments.to_string()}),
+                json!({"type": "input_json_delta", "partial_json": filled(arguments, request)}),
                 "tool_use",
             ),
             None => (
@@ -153,6 +164,14 @@ impl Shared {
         .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
         .concat()
     }
+}
+
+/// The arguments as text, with the id of the thread.
+fn filled(arguments: &Value, request: &Value) -> String {
+    let results = Value::Array(tool_results(request)).to_string();
+    let named = results.rsplit_once(r#"\"thread\":{\"id\":\""#).map_or("", |(_, rest)| rest);
+    let id = named.split('\\').next().unwrap_or_default();
+    arguments.to_string().replace(THREAD_ID, id)
 }
 
 fn tool_results(request: &Value) -> Vec<Value> {

@@ -1,0 +1,210 @@
+//! The plugin as hosts read it: Claude Code accepts it, starts its server, runs a skill, and shows what its hook says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::clients::{claude_code, found, run};
+use crate::support::messages::{LAST_WORDS, Messages, THREAD_ID};
+use crate::support::world::{Ran, World, place, proposal, write_program};
+use crate::support::{needs, test};
+
+const BRIDGE: &str = env!("CARGO_BIN_EXE_kimi-bridge");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let claude = |name: &str, run: fn(&Path)| {
+        let claude = found("claude-code/claude");
+        needs(&format!("plugin::claude_code::{name}"), "Claude Code", claude, move |claude| {
+            run(&claude)
+        })
+    };
+    vec![
+        claude("accepts_it", claude_code_accepts_it),
+        claude("runs_the_loop_and_shows_the_findings", claude_code_runs_the_loop),
+        test("plugin::the_launcher_finds_the_program", the_launcher_finds_the_program),
+        test("plugin::without_a_program_only_the_server_complains", without_a_program),
+    ]
+}
+
+fn plugin() -> PathBuf {
+    Path::new(REPOSITORY).join("plugin")
+}
+
+fn claude_code_accepts_it(claude: &Path) {
+    let (world, messages) = (World::new(), Messages::start(Vec::new()));
+    let check = |args: &[&str], target: &Path| {
+        let mut command = claude_code(claude, &world, &messages);
+        command.args(["plugin", "validate", "--strict"]).args(args).arg(target);
+        let ran = run(&world, &mut command);
+        assert!(ran.code == Some(0) && ran.stdout.contains("Validation passed"), "{}", ran.stdout);
+        ran.stdout
+    };
+    let said = check(&["--profile", "directory"], &plugin());
+    assert!(said.contains("These checks found nothing to report"), "{said}");
+    for skill in [
+        "challenge",
+        "architect",
+        "debug",
+        "judge",
+        "adjudicate",
+        "threads",
+        "setup",
+        "second-opinion",
+    ] {
+        assert!(said.contains(&format!("skills: kimi-bridge:{skill}\n")), "{said}");
+    }
+    check(&[], Path::new(REPOSITORY));
+}
+
+/// A machine with the program on PATH and a Kimi that has an answer.
+fn world_with_the_program() -> World {
+    let answer = format!("{REPOSITORY}/tests/fixtures/captures/kimi-code/fenced.stdout");
+    let world = World::with_fake("2.1.0", &format!("cat > /dev/null; cat '{answer}'"));
+    let bin = world.home().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    place(Path::new(BRIDGE), &bin.join("kimi-bridge"));
+    let path = format!("{}:{}", bin.display(), world.env["PATH"]);
+    world.with(&[("PATH", &path)])
+}
+
+/// Nobody is asked for permission: the person typed the command.
+fn claude_code_runs_the_loop(claude: &Path) {
+    const CONSULT: &str = "mcp__plugin_kimi-bridge_kimi__consult_kimi";
+    const DECIDE: &str = "mcp__plugin_kimi-bridge_kimi__record_decision";
+    let world = world_with_the_program();
+    let adopt = |finding: &str| json!({"finding": finding, "verdict": "ADOPT", "reasoning": "It stands there."});
+    let messages = Messages::start(vec![
+        ("ToolSearch", json!({"query": format!("select:{CONSULT},{DECIDE}")})),
+        (CONSULT, proposal()),
+        (
+            CONSULT,
+            json!({"thread_id": THREAD_ID, "initiated_by": "user",
+                "prior_exchange": {"adjudications": [adopt("F1"), adopt("F2")]}}),
+        ),
+        (
+            DECIDE,
+            json!({"thread_id": THREAD_ID, "decision": "Return the error.", "rationale": "F1"}),
+        ),
+    ]);
+    let mut command = claude_code(claude, &world, &messages);
+    command
+        .args(["-p", "/kimi-bridge:challenge some words with spaces", "--verbose"])
+        .args(["--output-format", "stream-json", "--include-hook-events", "--plugin-dir"])
+        .arg(plugin());
+    let ran = run(&world, &mut command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let events: Vec<Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [start] = of_kind(&events, "init").try_into().unwrap();
+    assert_eq!(
+        start["mcp_servers"],
+        json!([{"name": "plugin:kimi-bridge:kimi", "status": "connected", "source": "plugin"}])
+    );
+    // The skills stand in place of the server's own prompts.
+    let commands = start["slash_commands"].to_string();
+    assert!(commands.contains("\"kimi-bridge:challenge\""), "{commands}");
+    assert!(!commands.contains("kimi:challenge"), "{commands}");
+
+    let end = events.last().unwrap();
+    assert_eq!(
+        (&end["result"], &end["permission_denials"]),
+        (&json!(LAST_WORDS), &json!([])),
+        "{end:#}"
+    );
+    let results = messages.tool_results();
+    assert_eq!(results.len(), 4, "{results:#?}");
+    assert!(results.iter().all(|result| result["is_error"] != true), "{results:#?}");
+    assert!(results[3].to_string().contains(r#"\"state\":\"decided\""#), "{:#}", results[3]);
+    assert!(messages.has_read("some words with spaces"), "the skill gets all words");
+
+    for response in of_kind(&events, "hook_response") {
+        assert_eq!(
+            (&response["exit_code"], &response["stderr"]),
+            (&json!(0), &json!("")),
+            "{response:#}"
+        );
+    }
+    let shown: Vec<&str> = of_kind(&events, "informational")
+        .into_iter()
+        .filter_map(|event| event["content"].as_str())
+        .collect();
+    for line in [
+        "says: Kimi, round 1: The store loses data on a torn write and panics on malformed lines.",
+        "says:   F1 blocker: `add` drops the write error, so a full disk loses increments silently",
+        "says:      src/store.rs:24 (moved)",
+        "says:   F2 major: `open` panics on a torn last line",
+    ] {
+        assert!(shown.iter().any(|text| text.contains(line)), "{line} is not in {shown:#?}");
+    }
+}
+
+fn of_kind<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events.iter().filter(|event| event["subtype"] == kind).collect()
+}
+
+/// The launcher of a copy of the plugin.
+fn launcher(world: &World) -> PathBuf {
+    let copy = world.root().join("plugin-cache/bin/kimi-bridge");
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    fs::copy(plugin().join("bin/kimi-bridge"), &copy).unwrap();
+    write_program(&world.root().join("plugin-cache/.claude-plugin/plugin.json"), "{}");
+    copy
+}
+
+fn launched(world: &World, path: &[&Path], args: &[&str]) -> Ran {
+    let path = std::env::join_paths(
+        path.iter().copied().chain([Path::new("/usr/bin"), Path::new("/bin")]),
+    );
+    let mut command = Command::new(launcher(world));
+    command.args(args).env_clear().env("PATH", path.unwrap()).env("HOME", world.home());
+    Ran::from(command.stdin(Stdio::null()).output().unwrap())
+}
+
+fn the_launcher_finds_the_program() {
+    let world = World::new();
+    let check = |path: &[&Path], expected: &str| {
+        let ran = launched(&world, path, &["a", "b  c"]);
+        let expected = format!("{expected} a,b  c");
+        assert_eq!(
+            (ran.code, ran.stdout.trim_end(), ran.stderr.as_str()),
+            (Some(0), expected.as_str(), "")
+        );
+    };
+    let program = |folder: &Path, name: &str| {
+        let script = format!("#!/bin/sh\nIFS=,\necho \"{name} $*\"\n");
+        write_program(&folder.join("kimi-bridge"), &script);
+    };
+    let cache = world.root().join("plugin-cache");
+    program(&cache.join("node_modules/.bin"), "npm's");
+    check(&[], "npm's");
+    program(&world.home().join(".cargo/bin"), "cargo's");
+    check(&[], "cargo's");
+    // The folder of the launcher itself, and that of another version, stand on PATH as well.
+    let other = world.root().join("other/bin");
+    program(&other, "another launcher");
+    write_program(&world.root().join("other/.claude-plugin/plugin.json"), "{}");
+    let linked = world.root().join("linked");
+    std::os::unix::fs::symlink(&cache, &linked).unwrap();
+    let own = world.root().join("my programs");
+    program(&own, "my own");
+    check(&[&cache.join("bin"), &linked.join("bin"), &other, &own], "my own");
+}
+
+/// A hook that fails would show an error at each prompt.
+fn without_a_program() {
+    let world = World::new();
+    let ran = launched(&world, &[], &["serve"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(
+        ran.stderr.starts_with("kimi-bridge is not installed: npm install -g kimi-bridge"),
+        "{ran:?}"
+    );
+    for hook in ["show", "plan"] {
+        let ran = launched(&world, &[], &["hook", hook]);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
+    }
+}
