@@ -71,8 +71,8 @@ fn notified(result: &Value) -> Value {
 fn consulted(world: &World) -> (Value, Value) {
     let whole = world.consult(&[]).json();
     let mut shortened = whole.clone();
-    shortened["response"] = json!("from the <event> & no more\u{1b}[31m");
     shortened["findings"] = json!([]);
+    shortened["warnings"] = json!(["from the <event> & no more\u{1b}[31m"]);
     (whole, shortened)
 }
 
@@ -110,19 +110,31 @@ fn a_person_sees_what_kimi_said() {
         assert_eq!(lines[..3], [&format!("Kimi, round 1: {response}"), &head, &place], "{text}");
     }
     assert_eq!(state(&world), before, "the ledger is only read");
+
+    // Nothing is left open, and Kimi is not asked.
+    let id = whole["thread"]["id"].as_str().unwrap();
+    let settled =
+        world.run(&["consult", "--json", "--thread", id, "--adopt", "F1", "--adopt", "F2"]).json();
+    assert_eq!(
+        shown(&world, &posted(&settled)).unwrap(),
+        "Kimi, round 1: Settled: nothing is left open, and Kimi was not asked again.\n  No new finding."
+    );
 }
 
 fn without_the_ledger() {
     let world = world_with_an_answer();
-    let (_, mut event) = consulted(&world);
-    let expected =
-        |round: u8| format!("Kimi, round {round}: from the <event> & no more\n  No new finding.");
+    let (whole, event) = consulted(&world);
+    let response = whole["response"].as_str().unwrap();
+    let expected = |round: u8| {
+        format!(
+            "Kimi, round {round}: {response}\n  No new finding.\n  Warning: from the <event> & no more"
+        )
+    };
     let text = |world: &World, event: &Value, round: u8| {
         for event in [posted(event), notified(event)] {
             assert_eq!(shown(world, &event), Some(expected(round)));
         }
     };
-    event["warnings"] = json!([]);
     // A server with another state folder, a round that is not there, and a thread that is not there.
     let elsewhere = world.root().join("elsewhere").display().to_string();
     let other = World::new().with(&[("KIMI_BRIDGE_STATE_DIR", &elsewhere)]);

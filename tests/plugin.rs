@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     let claude = |name: &str, run: fn(&Path)| {
         let claude = found("claude-code/claude");
         needs(&format!("plugin::claude_code::{name}"), "Claude Code", claude, move |claude| {
-            run(&claude)
+            run(&claude);
         })
     };
     vec![

@@ -3,13 +3,13 @@
 //! cannot read, it leaves alone.
 
 mod event;
+mod ledger;
 mod notice;
 mod plan;
 
 use serde_json::Value;
 
 pub(crate) use self::plan::plan;
-use crate::ledger::Ledger;
 use crate::settings::Loaded;
 
 /// The words of the round that an event brings, for the person; `None` for every other event. The ledger has them whole;
@@ -20,11 +20,13 @@ pub(crate) fn show(event: &Value, loaded: &Loaded) -> Option<String> {
     Some(notice::of(remembered.as_ref().unwrap_or(&result), &result["thread"]))
 }
 
-/// The same result as the ledger keeps it, where this process's ledger is the one of the server.
+/// The same result as the ledger keeps it, where this process's ledger is the one of the server. A call in which Kimi was
+/// not asked, because nothing was left open, has another response than the round that it names.
 fn remembered(result: &Value, loaded: &Loaded) -> Option<Value> {
-    let ledger = Ledger::open_read_only(loaded.state_dir()).ok()?;
-    let (_, rounds) = ledger.thread(result["thread"]["id"].as_str()?).ok()??;
+    let id = result["thread"]["id"].as_str()?.to_owned();
+    let (_, rounds) = ledger::read(loaded.state_dir(), move |ledger| ledger.thread(&id))??;
     let number = result["thread"]["round"].as_u64()?;
     let round = rounds.into_iter().find(|round| u64::from(round.number) == number)?;
-    serde_json::from_str(&round.result?).ok()
+    let kept: Value = serde_json::from_str(&round.result?).ok()?;
+    (kept["response"] == result["response"]).then_some(kept)
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::ledger;
 use crate::consult::record;
-use crate::ledger::{Filter, Ledger};
+use crate::ledger::Filter;
 use crate::settings::{Loaded, switch};
 
 /// The words to the agent. Claude Code shows them to the person in red, as an error.
@@ -57,9 +58,8 @@ fn was_consulted(event: &Value, loaded: &Loaded) -> bool {
     };
     let project = Some(record::project_of(loaded).display().to_string());
     let latest = Filter { project, limit: LATEST, ..Filter::default() };
-    let ledger = Ledger::open_read_only(loaded.state_dir());
-    let threads = ledger.and_then(|ledger| ledger.threads(&latest)).unwrap_or_default();
-    threads.iter().any(|thread| thread.opened_at >= began)
+    let threads = ledger::read(loaded.state_dir(), move |ledger| ledger.threads(&latest));
+    threads.unwrap_or_default().iter().any(|thread| thread.opened_at >= began)
 }
 
 /// When the session of a transcript began: the first time that stands in it, seconds since 1970 UTC.

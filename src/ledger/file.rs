@@ -50,7 +50,8 @@ pub(super) fn open_read_only(state_dir: &Path) -> Result<Connection> {
     let file = path(state_dir);
     let unusable =
         |error: &dyn Display| failed(&format!("{} cannot be read", file.display()), error);
-    let uri = uri(&file, state_dir.join(format!("{NAME}-wal")).exists());
+    let log = fs::metadata(state_dir.join(format!("{NAME}-wal")));
+    let uri = uri(&file, log.is_ok_and(|log| log.len() > 0));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(uri, flags).map_err(|error| unusable(&error))?;
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
@@ -61,7 +62,8 @@ pub(super) fn open_read_only(state_dir: &Path) -> Result<Connection> {
     }
 }
 
-/// The file in SQLite's form. Where it has no log, SQLite would make one to read it, unless it is told that nobody writes.
+/// The file in SQLite's form. Without rows in its log, all stands in the file itself, and SQLite would make a log to read
+/// it, unless it is told that nobody writes.
 fn uri(file: &Path, has_log: bool) -> String {
     let path = file.display().to_string();
     let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
@@ -229,6 +231,8 @@ mod tests {
         let connection = Connection::open(path(&state)).unwrap();
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
         drop(connection);
+        fs::write(state.join(format!("{NAME}-wal")), "").unwrap();
+        check();
         for suffix in ["-wal", "-shm"] {
             let _ = fs::remove_file(state.join(format!("{NAME}{suffix}")));
         }

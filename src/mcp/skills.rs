@@ -15,8 +15,8 @@ const SERVERS: [&str; 2] = ["mcp__plugin_kimi-bridge_kimi__", "mcp__kimi-bridge_
 fn skill(name: &str, description: &str, fields: &[(&str, &str)], text: &str) -> (String, String) {
     let fields =
         [("name", name), ("description", description)].into_iter().chain(fields.iter().copied());
-    let head: String = fields.map(|(field, value)| format!("{field}: {value}\n")).collect();
-    (format!("{name}/SKILL.md"), format!("---\n{head}---\n\n{}\n", text.trim_end()))
+    let head: Vec<String> = fields.map(|(field, value)| format!("{field}: {value}")).collect();
+    (format!("{name}/SKILL.md"), format!("---\n{}\n---\n\n{}\n", head.join("\n"), text.trim_end()))
 }
 
 /// Every file of the folder of skills.
@@ -85,7 +85,7 @@ fn the_skills_of_the_plugin_are_made_from_the_words_of_the_slash_commands() {
         }
     }
     let found = written(&folder);
-    assert_eq!(Vec::from_iter(found.keys()), Vec::from_iter(expected.keys()));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (file, text) in &expected {
         assert_eq!(
             &found[file], text,
