@@ -31,9 +31,23 @@ pub(super) fn registrations(
         let of_project = folders.iter().flat_map(|folder| {
             ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
         });
-        for settings in of_project.chain([user.join("settings.json")]) {
-            let text = fs::read_to_string(settings).unwrap_or_default();
-            let settings = documents::parse(&text, Format::Json).unwrap_or_default();
+        let files = of_project.chain([user.join("settings.json")]);
+        let settings: Vec<Value> = files
+            .map(|file| {
+                let text = fs::read_to_string(file).unwrap_or_default();
+                documents::parse(&text, Format::Json).unwrap_or_default()
+            })
+            .collect();
+        let is_approved = |name: &str| {
+            settings.iter().any(|settings| {
+                settings["enableAllProjectMcpServers"] == true
+                    || lists(&settings["enabledMcpjsonServers"], name)
+            })
+        };
+        for one in found.iter_mut().filter(|one| !is_approved(&one.name)) {
+            one.off = Some(Off::Unapproved);
+        }
+        for settings in &settings {
             switch_off(&mut found, &settings["disabledMcpjsonServers"], Off::Refused);
         }
         return found;
