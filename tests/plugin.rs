@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::clients::{claude_code, found, run};
-use crate::support::messages::{LAST_WORDS, Messages, THREAD_ID};
+use crate::support::messages::{LAST_WORDS, Messages, PLAN_FILE, THREAD_ID};
 use crate::support::world::{Ran, World, place, proposal, write_program};
 use crate::support::{needs, test};
 
@@ -22,9 +22,18 @@ pub(crate) fn tests() -> Vec<Trial> {
             run(&claude);
         })
     };
+    let in_a_terminal = |name: &str, run: fn(&Path, &Path)| {
+        let both = found("claude-code/claude").zip(found("terminal/bin/python"));
+        let name = format!("plugin::claude_code::{name}");
+        needs(&name, "Claude Code and a terminal", both, move |(claude, python)| {
+            run(&claude, &python);
+        })
+    };
     vec![
         claude("accepts_it", claude_code_accepts_it),
         claude("runs_the_loop_and_shows_the_findings", claude_code_runs_the_loop),
+        in_a_terminal("shows_what_ended_in_the_background", in_the_background),
+        in_a_terminal("has_a_plan_challenged_first", a_plan),
         test("plugin::the_launcher_finds_the_program", the_launcher_finds_the_program),
         test("plugin::without_a_program_only_the_server_complains", without_a_program),
     ]
@@ -60,10 +69,10 @@ fn claude_code_accepts_it(claude: &Path) {
     check(&[], Path::new(REPOSITORY));
 }
 
-/// A machine with the program on PATH and a Kimi that has an answer.
-fn world_with_the_program() -> World {
+/// A machine with the program on PATH and a Kimi that has an answer, after this command.
+fn world_with_the_program(first: &str) -> World {
     let answer = format!("{REPOSITORY}/tests/fixtures/captures/kimi-code/fenced.stdout");
-    let world = World::with_fake("2.1.0", &format!("cat > /dev/null; cat '{answer}'"));
+    let world = World::with_fake("2.1.0", &format!("{first}\ncat > /dev/null; cat '{answer}'"));
     let bin = world.home().join("bin");
     fs::create_dir_all(&bin).unwrap();
     place(Path::new(BRIDGE), &bin.join("kimi-bridge"));
@@ -71,13 +80,13 @@ fn world_with_the_program() -> World {
     world.with(&[("PATH", &path)])
 }
 
-/// Nobody is asked for permission: the person typed the command.
-fn claude_code_runs_the_loop(claude: &Path) {
-    const CONSULT: &str = "mcp__plugin_kimi-bridge_kimi__consult_kimi";
-    const DECIDE: &str = "mcp__plugin_kimi-bridge_kimi__record_decision";
-    let world = world_with_the_program();
+const CONSULT: &str = "mcp__plugin_kimi-bridge_kimi__consult_kimi";
+const DECIDE: &str = "mcp__plugin_kimi-bridge_kimi__record_decision";
+
+/// The calls of a whole argument, in which both findings are adopted.
+fn whole_argument() -> Vec<(&'static str, Value)> {
     let adopt = |finding: &str| json!({"finding": finding, "verdict": "ADOPT", "reasoning": "It stands there."});
-    let messages = Messages::start(vec![
+    vec![
         ("ToolSearch", json!({"query": format!("select:{CONSULT},{DECIDE}")})),
         (CONSULT, proposal()),
         (
@@ -89,7 +98,13 @@ fn claude_code_runs_the_loop(claude: &Path) {
             DECIDE,
             json!({"thread_id": THREAD_ID, "decision": "Return the error.", "rationale": "F1"}),
         ),
-    ]);
+    ]
+}
+
+/// Nobody is asked for permission: the person typed the command.
+fn claude_code_runs_the_loop(claude: &Path) {
+    let world = world_with_the_program("");
+    let messages = Messages::start(whole_argument());
     let mut command = claude_code(claude, &world, &messages);
     command
         .args(["-p", "/kimi-bridge:challenge some words with spaces", "--verbose"])
@@ -140,6 +155,90 @@ fn claude_code_runs_the_loop(claude: &Path) {
     ] {
         assert!(shown.iter().any(|text| text.contains(line)), "{line} is not in {shown:#?}");
     }
+}
+
+/// The last screen of Claude Code, where a person is: they have agreed to work in this folder before.
+#[track_caller]
+fn screen(
+    (claude, python): (&Path, &Path),
+    world: &World,
+    messages: &Messages,
+    steps: &[&str],
+    args: &[&str],
+) -> String {
+    let known = json!({
+        "hasCompletedOnboarding": true,
+        "customApiKeyResponses": {"approved": ["sk-ant-scripted"], "rejected": []},
+        "projects": {world.project().display().to_string(): {"hasTrustDialogAccepted": true}},
+    });
+    fs::write(world.home().join(".claude.json"), known.to_string()).unwrap();
+    let script = format!("{REPOSITORY}/tests/support/terminal.py");
+    let mut command = claude_code(python, world, messages);
+    command.arg(script).args(steps).arg("--").arg(claude).args(args).arg("--plugin-dir");
+    let ran = run(
+        world,
+        command
+            .arg(plugin())
+            .env("TERM", "xterm-256color")
+            .env("CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS", "1000"),
+    );
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}{}", ran.stdout, ran.stderr);
+    ran.stdout
+}
+
+/// The call goes on while the agent has ended its turn, and the person sees Kimi's words when it ends.
+fn in_the_background(claude: &Path, python: &Path) {
+    let world = world_with_the_program("while [ ! -e \"${0%/*}/go\" ]; do sleep 0.05; done");
+    let messages = Messages::start(whole_argument()[..2].to_vec());
+    let go = format!("touch={}", world.beside("go").display());
+    let last = format!("see=● {LAST_WORDS}");
+    let shown = "see=UserPromptSubmit says: Kimi, round 1: The store loses data on a torn write";
+    let steps = [
+        "see=❯",
+        "type=/kimi-bridge:challenge it\\r",
+        &last,
+        &go,
+        shown,
+        "see=F2 major: `open` panics",
+    ];
+    let screen = screen((claude, python), &world, &messages, &steps, &[]);
+    let moved = messages.tool_results()[1].to_string();
+    assert!(moved.contains("moved to the background"), "{moved}");
+    assert!(screen.contains("F1 blocker: `add` drops the write error"), "{screen}");
+    assert!(!screen.contains("hook error"), "{screen}");
+}
+
+/// The agent is sent to Kimi before the person is asked, and the argument can be closed in plan mode.
+fn a_plan(claude: &Path, python: &Path) {
+    let world = world_with_the_program("");
+    let plan = format!("# Plan\n\n{}", "Append each increment to a log. ".repeat(20));
+    let mut calls = vec![
+        ("ToolSearch", json!({"query": "select:ExitPlanMode"})),
+        ("Write", json!({"file_path": PLAN_FILE, "content": plan})),
+        ("ExitPlanMode", json!({})),
+    ];
+    calls.extend(whole_argument());
+    calls.push(("ExitPlanMode", json!({})));
+    for (_, arguments) in &mut calls {
+        if arguments.get("context").is_some() || arguments.get("initiated_by").is_some() {
+            arguments["initiated_by"] = json!("agent");
+        }
+    }
+    let messages = Messages::start(calls);
+    let on = json!({"pluginConfigs": {"kimi-bridge@inline": {"options": {"auto": true}}}});
+    fs::create_dir_all(world.home().join(".claude")).unwrap();
+    fs::write(world.home().join(".claude/settings.json"), on.to_string()).unwrap();
+    let steps = ["see=plan mode on", "type=Plan it\\r", "see=Would you like to proceed?"];
+    let args = ["--permission-mode", "plan", "--allowedTools", "mcp__plugin_kimi-bridge_kimi"];
+    screen((claude, python), &world, &messages, &steps, &args);
+    let results = messages.tool_results();
+    assert!(
+        results[2].to_string().contains("Not an error: Kimi has not seen this plan"),
+        "{results:#?}"
+    );
+    assert_eq!(results.len(), 7, "the second time the person is asked: {results:#?}");
+    assert!(results[3..].iter().all(|result| result["is_error"] != true), "{results:#?}");
+    assert!(results[6].to_string().contains(r#"\"state\":\"decided\""#), "{:#}", results[6]);
 }
 
 fn of_kind<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {

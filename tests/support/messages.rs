@@ -11,10 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 /// In the arguments of a call: the id of the thread that the last result named.
 pub(crate) const THREAD_ID: &str = "THREAD_ID";
+
+/// Likewise: the file of the plan, in plan mode.
+pub(crate) const PLAN_FILE: &str = "PLAN_FILE";
 
 /// The model's last words.
 pub(crate) const LAST_WORDS: &str = "done";
@@ -166,12 +170,17 @@ impl Shared {
     }
 }
 
-/// The arguments as text, with the id of the thread.
+/// The arguments as text, with the id of the thread and the file of the plan, as they were last named.
 fn filled(arguments: &Value, request: &Value) -> String {
-    let results = Value::Array(tool_results(request)).to_string();
-    let named = results.rsplit_once(r#"\"thread\":{\"id\":\""#).map_or("", |(_, rest)| rest);
-    let id = named.split('\\').next().unwrap_or_default();
-    arguments.to_string().replace(THREAD_ID, id)
+    let said = request["messages"].to_string();
+    let last = |pattern: &str| {
+        let named = Regex::new(pattern).unwrap();
+        let last = named.captures_iter(&said).last();
+        last.map(|named| named[1].to_owned()).unwrap_or_default()
+    };
+    let thread = last(r#"\\"thread\\":\{\\"id\\":\\"(\w+)"#);
+    let plan = last(r#"([^\s"\\`]+/\.claude/plans/[\w-]+\.md)"#);
+    arguments.to_string().replace(THREAD_ID, &thread).replace(PLAN_FILE, &plan)
 }
 
 fn tool_results(request: &Value) -> Vec<Value> {
