@@ -35,7 +35,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         in_a_terminal("shows_what_ended_in_the_background", in_the_background),
         in_a_terminal("has_a_plan_challenged_first", a_plan),
         test("plugin::the_launcher_finds_the_program", the_launcher_finds_the_program),
-        test("plugin::without_a_program_only_the_server_complains", without_a_program),
+        test("plugin::without_the_right_program_only_the_server_complains", without_a_program),
     ]
 }
 
@@ -306,4 +306,11 @@ fn without_a_program() {
         let ran = launched(&world, &[], &["hook", hook]);
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
     }
+    // Nor does one in which the program is too old to know the hook.
+    let old = world.root().join("old");
+    write_program(&old.join("kimi-bridge"), "#!/bin/sh\necho \"error: $*\" >&2\nexit 2\n");
+    let ran = launched(&world, &[&old], &["hook", "show"]);
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
+    let ran = launched(&world, &[&old], &["serve"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), "error: serve\n"));
 }
