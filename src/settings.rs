@@ -169,7 +169,7 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// What the agent may do here. A value that cannot be used switches the tool off: nobody knows what it was to limit.
+    /// What the agent may do here. A value that cannot be used switches the tool off, since it may have been a limit.
     pub(crate) fn mode(&self) -> Mode {
         if self.misfits.is_empty() { self.settings.mode() } else { Mode::Disabled }
     }

@@ -36,7 +36,7 @@ fn answer(name: &str) -> Option<Value> {
     }
 }
 
-/// The event. A longer one is read to its end, since a host may not expect that nobody listens.
+/// The event. A longer one is read to its end as well, since a host may fail where a pipe is closed early.
 fn read() -> Option<Value> {
     let mut event = Vec::new();
     let mut input = io::stdin().lock();

@@ -1,4 +1,4 @@
-//! The ledger as a hook reads it: nothing is changed, and nobody is kept waiting.
+//! Reads the ledger for a hook: without a change to it, and within a bounded time.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ pub(super) fn read<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel();
     let reading = move || {
         let found = Ledger::open_read_only(&state_dir).and_then(|ledger| query(&ledger));
-        // Nobody listens any more where it took too long.
+        // The receiver is gone where it took too long.
         let _ = sender.send(found);
     };
     thread::Builder::new().spawn(reading).ok()?;

@@ -1,6 +1,6 @@
 //! The hooks of the Claude Code plugin: one shows Kimi's own words to the person, since hosts fold results away, and one
-//! has a plan challenged before it is put before the person. A hook may never be in the way: what it does not know, or
-//! cannot read, it leaves alone.
+//! has a plan challenged before it is shown to the person. A hook is never in the way: it ignores every event that it does
+//! not know or cannot read.
 
 mod event;
 mod ledger;

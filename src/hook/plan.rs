@@ -1,5 +1,4 @@
-//! A plan that is about to be put before the person is turned back once, so that Kimi has challenged it by then. Only
-//! where the person switched auto mode on.
+//! Turns a plan that is about to be shown to the person back once, so that Kimi challenges it first. Only in auto mode.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;

@@ -63,7 +63,7 @@ pub(super) fn open_read_only(state_dir: &Path) -> Result<Connection> {
 }
 
 /// The file in SQLite's form. Without rows in its log, all stands in the file itself, and SQLite would make a log to read
-/// it, unless it is told that nobody writes.
+/// it, unless it is told that the file does not change.
 fn uri(file: &Path, has_log: bool) -> String {
     let path = file.display().to_string();
     let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
