@@ -4,13 +4,15 @@
 //!
 //! ```text
 //! commands ─► mcp ───► consult ─► job ─► kimi ─► sandbox
-//!        ├──► doctor ─┘   └───────────► ledger   redact · settings · workspace · documents · hidden · error
-//!        │       └───► hosts
-//!        └──► setup ─────┘
+//!        ├──► hook ───┤   └───────────► ledger   redact · settings · workspace · documents · hidden · error
+//!        ├──► doctor ─┤
+//!        │       └────│───► hosts
+//!        └──► setup ──┴───────┘
 //! ```
 //!
 //! - [`commands`]: the shell commands, and the only room that prints.
 //! - [`mcp`]: the server, and the only room that knows rmcp. It decides nothing.
+//! - [`hook`]: the answers to the hooks of the Claude Code plugin. It changes nothing.
 //! - [`doctor`]: the checks of an installation, judged from the facts of the rooms below.
 //! - [`setup`]: registers this server in the files of hosts, and removes it from them.
 //! - [`consult`]: roles, requests, prompts, answers and findings. It knows no command line.
@@ -40,6 +42,7 @@ mod doctor;
 mod documents;
 mod error;
 pub mod hidden;
+mod hook;
 mod hosts;
 pub mod job;
 pub mod kimi;

@@ -4,6 +4,8 @@
 //! `settings.yaml`, `KIMI_BRIDGE_*`, the command line. Every problem of every layer is named in one
 //! error. Other rooms get a [`Settings`] and an [`Environment`] and never look for themselves.
 
+mod mode;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use self::mode::Mode;
 use crate::error::{Error, Kind, Result, Violation};
 
 /// The built-in layer, which also is the list of all settings.
@@ -65,42 +68,13 @@ pub(crate) enum SandboxSetting {
     Off,
 }
 
-/// How much the agent may do with the tool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Mode {
-    /// `consult_kimi` is not offered.
-    Disabled,
-    /// Only when the user asks.
-    Manual,
-    /// Also unasked.
-    Auto,
-}
-
 impl Settings {
     /// The mode that the two flags give together.
-    pub(crate) fn mode(&self) -> Mode {
+    fn mode(&self) -> Mode {
         match (self.tool_enabled, self.auto_enabled) {
             (false, _) => Mode::Disabled,
             (true, false) => Mode::Manual,
             (true, true) => Mode::Auto,
-        }
-    }
-}
-
-impl Mode {
-    /// The mode in words, and how to change it.
-    pub(crate) fn hint(self) -> &'static str {
-        match self {
-            Mode::Disabled => {
-                "consult_kimi is off. The user turns it on by setting KIMI_BRIDGE_TOOL_ENABLED=1 in the \
-                 server's environment (and KIMI_BRIDGE_AUTO_ENABLED=1 to let the agent consult unasked), \
-                 then restarts the server."
-            }
-            Mode::Manual => {
-                "Only when the user asks. KIMI_BRIDGE_AUTO_ENABLED=1 lets the agent consult unasked."
-            }
-            Mode::Auto => "The agent may consult unasked. KIMI_BRIDGE_AUTO_ENABLED=0 stops that.",
         }
     }
 }
@@ -154,10 +128,15 @@ impl Environment {
         })
     }
 
-    /// The value of a variable; an empty one counts as unset.
+    /// The value of a variable that is set.
     pub(crate) fn var(&self, name: &str) -> Option<&str> {
         let (_, value) = self.vars.iter().find(|(known, _)| known == name)?;
-        Some(value.as_str()).filter(|value| !value.is_empty())
+        Some(value.as_str()).filter(|value| is_set(value))
+    }
+
+    /// Whether Claude Code started this process as a part of a plugin.
+    pub(crate) fn is_in_a_plugin(&self) -> bool {
+        self.var("CLAUDE_PLUGIN_ROOT").is_some()
     }
 
     /// The folder that stands for the project when a request names none: what the host says, else
@@ -165,6 +144,12 @@ impl Environment {
     pub(crate) fn project_dir(&self) -> PathBuf {
         self.var("CLAUDE_PROJECT_DIR").map_or_else(|| self.current_dir.clone(), PathBuf::from)
     }
+}
+
+/// Whether a variable holds something: an empty one counts as unset, and so does a placeholder that the host passed on
+/// as it stands (`${user_config.auto}`).
+fn is_set(value: &str) -> bool {
+    !(value.is_empty() || value.starts_with("${") && value.ends_with('}'))
 }
 
 /// The settings in force, and the environment that they came from.
@@ -179,9 +164,29 @@ pub(crate) struct Loaded {
     /// `KIMI_BRIDGE_*` variables that no setting knows; not refused, since a newer or older bridge
     /// may share the environment.
     pub unknown: Vec<String>,
+    /// The values that were left out, each with its source.
+    pub misfits: Vec<Violation>,
 }
 
 impl Loaded {
+    /// What the agent may do here. A value that cannot be used switches the tool off, since it may have been a limit.
+    pub(crate) fn mode(&self) -> Mode {
+        if self.misfits.is_empty() { self.settings.mode() } else { Mode::Disabled }
+    }
+
+    /// The mode in words, and how to change it.
+    pub(crate) fn mode_hint(&self) -> String {
+        if self.misfits.is_empty() {
+            return self.mode().hint(self.environment.is_in_a_plugin()).to_owned();
+        }
+        let misfits: Vec<String> = self.misfits.iter().map(ToString::to_string).collect();
+        format!(
+            "consult_kimi is off, because a setting cannot be used. {}. The user fixes or removes it at the place that \
+             is named first, then restarts the server.",
+            misfits.join("; ")
+        )
+    }
+
     /// The folder for private homes, sessions and caches.
     pub(crate) fn state_dir(&self) -> &Path {
         self.settings.state_dir.as_deref().unwrap_or(&self.environment.state_dir)
@@ -217,12 +222,11 @@ pub(crate) fn nearest_variable(unknown: &str) -> Option<String> {
     Some(format!("{PREFIX}{near}"))
 }
 
-/// Reads all layers, without the settings that do not fit; these are returned as well. `overrides` are the
-/// command line's, by setting name.
+/// Reads all layers, and leaves out the values that do not fit. `overrides` are the command line's, by setting name.
 pub(crate) fn load_what_fits(
     environment: Environment,
     overrides: &[(&str, String)],
-) -> Result<(Loaded, Vec<Violation>)> {
+) -> Result<Loaded> {
     let mut layers = Layers {
         home: environment.home.clone(),
         base: built_in(),
@@ -239,7 +243,7 @@ pub(crate) fn load_what_fits(
     if let Some(path) = environment.var("KIMI_PATH") {
         layers.add_text("kimi_path", path, "KIMI_PATH");
     }
-    let ours = |(name, value): &&(String, String)| name.starts_with(PREFIX) && !value.is_empty();
+    let ours = |(name, value): &&(String, String)| name.starts_with(PREFIX) && is_set(value);
     let mut ours: Vec<_> = environment.vars.iter().filter(ours).collect();
     ours.sort_unstable();
     for (name, value) in ours {
@@ -253,10 +257,10 @@ pub(crate) fn load_what_fits(
     for (setting, value) in overrides {
         layers.add_text(setting, value, "the command line");
     }
-    let Layers { base, sources, problems, .. } = layers;
+    let Layers { base, sources, problems: misfits, .. } = layers;
     let settings = serde_json::from_value(Value::Object(base))
         .map_err(|error| unusable(vec![Violation::new("settings", error.to_string())]))?;
-    Ok((Loaded { settings, environment, sources, unknown }, problems))
+    Ok(Loaded { settings, environment, sources, unknown, misfits })
 }
 
 /// The merge under way: what holds so far, who set it, and what did not fit.
@@ -348,11 +352,11 @@ impl Layers {
 }
 
 /// A switch in one of the forms in which people write it.
-fn switch(value: &Value) -> Option<bool> {
+pub(crate) fn switch(value: &Value) -> Option<bool> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
     match text.trim() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
+        "1" | "true" | "yes" | "y" | "on" => Some(true),
+        "0" | "false" | "no" | "n" | "off" => Some(false),
         _ => None,
     }
 }
@@ -417,8 +421,8 @@ pub(crate) fn unusable(violations: Vec<Violation>) -> Error {
 
 #[cfg(test)]
 pub(crate) fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
-    let (loaded, problems) = load_what_fits(environment, overrides)?;
-    if problems.is_empty() { Ok(loaded) } else { Err(unusable(problems)) }
+    let loaded = load_what_fits(environment, overrides)?;
+    if loaded.misfits.is_empty() { Ok(loaded) } else { Err(unusable(loaded.misfits)) }
 }
 
 #[cfg(test)]
@@ -452,7 +456,7 @@ mod tests {
         let fields: Vec<_> = fields.as_object().unwrap().keys().cloned().collect();
         let keys: Vec<_> = built_in.keys().cloned().collect();
         assert_eq!(keys, fields);
-        assert_eq!(loaded.settings.mode(), Mode::Disabled);
+        assert_eq!(loaded.mode(), Mode::Disabled);
     }
 
     #[test]
@@ -480,7 +484,7 @@ mod tests {
         let loaded = load(environment, &[("timeout_seconds", "5".into())]).unwrap();
         let settings = &loaded.settings;
         assert_eq!((settings.timeout_seconds, settings.silence_seconds), (5, 30));
-        assert_eq!(settings.mode(), Mode::Manual);
+        assert_eq!(loaded.mode(), Mode::Manual);
         assert_eq!(settings.kimi_path, Some("/k".into()));
         assert_eq!(loaded.sources["timeout_seconds"], "the command line");
         assert_eq!(loaded.sources["silence_seconds"], "KIMI_BRIDGE_SILENCE_SECONDS");
@@ -496,6 +500,36 @@ mod tests {
         let error = load(home, &[("state_dir", "rel".into())]).unwrap_err();
         let expected = "state_dir: expected an absolute path, or one that begins with ~/";
         assert_eq!(error.violations[0].expected, expected);
+    }
+
+    #[test]
+    fn a_placeholder_that_no_host_replaced_counts_as_unset() {
+        let vars = [
+            ("KIMI_BRIDGE_AUTO_ENABLED", "${user_config.auto}"),
+            ("KIMI_BRIDGE_TIMEOUT_SECONDS", "${TIMEOUT:-}"),
+            ("KIMI_BRIDGE_TYPO", "${TYPO}"),
+            ("KIMI_BRIDGE_TOOL_ENABLED", "y"),
+            ("KIMI_PATH", "${KIMI_PATH}"),
+            ("CLAUDE_PROJECT_DIR", "${CLAUDE_PROJECT_DIR}"),
+        ];
+        let loaded = load(environment(&vars), &[]).unwrap();
+        assert_eq!(loaded.mode(), Mode::Manual);
+        assert_eq!(loaded.sources.keys().collect::<Vec<_>>(), ["tool_enabled"]);
+        assert_eq!((loaded.settings.kimi_path.as_ref(), loaded.unknown.len()), (None, 0));
+        assert_eq!(loaded.environment.project_dir(), loaded.environment.current_dir);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_switches_the_tool_off_and_says_so() {
+        let vars = [("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_TIMEOUT_SECONDS", "15m")];
+        let loaded = load_what_fits(environment(&vars), &[]).unwrap();
+        assert_eq!((loaded.mode(), loaded.settings.timeout_seconds), (Mode::Disabled, 900));
+        assert_eq!(
+            loaded.mode_hint(),
+            "consult_kimi is off, because a setting cannot be used. KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: \
+             expected a whole number. The user fixes or removes it at the place that is named first, then restarts the \
+             server."
+        );
     }
 
     #[test]
@@ -538,10 +572,10 @@ mod tests {
                 }
             }
         };
-        for yes in ["1", "yes", "Yes", "true", "on", "\"1\""] {
+        for yes in ["1", "yes", "Yes", "y", "Y", "true", "on", "\"1\""] {
             check(&format!("tool_enabled: {yes}"), Ok(("tool_enabled", Value::Bool(true))));
         }
-        for no in ["0", "no", "false", "off", "'no'"] {
+        for no in ["0", "no", "n", "false", "off", "'no'"] {
             check(&format!("repair: {no}"), Ok(("repair", Value::Bool(false))));
         }
         check("timeout_seconds: '60'", Ok(("timeout_seconds", 60.into())));

@@ -83,7 +83,7 @@ fn version_of(era: Era) -> &'static str {
     }
 }
 
-fn found(program: &str) -> Option<PathBuf> {
+pub(crate) fn found(program: &str) -> Option<PathBuf> {
     Some(installed().join(program)).filter(|path| path.is_file())
 }
 
@@ -96,7 +96,7 @@ fn client(world: &World, program: &Path) -> Command {
 
 /// Runs a client to its end; nothing that it started may outlive it.
 #[track_caller]
-fn run(world: &World, command: &mut Command) -> Ran {
+pub(crate) fn run(world: &World, command: &mut Command) -> Ran {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stdout = reading(child.stdout.take().unwrap());
@@ -329,7 +329,7 @@ fn inspector_calls(era: Era, inspector: &Path) {
 }
 
 /// Claude Code in the project, which asks `messages` and nobody else.
-fn claude_code(claude: &Path, world: &World, messages: &Messages) -> Command {
+pub(crate) fn claude_code(claude: &Path, world: &World, messages: &Messages) -> Command {
     let mut command = client(world, claude);
     command.current_dir(world.project()).env("ANTHROPIC_BASE_URL", messages.base_url()).envs([
         ("ANTHROPIC_API_KEY", "sk-ant-scripted"),

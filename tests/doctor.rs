@@ -349,7 +349,7 @@ fn settings_that_do_not_fit() {
     let seen = report(&world);
     seen.is_whole();
     assert_eq!(seen.code, 15);
-    let remedy = "Fix it: until then every other command refuses to start. docs/settings.md describes every setting.";
+    let remedy = "Fix it: until then every other command refuses to start, and a server offers kimi_status alone. docs/settings.md describes every setting.";
     let of_file = format!(
         "{}: there is no setting `grace_second` (did you mean grace_seconds?)",
         file.display()

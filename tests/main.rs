@@ -15,11 +15,13 @@ mod doctor;
 mod failures;
 #[cfg(target_os = "linux")]
 mod faults;
+mod hooks;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod injection;
 mod judge;
 mod packaging;
+mod plugin;
 mod reading;
 mod registrations;
 mod retries;
@@ -52,11 +54,13 @@ fn main() {
         failures::tests(),
         #[cfg(target_os = "linux")]
         faults::tests(),
+        hooks::tests(),
         #[cfg(target_os = "linux")]
         hostile::tests(),
         injection::tests(),
         judge::tests(),
         packaging::tests(),
+        plugin::tests(),
         reading::tests(),
         registrations::tests(),
         retries::tests(),

@@ -1,5 +1,7 @@
 //! A user registered the bridge in a host, and asks the doctor whether that would work.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use libtest_mimic::Trial;
@@ -15,6 +17,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("registrations::a_program_that_would_not_serve", a_program_that_would_not_serve),
         test("registrations::an_environment_that_does_not_fit", an_environment_that_does_not_fit),
         test("registrations::what_the_user_refused", what_the_user_refused),
+        test("registrations::a_plugin", a_plugin),
     ]
 }
 
@@ -31,6 +34,7 @@ fn every_host() {
     let opencode = format!(
         r#"{{"mcp": {{"kimi-bridge": {{"type": "local", "command": ["{bridge}", "serve"], "environment": {{"KIMI_BRIDGE_TOOL_ENABLED": "1"}}}}}}}}"#
     );
+    approve(&world);
     write(&home.join(".claude.json"), &served(""));
     write(&project.join(".mcp.json"), &format!(r#"{{"mcpServers": {{{entry}}}}}"#));
     write(&home.join(".codex/config.toml"), &toml);
@@ -72,6 +76,12 @@ fn every_host() {
     check("Zed", &[(&home.join(".config/zed/settings.json"), "user", "auto")]);
 }
 
+/// Lets Claude Code start the servers of the project's own file.
+fn approve(world: &World) {
+    let settings = world.project().join(".claude/settings.local.json");
+    write(&settings, r#"{"enabledMcpjsonServers": ["kimi-bridge"]}"#);
+}
+
 /// Registers it in the sample project, and compares what is said of that.
 #[track_caller]
 fn check(world: &World, entry: &Value, code: i32, expected: &[(&str, &str, &str)]) {
@@ -93,6 +103,7 @@ const BRIDGE: &str = env!("CARGO_BIN_EXE_kimi-bridge");
 
 fn a_program_that_would_not_serve() {
     let world = with_kimi("2.1.0");
+    approve(&world);
     let other = world.root().join("other/kimi-bridge");
     write_program(&other, "#!/bin/sh\n");
     let this = Path::new(BRIDGE).canonicalize().unwrap();
@@ -137,6 +148,7 @@ fn a_program_that_would_not_serve() {
 
 fn an_environment_that_does_not_fit() {
     let world = with_kimi("2.1.0");
+    approve(&world);
     let enable = "Set KIMI_BRIDGE_TOOL_ENABLED=1 in its env, and restart the host.";
     check(
         &world,
@@ -196,5 +208,93 @@ fn what_the_user_refused() {
             "you refused it in Claude Code",
             "Take `kimi-bridge` out of `disabledMcpjsonServers`, or run `claude mcp reset-project-choices`.",
         )],
+    );
+}
+
+/// Installs the plugin as Claude Code does, and compares what is said of it.
+#[track_caller]
+fn check_plugin(world: &World, settings: &str, code: i32, expected: &[(&str, &str, &str)]) {
+    let folder = world.home().join(".claude/plugins");
+    let root = folder.join("cache/kimi-bridge/kimi-bridge/0.1.0");
+    let manifest = root.join(".claude-plugin/plugin.json");
+    write(&manifest, include_str!("../plugin/.claude-plugin/plugin.json"));
+    let installed = json!({"version": 2, "plugins": {"kimi-bridge@kimi-bridge": [{"scope": "user", "installPath": root}]}});
+    write(&folder.join("installed_plugins.json"), &installed.to_string());
+    write(&world.home().join(".claude/settings.json"), settings);
+    let seen = report(world);
+    seen.is_whole();
+    let place = format!("{} (plugin)", manifest.display());
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(status, says, remedy)| {
+            ((*status).to_owned(), says.replace("PLUGIN", &place), (*remedy).to_owned())
+        })
+        .collect();
+    assert_eq!((seen.code, seen.checks("hosts", "Claude Code")), (code, expected));
+}
+
+fn a_plugin() {
+    let world = with_kimi("2.1.0");
+    let on = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": true},
+        "pluginConfigs": {"kimi-bridge@kimi-bridge": {"options": {"auto": true}}}}"#;
+    check_plugin(
+        &world,
+        on,
+        15,
+        &[(
+            "problem",
+            "PLUGIN: there is no program `kimi-bridge` here",
+            "The plugin starts the program on PATH: `npm install -g kimi-bridge` installs it.",
+        )],
+    );
+    let seen = |settings: &str, expected: &[(&str, &str, &str)]| {
+        check_plugin(&world, settings, 0, expected);
+    };
+    let started = world.home().join("bin/kimi-bridge");
+    write_program(&started, "#!/bin/sh\n");
+    let other = format!("PLUGIN: it starts another kimi-bridge, {}", started.display());
+    let ask = format!("Ask that one, the first on PATH: `{} doctor`.", started.display());
+    seen(on, &[("warning", &other, &ask)]);
+    fs::remove_file(&started).unwrap();
+    symlink(Path::new(BRIDGE).canonicalize().unwrap(), &started).unwrap();
+    seen(on, &[("ok", "PLUGIN: this program, auto mode", "")]);
+    let unset = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": true}}"#;
+    seen(unset, &[("ok", "PLUGIN: this program, manual mode", "")]);
+    let off = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": false}}"#;
+    let remedy = "Switch it on in the host's /plugin to use it.";
+    seen(off, &[("note", "PLUGIN: the plugin is off", remedy)]);
+
+    // Registered by hand as well.
+    write(&world.home().join(".claude.json"), &served(""));
+    let by_hand = format!("{} (user)", world.home().join(".claude.json").display());
+    let twice = format!(
+        "the plugin's server and `kimi-bridge` in {by_hand} are both on: the host offers every tool twice, or drops the \
+         plugin's server and its option without a word"
+    );
+    seen(
+        on,
+        &[
+            ("ok", &format!("{by_hand}: this program, manual mode"), ""),
+            ("ok", "PLUGIN: this program, auto mode", ""),
+            ("warning", &twice, "Remove `kimi-bridge` there, and keep the plugin."),
+        ],
+    );
+    // One that nobody has approved yet hides nothing.
+    fs::remove_file(world.home().join(".claude.json")).unwrap();
+    let file = world.project().join(".mcp.json");
+    write(&file, &served(""));
+    seen(
+        on,
+        &[
+            (
+                "note",
+                &format!(
+                    "{} (project): it waits for your approval, and Claude Code does not start it before",
+                    file.display()
+                ),
+                "Start `claude` in the project and choose to use it; the answer that is preselected refuses it.",
+            ),
+            ("ok", "PLUGIN: this program, auto mode", ""),
+        ],
     );
 }

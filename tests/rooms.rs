@@ -19,13 +19,13 @@ const FLOORS: [&[&str]; 8] = [
     &["kimi", "ledger"],
     &["job"],
     &["consult"],
-    &["doctor", "mcp", "setup"],
+    &["doctor", "hook", "mcp", "setup"],
     &["cli", "commands", "main"],
 ];
 
 /// Files that only tests are compiled with.
-const TESTS: [&str; 3] =
-    ["job/citation/forms.rs", "consult/export/fixture.rs", "workspace/fixture.rs"];
+const TESTS: [&str; 4] =
+    ["job/citation/forms.rs", "consult/export/fixture.rs", "mcp/skills.rs", "workspace/fixture.rs"];
 
 static TESTS_AT_THE_END: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"#\[cfg\(test\)\]\n(pub\(crate\) )?mod tests").unwrap());

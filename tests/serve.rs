@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::answers::{ANSWER, verdict};
 use crate::support::server::{Era, Server};
 use crate::support::test;
-use crate::support::world::{World, processes_with, proposal, wait_until};
+use crate::support::world::{Ran, World, processes_with, proposal, wait_until};
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -36,6 +36,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         add("a_thread_is_read_as_a_resource", a_thread_as_a_resource);
         add("a_prompt_walks_through_the_loop", a_prompt);
     }
+    trials.push(test("serve::a_wrong_setting_does_not_end_the_server", a_wrong_setting));
+    trials.push(test("serve::in_a_plugin_there_are_no_prompts", in_a_plugin));
     trials.push(test("serve::whatever_a_host_writes_is_answered", whatever_is_written));
     trials.push(test("serve::an_odd_greeting_does_not_end_the_server", odd_greeting));
     trials.push(test("serve::json_as_text_is_taken", json_as_text));
@@ -125,6 +127,59 @@ fn manual_mode(era: Era) {
         refused["structuredContent"]["error"]["message"],
         "manual mode takes no consultation that the agent starts by itself"
     );
+}
+
+/// Hosts say nothing of a server that ends, so that it serves what it can, and names the setting in every place where
+/// somebody may look.
+fn a_wrong_setting() {
+    let setting = [("KIMI_BRIDGE_TIMEOUT_SECONDS", "15m")];
+    let world = fake(ANSWER, &MANUAL).with(&setting);
+    let hint = "consult_kimi is off, because a setting cannot be used. KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: \
+                expected a whole number. The user fixes or removes it at the place that is named first, then restarts \
+                the server.";
+    let mut server = Server::start_ungreeted(&world);
+    let greeting = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    let greeting = server.request("initialize", greeting);
+    assert!(greeting["instructions"].as_str().unwrap().contains(hint), "{greeting:#}");
+    server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    assert_eq!(tool_names(&mut server), ["kimi_status"]);
+    let status = server.call("kimi_status", &json!({}));
+    let status = &status["structuredContent"];
+    assert_eq!((&status["mode"], &status["mode_hint"]), (&json!("disabled"), &json!(hint)));
+    let refused = server.call("consult_kimi", &proposal());
+    assert_eq!(refused["structuredContent"]["error"]["hint"], hint);
+    let log = Ran::from(world.bridge(&["serve"]).stdin(Stdio::null()).output().unwrap());
+    assert!(log.code == Some(0) && log.stderr.contains(hint), "{log:?}");
+
+    let error = world.run(&["status"]);
+    assert_eq!(error.failed(), (15, "the settings cannot be used".to_owned()));
+    // A placeholder is no value, and so the default holds.
+    let world = fake(ANSWER, &MANUAL).with(&[("KIMI_BRIDGE_TIMEOUT_SECONDS", "${TIMEOUT}")]);
+    let mut server = Server::start(&world, Era::Modern);
+    assert_eq!(tool_names(&mut server).len(), 3);
+}
+
+/// The plugin has skills in their place, and its own option for the mode.
+fn in_a_plugin() {
+    let world = fake(ANSWER, &MANUAL).with(&[
+        ("CLAUDE_PLUGIN_ROOT", "/plugin"),
+        ("KIMI_BRIDGE_AUTO_ENABLED", "${user_config.auto}"),
+    ]);
+    let mut server = Server::start(&world, Era::Modern);
+    assert_eq!(capabilities(&mut server), json!({"tools": {}, "resources": {}}));
+    assert_eq!(server.request("prompts/list", json!({}))["prompts"], json!([]));
+    assert!(
+        !server.request("resources/list", json!({}))["resources"].as_array().unwrap().is_empty()
+    );
+    let status = server.call("kimi_status", &json!({}));
+    let hint = "Only when the user asks. The option `Consult Kimi unasked` of the plugin lets the agent consult \
+                unasked: `/plugin configure kimi-bridge@kimi-bridge`.";
+    let status = &status["structuredContent"];
+    assert_eq!((&status["mode"], &status["mode_hint"]), (&json!("manual"), &json!(hint)));
+    let mut unasked = proposal();
+    unasked["initiated_by"] = json!("agent");
+    let refused = server.call("consult_kimi", &unasked);
+    assert_eq!(refused["structuredContent"]["error"]["hint"], hint);
 }
 
 fn whatever_is_written() {

@@ -13,20 +13,15 @@ use crate::cli::Doctor;
 use crate::consult::{decision, record, round};
 use crate::doctor::live::{self, Trial};
 use crate::doctor::{self, Check, CheckStatus, Report, Section};
-use crate::error::{Error, Kind, Result, Violation};
+use crate::error::{Error, Kind, Result};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
 
 /// The longest time for the small consultation, seconds.
 const TRIAL_SECONDS: u64 = 300;
 
-pub(super) async fn run(
-    args: &Doctor,
-    loaded: &Loaded,
-    misfits: &[Violation],
-    stop: &ShutdownSignals,
-) -> Result<u8> {
-    let mut report = doctor::examine(loaded, misfits, args.live, stop.watch()).await;
+pub(super) async fn run(args: &Doctor, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
+    let mut report = doctor::examine(loaded, args.live, stop.watch()).await;
     if stop.asked.is_cancelled() {
         let hint = "Nothing is left running.";
         return Err(Error::new(Kind::Cancelled, "the examination was interrupted", hint));

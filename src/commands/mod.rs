@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod flags;
 mod guard;
+mod hook;
 mod output;
 mod packaging;
 mod render;
@@ -49,6 +50,7 @@ pub fn main() -> u8 {
     let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
         Some(command) if command == GUARD => return guard::main(args),
+        Some(command) if command == hook::COMMAND => return hook::main(args),
         Some(command) if command == stand_in::COMMAND => return stand_in::main(args),
         _ => Cli::try_parse(),
     };
@@ -91,15 +93,19 @@ fn print_report(error: &Error) {
 fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let debug = if cli.debug { vec![("debug", "true".to_owned())] } else { Vec::new() };
     let environment = Environment::of_this_process()?;
-    let (loaded, misfits) = settings::load_what_fits(environment, &debug)?;
+    let loaded = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
-    // The doctor uses the valid settings and reports the others. A shell's start and a package's build depend on no setting.
-    if !matches!(cli.command, Command::Doctor(_) | Command::Completions(_) | Command::Man(_)) {
-        if !misfits.is_empty() {
-            return Err(settings::unusable(misfits));
-        }
-        for name in &loaded.unknown {
-            tracing::warn!("{name} is no setting of this version");
+    match cli.command {
+        // The doctor uses the valid settings and reports the others. A shell's start and a package's build depend on no
+        // setting.
+        Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => {}
+        // Hosts show nothing of a server that ends, so this one stays and names the problem.
+        Command::Serve if !loaded.misfits.is_empty() => tracing::error!("{}", loaded.mode_hint()),
+        _ if !loaded.misfits.is_empty() => return Err(settings::unusable(loaded.misfits)),
+        _ => {
+            for name in &loaded.unknown {
+                tracing::warn!("{name} is no setting of this version");
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -122,7 +128,7 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
             Command::Threads(args) => threads::run(&args, &loaded),
             Command::Runs(args) => runs::run(&args, &loaded),
             Command::Status(args) => status::run(&args, &loaded, &stop).await,
-            Command::Doctor(args) => doctor::run(&args, &loaded, &misfits, &stop).await,
+            Command::Doctor(args) => doctor::run(&args, &loaded, &stop).await,
             Command::Completions(args) => packaging::completions(&args),
             Command::Man(args) => packaging::man_pages(&args),
         }

@@ -206,7 +206,7 @@ async fn afterwards(
     stop: &ShutdownSignals,
 ) -> String {
     let home = &loaded.environment.home;
-    let report = doctor::examine(loaded, &[], false, stop.watch()).await;
+    let report = doctor::examine(loaded, false, stop.watch()).await;
     let mut text = "\n".to_owned();
     let mut in_the_way = false;
     for section in

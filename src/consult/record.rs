@@ -145,6 +145,12 @@ pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
     Ok(summaries.collect())
 }
 
+/// The project that the host works in.
+pub(crate) fn project_of(loaded: &Loaded) -> PathBuf {
+    let project = loaded.environment.project_dir();
+    project.canonicalize().unwrap_or(project)
+}
+
 /// The number of findings that wait for an answer or never got one.
 fn open_count(row: &ThreadRow) -> usize {
     let thread = Thread::from_row(row).unwrap_or_default();

@@ -107,8 +107,8 @@ impl Continuation {
     }
 
     /// Refuses a consultation that the agent starts by itself, unless the mode allows it.
-    pub(crate) fn expect_allowed(&self, mode: Mode) -> Result<()> {
-        allowed(self.initiated_by.as_deref(), mode)
+    pub(crate) fn expect_allowed(&self, loaded: &Loaded) -> Result<()> {
+        allowed(self.initiated_by.as_deref(), loaded)
     }
 }
 
@@ -162,7 +162,7 @@ impl Context {
         let (Some(place), Some(about), true) = (place, about, violations.is_empty()) else {
             return Err(refusal(violations, known_role));
         };
-        allowed(fields["initiated_by"].as_str(), loaded.settings.mode())?;
+        allowed(fields["initiated_by"].as_str(), loaded)?;
         let text = |name: &str| fields[name].as_str().map(str::to_owned);
         let number = |name: &str| fields[name].as_u64();
         Ok(Context {
@@ -223,15 +223,14 @@ fn tidy_adjudications(fields: &mut Value) {
 }
 
 /// Refuses, in manual mode, a consultation that the agent starts by itself.
-fn allowed(initiated_by: Option<&str>, mode: Mode) -> Result<()> {
-    if mode == Mode::Auto || initiated_by != Some("agent") {
+fn allowed(initiated_by: Option<&str>, loaded: &Loaded) -> Result<()> {
+    if loaded.mode() == Mode::Auto || initiated_by != Some("agent") {
         return Ok(());
     }
     Err(Error::new(
         Kind::Request,
         "manual mode takes no consultation that the agent starts by itself",
-        "Consult only when the user asks for it. To let the agent consult unasked, the user sets \
-         KIMI_BRIDGE_AUTO_ENABLED=1.",
+        loaded.mode_hint(),
     ))
 }
 

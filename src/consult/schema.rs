@@ -135,7 +135,7 @@ fn request_frame() -> Value {
                 "type": "string",
                 "enum": ["user", "agent"],
                 "default": "user",
-                "description": "Who wants this consultation: `agent` when the user did not ask for it",
+                "description": "`user` only if the user asked for Kimi in this conversation, else `agent`",
             },
             "thread_id": {
                 "type": "string",

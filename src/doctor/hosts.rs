@@ -6,7 +6,7 @@ use std::path::Path;
 use super::check::Check;
 use super::settings;
 use crate::error::Kind;
-use crate::hosts::{self, Config, Limit, Off, Registration, expand};
+use crate::hosts::{self, Config, Limit, Off, Registration, Scope, expand};
 use crate::settings::{Environment, Loaded, Mode, load_what_fits};
 
 pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
@@ -14,7 +14,8 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut without = BTreeSet::new();
     let mut with = BTreeSet::new();
-    for config in &hosts::configs(environment) {
+    let configs = hosts::configs(environment);
+    for config in &configs {
         let name = config.host.name.as_str();
         match &config.registrations {
             Err(why) => checks.push(Check::warning(
@@ -34,6 +35,7 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
         }
     }
     without.retain(|name| !with.contains(name));
+    checks.extend(configs.iter().filter_map(|config| doubled(config, &configs)));
     if with.is_empty() {
         checks.push(
             Check::note("registered", "with no known host")
@@ -66,7 +68,14 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
             host,
             Kind::Settings,
             format!("{place}: there is no program `{named}` here"),
-            "Name the program with its whole path; `command -v kimi-bridge` prints it.",
+            match one.scope {
+                Scope::Plugin => {
+                    "The plugin starts the program on PATH: `npm install -g kimi-bridge` installs it."
+                }
+                Scope::User | Scope::Local | Scope::Project => {
+                    "Name the program with its whole path; `command -v kimi-bridge` prints it."
+                }
+            },
         )],
         None => vec![Check::note(
             host,
@@ -85,8 +94,39 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
     checks
 }
 
+/// The plugin's server beside one that was registered by hand.
+fn doubled(plugin: &Config, configs: &[Config]) -> Option<Check> {
+    fn is_on(config: &Config, is_wanted: impl Fn(Scope) -> bool) -> Option<&Registration> {
+        let found = config.registrations.as_deref().unwrap_or_default();
+        found.iter().find(|one| one.off.is_none() && is_wanted(one.scope))
+    }
+    is_on(plugin, |scope| scope == Scope::Plugin)?;
+    let host = plugin.host.name.as_str();
+    let same_host = configs.iter().filter(|config| config.host.name == host);
+    let by_hand = |config: &Config| {
+        let one = is_on(config, |scope| scope != Scope::Plugin)?;
+        Some((one.name.clone(), format!("{} ({})", config.file.display(), one.scope.name())))
+    };
+    let (name, place) = same_host.clone().find_map(by_hand)?;
+    Some(Check::warning(
+        host,
+        format!(
+            "the plugin's server and `{name}` in {place} are both on: the host offers every tool twice, or drops the \
+             plugin's server and its option without a word"
+        ),
+        format!("Remove `{name}` there, and keep the plugin."),
+    ))
+}
+
 fn switched_off(off: Off, name: &str) -> (String, String) {
     match off {
+        Off::Unapproved => (
+            "it waits for your approval, and Claude Code does not start it before".to_owned(),
+            "Start `claude` in the project and choose to use it; the answer that is preselected refuses it.".to_owned(),
+        ),
+        Off::WithItsPlugin => {
+            ("the plugin is off".to_owned(), "Switch it on in the host's /plugin to use it.".to_owned())
+        }
         Off::InItsEntry => (
             "switched off there".to_owned(),
             "Set `enabled` of the entry to true to use it (or remove `disabled`).".to_owned(),
@@ -138,7 +178,14 @@ fn started(
         checks.push(Check::warning(
             host,
             format!("{place}: it starts another kimi-bridge, {program}"),
-            format!("Set the program to {this}, or run `{program} doctor`."),
+            match one.scope {
+                Scope::Plugin => {
+                    format!("Run `{program} doctor`: the first program on PATH is used.")
+                }
+                Scope::User | Scope::Local | Scope::Project => {
+                    format!("Set the program to {this}, or run `{program} doctor`.")
+                }
+            },
         ));
     }
     checks
@@ -160,18 +207,18 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
         }
     }
     let served = Environment { vars: vars.into_iter().collect(), ..environment.clone() };
-    let Ok((served, misfits)) = load_what_fits(served, &[]) else {
+    let Ok(served) = load_what_fits(served, &[]) else {
         return (Mode::Disabled, checks);
     };
     // The settings section lists the problems of the user's own file.
-    let by_entry = misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
+    let by_entry = served.misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
     checks.extend(by_entry.map(|misfit| {
         Check::problem("", Kind::Settings, format!("its env sets {misfit}"), "Fix it there.")
     }));
     let unknown = served.unknown.iter().filter(|name| one.env.contains_key(*name));
     checks.extend(unknown.map(|name| settings::unknown(name)));
-    let mode = served.settings.mode();
-    if mode == Mode::Disabled {
+    let mode = served.mode();
+    if mode == Mode::Disabled && served.misfits.is_empty() {
         checks.extend(disabled(one, environment));
     }
     let longest = served.settings.timeout_seconds;

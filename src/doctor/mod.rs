@@ -13,7 +13,7 @@ mod state;
 use serde::Serialize;
 
 pub(crate) use self::check::{Check, CheckStatus, Section};
-use crate::error::{Kind, Violation};
+use crate::error::Kind;
 use crate::kimi::{Dialect, Watch, examination, folders};
 use crate::settings::Loaded;
 
@@ -39,14 +39,8 @@ impl Report {
     }
 }
 
-/// Checks everything except an answer of Kimi. `misfits` are the settings that cannot be used; `live` connects to the
-/// service.
-pub(crate) async fn examine(
-    loaded: &Loaded,
-    misfits: &[Violation],
-    live: bool,
-    watch: Watch<'_>,
-) -> Report {
+/// Checks everything except an answer of Kimi. `live` connects to the service.
+pub(crate) async fn examine(loaded: &Loaded, live: bool, watch: Watch<'_>) -> Report {
     // First, since the runs below remove the leftovers of earlier runs.
     let left_behind = folders::left_behind(loaded.state_dir());
     let found = examination::examine(loaded, watch).await;
@@ -57,7 +51,7 @@ pub(crate) async fn examine(
     }
     // In the order in which problems are best fixed.
     let sections = [
-        ("settings", settings::checks(loaded, misfits)),
+        ("settings", settings::checks(loaded)),
         ("state", state::checks(loaded, left_behind)),
         ("kimi", kimi::checks(loaded, &found)),
         ("network", network),

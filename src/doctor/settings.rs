@@ -1,14 +1,15 @@
 //! The checks of the settings.
 
 use super::check::Check;
-use crate::error::{Kind, Violation};
+use crate::error::Kind;
 use crate::settings::{Loaded, Mode, nearest_variable};
 
-pub(super) fn checks(loaded: &Loaded, misfits: &[Violation]) -> Vec<Check> {
-    let mut checks: Vec<Check> = misfits
+pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
+    let mut checks: Vec<Check> = loaded
+        .misfits
         .iter()
         .map(|misfit| {
-            let remedy = "Fix it: until then every other command refuses to start. docs/settings.md describes every setting.";
+            let remedy = "Fix it: until then every other command refuses to start, and a server offers kimi_status alone. docs/settings.md describes every setting.";
             Check::problem("setting", Kind::Settings, misfit.to_string(), remedy)
         })
         .collect();
@@ -47,12 +48,12 @@ fn mode(loaded: &Loaded) -> Check {
             "Set tool_enabled as well (KIMI_BRIDGE_TOOL_ENABLED=1).",
         );
     }
-    match loaded.settings.mode() {
+    match loaded.mode() {
         Mode::Disabled => Check::note(
             "mode",
             "disabled in this shell, which matters only to `serve`; hosts set their own, see below",
         ),
-        mode @ Mode::Manual => Check::ok("mode", format!("manual. {}", mode.hint())),
-        mode @ Mode::Auto => Check::ok("mode", format!("auto. {}", mode.hint())),
+        Mode::Manual => Check::ok("mode", format!("manual. {}", loaded.mode_hint())),
+        Mode::Auto => Check::ok("mode", format!("auto. {}", loaded.mode_hint())),
     }
 }

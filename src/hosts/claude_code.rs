@@ -16,7 +16,7 @@ pub(super) fn settings(environment: &Environment) -> Value {
     read(&user_folder(environment).join("settings.json"))
 }
 
-fn user_folder(environment: &Environment) -> PathBuf {
+pub(super) fn user_folder(environment: &Environment) -> PathBuf {
     let moved = environment.var("CLAUDE_CONFIG_DIR").map(PathBuf::from);
     moved.unwrap_or_else(|| environment.home.join(".claude"))
 }
@@ -44,8 +44,19 @@ pub(super) fn registrations(
         let of_project = folders.iter().flat_map(|folder| {
             ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
         });
-        for settings in of_project.chain([user_folder(environment).join("settings.json")]) {
-            switch_off(&mut found, &read(&settings)["disabledMcpjsonServers"], Off::Refused);
+        let files = of_project.chain([user_folder(environment).join("settings.json")]);
+        let settings: Vec<Value> = files.map(|file| read(&file)).collect();
+        let is_approved = |name: &str| {
+            settings.iter().any(|settings| {
+                settings["enableAllProjectMcpServers"] == true
+                    || lists(&settings["enabledMcpjsonServers"], name)
+            })
+        };
+        for one in found.iter_mut().filter(|one| !is_approved(&one.name)) {
+            one.off = Some(Off::Unapproved);
+        }
+        for settings in &settings {
+            switch_off(&mut found, &settings["disabledMcpjsonServers"], Off::Refused);
         }
         return found;
     }

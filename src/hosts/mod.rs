@@ -3,6 +3,7 @@
 
 mod claude_code;
 mod host;
+mod plugins;
 mod registration;
 mod variables;
 
@@ -51,7 +52,14 @@ pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
         });
         Some(Config { host, file, registrations })
     });
-    configs.collect()
+    let mut configs: Vec<Config> = configs.collect();
+    let plugins = plugins::look(environment, &folders).into_iter();
+    configs.extend(plugins.map(|(host, file, found)| Config {
+        host,
+        file,
+        registrations: Ok(found),
+    }));
+    configs
 }
 
 /// Every known host.
@@ -179,8 +187,9 @@ mod tests {
                     let Registration { name, scope, program, args, env, call_limit, off } = one;
                     let scope = scope.name();
                     let limit = call_limit.map(|limit| limit.as_secs());
+                    let env = format!("{env:?}").replace(home.to_str().unwrap(), "HOME");
                     let off = off.map(|off| format!(" {off:?}")).unwrap_or_default();
-                    format!("{head}: {scope} {name}: {program} {args:?} {env:?} {limit:?}{off}")
+                    format!("{head}: {scope} {name}: {program} {args:?} {env} {limit:?}{off}")
                 })
                 .collect(),
         }
@@ -202,7 +211,7 @@ mod tests {
             &[
                 r#"Claude Code .claude.json: user kimi: kimi-bridge ["serve"] {"KIMI_BRIDGE_TOOL_ENABLED": "1"} None"#,
                 r#"Claude Code .claude.json: local kimi-bridge: sh ["-c", "x"] {} None"#,
-                "Claude Code p/.mcp.json: project b: /b/bridge [] {} Some(60)",
+                "Claude Code p/.mcp.json: project b: /b/bridge [] {} Some(60) Unapproved",
             ],
         );
     }
@@ -225,6 +234,83 @@ mod tests {
                 r#"Claude Code p/.mcp.json: project kimi-bridge: kimi-bridge ["serve"] {"KIMI_BRIDGE_TOOL_ENABLED": "1"} None Refused"#,
             ],
         );
+    }
+
+    #[test]
+    fn claude_code_asks_about_a_server_of_the_project_first() {
+        let projects = format!(r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}}}"#);
+        let check = |settings: &str, text: &str, off: &str| {
+            check(
+                &[("p/.mcp.json", &projects), (settings, text)],
+                &[&format!(
+                    r#"Claude Code p/.mcp.json: project kimi-bridge: kimi-bridge ["serve"] {{"KIMI_BRIDGE_TOOL_ENABLED": "1"}} None{off}"#
+                )],
+            );
+        };
+        let local = "p/.claude/settings.local.json";
+        check(local, "{}", " Unapproved");
+        check(local, r#"{"enabledMcpjsonServers": ["other"]}"#, " Unapproved");
+        check(local, r#"{"enabledMcpjsonServers": ["kimi-bridge"]}"#, "");
+        check(".claude/settings.json", r#"{"enableAllProjectMcpServers": true}"#, "");
+        let both =
+            r#"{"enableAllProjectMcpServers": true, "disabledMcpjsonServers": ["kimi-bridge"]}"#;
+        check(local, both, " Refused");
+    }
+
+    #[test]
+    fn a_plugin_is_found_with_its_option() {
+        let manifest = include_str!("../../plugin/.claude-plugin/plugin.json");
+        let installed = r#"{"version": 2, "plugins": {"kimi-bridge@kimi-bridge": [{"scope": "user",
+            "installPath": "HOME/.claude/plugins/cache/kimi-bridge/kimi-bridge/0.1.0"}], "other@x": []}}"#;
+        let found = |settings: &str, project: &str, expected: &[&str]| {
+            check(
+                &[
+                    (".claude/plugins/installed_plugins.json", installed),
+                    (
+                        ".claude/plugins/cache/kimi-bridge/kimi-bridge/0.1.0/.claude-plugin/plugin.json",
+                        manifest,
+                    ),
+                    (".claude/settings.json", settings),
+                    ("p/.claude/settings.json", project),
+                ],
+                expected,
+            );
+        };
+        let line = |auto: &str, off: &str| {
+            let folder = ".claude/plugins/cache/kimi-bridge/kimi-bridge/0.1.0";
+            format!(
+                r#"Claude Code {folder}/.claude-plugin/plugin.json: plugin kimi-bridge: kimi-bridge ["serve"] {{"KIMI_BRIDGE_AUTO_ENABLED": "{auto}", "KIMI_BRIDGE_TOOL_ENABLED": "1", "PATH": ":HOME/.cargo/bin:HOME/.local/bin:HOME/{folder}/node_modules/.bin"}} None{off}"#
+            )
+        };
+        let on = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": true},
+            "pluginConfigs": {"kimi-bridge@kimi-bridge": {"options": {"auto": true}}}}"#;
+        found(on, "{}", &[&line("true", "")]);
+        found(
+            r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": true}}"#,
+            "[]",
+            &[&line("false", "")],
+        );
+        let off = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": false}}"#;
+        found(on, off, &[&line("true", " WithItsPlugin")]);
+        found("{}", on, &[&line("true", "")]);
+    }
+
+    #[test]
+    fn codex_keeps_the_plugin_in_a_folder_of_its_own() {
+        let servers = include_str!("../../plugin/.codex-plugin/mcp.json");
+        let file = ".codex/plugins/cache/kimi-bridge/kimi-bridge/0.1.0/.codex-plugin/mcp.json";
+        for (enabled, off) in [(true, ""), (false, " WithItsPlugin")] {
+            let config = format!(
+                "[plugins.\"kimi-bridge@kimi-bridge\"]\nenabled = {enabled}\n[plugins.x]\n"
+            );
+            let line = format!(
+                r#"Codex {file}: plugin kimi-bridge: kimi-bridge ["serve"] {{"KIMI_BRIDGE_TOOL_ENABLED": "1"}} Some(1000){off}"#
+            );
+            check(
+                &[(".codex/config.toml", &config), (file, servers)],
+                &["Codex .codex/config.toml: nothing", &line],
+            );
+        }
     }
 
     #[test]

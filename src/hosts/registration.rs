@@ -12,6 +12,8 @@ pub(crate) enum Scope {
     Local,
     /// Everyone who works on this project.
     Project,
+    /// Those who have the plugin.
+    Plugin,
 }
 
 impl Scope {
@@ -20,6 +22,7 @@ impl Scope {
             Scope::User => "user",
             Scope::Local => "local",
             Scope::Project => "project",
+            Scope::Plugin => "plugin",
         }
     }
 }
@@ -50,4 +53,8 @@ pub(crate) enum Off {
     ForThisProject,
     /// The user refused a server of the project's own file.
     Refused,
+    /// The user has not been asked about a server of the project's own file yet.
+    Unapproved,
+    /// The plugin that holds it is off.
+    WithItsPlugin,
 }

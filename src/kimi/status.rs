@@ -20,7 +20,7 @@ use crate::settings::{Loaded, SandboxSetting};
 pub(crate) struct BridgeStatus {
     pub(crate) bridge_version: &'static str,
     pub(crate) mode: String,
-    pub(crate) mode_hint: &'static str,
+    pub(crate) mode_hint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kimi: Option<Used>,
     /// Why there is none, or why it would not be asked.
@@ -74,7 +74,6 @@ fn sandbox(setting: SandboxSetting) -> String {
 /// Looks for every Kimi, its login and the sandbox.
 pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
     let Loaded { settings, environment, .. } = loaded;
-    let mode = settings.mode();
     let candidates = program::all(loaded, watch).await;
     let (kimi, error) = match program::choose(loaded, &candidates) {
         Ok(program) => {
@@ -96,8 +95,8 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
     });
     BridgeStatus {
         bridge_version: env!("CARGO_PKG_VERSION"),
-        mode: json!(mode).as_str().unwrap_or_default().to_owned(),
-        mode_hint: mode.hint(),
+        mode: json!(loaded.mode()).as_str().unwrap_or_default().to_owned(),
+        mode_hint: loaded.mode_hint(),
         kimi,
         problem: error.as_ref().map(|error| error.message.clone()),
         hint: error.map(|error| error.hint),

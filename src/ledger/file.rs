@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
 use super::lock;
 use crate::error::{Error, Kind, Result};
@@ -43,6 +43,32 @@ pub(super) fn open(state_dir: &Path) -> Result<Connection> {
         )),
         Err(error) => Err(failed(&format!("{} cannot be used", file.display()), &error)),
     }
+}
+
+/// Opens the file as it is.
+pub(super) fn open_read_only(state_dir: &Path) -> Result<Connection> {
+    let file = path(state_dir);
+    let unusable =
+        |error: &dyn Display| failed(&format!("{} cannot be read", file.display()), error);
+    let log = fs::metadata(state_dir.join(format!("{NAME}-wal")));
+    let uri = uri(&file, log.is_ok_and(|log| log.len() > 0));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri, flags).map_err(|error| unusable(&error))?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    match version {
+        Ok(VERSION) => Ok(connection),
+        Ok(version) => Err(unusable(&format!("it is of version {version}"))),
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+/// The file in SQLite's form. Without rows in its log, all stands in the file itself, and SQLite would make a log to read
+/// it, unless it is told that the file does not change.
+fn uri(file: &Path, has_log: bool) -> String {
+    let path = file.display().to_string();
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let how = if has_log { "mode=ro&readonly_shm=1" } else { "immutable=1" };
+    format!("file:{path}?{how}")
 }
 
 /// The open file and its version, which is this one's or newer.
@@ -169,6 +195,50 @@ mod tests {
             (thread_in(&first), thread_in(&second)),
             ("closed".into(), "written later".into())
         );
+    }
+
+    #[test]
+    fn a_reader_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("100%?#");
+        assert_eq!(Ledger::open_read_only(&state).unwrap_err().kind, Kind::Ledger);
+        assert!(!state.exists());
+
+        fs::create_dir(&state).unwrap();
+        let thread = ThreadRow { id: "a".into(), ..ThreadRow::default() };
+        Ledger::open(&state).unwrap().save(&thread, None).unwrap();
+        let files = || {
+            let files = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = files
+                .map(|file| {
+                    (fs::metadata(&file).unwrap().modified().unwrap(), fs::read(&file).ok(), file)
+                })
+                .collect();
+            files.sort();
+            files
+        };
+        let check = || {
+            let before = files();
+            let read = Ledger::open_read_only(&state).unwrap().thread("a").unwrap();
+            assert_eq!(read, Some((thread.clone(), Vec::new())));
+            assert_eq!(files(), before);
+        };
+        // In the log, beside a writer, and in the file alone.
+        check();
+        let writer = Ledger::open(&state).unwrap();
+        check();
+        drop(writer);
+        let connection = Connection::open(path(&state)).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        drop(connection);
+        fs::write(state.join(format!("{NAME}-wal")), "").unwrap();
+        check();
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(state.join(format!("{NAME}{suffix}")));
+        }
+        check();
+        fs::write(path(&state), "x".repeat(5000)).unwrap();
+        assert_eq!(Ledger::open_read_only(&state).unwrap_err().kind, Kind::Ledger);
     }
 
     #[test]

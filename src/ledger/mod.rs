@@ -53,6 +53,12 @@ impl Ledger {
         Ok(Ledger { connection, state_dir: state_dir.to_owned() })
     }
 
+    /// Opens the ledger of a state folder to read from it: nothing there is made, changed or locked.
+    pub(crate) fn open_read_only(state_dir: &Path) -> Result<Ledger> {
+        let connection = file::open_read_only(state_dir)?;
+        Ok(Ledger { connection, state_dir: state_dir.to_owned() })
+    }
+
     /// Locks a thread for one call, until the file is dropped; `None` while another call, in any process,
     /// has it.
     pub(crate) fn lock(&self, thread: &str) -> Result<Option<File>> {

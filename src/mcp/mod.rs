@@ -7,6 +7,8 @@ mod prompts;
 mod resources;
 mod schemas;
 mod server;
+#[cfg(test)]
+mod skills;
 mod words;
 
 use std::io;

@@ -10,17 +10,17 @@ use rmcp::model::{
 };
 
 /// A slash command.
-struct SlashCommand {
-    name: &'static str,
+pub(super) struct SlashCommand {
+    pub(super) name: &'static str,
     title: &'static str,
-    description: &'static str,
-    argument: &'static Argument,
-    text: &'static str,
+    pub(super) description: &'static str,
+    pub(super) argument: &'static Argument,
+    pub(super) text: &'static str,
 }
 
 /// The argument of a command.
-struct Argument {
-    name: &'static str,
+pub(super) struct Argument {
+    pub(super) name: &'static str,
     description: &'static str,
     /// The text in front of the user's argument.
     label: &'static str,
@@ -49,7 +49,7 @@ macro_rules! text {
     };
 }
 
-const COMMANDS: [SlashCommand; 5] = [
+pub(super) const COMMANDS: [SlashCommand; 5] = [
     SlashCommand {
         name: "challenge",
         title: "Have the proposal challenged",

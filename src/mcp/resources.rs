@@ -1,6 +1,5 @@
 //! The threads as resources, so that a host can read them with its own tools.
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use rmcp::ErrorData;
@@ -90,16 +89,11 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
 /// The thread, if it belongs to the project of the host: a model must not read threads of other projects.
 fn own(loaded: &Loaded, id: &str) -> Result<Record, Error> {
     let record = record::load(loaded, id)?;
-    if record.project == project(loaded) { Ok(record) } else { Err(record::unknown(id)) }
-}
-
-fn project(loaded: &Loaded) -> PathBuf {
-    let project = loaded.environment.project_dir();
-    project.canonicalize().unwrap_or(project)
+    if record.project == record::project_of(loaded) { Ok(record) } else { Err(record::unknown(id)) }
 }
 
 fn threads(loaded: &Loaded) -> Result<String, Error> {
-    let project = Some(project(loaded).display().to_string());
+    let project = Some(record::project_of(loaded).display().to_string());
     let latest = record::list(loaded, &Filter { limit: LATEST, project, ..Filter::default() })?;
     Ok(serde_json::json!(latest).to_string())
 }

@@ -60,12 +60,17 @@ impl Server {
 
     /// Returns whether the server offers more than its status.
     fn is_on(&self) -> bool {
-        self.loaded.settings.tool_enabled
+        self.loaded.mode() != Mode::Disabled
     }
 
-    /// The offer; empty if the server is switched off.
-    fn offered<T: Default>(&self, offer: fn() -> T) -> T {
-        if self.is_on() { offer() } else { T::default() }
+    /// Returns whether the server offers slash commands. A plugin has its own, and hosts would list both.
+    fn has_prompts(&self) -> bool {
+        self.is_on() && !self.loaded.environment.is_in_a_plugin()
+    }
+
+    /// The refusal of a request for resources or prompts while the server is switched off.
+    fn switched_off(&self) -> ErrorData {
+        ErrorData::invalid_params(self.loaded.mode_hint(), None)
     }
 
     async fn consult(
@@ -167,20 +172,19 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let identity =
             Implementation::new("kimi-bridge", env!("CARGO_PKG_VERSION")).with_title("kimi-bridge");
-        let mode = self.loaded.settings.mode();
         let tools = ServerCapabilities::builder().enable_tools();
-        let capabilities = if self.is_on() {
-            tools.enable_resources().enable_prompts().build()
-        } else {
-            tools.build()
+        let capabilities = match (self.is_on(), self.has_prompts()) {
+            (true, true) => tools.enable_resources().enable_prompts().build(),
+            (true, false) => tools.enable_resources().build(),
+            (false, _) => tools.build(),
         };
         ServerConfig::new(capabilities)
             .with_server_info(identity)
-            .with_instructions(words::instructions(mode))
+            .with_instructions(words::instructions(&self.loaded))
     }
 
     async fn list_tools(&self, _: Page, _: HostRequest) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools(self.loaded.settings.mode())))
+        Ok(ListToolsResult::with_all_items(tools(self.loaded.mode())))
     }
 
     async fn call_tool(
@@ -188,7 +192,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: HostRequest,
     ) -> Result<CallToolResponse, ErrorData> {
-        let mode = self.loaded.settings.mode();
+        let mode = self.loaded.mode();
         let Ok(_under_way) = Arc::clone(&self.calls).try_acquire_owned() else {
             let message = format!("{MOST_CALLS} calls are under way in this server");
             let error = Error::new(Kind::Busy, message, "Call again when one of them has ended.");
@@ -214,9 +218,11 @@ impl ServerHandler for Server {
                 });
                 deciding.await
             }
-            ("consult_kimi" | "record_decision", Mode::Disabled) => {
-                Err(Error::new(Kind::Settings, "consult_kimi is switched off", mode.hint()))
-            }
+            ("consult_kimi" | "record_decision", Mode::Disabled) => Err(Error::new(
+                Kind::Settings,
+                "consult_kimi is switched off",
+                self.loaded.mode_hint(),
+            )),
             (other, _) => {
                 let message = format!(
                     "there is no tool `{other}`; there are consult_kimi, record_decision and kimi_status"
@@ -246,7 +252,7 @@ impl ServerHandler for Server {
         _: Page,
         _: HostRequest,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(self.offered(resources::list))
+        Ok(if self.is_on() { resources::list() } else { ListResourcesResult::default() })
     }
 
     async fn list_resource_templates(
@@ -254,7 +260,11 @@ impl ServerHandler for Server {
         _: Page,
         _: HostRequest,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(self.offered(resources::templates))
+        Ok(if self.is_on() {
+            resources::templates()
+        } else {
+            ListResourceTemplatesResult::default()
+        })
     }
 
     async fn read_resource(
@@ -263,7 +273,7 @@ impl ServerHandler for Server {
         _: HostRequest,
     ) -> Result<ReadResourceResponse, ErrorData> {
         if !self.is_on() {
-            return Err(switched_off());
+            return Err(self.switched_off());
         }
         let loaded = Arc::clone(&self.loaded);
         let reading = on_own_thread(move || async move { resources::read(&request.uri, &loaded) });
@@ -274,7 +284,7 @@ impl ServerHandler for Server {
     }
 
     async fn list_prompts(&self, _: Page, _: HostRequest) -> Result<ListPromptsResult, ErrorData> {
-        Ok(self.offered(prompts::list))
+        Ok(if self.has_prompts() { prompts::list() } else { ListPromptsResult::default() })
     }
 
     async fn get_prompt(
@@ -283,7 +293,7 @@ impl ServerHandler for Server {
         _: HostRequest,
     ) -> Result<GetPromptResponse, ErrorData> {
         if !self.is_on() {
-            return Err(switched_off());
+            return Err(self.switched_off());
         }
         prompts::get(&request).map(Into::into)
     }
@@ -293,11 +303,6 @@ impl ServerHandler for Server {
 fn unknown_request(method: &str) -> ErrorData {
     let message = format!("there is no method `{method}` with these parameters");
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
-}
-
-/// The refusal of a request for resources or prompts while the server is switched off.
-fn switched_off() -> ErrorData {
-    ErrorData::invalid_params(Mode::Disabled.hint(), None)
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ fn program(scope: Scope, environment: &Environment) -> String {
     let same = on_path.filter(|found| this.is_some_and(|this| target(found) == target(this)));
     match (same, scope) {
         (Some(_), Scope::Project) => NAME.to_owned(),
-        (Some(found), Scope::User | Scope::Local) => found.display().to_string(),
+        (Some(found), Scope::User | Scope::Local | Scope::Plugin) => found.display().to_string(),
         (None, _) => this.map_or_else(|| NAME.to_owned(), |this| this.display().to_string()),
     }
 }

@@ -11,7 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use regex::Regex;
 use serde_json::{Value, json};
+
+/// In the arguments of a call: the id of the thread that the last result named.
+pub(crate) const THREAD_ID: &str = "THREAD_ID";
+
+/// Likewise: the file of the plan, in plan mode.
+pub(crate) const PLAN_FILE: &str = "PLAN_FILE";
 
 /// The model's last words.
 pub(crate) const LAST_WORDS: &str = "done";
@@ -54,6 +61,14 @@ impl Messages {
     pub(crate) fn tool_results(&self) -> Vec<Value> {
         let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.iter().map(tool_results).max_by_key(Vec::len).unwrap_or_default()
+    }
+}
+
+impl Messages {
+    /// Whether the model was sent this text.
+    pub(crate) fn has_read(&self, text: &str) -> bool {
+        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().any(|request| request["messages"].to_string().contains(text))
     }
 }
 
@@ -127,7 +142,7 @@ impl Shared {
         let (block, delta, stop) = match self.calls.get(nth) {
             Some((name, arguments)) => (
                 json!({"type": "tool_use", "id": format!("toolu_{nth}"), "name": name, "input": {}}),
-                json!({"type": "input_json_delta", "partial_json": arguments.to_string()}),
+                json!({"type": "input_json_delta", "partial_json": filled(arguments, request)}),
                 "tool_use",
             ),
             None => (
@@ -153,6 +168,19 @@ impl Shared {
         .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
         .concat()
     }
+}
+
+/// The arguments as text, with the id of the thread and the file of the plan, as they were last named.
+fn filled(arguments: &Value, request: &Value) -> String {
+    let said = request["messages"].to_string();
+    let last = |pattern: &str| {
+        let named = Regex::new(pattern).unwrap();
+        let last = named.captures_iter(&said).last();
+        last.map(|named| named[1].to_owned()).unwrap_or_default()
+    };
+    let thread = last(r#"\\"thread\\":\{\\"id\\":\\"(\w+)"#);
+    let plan = last(r#"([^\s"\\`]+/\.claude/plans/[\w-]+\.md)"#);
+    arguments.to_string().replace(THREAD_ID, &thread).replace(PLAN_FILE, &plan)
 }
 
 fn tool_results(request: &Value) -> Vec<Value> {

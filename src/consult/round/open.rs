@@ -112,7 +112,7 @@ fn continue_thread<'a>(
     let mut context = saved_context(&row)?;
     if row.request["initiated_by"] == "agent" {
         // The thread may have begun in auto mode, which can be switched off since.
-        continuation.expect_allowed(loaded.settings.mode())?;
+        continuation.expect_allowed(loaded)?;
     }
     let repeated = repeated::warning(&continuation, &context, secrets, loaded);
     let remark = secrets.redact(continuation.message.as_deref().unwrap_or_default());

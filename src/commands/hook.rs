@@ -1,0 +1,52 @@
+//! `kimi-bridge hook show` and `hook plan`, which the hooks of the Claude Code plugin start: an event on standard input,
+//! the hook's answer on standard output. A hook is never in the way, so that whatever goes wrong here ends with 0 and
+//! no word.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::hook;
+use crate::settings::{self, Environment, Loaded};
+
+/// The name of the hidden command.
+pub(super) const COMMAND: &str = "hook";
+/// Bytes of an event that are read. A longer one holds no result of this bridge.
+const EVENT_BYTES: u64 = 8_000_000;
+
+/// `args` holds the name of the hook.
+pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let name = args.next().unwrap_or_default();
+    // A thread that cannot start, or that panics, answers nothing.
+    let answering = thread::Builder::new().spawn(move || answer(name.to_str()?));
+    if let Some(answer) = answering.ok().and_then(|answering| answering.join().ok()).flatten() {
+        let _ = writeln!(io::stdout(), "{answer}");
+    }
+    0
+}
+
+fn answer(name: &str) -> Option<Value> {
+    let event = read()?;
+    match name {
+        "show" => hook::show(&event, &load()?).map(|text| json!({"systemMessage": text})),
+        "plan" => hook::plan(&event, &load()?),
+        _ => None,
+    }
+}
+
+/// The event. A longer one is read to its end as well, since a host may fail where a pipe is closed early.
+fn read() -> Option<Value> {
+    let mut event = Vec::new();
+    let mut input = io::stdin().lock();
+    (&mut input).take(EVENT_BYTES).read_to_end(&mut event).ok()?;
+    if io::copy(&mut input, &mut io::sink()).ok()? > 0 {
+        return None;
+    }
+    serde_json::from_slice(&event).ok()
+}
+
+fn load() -> Option<Loaded> {
+    settings::load_what_fits(Environment::of_this_process().ok()?, &[]).ok()
+}

@@ -1,0 +1,184 @@
+//! Turns a plan that is about to be shown to the person back once, so that Kimi challenges it first. Only in auto mode.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+use super::ledger;
+use crate::consult::record;
+use crate::ledger::Filter;
+use crate::settings::{Loaded, switch};
+
+/// The words to the agent. Claude Code shows them to the person in red, as an error.
+const TURNED_BACK: &str = include_str!("../../templates/mcp/plan.md").trim_ascii_end();
+
+/// A shorter plan is not worth a run of minutes, characters.
+const SHORTEST: usize = 400;
+/// Bytes of a transcript in which the beginning of the session is looked for.
+const BEGINNING: u64 = 1_000_000;
+/// Threads among which one of this session is looked for.
+const LATEST: usize = 50;
+/// How long the marks of sessions are kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The answer that turns a plan back; `None` lets it pass.
+pub(crate) fn plan(event: &Value, loaded: &Loaded) -> Option<Value> {
+    if event["hook_event_name"] != "PreToolUse" || event["tool_name"] != "ExitPlanMode" {
+        return None;
+    }
+    let plan = event["tool_input"]["plan"].as_str()?.trim();
+    let is_short = plan.chars().count() < SHORTEST;
+    if is_short || !is_auto(loaded) || was_consulted(event, loaded) || !is_first(event, loaded) {
+        return None;
+    }
+    Some(json!({"hookSpecificOutput": {
+        "hookEventName": "PreToolUse",
+        "permissionDecision": "deny",
+        "permissionDecisionReason": TURNED_BACK,
+    }}))
+}
+
+/// Whether the person lets the agent consult unasked. Claude Code leaves the option out where it was never set.
+fn is_auto(loaded: &Loaded) -> bool {
+    let option = loaded.environment.var("CLAUDE_PLUGIN_OPTION_AUTO");
+    let option = option.and_then(|text| switch(&json!(text)));
+    loaded.misfits.is_empty() && option.unwrap_or(loaded.settings.auto_enabled)
+}
+
+/// Whether a thread of this project was opened after the session had begun.
+fn was_consulted(event: &Value, loaded: &Loaded) -> bool {
+    let Some(began) = event["transcript_path"].as_str().and_then(|path| began(Path::new(path)))
+    else {
+        return false;
+    };
+    let project = Some(record::project_of(loaded).display().to_string());
+    let latest = Filter { project, limit: LATEST, ..Filter::default() };
+    let threads = ledger::read(loaded.state_dir(), move |ledger| ledger.threads(&latest));
+    threads.unwrap_or_default().iter().any(|thread| thread.opened_at >= began)
+}
+
+/// When the session of a transcript began: the first time that stands in it, seconds since 1970 UTC.
+fn began(transcript: &Path) -> Option<i64> {
+    let mut bytes = Vec::new();
+    File::open(transcript).ok()?.take(BEGINNING).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (_, time) = text.split_once(r#""timestamp":""#)?;
+    let time = DateTime::parse_from_rfc3339(time.split('"').next()?).ok()?;
+    Some(time.timestamp())
+}
+
+/// Whether no plan of this session was turned back before; marks the session. Without a mark nothing is turned back, or
+/// the agent could never go on.
+fn is_first(event: &Value, loaded: &Loaded) -> bool {
+    let session = event["session_id"].as_str().unwrap_or_default();
+    let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if !(1..=64).contains(&session.len()) || !session.chars().all(is_id) {
+        return false;
+    }
+    let Some(data) = loaded.environment.var("CLAUDE_PLUGIN_DATA") else { return false };
+    let marks = Path::new(data).join("plans");
+    if fs::create_dir_all(&marks).is_err() {
+        return false;
+    }
+    remove_old(&marks);
+    OpenOptions::new().write(true).create_new(true).open(marks.join(session)).is_ok()
+}
+
+fn remove_old(marks: &Path) {
+    let now = SystemTime::now();
+    for mark in fs::read_dir(marks).into_iter().flatten().flatten() {
+        let made = mark.metadata().and_then(|metadata| metadata.modified());
+        if made.is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age > KEPT)) {
+            // One that cannot be removed is only an empty file.
+            let _ = fs::remove_file(mark.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Environment, load_what_fits};
+
+    /// A machine: a folder for everything, and the variables of the hook.
+    fn machine(folder: &Path, vars: &[(&str, &str)]) -> Loaded {
+        let data = folder.join("data").display().to_string();
+        let data = [("CLAUDE_PLUGIN_DATA", data.as_str())];
+        let vars = data.iter().chain(vars);
+        let environment = Environment {
+            vars: vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            config_dir: folder.join("config"),
+            state_dir: folder.join("state"),
+            current_dir: folder.to_owned(),
+            ..Environment::default()
+        };
+        load_what_fits(environment, &[]).unwrap()
+    }
+
+    fn leaving(session: &str, plan: &str) -> Value {
+        json!({"session_id": session, "transcript_path": "/none.jsonl", "cwd": "/p", "permission_mode": "plan",
+            "hook_event_name": "PreToolUse", "tool_name": "ExitPlanMode",
+            "tool_input": {"plan": plan, "planFilePath": "/home/me/.claude/plans/a.md"}, "tool_use_id": "toolu_1"})
+    }
+
+    const ON: [(&str, &str); 1] = [("CLAUDE_PLUGIN_OPTION_AUTO", "true")];
+
+    #[test]
+    fn a_plan_is_turned_back_once_a_session_in_auto_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "数".repeat(SHORTEST);
+        let check = |vars: &[(&str, &str)], event: &Value, expected: bool| {
+            let answer = plan(event, &machine(folder.path(), vars));
+            assert_eq!(answer.is_some(), expected, "{vars:?} {event:#}");
+        };
+        check(&[], &leaving("a", &long), false);
+        check(&[("CLAUDE_PLUGIN_OPTION_AUTO", "false")], &leaving("a", &long), false);
+        check(
+            &[("CLAUDE_PLUGIN_OPTION_AUTO", "false"), ("KIMI_BRIDGE_AUTO_ENABLED", "1")],
+            &leaving("a", &long),
+            false,
+        );
+        check(&ON, &leaving("a", &format!("{} \n", "x".repeat(SHORTEST - 1))), false);
+        check(&ON, &leaving("../a", &long), false);
+        check(&ON, &json!({"hook_event_name": "PreToolUse", "tool_name": "Bash"}), false);
+        check(&ON, &leaving("a", &long), true);
+        check(&ON, &leaving("a", &long), false);
+        check(&ON, &leaving("b", &long), true);
+        check(&[("KIMI_BRIDGE_AUTO_ENABLED", "1")], &leaving("c", &long), true);
+        let placeholder = [("CLAUDE_PLUGIN_OPTION_AUTO", "${user_config.auto}")];
+        check(&placeholder, &leaving("d", &long), false);
+        let wrong = [ON[0], ("KIMI_BRIDGE_TIMEOUT_SECONDS", "15m")];
+        check(&wrong, &leaving("d", &long), false);
+        check(&[ON[0], ("CLAUDE_PLUGIN_DATA", "")], &leaving("d", &long), true);
+    }
+
+    #[test]
+    fn without_a_mark_nothing_is_turned_back() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("data"), "no folder").unwrap();
+        let loaded = machine(folder.path(), &ON);
+        assert_eq!(plan(&leaving("a", &"x".repeat(SHORTEST)), &loaded), None);
+    }
+
+    #[test]
+    fn a_session_begins_with_the_first_time_in_its_transcript() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.jsonl");
+        let check = |text: &str, expected: Option<i64>| {
+            fs::write(&file, text).unwrap();
+            assert_eq!(began(&file), expected, "{text}");
+        };
+        check(
+            "{\"type\":\"mode\"}\n{\"snapshot\":{\"timestamp\":\"1970-01-01T00:01:00.180Z\"}}\n",
+            Some(60),
+        );
+        check("{\"content\":\"\\\"timestamp\\\":\\\"1970-01-01T00:01:00Z\\\"\"}", None);
+        check("{\"timestamp\":\"soon\"}", None);
+        check("", None);
+        assert_eq!(began(&folder.path().join("none")), None);
+    }
+}
