@@ -519,6 +519,10 @@ fn a_thread_as_a_resource(era: Era) {
 
     let listed = server.request("resources/list", json!({}));
     assert_eq!(listed["resources"][0]["uri"], "kimi-bridge://threads");
+    let thread = &listed["resources"][1];
+    assert_eq!(thread["uri"], format!("kimi-bridge://threads/{id}"));
+    assert_eq!(thread["title"], proposal()["message"]);
+    assert_eq!(thread["description"], "A thread with the skeptic: awaiting_adjudication.");
     let templates = server.request("resources/templates/list", json!({}));
     let templates = templates["resourceTemplates"].as_array().unwrap();
     let of_thread = |template: &Value, round: &str| {

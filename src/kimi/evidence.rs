@@ -228,19 +228,21 @@ impl Trace {
     /// The current activity, in words for a person.
     #[must_use]
     pub fn activity(&self) -> String {
-        let running = self.calls.last().filter(|call| call.answer.is_none());
-        let Some(Entry { evidence: call, .. }) = running else { return "thinking".to_owned() };
-        let (doing, argument) = match call.tool.as_str() {
-            "ReadFile" => ("reading", "path"),
-            "Glob" => ("listing", "pattern"),
-            "Grep" => ("searching for", "pattern"),
-            "SearchWeb" => ("searching the web for", "query"),
-            "FetchURL" => ("fetching", "url"),
-            _ => return "thinking".to_owned(),
+        let known = |Entry { evidence: call, answer, .. }: &Entry| {
+            let (doing, argument) = match call.tool.as_str() {
+                "ReadFile" => ("reading", "path"),
+                "Glob" => ("listing", "pattern"),
+                "Grep" => ("searching for", "pattern"),
+                "SearchWeb" => ("searching the web for", "query"),
+                "FetchURL" => ("fetching", "url"),
+                _ => return None,
+            };
+            let argument = call.args.get(argument).and_then(Value::as_str)?;
+            let argument = first_chars(&clean(argument), ACTIVITY_CHARS).replace('\n', " ");
+            let doing = if answer.is_none() { doing } else { "thinking, after" };
+            Some(format!("{doing} {argument}"))
         };
-        let argument = call.args.get(argument).and_then(Value::as_str).unwrap_or_default();
-        let argument = first_chars(&clean(argument), ACTIVITY_CHARS).replace('\n', " ");
-        format!("{doing} {argument}")
+        self.calls.last().and_then(known).unwrap_or_else(|| "thinking".to_owned())
     }
 
     /// The number of files that were read.
@@ -352,8 +354,9 @@ mod tests {
         trace.calls(call("a", "Read", json!({"path": "x"})));
         trace.calls(call("a", "Read", json!({"path": "x"})));
         trace.calls(call("b", "Read", json!({"path": "y"})));
-        assert_eq!(trace.activity(), "thinking");
+        assert_eq!(trace.activity(), "thinking, after y");
         trace.calls(call("c", "Bash", json!({"command": "rm"})));
+        assert_eq!(trace.activity(), "thinking");
         trace.result("c", "Tool \"Bash\" not found");
         trace.result("a", "1\tfirst");
         trace.result("a", "1\tfirst");

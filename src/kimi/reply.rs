@@ -109,15 +109,21 @@ pub(crate) struct Progress {
     pub(crate) limit: Duration,
 }
 
+impl Progress {
+    /// The progress without the time, for a reader that has a clock beside it.
+    pub(crate) fn without_time(&self) -> String {
+        match self.files {
+            0 => self.activity.clone(),
+            1 => format!("{} · 1 file", self.activity),
+            files => format!("{} · {files} files", self.activity),
+        }
+    }
+}
+
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} · ", self.activity)?;
-        match self.files {
-            0 => {}
-            1 => f.write_str("1 file · ")?,
-            files => write!(f, "{files} files · ")?,
-        }
-        write!(f, "{} of {} s", self.elapsed.as_secs(), self.limit.as_secs())
+        let (elapsed, limit) = (self.elapsed.as_secs(), self.limit.as_secs());
+        write!(f, "{} · {elapsed} of {limit} s", self.without_time())
     }
 }
 
@@ -193,4 +199,27 @@ pub(super) enum End {
     Limit(Kind, String),
     /// The bridge ended the program, since it had closed its standard output and kept running.
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_shown_with_and_without_the_time() {
+        let progress = |files| Progress {
+            activity: "thinking, after src/store.rs".to_owned(),
+            files,
+            elapsed: Duration::from_millis(10_900),
+            limit: Duration::from_secs(900),
+        };
+        for (files, text) in [
+            (0, "thinking, after src/store.rs"),
+            (1, "thinking, after src/store.rs · 1 file"),
+            (2, "thinking, after src/store.rs · 2 files"),
+        ] {
+            assert_eq!(progress(files).without_time(), text);
+            assert_eq!(progress(files).to_string(), format!("{text} · 10 of 900 s"));
+        }
+    }
 }

@@ -10,16 +10,21 @@ use rmcp::model::{
 use serde::Deserialize;
 
 use crate::consult::export;
-use crate::consult::record::{self, Record};
+use crate::consult::record::{self, Record, Summary};
 use crate::error::{Error, Kind};
 use crate::job::secrets;
+use crate::kimi::text::{clean, first_chars};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
 
 const THREADS: &str = "kimi-bridge://threads";
 
-/// The most threads that are listed.
+/// The most threads in the resource of all threads.
 const LATEST: usize = 50;
+/// The most threads that are a resource of their own.
+const LISTED: usize = 10;
+/// The most characters of a thread's title.
+const TITLE: usize = 80;
 
 /// The resources, in the types of the protocol.
 #[derive(Deserialize)]
@@ -34,8 +39,21 @@ static OFFER: LazyLock<Offer> = LazyLock::new(|| {
     serde_yaml::from_str(file).expect("templates/mcp/resources.yaml is readable")
 });
 
-pub(super) fn list() -> ListResourcesResult {
-    ListResourcesResult::with_all_items(OFFER.resources.clone())
+/// Lists the resources, with the latest threads of the host's project. It opens the ledger, which may block.
+pub(super) fn list(loaded: &Loaded) -> ListResourcesResult {
+    let mut resources = OFFER.resources.clone();
+    // A ledger that cannot be read is reported by the call that needs it.
+    let latest = latest(loaded, LISTED).unwrap_or_default();
+    resources.extend(latest.into_iter().map(|thread| {
+        let question = thread.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let title = first_chars(&clean(&question), TITLE).to_owned();
+        let about = format!("A thread with the {}: {}.", thread.role, thread.state);
+        Resource::new(format!("{THREADS}/{}", thread.id), thread.id)
+            .with_title(title)
+            .with_description(about)
+            .with_mime_type("text/markdown")
+    }));
+    ListResourcesResult::with_all_items(resources)
 }
 
 pub(super) fn templates() -> ListResourceTemplatesResult {
@@ -93,9 +111,13 @@ fn own(loaded: &Loaded, id: &str) -> Result<Record, Error> {
 }
 
 fn threads(loaded: &Loaded) -> Result<String, Error> {
+    Ok(serde_json::json!(latest(loaded, LATEST)?).to_string())
+}
+
+/// The latest threads of the host's project.
+fn latest(loaded: &Loaded, limit: usize) -> Result<Vec<Summary>, Error> {
     let project = Some(record::project_of(loaded).display().to_string());
-    let latest = record::list(loaded, &Filter { limit: LATEST, project, ..Filter::default() })?;
-    Ok(serde_json::json!(latest).to_string())
+    record::list(loaded, &Filter { project, limit, ..Filter::default() })
 }
 
 /// The protocol error for an error. Hosts show a model only its message.
@@ -134,6 +156,7 @@ mod tests {
 
     #[test]
     fn the_lists_as_a_host_shows_them() {
-        insta::assert_json_snapshot!((list(), templates()));
+        let unsaved = ListResourcesResult::with_all_items(OFFER.resources.clone());
+        insta::assert_json_snapshot!((unsaved, templates()));
     }
 }

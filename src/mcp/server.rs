@@ -30,6 +30,8 @@ use crate::settings::{Loaded, Mode};
 
 /// The shortest time between two progress messages, since a busy Kimi calls many tools per second.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+/// The host that shows the time of a call beside its progress.
+const CLOCK: &str = "claude-code";
 
 type HostRequest = RequestContext<RoleServer>;
 type Page = Option<PaginatedRequestParams>;
@@ -84,6 +86,7 @@ impl Server {
         let token = context.meta.get_progress_token();
         let (sender, news) = watch::channel(None);
         let server = self.clone();
+        let has_clock = context.client_info().is_some_and(|host| host.name == CLOCK);
         let limit = max_result_chars(&arguments, &self.loaded.settings);
         let answered = move |result: Result<ConsultResult, Error>| {
             let result = result.map(|result| result.for_host(limit));
@@ -94,7 +97,8 @@ impl Server {
         };
         let consulting = on_own_thread(move || async move {
             let progress = |progress: &Progress| {
-                sender.send_replace(Some(progress.to_string()));
+                let text = if has_clock { progress.without_time() } else { progress.to_string() };
+                sender.send_replace(Some(text));
             };
             let watch = Watch { progress: &progress, ..server.watch(&cancel) };
             let consulting = consult::consult(Request(arguments), &server.loaded, None, watch);
@@ -252,7 +256,14 @@ impl ServerHandler for Server {
         _: Page,
         _: HostRequest,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(if self.is_on() { resources::list() } else { ListResourcesResult::default() })
+        if !self.is_on() {
+            return Ok(ListResourcesResult::default());
+        }
+        let loaded = Arc::clone(&self.loaded);
+        let listing = on_own_thread(move || async move { resources::list(&loaded) });
+        listing.await.map_err(|error| {
+            ErrorData::internal_error(format!("the resources could not be listed: {error}"), None)
+        })
     }
 
     async fn list_resource_templates(
