@@ -253,7 +253,7 @@ fn a_plugin() {
     let started = world.home().join("bin/kimi-bridge");
     write_program(&started, "#!/bin/sh\n");
     let other = format!("PLUGIN: it starts another kimi-bridge, {}", started.display());
-    let ask = format!("Ask that one, the first on PATH: `{} doctor`.", started.display());
+    let ask = format!("Run `{} doctor`: the first program on PATH is used.", started.display());
     seen(on, &[("warning", &other, &ask)]);
     fs::remove_file(&started).unwrap();
     symlink(Path::new(BRIDGE).canonicalize().unwrap(), &started).unwrap();
