@@ -161,7 +161,7 @@ fn prepare(
     let home = home::prepare(loaded, key)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
     let Confinement { sandbox, under, closed, ripgrep_config, mut warnings } =
-        confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files, stop)?;
+        confinement::for_run(loaded, program, &home, run_dir, project, secret_files, stop)?;
     let agent_file = agent::write(program.dialect, profile, system_prompt, run_dir)?;
     let empty_folder = folders::empty(loaded.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
@@ -182,7 +182,7 @@ fn prepare(
         (text.to_owned(), None)
     };
     let environment = &loaded.environment;
-    let facts = GuardPolicy {
+    let policy = GuardPolicy {
         project: canonical(project),
         home: environment.home.clone(),
         private_home: home.path.clone(),
@@ -193,8 +193,8 @@ fn prepare(
         secret_files: secret_files.to_owned(),
         is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),
     };
-    facts.write(run_dir)?;
-    let places = RunPaths {
+    policy.write(run_dir)?;
+    let paths = RunPaths {
         work_dir: project,
         agent_file: &agent_file,
         empty_mcp_config: &empty_mcp_config,
@@ -207,7 +207,7 @@ fn prepare(
     let mut environment =
         profile::profiles().environment(&program.path, &loaded.environment, &home.keys);
     warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
-    let invocation = invocation(program, environment, places, &prompt, question.resume, under);
+    let invocation = invocation(program, environment, paths, &prompt, question.resume, under);
     Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })
 }
 

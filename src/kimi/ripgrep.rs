@@ -28,7 +28,7 @@ pub(crate) fn on_path(environment: &Environment) -> Option<PathBuf> {
 }
 
 /// The ripgrep that the user's own Kimi fetched, where none is on `PATH`.
-pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
+pub(crate) fn fetched(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
     let file = users::data_folder(environment, dialect).join("bin/rg");
     let metadata = fs::symlink_metadata(&file).ok()?;
     let is_program = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
@@ -39,7 +39,7 @@ pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> Option<Pat
 pub(crate) fn look(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
     let environment = &loaded.environment;
     let on_path = on_path(environment).map(Ripgrep::OnPath);
-    let found = on_path.or_else(|| of_user(environment, dialect).map(Ripgrep::Fetched));
+    let found = on_path.or_else(|| fetched(environment, dialect).map(Ripgrep::Fetched));
     found.unwrap_or(Ripgrep::Missing)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn provide(
     if on_path(environment).is_some() {
         return None;
     }
-    let file = of_user(environment, dialect);
+    let file = fetched(environment, dialect);
     let Some(folder) = file.as_deref().and_then(Path::parent) else {
         return Some(format!(
             "Kimi could not {}: that needs ripgrep (`rg`) on PATH",

@@ -127,9 +127,7 @@ async fn print_version(
 ) -> Result<(Printed, Under), ShutOut> {
     let run_dir = folders::for_one_run(loaded.state_dir())?;
     let confinement =
-        confinement::of_identification(loaded, program, run_dir.path(), project, &|| {
-            watch.is_over()
-        })?;
+        confinement::for_version(loaded, program, run_dir.path(), project, &|| watch.is_over())?;
     let mut env = profiles().environment(program, &loaded.environment, &[]);
     let temporary = folders::temporary(run_dir.path());
     // Kimi creates its data folder even for `--version`. A temporary one keeps later runs free of files from a program
