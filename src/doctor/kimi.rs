@@ -40,7 +40,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
         checks.push(version(program.dialect, &program.version));
         let login = login::look(&loaded.environment, program.dialect);
         checks.extend(logins(&login, program.dialect));
-        checks.push(ripgrep(&ripgrep::look(loaded, program.dialect), program.dialect));
+        checks.push(ripgrep(&ripgrep::find(loaded, program.dialect), program.dialect));
     }
     checks
 }
@@ -225,7 +225,7 @@ fn ripgrep(found: &Ripgrep, dialect: Dialect) -> Check {
         }
         Ripgrep::Missing => Check::warning(
             "ripgrep",
-            format!("`rg` is not on PATH: Kimi cannot {}", ripgrep::impossible_without(dialect)),
+            format!("`rg` is not on PATH: Kimi cannot {}", ripgrep::tasks(dialect)),
             "Install ripgrep (`apt install ripgrep`, `brew install ripgrep`).",
         ),
     }

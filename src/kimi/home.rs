@@ -21,7 +21,7 @@ use super::dialect::Dialect;
 use super::profile::{EntryKind, Profile, profiles};
 use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
-use super::users::{self, CONFIG_BYTES, OPENAI, asks_openai, unreadable};
+use super::users::{self, CONFIG_BYTES, OPENAI, unreadable, uses_openai};
 use super::{bound, folders, guard, token_file};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::rules::canonical;
@@ -337,7 +337,7 @@ fn quoted(word: &Path) -> String {
 fn key_variables(users: &Table, dialect: Dialect) -> Vec<String> {
     let providers = users.get("providers").and_then(Value::as_table).into_iter().flatten();
     let named = providers.filter_map(|(_, provider)| provider.get("api_key_env")?.as_str());
-    let openai = if asks_openai(users, dialect) { &OPENAI[..] } else { &[] };
+    let openai = if uses_openai(users, dialect) { &OPENAI[..] } else { &[] };
     named.chain(openai.iter().copied()).map(str::to_owned).collect()
 }
 

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::dialect::Dialect;
 use super::token_file::{FOLDER, Stored, TOKEN_BYTES, TOKENS};
 use super::untrusted::Folder;
-use super::users::{self, OPENAI, asks_openai};
+use super::users::{self, OPENAI, uses_openai};
 use crate::error::{Error, Kind};
 use crate::settings::Environment;
 
@@ -134,7 +134,7 @@ pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
 }
 
 fn providers(config: &Table, environment: &Environment, dialect: Dialect) -> Vec<Provider> {
-    let is_openai = asks_openai(config, dialect);
+    let is_openai = uses_openai(config, dialect);
     let named = config.get("providers").and_then(Value::as_table).into_iter().flatten();
     let provider = |(name, provider): (&String, &Value)| {
         let text = |field: &str| provider.get(field).and_then(Value::as_str).map(str::to_owned);

@@ -170,7 +170,7 @@ fn prepare(
         // The private home holds no ripgrep.
         Dialect::KimiCode => {}
     }
-    let ripgrep_config = ripgrep::configured(&ripgrep_config, run_dir)?;
+    let ripgrep_config = ripgrep::write_config(&ripgrep_config, run_dir)?;
     let text = question.prompt.as_str();
     let file = run_dir.join("request.md");
     let by_file = goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts);
