@@ -38,7 +38,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     }));
     if let Ok(program) = &found.used {
         checks.push(version(program.dialect, &program.version));
-        let login = login::look(&loaded.environment, program.dialect);
+        let login = login::find(&loaded.environment, program.dialect);
         checks.extend(logins(&login, program.dialect));
         checks.push(ripgrep(&ripgrep::find(loaded, program.dialect), program.dialect));
     }

@@ -25,7 +25,7 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
     }
     let variables = network::address_variables(dialect);
     checks.extend(addresses("address", environment, &variables, "https://host/path"));
-    for provider in login::look(environment, dialect).providers {
+    for provider in login::find(environment, dialect).providers {
         if let Some(url) = provider.base_url.as_deref().and_then(network::displayable) {
             checks
                 .push(Check::note("address", format!("{url}, of the provider {}", provider.name)));

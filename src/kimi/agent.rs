@@ -55,7 +55,7 @@ pub(super) fn write(
 ) -> Result<PathBuf> {
     let files = files(dialect, profile, system_prompt)?;
     for (name, text) in &files {
-        folders::write_anew(&folder.join(name), text.as_bytes())?;
+        folders::write_new(&folder.join(name), text.as_bytes())?;
     }
     Ok(folder.join(files[0].0))
 }

@@ -202,7 +202,7 @@ fn rules(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Rules {
     run.extend(paths.ripgrep.clone());
     // The binary of the bridge, which runs the hook.
     run.extend(environment.program.iter().cloned());
-    let mut read = vec![paths.run_dir.to_owned(), folders::empty_in(loaded.state_dir())];
+    let mut read = vec![paths.run_dir.to_owned(), folders::empty_path(loaded.state_dir())];
     read.extend(network::certificates(environment).map(|(_, path)| path));
     let mut write = vec![folders::temporary(paths.run_dir)];
     // The private home was opened without following a link, and no run can replace it.

@@ -81,7 +81,7 @@ impl GuardPolicy {
         let json = json.map_err(|error| {
             Error::of(Kind::Spawn, format!("could not write the policy of the hook: {error}"))
         })?;
-        folders::write_anew(&file_in(run_dir), &json)
+        folders::write_new(&file_in(run_dir), &json)
     }
 
     /// Reads the policy from the folder of a run.

@@ -344,7 +344,7 @@ fn key_variables(users: &Table, dialect: Dialect) -> Vec<String> {
 /// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
 /// provider is configured, even one without a key, Kimi is asked.
 pub(crate) fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
-    let login = super::login::look(environment, dialect);
+    let login = super::login::find(environment, dialect);
     login.problem(dialect).map_or(Ok(()), Err)
 }
 

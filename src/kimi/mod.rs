@@ -92,7 +92,7 @@ pub(crate) async fn ask(
     watch: Watch<'_>,
 ) -> Result<Reply> {
     let _slot = queue::wait(&loaded.settings, question.deadline, watch).await?;
-    let run_dir = folders::for_one_run(loaded.state_dir())?;
+    let run_dir = folders::create_run_folder(loaded.state_dir())?;
     let stop = || watch.is_over();
     let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
     let temporary = folders::open_temporary(run_dir.path())?;
@@ -166,7 +166,7 @@ fn prepare(
     let empty_folder = folders::empty(loaded.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
-        Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
+        Dialect::KimiCli => folders::write_new(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
         // The private home holds no ripgrep.
         Dialect::KimiCode => {}
     }
@@ -175,7 +175,7 @@ fn prepare(
     let file = run_dir.join("request.md");
     let by_file = goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts);
     let (prompt, file) = if by_file {
-        folders::write_anew(&file, text.as_bytes())?;
+        folders::write_new(&file, text.as_bytes())?;
         let path = file.display().to_string();
         (question.read_from_file.replace("{path}", &path), Some(file))
     } else {

@@ -82,6 +82,6 @@ pub(crate) fn write_config(config: &str, run_dir: &Path) -> Result<PathBuf> {
         return Ok("/dev/null".into());
     }
     let file = run_dir.join("ripgrep");
-    folders::write_anew(&file, config.as_bytes())?;
+    folders::write_new(&file, config.as_bytes())?;
     Ok(file)
 }

@@ -125,7 +125,7 @@ async fn print_version(
     file: &Path,
     watch: Watch<'_>,
 ) -> Result<(Printed, Under), ShutOut> {
-    let run_dir = folders::for_one_run(loaded.state_dir())?;
+    let run_dir = folders::create_run_folder(loaded.state_dir())?;
     let confinement =
         confinement::for_version(loaded, program, run_dir.path(), project, &|| watch.is_over())?;
     let mut env = profiles().environment(program, &loaded.environment, &[]);
