@@ -74,7 +74,7 @@ fn other(
     one: &Candidate,
     start: Option<&Start>,
 ) -> Option<Check> {
-    let Candidate { path, identity, said, .. } = one;
+    let Candidate { path, identity, output, .. } = one;
     if found.used.as_ref().is_ok_and(|program| program.path == *path) {
         return None;
     }
@@ -93,12 +93,12 @@ fn other(
             // The problem already has the remedy.
             says
         }
-        (Identity::Unknown, Some(Start::NotAtAll(_))) => {
-            let is_said = found.used.as_ref().is_err_and(|error| error.message == *said);
-            return (!is_said).then(|| Check::note("other", said));
+        (Identity::Unknown, Some(Start::Failed(_))) => {
+            let is_reported = found.used.as_ref().is_err_and(|error| error.message == *output);
+            return (!is_reported).then(|| Check::note("other", output));
         }
-        (Identity::Unknown, Some(Start::Well(_) | Start::Otherwise(_)) | None) => {
-            format!("{place} does not answer --version as a Kimi does: {said}")
+        (Identity::Unknown, Some(Start::Succeeded(_) | Start::NotKimi(_)) | None) => {
+            format!("{place} does not answer --version as a Kimi does: {output}")
         }
     };
     Some(Check::note("other", says))

@@ -29,7 +29,7 @@ pub(crate) mod reply;
 pub(crate) mod ripgrep;
 mod run;
 pub(crate) mod session;
-mod shut_out;
+mod start_failure;
 pub(crate) mod status;
 pub(crate) mod text;
 mod token_file;
@@ -96,7 +96,7 @@ pub(crate) async fn ask(
     let stop = || watch.is_over();
     let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
     let temporary = folders::open_temporary(run_dir.path())?;
-    queue::expect_wanted(watch)?;
+    queue::expect_not_cancelled(watch)?;
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
     let limits = Limits::from_settings(&loaded.settings, program.dialect, question.deadline);
     let began = SystemTime::now();

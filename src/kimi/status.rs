@@ -86,14 +86,15 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
     };
     let secrets = Secrets::load(&environment.config_dir, &environment.vars);
     let error = error.or_else(|| secrets.err().map(|error| listed(&error)));
-    let found = candidates.into_iter().map(|Candidate { path, found, identity, said, .. }| {
-        let is = match &identity {
-            Identity::Usable(..) => identity.to_string(),
-            Identity::Retired(_) => format!("{identity}, retired"),
-            Identity::Unknown => format!("{identity}: {said}"),
-        };
-        FoundProgram { path, found, is }
-    });
+    let found =
+        candidates.into_iter().map(|Candidate { path, found, identity, output, .. }| {
+            let is = match &identity {
+                Identity::Usable(..) => identity.to_string(),
+                Identity::Retired(_) => format!("{identity}, retired"),
+                Identity::Unknown => format!("{identity}: {output}"),
+            };
+            FoundProgram { path, found, is }
+        });
     BridgeStatus {
         bridge_version: env!("CARGO_PKG_VERSION"),
         mode: json!(mode).as_str().unwrap_or_default().to_owned(),
