@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_order_the_fields_stand_in_a_line_is_read() {
+    fn a_line_is_read_with_its_fields_in_any_order() {
         let line = r#" {"tool_call_id":"a", "content":[{"text":"b","type":"text"}],"x":{"role":1},"role":"tool"}"#;
         let expected = Event::ToolResult { id: "a".into(), text: "b".into(), is_cut: false };
         assert_eq!(Event::read(line), Some(expected));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_beyond_what_is_kept_are_counted() {
+    fn calls_over_the_limit_are_counted() {
         let call = json!({"id": "x".repeat(ID_BYTES + 9), "function": {"name": "Read"}});
         let line =
             json!({"role": "assistant", "tool_calls": vec![call; MAX_CALLS + 7]}).to_string();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_tools_result_the_beginning_is_kept() {
+    fn the_beginning_of_a_long_result_is_kept() {
         let line = json!({"role": "tool", "content": "中".repeat(RESULT_BYTES)}).to_string();
         // The quote is written too.
         let text = "中".repeat((RESULT_BYTES - 1) / 3);
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(Event::read(&line), Some(expected));
     }
 
-    /// The same by way of a value that holds all of the line.
+    /// Reads a line by parsing all of it into a JSON value.
     fn reference(line: &str) -> Option<Event<'_>> {
         if line.trim_start().is_empty() {
             return None;
@@ -452,7 +452,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1024))]
         #[test]
-        fn a_line_is_read_as_if_all_of_it_were(value in any_line(), cut in prop_oneof![4 => Just(0usize), 1 => 0usize..30]) {
+        fn a_line_is_read_as_its_whole_json_value_would_be(value in any_line(), cut in prop_oneof![4 => Just(0usize), 1 => 0usize..30]) {
             let line = value.to_string();
             let line: String = line.chars().take(line.chars().count().saturating_sub(cut)).collect();
             prop_assert_eq!(Event::read(&line), reference(&line));

@@ -141,7 +141,7 @@ pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
         // A file in place of the folder into which Kimi would fetch a ripgrep, to run it.
         folder.write("bin", b"")?;
         let hashes = beside.make(HASHES)?;
-        let tokens = Tokens::carry(dialect, user, folder.below("")?, hashes, locks, names)?;
+        let tokens = Tokens::copy(dialect, user, folder.below("")?, hashes, locks, names)?;
         Ok((folder, tokens, lock, around))
     });
     let (folder, tokens, lock, around) = made.map_err(|error| unusable(&path, &error))?;
@@ -255,7 +255,7 @@ fn clean(
         };
         let entry = OsStr::new(entry);
         if old.kind(entry) == Some(kind) && !is_over {
-            old.hand_over(entry, &new, entry)?;
+            old.move_to(entry, &new, entry)?;
         }
     }
     // A token that was renewed in a run whose bridge was killed.
@@ -268,7 +268,7 @@ fn clean(
         }
     }
     homes.discard(name, trash)?;
-    beside.hand_over(OsStr::new(NEW), &homes, name)
+    beside.move_to(OsStr::new(NEW), &homes, name)
 }
 
 fn unusable(home: &Path, error: &io::Error) -> Error {

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_however_they_arrive() {
+    fn lines_are_read_from_chunks_of_any_size() {
         assert_eq!(
             split(9, &[b"a\r\nb", b"c\n\nlast"]),
             [whole("a"), whole("bc"), whole(""), whole("last")]

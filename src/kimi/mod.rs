@@ -105,13 +105,13 @@ pub(crate) async fn ask(
     let cancelling = Watch { cancel: &cancel, ..watch };
     let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, cancelling);
     let run = bound::watch([&home.folder, &temporary], &cancel, Box::pin(run));
-    let ((ran, is_over), not_renewed) = home.tokens.alongside(Box::pin(run)).await;
+    let ((ran, is_over), not_renewed) = home.tokens.sync_during(Box::pin(run)).await;
     let with_session = |error| {
         let error = if is_over { bound::error(error) } else { error };
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
             // The run may have ended before Kimi named its session.
-            None => session::begun_with(&home.folder, program.dialect, &prompt, began),
+            None => session::find_by_prompt(&home.folder, program.dialect, &prompt, began),
         };
         with_session(error, program.dialect, session)
     };
