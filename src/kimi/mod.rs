@@ -128,7 +128,7 @@ pub(crate) async fn ask(
     reply.closed = closed;
     reply.warnings.extend(warnings);
     reply.warnings.extend(not_renewed);
-    reply.warnings.extend(home.empty_if_over());
+    reply.warnings.extend(home.remove_if_too_large());
     if let Under::Sandbox(rules) = &invocation.under {
         let secret_files = question.secrets.files();
         reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files, &stop));

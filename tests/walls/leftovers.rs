@@ -348,7 +348,11 @@ fn a_large_home() {
         install(&world, &format!("{VERSION}; {ANSWER}; {fill}"));
         let ran = consult(&world);
         assert_eq!((ran.code, world.kimis().exists()), (Some(0), stays), "{ran:?}");
-        assert_eq!(ran.json()["warnings"].to_string().contains("was emptied"), !stays, "{ran:?}");
+        assert_eq!(
+            ran.json()["warnings"].to_string().contains("was removed with its sessions"),
+            !stays,
+            "{ran:?}"
+        );
         assert_eq!(runs(&world), 0);
     }
 }
