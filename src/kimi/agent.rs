@@ -78,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn kimi_code_is_told_of_five_reading_tools_and_no_subagent() {
+    fn kimi_code_gets_five_reading_tools_and_no_subagent() {
         insta::assert_snapshot!(shown(Dialect::KimiCode));
     }
 
     #[test]
-    fn kimi_cli_is_told_of_five_reading_tools_and_no_subagent() {
+    fn kimi_cli_gets_five_reading_tools_and_no_subagent() {
         insta::assert_snapshot!(shown(Dialect::KimiCli));
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox
     let missing = if cfg!(target_os = "linux") {
         "this kernel has no Landlock, or it is switched off"
     } else {
-        "there is none for this system"
+        "this system has none"
     };
     match setting {
         SandboxSetting::Off => Ok((Sandbox::None, Some(no_sandbox("it is switched off")))),
@@ -58,14 +58,14 @@ pub(crate) fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox
                 Kind::Sandbox,
                 format!("the sandbox is required, and {why}"),
                 "Use Linux 6.2 or later with Landlock enabled (`lsm=` of the kernel's command line names it), or set \
-                 `sandbox: auto` to go without where there is none.",
+                 `sandbox: auto` to run without a sandbox if there is none.",
             ))
         }
         SandboxSetting::Auto if !kernel.files => Ok((Sandbox::None, Some(no_sandbox(missing)))),
         SandboxSetting::Auto if !kernel.is_enough() => Ok((
             Sandbox::Landlock,
             Some(
-                "this kernel's Landlock is an early one: it cannot keep files from being emptied"
+                "this kernel's Landlock is too old: it cannot keep files from being emptied"
                     .to_owned(),
             ),
         )),

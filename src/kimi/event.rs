@@ -142,7 +142,7 @@ impl Event<'_> {
                 id: short(&fields.tool_call_id, ID_BYTES),
                 text: fields
                     .content
-                    .and_then(|it| said(it, RESULT_BYTES, "\n"))
+                    .and_then(|it| joined_text(it, RESULT_BYTES, "\n"))
                     .unwrap_or_default(),
                 is_cut: fields.content.is_some_and(|it| it.get().len() > RESULT_BYTES),
             },
@@ -173,8 +173,8 @@ fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event
     if let Some(tool_calls) = tool_calls {
         json::items(tool_calls, take);
     }
-    // A break between two parts of an answer would stand in one of its strings.
-    let text = content.and_then(|it| said(it, usize::MAX, ""));
+    // A line break between two parts could fall inside a JSON string of the answer.
+    let text = content.and_then(|it| joined_text(it, usize::MAX, ""));
     Event::Assistant { text, calls, more_calls }
 }
 
@@ -198,33 +198,33 @@ fn short(text: &Lenient<Text>, limit: usize) -> String {
     text.0.as_ref().map(|Text(text)| first_bytes(text, limit).to_owned()).unwrap_or_default()
 }
 
-/// The text of a `content`, or a beginning of about so many bytes: a string, or the `text` parts of a list, joined.
-/// `None` when there is no text in it, which is not the same as an empty string from a tool.
-fn said(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
+/// Returns the text of a `content`, up to about `limit` bytes: a string, or the joined `text` parts of a list. Returns
+/// `None` if it holds no text, which differs from an empty string of a tool.
+fn joined_text(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
     if let Some(text) = json::beginning(content.get(), limit) {
         return Some(text);
     }
-    let mut said: Option<String> = None;
+    let mut joined: Option<String> = None;
     json::items(content, |part| {
         let Some(ContentPart { kind: Lenient(Some(kind)), text: Some(text) }) =
             json::object(part.get())
         else {
             return;
         };
-        let left = limit.saturating_sub(said.as_ref().map_or(0, String::len));
+        let left = limit.saturating_sub(joined.as_ref().map_or(0, String::len));
         if kind.0 != "text" || left == 0 {
             return;
         }
         let Some(text) = json::beginning(text.get(), left) else { return };
-        match &mut said {
-            None => said = Some(text),
-            Some(said) => {
-                said.push_str(joint);
-                said.push_str(&text);
+        match &mut joined {
+            None => joined = Some(text),
+            Some(joined) => {
+                joined.push_str(joint);
+                joined.push_str(&text);
             }
         }
     });
-    said
+    joined
 }
 
 #[cfg(test)]
@@ -328,7 +328,7 @@ mod tests {
             return Some(Event::Plain(line));
         };
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let said = |content: &Value, joint: &str| match content {
+        let joined = |content: &Value, joint: &str| match content {
             Value::String(text) => Some(text.clone()),
             Value::Array(parts) => {
                 let parts = parts.iter().filter(|part| part["type"] == "text");
@@ -349,7 +349,7 @@ mod tests {
         };
         Some(match &*text(&line, "role") {
             "assistant" => Event::Assistant {
-                text: said(&line["content"], ""),
+                text: joined(&line["content"], ""),
                 calls: line["tool_calls"]
                     .as_array()
                     .map(|calls| calls.iter().filter_map(call).collect())
@@ -358,7 +358,7 @@ mod tests {
             },
             "tool" => Event::ToolResult {
                 id: text(&line, "tool_call_id"),
-                text: said(&line["content"], "\n").unwrap_or_default(),
+                text: joined(&line["content"], "\n").unwrap_or_default(),
                 is_cut: false,
             },
             "meta" => match &*text(&line, "type") {
@@ -377,7 +377,7 @@ mod tests {
         })
     }
 
-    /// Any JSON, in which the words of a stream stand more often than chance would have it.
+    /// Any JSON, with the words of a stream more often than by chance.
     fn any_json() -> impl Strategy<Value = Value> {
         let word = proptest::sample::select(vec![
             "assistant",

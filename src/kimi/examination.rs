@@ -29,7 +29,7 @@ pub(crate) struct Examination {
     pub(crate) ignored: Vec<PathBuf>,
     /// The program that is used, or the reason why there is none.
     pub(crate) used: Result<Program>,
-    /// How the used program starts now.
+    /// The result of starting the used program now.
     pub(crate) start: Option<Start>,
     /// The Node of the used program, or of the first candidate if none is usable.
     pub(crate) node: Option<Node>,
@@ -152,8 +152,8 @@ async fn start_outside(
 fn not_enough(tried: &[PathBuf], words: &str) -> String {
     let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
     format!(
-        "It was tried with {} open, and does not start then either: {words}. Add to `readable` what else it needs, set \
-         KIMI_PATH to the program itself where this is a wrapper, or go without by `sandbox: off`.",
+        "With {} open, the program failed too: {words}. Add the other paths that it needs to `readable`, set KIMI_PATH \
+         to the program itself if this is a wrapper, or set `sandbox: off`.",
         tried.join(", ")
     )
 }

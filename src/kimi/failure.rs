@@ -154,10 +154,10 @@ const NAMED: [(&[&str], Kind); 10] = [
 /// Returns the kind of the first text that names one by its HTTP status or its words.
 fn error_kind(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
     let named = texts.iter().find_map(|text| {
-        let said = NormalizedText::new(text);
+        let normalized = NormalizedText::new(text);
         match status(text) {
-            Some(status) => kind_from_status(status, &said),
-            None => NAMED.iter().find(|(any, _)| said.holds(any)).map(|(_, kind)| *kind),
+            Some(status) => kind_from_status(status, &normalized),
+            None => NAMED.iter().find(|(any, _)| normalized.holds(any)).map(|(_, kind)| *kind),
         }
     });
     let is_silent = texts.iter().all(|text| text.trim().is_empty());
@@ -173,12 +173,12 @@ fn error_kind(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
 }
 
 /// Returns the kind of an HTTP status. The message decides where services use one status for several causes.
-fn kind_from_status(status: u64, said: &NormalizedText) -> Option<Kind> {
+fn kind_from_status(status: u64, text: &NormalizedText) -> Option<Kind> {
     Some(match status {
-        402 if said.holds(&["membership"]) => Kind::Unavailable,
+        402 if text.holds(&["membership"]) => Kind::Unavailable,
         402 => Kind::Quota,
-        403 if said.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
-        403 | 429 if said.holds(SPENT) => Kind::Quota,
+        403 if text.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
+        403 | 429 if text.holds(SPENT) => Kind::Quota,
         401 | 403 => Kind::BadKey,
         429 => Kind::RateLimited,
         407 | 408 | 500..=599 => Kind::Unavailable,

@@ -242,8 +242,8 @@ fn has_parent_part(input: &Map<String, Value>) -> bool {
 
 /// Resolves the links in the part of a path that exists, and only `..` in the rest.
 fn resolved(path: &Path) -> PathBuf {
-    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
-    there.map_or_else(
+    let existing = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    existing.map_or_else(
         || lexical(path),
         |(part, real)| lexical(&real.join(path.strip_prefix(part).unwrap_or(path))),
     )

@@ -422,10 +422,10 @@ pattern = "*"
             expected.insert(carried.to_owned(), users[carried].clone());
         }
         assert_eq!(config, expected);
-        let mut there: Vec<_> =
+        let mut entries: Vec<_> =
             fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        there.sort();
-        assert_eq!(there, ["bin", "config.toml", "credentials", "device_id"]);
+        entries.sort();
+        assert_eq!(entries, ["bin", "config.toml", "credentials", "device_id"]);
         assert_eq!(names_in(&home.path.join("credentials")), ["kimi-code.json"]);
         assert!(fs::symlink_metadata(home.path.join("bin")).unwrap().is_file());
         assert_eq!(fs::read(home.path.join("credentials/kimi-code.json")).unwrap(), b"token");

@@ -27,7 +27,7 @@ pub(crate) struct Invocation {
 /// The supervision of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Under {
-    /// Only its own process group.
+    /// A process group of its own, without a helper.
     Nothing,
     /// The helper that ends every descendant.
     Keeper,

@@ -34,7 +34,7 @@ pub(crate) struct Candidate {
 /// the unusable programs that were found.
 pub(crate) async fn find(loaded: &Loaded, project: &Path, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
-    for (path, found) in places(loaded) {
+    for (path, found) in candidate_paths(loaded) {
         seen.push(identify(loaded, project, path, found, watch).await);
         queue::expect_not_cancelled(watch)?;
         if let Ok(program) = choose(loaded, &seen) {
@@ -63,7 +63,7 @@ pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
 pub(crate) async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
     let project = loaded.environment.project_dir();
-    for (path, found) in places(loaded) {
+    for (path, found) in candidate_paths(loaded) {
         all.push(identify(loaded, &project, path, found, watch).await);
     }
     all
@@ -95,7 +95,7 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
 }
 
 /// Returns the files to try, each once. If a setting names a program, it is the only one.
-fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
+fn candidate_paths(loaded: &Loaded) -> Vec<(PathBuf, String)> {
     if let Some(named) = &loaded.settings.kimi_path {
         let found = on_path(&loaded.environment, named).into_iter().next();
         let source = loaded.sources.get("kimi_path").map_or("kimi_path", String::as_str);
@@ -178,7 +178,7 @@ async fn identify(
         let written = folders::make(loaded.state_dir())
             .and_then(|()| folders::write_private(&memory, &bytes));
         if let Err(error) = written {
-            tracing::warn!(%error, "which Kimi is installed could not be remembered");
+            tracing::warn!(%error, "the version of Kimi could not be cached");
         }
     }
     Candidate { path, found, identity, output, failure }
