@@ -66,7 +66,7 @@ const ID_BYTES: usize = 256;
 /// A retry of a request to the model, with its reason and time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Retry {
-    /// The HTTP status, where there was one.
+    /// The HTTP status, if there was one.
     pub status: Option<u64>,
     /// The message of the service.
     pub message: String,

@@ -299,8 +299,8 @@ fn config(dialect: Dialect, profile: Profile, users: &Table, environment: &Envir
     config
 }
 
-/// The hooks that both programs run before each tool call, on resume too. One refuses every tool that is not listed, the
-/// other refuses closed paths, even without a sandbox. kimi-code parses deny rules but ignores them.
+/// The hooks that both programs run before each tool call, on resume too. One refuses every tool that is not listed,
+/// the other refuses closed paths, even without a sandbox. kimi-code parses deny rules but ignores them.
 fn hooks(dialect: Dialect, profile: Profile, environment: &Environment) -> Value {
     let called: Vec<&str> = profile.tools().map(|tool| tool.when_called(dialect)).collect();
     let hook = |matcher: String, command: String| {

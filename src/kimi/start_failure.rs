@@ -89,8 +89,8 @@ pub(crate) fn explain(
     Some(StartFailure { error: Error::new(Kind::Sandbox, message, hint), open: Some(open) })
 }
 
-/// Returns the folder of a closed file, so that the files next to it open too. Returns the file itself if its folder is
-/// the home or contains the home.
+/// Returns the folder of a closed file, so that the files next to it open too; the path itself if it is a folder, or
+/// if its parent contains the home.
 fn path_to_open(path: &Path, home: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !path.is_dir() && !home.starts_with(folder) => folder.to_owned(),

@@ -5,9 +5,9 @@
 //! the user's folder within a second, and one that the user's own Kimi renewed is copied to the run. A hash of the last
 //! common version, stored where no run can write, shows which side changed.
 //!
-//! Guarantees: the user's file is replaced atomically, only by a token, only if it is unchanged since it was copied, and
-//! under the dialect's lock for a refresh. Bridges with one state folder do this one after another. Two runs that share
-//! a home share Kimi's lock too.
+//! Guarantees: the user's file is replaced atomically, only by a token, only if it is unchanged since it was copied,
+//! and under the dialect's lock for a refresh. Bridges with one state folder do this one after another. Two runs that
+//! share a home share Kimi's lock too.
 //!
 //! Limits: the user's own Kimi, or a run in another home, may renew the same token at the same time, because a run must
 //! not reach the folder of that lock. Both programs read the file again after a refusal; if the other token has not
@@ -118,8 +118,8 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Waits for a run, and synchronizes the tokens during and after it. Returns a warning if a renewed token could not be
-    /// copied back.
+    /// Waits for a run, and synchronizes the tokens during and after it. Returns a warning if a renewed token could not
+    /// be copied back.
     pub(super) async fn sync_during<T>(
         &self,
         mut run: impl Future<Output = T> + Unpin,

@@ -91,8 +91,8 @@ impl Transcript {
         is_busy && self.failure.is_none()
     }
 
-    /// Waits until the writer is idle, and sends the unsent lines. Stops using the writer if it takes too long. Dropping
-    /// the future loses no line.
+    /// Waits until the writer is idle, and sends the unsent lines. Stops using the writer if it takes too long.
+    /// Dropping the future loses no line.
     pub(crate) async fn catch_up(&mut self) {
         let overdue = *self.overdue.get_or_insert_with(|| Instant::now() + PATIENCE);
         match timeout_at(overdue, Arc::clone(&self.idle).acquire_owned()).await {

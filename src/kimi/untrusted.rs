@@ -1,5 +1,6 @@
 //! Access to files and folders that a run could write. A run may replace its files by a link, a pipe, a device, an
-//! endless file or a very deep tree, so this file follows no link, never blocks, and reads and lists only up to a limit.
+//! endless file or a very deep tree, so this file follows no link, never blocks, and reads and lists only up to a
+//! limit.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -235,8 +236,8 @@ impl Folder {
         })
     }
 
-    /// Removes up to `most` entries of this folder and the folders in it. Each inner folder is first moved into this one,
-    /// so that a deep tree needs neither recursion nor long paths.
+    /// Removes up to `most` entries of this folder and the folders in it. Each inner folder is first moved into this
+    /// one, so that a deep tree needs neither recursion nor long paths.
     pub(crate) fn clear(&self, most: usize) {
         let mut left = most;
         while let Ok(names) = self.entries(BATCH)

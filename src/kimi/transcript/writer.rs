@@ -53,8 +53,8 @@ fn open(path: &Path) -> io::Result<File> {
 struct Writer {
     out: BufWriter<GzEncoder<File>>,
     secrets: Secrets,
-    /// The latest lines that are not JSON, each with its line ending. kimi-cli wraps its errors in the middle of words, so
-    /// a secret may continue on the next line.
+    /// The latest lines that are not JSON, each with its line ending. kimi-cli wraps its errors in the middle of words,
+    /// so a secret may continue on the next line.
     plain: String,
 }
 
