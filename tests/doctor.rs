@@ -310,7 +310,7 @@ fn a_wrapper_of_a_link() {
     );
     let seen = report(&world);
     let (_, _, remedy) = &seen.checks("kimi", "program")[0];
-    let expected = format!("It was tried with {apps} open, and does not start then either: ");
+    let expected = format!("With {apps} open, the program failed too: ");
     assert!(remedy.starts_with(&expected) && remedy.contains("no luck"), "{remedy}");
 }
 

@@ -25,7 +25,7 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     let _ = thread::Builder::new().spawn(move || sender.send(refusal(&run_dir)));
     let refusal = receiver
         .recv_timeout(HOOK_TIMEOUT)
-        .unwrap_or_else(|_| Some("the hook could not decide".to_owned()));
+        .unwrap_or_else(|_| Some("the hook could not check the call".to_owned()));
     match refusal {
         None => 0,
         Some(why) => {
@@ -40,8 +40,8 @@ fn refusal(run_dir: &Path) -> Option<String> {
     let mut call = String::new();
     let read = std::io::stdin().take(CALL_BYTES).read_to_string(&mut call);
     let call = read.ok().and_then(|_| serde_json::from_str(&call).ok());
-    let (Some(call), Some(facts)) = (call, GuardPolicy::read(run_dir)) else {
-        return Some("the call or the facts of the run cannot be read".to_owned());
+    let (Some(call), Some(policy)) = (call, GuardPolicy::read(run_dir)) else {
+        return Some("the hook could not read the call or the policy of the run".to_owned());
     };
-    facts.refusal(&call)
+    policy.refusal(&call)
 }

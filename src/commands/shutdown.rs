@@ -15,7 +15,7 @@ pub(super) struct ShutdownSignals {
     /// Fired by the second signal: ends the run at once.
     at_once: CancellationToken,
     /// A permit for each Kimi that may run at the same time.
-    places: Semaphore,
+    slots: Semaphore,
 }
 
 impl ShutdownSignals {
@@ -27,8 +27,7 @@ impl ShutdownSignals {
         // its listener is dropped.
         let _ = signal(SignalKind::child());
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
-        let stop =
-            ShutdownSignals { asked, at_once, places: Semaphore::new(settings.max_parallel) };
+        let stop = ShutdownSignals { asked, at_once, slots: Semaphore::new(settings.max_parallel) };
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind).map_err(|error| {
                 Error::new(Kind::Spawn, format!("signals cannot be watched: {error}"), "Try again.")
@@ -52,7 +51,7 @@ impl ShutdownSignals {
 
     /// A watch without progress messages.
     pub(super) fn watch(&self) -> Watch<'_> {
-        let ShutdownSignals { asked: cancel, at_once: closing, places } = self;
-        Watch { progress: &|_| {}, cancel, closing, places }
+        let ShutdownSignals { asked: cancel, at_once: closing, slots } = self;
+        Watch { progress: &|_| {}, cancel, closing, slots }
     }
 }

@@ -38,9 +38,9 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     }));
     if let Ok(program) = &found.used {
         checks.push(version(program.dialect, &program.version));
-        let login = login::look(&loaded.environment, program.dialect);
+        let login = login::find(&loaded.environment, program.dialect);
         checks.extend(logins(&login, program.dialect));
-        checks.push(ripgrep(&ripgrep::look(loaded, program.dialect), program.dialect));
+        checks.push(ripgrep(&ripgrep::find(loaded, program.dialect), program.dialect));
     }
     checks
 }
@@ -74,7 +74,7 @@ fn other(
     one: &Candidate,
     start: Option<&Start>,
 ) -> Option<Check> {
-    let Candidate { path, identity, said, .. } = one;
+    let Candidate { path, identity, output, .. } = one;
     if found.used.as_ref().is_ok_and(|program| program.path == *path) {
         return None;
     }
@@ -93,12 +93,12 @@ fn other(
             // The problem already has the remedy.
             says
         }
-        (Identity::Unknown, Some(Start::NotAtAll(_))) => {
-            let is_said = found.used.as_ref().is_err_and(|error| error.message == *said);
-            return (!is_said).then(|| Check::note("other", said));
+        (Identity::Unknown, Some(Start::Failed(_))) => {
+            let is_reported = found.used.as_ref().is_err_and(|error| error.message == *output);
+            return (!is_reported).then(|| Check::note("other", output));
         }
-        (Identity::Unknown, Some(Start::Well(_) | Start::Otherwise(_)) | None) => {
-            format!("{place} does not answer --version as a Kimi does: {said}")
+        (Identity::Unknown, Some(Start::Succeeded(_) | Start::NotKimi(_)) | None) => {
+            format!("{place} does not answer --version as a Kimi does: {output}")
         }
     };
     Some(Check::note("other", says))
@@ -225,7 +225,7 @@ fn ripgrep(found: &Ripgrep, dialect: Dialect) -> Check {
         }
         Ripgrep::Missing => Check::warning(
             "ripgrep",
-            format!("`rg` is not on PATH: Kimi cannot {}", ripgrep::impossible_without(dialect)),
+            format!("`rg` is not on PATH: Kimi cannot {}", ripgrep::tasks(dialect)),
             "Install ripgrep (`apt install ripgrep`, `brew install ripgrep`).",
         ),
     }

@@ -25,8 +25,8 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
     }
     let variables = network::address_variables(dialect);
     checks.extend(addresses("address", environment, &variables, "https://host/path"));
-    for provider in login::look(environment, dialect).providers {
-        if let Some(url) = provider.base_url.as_deref().and_then(network::shown) {
+    for provider in login::find(environment, dialect).providers {
+        if let Some(url) = provider.base_url.as_deref().and_then(network::displayable) {
             checks
                 .push(Check::note("address", format!("{url}, of the provider {}", provider.name)));
         }
@@ -46,7 +46,7 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
 /// The checks of the variables that are set and should hold an address.
 fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str) -> Vec<Check> {
     let set = names.iter().filter_map(|name| Some((name, environment.var(name)?)));
-    set.map(|(name, url)| match network::shown(url) {
+    set.map(|(name, url)| match network::displayable(url) {
         Some(url) => Check::note(check, format!("{name} = {url}")),
         None => Check::warning(
             check,
@@ -59,7 +59,7 @@ fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str)
 
 /// Connects to the service, or to its proxy.
 pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Check {
-    let Some(endpoint) = Endpoint::of(environment, dialect) else {
+    let Some(endpoint) = Endpoint::find(environment, dialect) else {
         return Check::warning(
             "service",
             "its address cannot be read",

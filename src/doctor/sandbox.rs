@@ -16,7 +16,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     if let (Ok(program), Some(start), Ok(held)) = (&found.used, &found.start, held) {
         let what = format!("{} {}", program.dialect, program.version);
         checks.push(match start {
-            Start::Well(took) => {
+            Start::Succeeded(took) => {
                 let inside = match held {
                     Sandbox::Landlock => " inside the sandbox",
                     Sandbox::None => "",
@@ -30,16 +30,16 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
                     None => check,
                 }
             }
-            Start::NotAtAll(error) => Check::problem(
+            Start::Failed(error) => Check::problem(
                 "start",
                 error.kind,
                 format!("{what} does not start, not even outside the sandbox: {}", error.message),
                 &error.hint,
             ),
-            Start::Otherwise(said) => Check::problem(
+            Start::NotKimi(output) => Check::problem(
                 "start",
                 Kind::Spawn,
-                format!("{what} does not start, not even outside the sandbox: {said}"),
+                format!("{what} does not start, not even outside the sandbox: {output}"),
                 Kind::Spawn.hint(),
             ),
         });

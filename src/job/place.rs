@@ -7,7 +7,7 @@ use std::result::Result;
 use serde_json::Value;
 
 use crate::error::Violation;
-use crate::kimi::confinement::secret_files_that_can_be_used;
+use crate::kimi::confinement::usable_secret_files;
 use crate::kimi::{Dialect, users};
 use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::canonical;
@@ -33,7 +33,7 @@ impl ProjectPlace {
     /// # Errors
     /// Every problem of the folder, or else of the files.
     pub(crate) fn read(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
-        let secret = &secret_files_that_can_be_used(loaded);
+        let secret = &usable_secret_files(loaded);
         let work_dir = work_dir(fields["work_dir"].as_str(), loaded, secret);
         let work_dir = work_dir.map_err(|expected| vec![Violation::new("/work_dir", &expected)])?;
         let mut files = Vec::new();
@@ -62,7 +62,7 @@ pub(crate) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), Stri
         Ok(_) => return Err("it is no folder any more".to_owned()),
         Err(error) => return Err(error.to_string()),
     }
-    let now = work_dir(project.to_str(), loaded, &secret_files_that_can_be_used(loaded))?;
+    let now = work_dir(project.to_str(), loaded, &usable_secret_files(loaded))?;
     if now == project { Ok(()) } else { Err(format!("that path leads to {} now", now.display())) }
 }
 

@@ -1,5 +1,5 @@
-//! The addresses that Kimi may fetch: those of the public network. Services of this machine and of its network
-//! trust whoever reaches them.
+//! The addresses that Kimi may fetch: only public ones, because services of this machine and of the local network
+//! often trust every client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::sync::mpsc;
@@ -8,43 +8,43 @@ use std::time::Duration;
 
 use fluent_uri::Uri;
 
-/// Names, and endings of names, that no public host has; a proxy may know others under them.
+/// Host names and domains that are never public, even if a proxy resolves them.
 const LOCAL: [&str; 4] = ["localhost", "local", "internal", "localdomain"];
-/// How long the resolver may take. A hook that takes longer than 30 s counts as one that allows the call.
+/// The time limit of the resolver. After 30 s, the programs ignore the hook and allow the call.
 const RESOLVE: Duration = Duration::from_secs(8);
 
-/// Returns why an address may not be fetched. A name that is not known here is left to the proxy, if there is one.
+/// Returns the reason to refuse an address. A host name that cannot be resolved is left to the proxy, if one is set.
 pub(super) fn refusal(url: &str, is_proxied: bool) -> Option<String> {
     let refused = |why: &str| Some(format!("{url} may not be fetched: {why}"));
-    let Ok(uri) = Uri::parse(url) else { return refused("it is no plain URL") };
+    let Ok(uri) = Uri::parse(url) else { return refused("it is not a valid URL") };
     if !["http", "https"].iter().any(|known| uri.scheme().as_str().eq_ignore_ascii_case(known)) {
-        return refused("only http and https may");
+        return refused("only http and https are allowed");
     }
-    let Some(authority) = uri.authority() else { return refused("it names no host") };
+    let Some(authority) = uri.authority() else { return refused("it has no host") };
     let host = authority.host();
     if authority.has_userinfo() || host.is_empty() || host.contains('%') {
-        return refused("it hides its host, or names a user");
+        return refused("it has a user name, or its host is encoded");
     }
     let host = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
     if LOCAL.iter().any(|name| host == *name || host.ends_with(&format!(".{name}"))) {
-        return refused("its host is this machine, or one of its network");
+        return refused("its host is this machine or in its local network");
     }
     let host = host.as_str();
     if ends_in_a_number(host) && host.parse::<Ipv4Addr>().is_err() {
-        return refused("its host is a number that programs read in different ways");
+        return refused("its host is an ambiguous number; write an address such as 192.0.2.1");
     }
     match resolved(host) {
-        Some(found) if found.is_empty() && !is_proxied => refused("its host is not known"),
-        None if !is_proxied => refused("its host could not be looked up in time"),
+        Some(found) if found.is_empty() && !is_proxied => refused("its host name does not resolve"),
+        None if !is_proxied => refused("its host name did not resolve in time"),
         Some(found) if !found.iter().copied().all(is_public) => {
-            refused("its host is this machine, or one of its network")
+            refused("its host is this machine or in its local network")
         }
         Some(_) | None => None,
     }
 }
 
-/// Returns whether a client takes a host for an IPv4 address, in whatever base and number of parts it is written
-/// (the WHATWG's URL standard, "ends in a number").
+/// Returns whether a client reads a host as an IPv4 address, in any base and number of parts (WHATWG URL standard,
+/// "ends in a number").
 fn ends_in_a_number(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
     let is_hexadecimal = last
@@ -53,13 +53,13 @@ fn ends_in_a_number(host: &str) -> bool {
     is_hexadecimal || (!last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// The addresses of a host, in whatever form it is written; `None` when the resolver takes too long.
+/// Resolves a host; `None` if the resolver takes too long.
 fn resolved(host: &str) -> Option<Vec<IpAddr>> {
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
     thread::spawn(move || {
         let found = (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        // Too late, if nothing receives any more.
+        // An error means that the time is over.
         let _ = sender.send(found.unwrap_or_default());
     });
     let found = receiver.recv_timeout(RESOLVE).ok()?;
@@ -95,12 +95,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let parts = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match parts {
-        // An address of the older network within one of the newer: compatible, mapped, translated, NAT64, 6to4.
+        // IPv4 inside IPv6: compatible, mapped, translated, NAT64, 6to4.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, _, _, _, _, high, low]
         | [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // Teredo, unique local, link-local, site-local and multicast addresses, and those of documents.
+        // Teredo, documentation, unique local, link-local, site-local and multicast.
         [0x2001, 0 | 0x0db8, ..] | [0xfc00..=0xfdff | 0xfe80..=0xfeff | 0xff00.., ..] => false,
         _ => true,
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_public_network_is_public() {
+    fn only_public_addresses_are_public() {
         for address in [
             "127.0.0.1",
             "127.255.0.9",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_refused_however_it_is_written() {
+    fn a_local_address_is_refused_in_every_spelling() {
         for url in [
             "http://127.0.0.1:8080/",
             "HTTP://127.0.0.1/",
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_known_here_is_left_to_the_proxy() {
+    fn a_name_that_does_not_resolve_is_left_to_the_proxy() {
         assert!(refusal("http://name.invalid/", false).is_some());
         assert_eq!(refusal("http://name.invalid/", true), None);
     }

@@ -1,4 +1,4 @@
-//! The agent file: how each dialect is told which tools there are.
+//! The agent file, which gives each dialect its system prompt and its tools.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,14 @@ use super::folders;
 use super::profile::Profile;
 use crate::error::{Error, Kind, Result};
 
-/// The files of this dialect's agent, each with its name; the first is the one to name on the command line.
+/// Returns the names and contents of the agent files. The first one goes on the command line.
 fn files(
     dialect: Dialect,
     profile: Profile,
     system_prompt: &str,
 ) -> Result<Vec<(&'static str, String)>> {
     let tools: Vec<&str> = profile.tools().map(|tool| tool.in_agent_file(dialect)).collect();
-    // Both CLIs expand `${…}` in a system prompt, and kimi-cli runs it through Jinja; what is meant
-    // literally must not look like either.
+    // Both CLIs expand `${…}` in a system prompt, and kimi-cli runs it through Jinja. A space breaks such marks.
     let system_prompt =
         ["${", "{{", "{%", "{#"].iter().fold(system_prompt.to_owned(), |text, opening| {
             text.replace(opening, &format!("{} {}", &opening[..1], &opening[1..]))
@@ -47,7 +46,7 @@ fn files(
     }
 }
 
-/// Writes the agent into the folder of a run, and returns the file to name on the command line.
+/// Writes the agent files into the folder of a run, and returns the one for the command line.
 pub(super) fn write(
     dialect: Dialect,
     profile: Profile,
@@ -56,7 +55,7 @@ pub(super) fn write(
 ) -> Result<PathBuf> {
     let files = files(dialect, profile, system_prompt)?;
     for (name, text) in &files {
-        folders::write_anew(&folder.join(name), text.as_bytes())?;
+        folders::write_new(&folder.join(name), text.as_bytes())?;
     }
     Ok(folder.join(files[0].0))
 }
@@ -79,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn kimi_code_is_told_of_five_reading_tools_and_no_subagent() {
+    fn kimi_code_gets_five_reading_tools_and_no_subagent() {
         insta::assert_snapshot!(shown(Dialect::KimiCode));
     }
 
     #[test]
-    fn kimi_cli_is_told_of_five_reading_tools_and_no_subagent() {
+    fn kimi_cli_gets_five_reading_tools_and_no_subagent() {
         insta::assert_snapshot!(shown(Dialect::KimiCli));
     }
 }

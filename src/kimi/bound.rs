@@ -1,4 +1,4 @@
-//! The bound of what one run may have on the disk: in its private home, which stays, and in its temporary folder.
+//! The disk limit of a run, for its private home and its temporary folder.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use tokio_util::sync::CancellationToken;
 use super::untrusted::Folder;
 use crate::error::{Error, Kind};
 
-/// The most that either folder may take, bytes of the disk.
+/// The most bytes on the disk for each folder.
 const BYTES: u64 = 1_000_000_000;
-/// The most files and folders in either of them.
+/// The most files and folders in each folder.
 const ENTRIES: usize = 100_000;
-/// Both in words, with the depth that is measured.
-pub(super) const BOUND: &str = "1 GB, 100,000 files or 64 folders in one another";
-/// The time between two looks while Kimi runs.
+/// The limits in words, with the deepest nesting.
+pub(super) const BOUND: &str = "1 GB, 100,000 files or 64 nested folders";
+/// The time between two checks while Kimi runs.
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// Whether a folder is over the bound.
+/// Returns whether a folder is over a limit.
 pub(super) fn is_over(folder: &Folder) -> bool {
     folder.exceeds(BYTES, ENTRIES)
 }
 
-/// Waits for a run, and cancels it when one of its folders is over the bound. Returns whether that happened.
+/// Waits for a run, and cancels it if one of its folders is over a limit. Returns whether that happened.
 pub(super) async fn watch<T>(
     folders: [&Folder; 2],
     cancel: &CancellationToken,
@@ -42,12 +42,12 @@ pub(super) async fn watch<T>(
     }
 }
 
-/// The error of a run that was cancelled for it.
+/// Turns the error of a cancelled run into that of a folder over a limit.
 pub(super) fn error(cancelled: Error) -> Error {
     let hint = "Ask again; if it happens every time, run `kimi` by hand to see what it writes.";
     Error {
         kind: Kind::TooMuchOutput,
-        message: format!("Kimi put more than {BOUND} into its private folders"),
+        message: format!("Kimi wrote more than {BOUND} into its private folders"),
         hint: hint.to_owned(),
         ..cancelled
     }

@@ -1,5 +1,4 @@
-//! The child process of a run, started under the keeper or alone, and ended together with everything that
-//! it started.
+//! The child process of a run. It is started under the keeper or alone, and ended together with its descendants.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -17,28 +16,28 @@ use super::invocation::{Invocation, Under};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Order, keeper};
 
-/// How long a keeper may take to read its order, or to exit once it has killed everything.
+/// The time limit for a keeper to read its order, or to exit after it has killed all processes.
 const KEEPER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time between two looks for processes that a killed keeper left: the children of one that was killed follow it.
-const AGAIN: Duration = Duration::from_millis(5);
+/// The time between two searches for orphans of a killed keeper. A killed orphan may leave orphans of its own.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A running child. Dropping it kills the child and everything that it started.
+/// A running child. Dropping it kills the child and its descendants.
 #[derive(Debug)]
 pub(super) struct Child {
     process: tokio::process::Child,
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
     pub(super) stderr: Option<ChildStderr>,
-    /// The group of its processes, some of which may outlive it.
+    /// The process group, which may outlive the process.
     group: Option<Pid>,
-    /// Whether the process is the keeper, which ends all others itself.
+    /// True if the process is the keeper, which ends all others itself.
     pub(super) kept: bool,
     ended: bool,
 }
 
 impl Child {
-    /// Starts an invocation: under the keeper where it asks for one and the system has one, else alone.
+    /// Starts an invocation, under the keeper if the invocation asks for it and the system supports it.
     pub(super) async fn start(invocation: &Invocation, grace: Duration) -> Result<Child> {
         let Invocation { program, args, env, work_dir, stdin: _, under } = invocation;
         let rules = match under {
@@ -63,22 +62,22 @@ impl Child {
         let mut keeper = spawn(command, invocation, true)?;
         if let Some(stdin) = &mut keeper.stdin {
             let order = order.to_bytes().map_err(|error| cannot_start(program, &error))?;
-            give(stdin, &order, KEEPER_PATIENCE).await?;
+            send_order(stdin, &order, KEEPER_PATIENCE).await?;
         }
         Ok(keeper)
     }
 
-    /// Waits for the process itself to exit.
+    /// Waits for the process to exit. Its descendants may still run.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.process.wait().await
     }
 
-    /// Sends TERM to the child and everything that it started. The keeper counts the grace period itself.
+    /// Sends TERM to the child and its descendants. The keeper counts the grace period itself.
     pub(super) fn terminate(&self) {
         self.signal(Signal::TERM, Signal::TERM);
     }
 
-    /// Kills the child and everything that it started.
+    /// Kills the child and its descendants.
     pub(super) fn kill(&self) {
         self.signal(Signal::QUIT, Signal::KILL);
     }
@@ -92,7 +91,7 @@ impl Child {
         }
     }
 
-    /// Ends everything that is left once the program has exited or its time is over.
+    /// Ends the remaining processes, after the program has exited or its time is over.
     pub(super) async fn end(&mut self) {
         if !self.kept {
             self.kill();
@@ -106,9 +105,9 @@ impl Child {
         let has_exited = matches!(status, Ok(Ok(status)) if status.code().is_some());
         if self.kept && !has_exited {
             let killed = async {
-                // The table of processes is read where that holds up nothing else.
+                // Reading the process table may block.
                 while spawn_blocking(keeper::kill_orphans).await.unwrap_or_default() {
-                    sleep(AGAIN).await;
+                    sleep(SEARCH_INTERVAL).await;
                 }
             };
             let _ = timeout(KEEPER_PATIENCE, killed).await;
@@ -118,7 +117,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// Covers a future that is dropped half-way.
+    /// Kills the child if the future of its run was dropped.
     fn drop(&mut self) {
         if !self.ended {
             self.kill();
@@ -133,7 +132,7 @@ fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Ch
     command.process_group(0);
     let program = &invocation.program;
     let mut process = tokio::process::Command::from(command)
-        // A keeper that is killed outright could not end the others.
+        // A keeper must not be killed, since it has to end the other processes.
         .kill_on_drop(!kept)
         .spawn()
         .map_err(|error| if kept { no_keeper(&error) } else { cannot_start(program, &error) })?;
@@ -149,14 +148,18 @@ fn spawn(mut command: Command, invocation: &Invocation, kept: bool) -> Result<Ch
     })
 }
 
-/// The number of a process, as long as no other one can have it.
+/// Returns the id of a process that was not waited for. Later, another process could have the same id.
 fn pid(process: &tokio::process::Child) -> Option<Pid> {
     process.id().and_then(|id| Pid::from_raw(id.cast_signed()))
 }
 
-/// Writes the order of a keeper. Half an order is none: the program's input would be read as the rest of it.
-async fn give(mut stdin: impl AsyncWrite + Unpin, order: &[u8], patience: Duration) -> Result<()> {
-    // A keeper that failed before it read its order says why on standard error.
+/// Sends the whole order to the keeper. After a part of it, the keeper would read the program's input as the rest.
+async fn send_order(
+    mut stdin: impl AsyncWrite + Unpin,
+    order: &[u8],
+    patience: Duration,
+) -> Result<()> {
+    // A keeper that fails before it reads its order reports that on standard error.
     timeout(patience, stdin.write_all(order)).await.map(drop).map_err(|_| {
         let message = "the keeper did not read its order in time";
         Error::new(Kind::Spawn, message, "Free processors and memory; then ask again.")
@@ -179,10 +182,10 @@ mod tests {
     #[tokio::test]
     async fn a_keeper_that_does_not_read_its_order_is_an_error() {
         let (stdin, keeper) = tokio::io::duplex(4);
-        let error = give(stdin, b"an order", Duration::ZERO).await.unwrap_err();
+        let error = send_order(stdin, b"an order", Duration::ZERO).await.unwrap_err();
         assert_eq!(error.kind, Kind::Spawn);
         drop(keeper);
         let (stdin, _) = tokio::io::duplex(4);
-        assert!(give(stdin, b"an order", Duration::ZERO).await.is_ok(), "it says itself why");
+        assert!(send_order(stdin, b"an order", Duration::ZERO).await.is_ok());
     }
 }

@@ -1,4 +1,5 @@
-//! What a run may open, in Kimi's terms: its private home, its login, its program, the project.
+//! The sandbox of a run, in Kimi's terms: its private home, its login, its program and the project. The kernel's
+//! rules are made in [`crate::sandbox`].
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,34 +20,34 @@ use crate::sandbox::{Kernel, Rules, SYSTEM_FOLDERS, Sandbox, SandboxRequest, Sec
 use crate::settings::{Loaded, SandboxSetting, Settings};
 use crate::workspace::mounts;
 
-/// The most globs for ripgrep. Beyond that, names stand for paths.
+/// The most globs for ripgrep. Beyond that, file names replace paths.
 const GLOBS: usize = 20_000;
 
-/// How a run is held, and what the caller must know of it.
+/// The limits of a run, and the warnings about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Confinement {
-    /// What the kernel enforces.
+    /// The kind of sandbox.
     pub(crate) sandbox: Sandbox,
-    /// What the helper is told.
+    /// The keeper and the rules to start the run under.
     pub(crate) under: Under,
-    /// Files and folders of the project that are closed, absolute and without links.
+    /// The closed files and folders of the project, absolute and without links.
     pub(crate) closed: Vec<PathBuf>,
-    /// A configuration for ripgrep that leaves out what is closed: ripgrep calls a whole search failed
-    /// that met a file which it may not open.
+    /// A configuration for ripgrep that excludes closed paths, because one file that it cannot open makes a whole
+    /// search fail.
     pub(crate) ripgrep_config: String,
-    /// What is closed without being secret, or not closed at all.
+    /// Warnings about a missing sandbox, and about folders that stayed closed although they are not secret.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Whether there is a sandbox, by the setting and the kernel.
+/// Chooses the sandbox by the setting and the kernel. Returns a warning if it is missing or incomplete.
 pub(crate) fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox, Option<String>)> {
     let missing = if cfg!(target_os = "linux") {
         "this kernel has no Landlock, or it is switched off"
     } else {
-        "there is none for this system"
+        "this system has none"
     };
     match setting {
-        SandboxSetting::Off => Ok((Sandbox::None, Some(unheld("it is switched off")))),
+        SandboxSetting::Off => Ok((Sandbox::None, Some(no_sandbox("it is switched off")))),
         SandboxSetting::Required if !kernel.is_enough() => {
             let why = if kernel.files {
                 "this kernel's Landlock cannot keep files from being emptied"
@@ -57,14 +58,14 @@ pub(crate) fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox
                 Kind::Sandbox,
                 format!("the sandbox is required, and {why}"),
                 "Use Linux 6.2 or later with Landlock enabled (`lsm=` of the kernel's command line names it), or set \
-                 `sandbox: auto` to go without where there is none.",
+                 `sandbox: auto` to run without a sandbox if there is none.",
             ))
         }
-        SandboxSetting::Auto if !kernel.files => Ok((Sandbox::None, Some(unheld(missing)))),
+        SandboxSetting::Auto if !kernel.files => Ok((Sandbox::None, Some(no_sandbox(missing)))),
         SandboxSetting::Auto if !kernel.is_enough() => Ok((
             Sandbox::Landlock,
             Some(
-                "this kernel's Landlock is an early one: it cannot keep files from being emptied"
+                "this kernel's Landlock is too old: it cannot keep files from being emptied"
                     .to_owned(),
             ),
         )),
@@ -72,15 +73,15 @@ pub(crate) fn decide(setting: SandboxSetting, kernel: Kernel) -> Result<(Sandbox
     }
 }
 
-fn unheld(why: &str) -> String {
+fn no_sandbox(why: &str) -> String {
     format!(
-        "no sandbox held Kimi ({why}): only its tool list, its private home and its environment did, and secret files \
-         of the project were open to it as far as it heeds the names itself"
+        "Kimi ran without a sandbox ({why}). Its tool list, private home and environment still limited it, but only \
+         Kimi's own rules kept it away from secret files."
     )
 }
 
-/// What a consultation may open.
-pub(crate) fn of_consultation(
+/// Returns the limits of a run in a project.
+pub(crate) fn for_run(
     loaded: &Loaded,
     program: &Program,
     home: &Home,
@@ -89,42 +90,42 @@ pub(crate) fn of_consultation(
     secret_files: &[String],
     stop: Stop<'_>,
 ) -> Result<Confinement> {
-    // A call may have waited since the folder was checked.
+    // The call may have waited in the queue since the folder was checked.
     if canonical(project) != project {
         let message = format!("{} was replaced by a link while the call waited", project.display());
         return Err(Error::new(
             Kind::Request,
             message,
-            "Call again with the folder that is meant.",
+            "Call again with the path of the intended folder.",
         ));
     }
     let secret = secret_files_with(secret_files)?;
-    let places = SandboxPaths {
+    let paths = SandboxPaths {
         secret: &secret,
         project: Some(project),
         searched: Some(project),
         program: &program.path,
         home: Some(home),
-        ripgrep: ripgrep::of_user(&loaded.environment, program.dialect),
+        ripgrep: ripgrep::fetched(&loaded.environment, program.dialect),
         run_dir,
         stop,
     };
-    confine(loaded, &places)
+    confine(loaded, &paths)
 }
 
-/// The rules for a program that is asked for its version only: it may write to the run's temporary folder. Secret
-/// files of `project` stay closed.
-pub(crate) fn of_identification(
+/// Returns the limits of `--version`, which may write only to the temporary folder of the run. Secret files of
+/// `project` stay closed.
+pub(crate) fn for_version(
     loaded: &Loaded,
     program: &Path,
     run_dir: &Path,
     project: &Path,
     stop: Stop<'_>,
 ) -> Result<Confinement> {
-    let secret = secret_files_that_can_be_used(loaded);
+    let secret = usable_secret_files(loaded);
     // A server that was started in the home, or in a folder above it, has no project.
     let searched = !canonical(&loaded.environment.home).starts_with(canonical(project));
-    let places = SandboxPaths {
+    let paths = SandboxPaths {
         secret: &secret,
         project: None,
         searched: searched.then_some(project),
@@ -134,12 +135,11 @@ pub(crate) fn of_identification(
         run_dir,
         stop,
     };
-    confine(loaded, &places)
+    confine(loaded, &paths)
 }
 
-/// The secret files, with those that the user adds.
-/// The list of secret files with the user's lines; without them where they cannot be used.
-pub(crate) fn secret_files_that_can_be_used(loaded: &Loaded) -> Cow<'static, SecretFiles> {
+/// Returns the list of secret files, with the user's patterns if they are valid.
+pub(crate) fn usable_secret_files(loaded: &Loaded) -> Cow<'static, SecretFiles> {
     let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
     SecretFiles::with(secrets.files()).unwrap_or(Cow::Borrowed(SecretFiles::built_in()))
 }
@@ -150,42 +150,41 @@ fn secret_files_with(more: &[String]) -> Result<Cow<'static, SecretFiles>> {
         ..Error::new(
             Kind::Settings,
             "the list of secret files cannot be used",
-            "Fix the entries listed: each is a line as in a .gitignore.",
+            "Fix the entries listed: each is a pattern as in a .gitignore.",
         )
     })
 }
 
 struct SandboxPaths<'a> {
     secret: &'a SecretFiles,
-    /// The folder that is opened.
+    /// The folder to open.
     project: Option<&'a Path>,
-    /// The folder whose secret files are closed.
+    /// The folder whose secret files stay closed.
     searched: Option<&'a Path>,
     program: &'a Path,
     home: Option<&'a Home>,
-    /// The ripgrep of the user's own Kimi, where none is on `PATH`.
+    /// The ripgrep of the user's own Kimi, if none is on `PATH`.
     ripgrep: Option<PathBuf>,
     run_dir: &'a Path,
     stop: Stop<'a>,
 }
 
-fn confine(loaded: &Loaded, places: &SandboxPaths<'_>) -> Result<Confinement> {
+fn confine(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Result<Confinement> {
     let Settings { sandbox, keeper, .. } = &loaded.settings;
     let (sandbox, warning) = decide(*sandbox, kernel())?;
     let mut warnings: Vec<String> = warning.into_iter().collect();
-    let project = places.project.map(canonical);
+    let project = paths.project.map(canonical);
     let (under, closed, ripgrep_config) = match sandbox {
         Sandbox::None => {
-            let found =
-                project.as_deref().map(|project| places.secret.search(project, places.stop));
+            let found = project.as_deref().map(|project| paths.secret.search(project, paths.stop));
             let SecretPaths { secret, unseen } = found.unwrap_or_default();
             let under = if *keeper { Under::Keeper } else { Under::Nothing };
             let config = ripgrep_config(&secret, &unseen, project.as_deref());
             (under, [secret, unseen].concat(), config)
         }
         Sandbox::Landlock => {
-            let rules = rules(loaded, places);
-            warnings.extend(shut(&rules, project.as_deref()));
+            let rules = rules(loaded, paths);
+            warnings.extend(closed_folders(&rules, project.as_deref()));
             let config = ripgrep_config(&rules.secret, &rules.shut, project.as_deref());
             let closed = [rules.secret.as_slice(), &rules.shut].concat();
             (Under::Sandbox(Box::new(rules)), closed, config)
@@ -194,48 +193,48 @@ fn confine(loaded: &Loaded, places: &SandboxPaths<'_>) -> Result<Confinement> {
     Ok(Confinement { sandbox, under, closed, ripgrep_config, warnings })
 }
 
-fn rules(loaded: &Loaded, places: &SandboxPaths<'_>) -> Rules {
+fn rules(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Rules {
     let environment = &loaded.environment;
     let ripgrep = ripgrep::on_path(environment);
-    let programs = [Some(places.program), ripgrep.as_deref()];
+    let programs = [Some(paths.program), ripgrep.as_deref()];
     let mut run = installation::needed_by(programs.into_iter().flatten(), environment);
     run.extend_from_slice(&loaded.settings.readable);
-    run.extend(places.ripgrep.clone());
-    // The hook that refuses secret files.
+    run.extend(paths.ripgrep.clone());
+    // The binary of the bridge, which runs the hook.
     run.extend(environment.program.iter().cloned());
-    let mut read = vec![places.run_dir.to_owned(), folders::empty_in(loaded.state_dir())];
+    let mut read = vec![paths.run_dir.to_owned(), folders::empty_path(loaded.state_dir())];
     read.extend(network::certificates(environment).map(|(_, path)| path));
-    let mut write = vec![folders::temporary(places.run_dir)];
-    // It was opened without following a link, and no run can replace it.
-    write.extend(places.home.map(|home| home.path.clone()));
-    let closed = private_folders(loaded, places.project);
-    let wanted = SandboxRequest {
+    let mut write = vec![folders::temporary(paths.run_dir)];
+    // The private home was opened without following a link, and no run can replace it.
+    write.extend(paths.home.map(|home| home.path.clone()));
+    let closed = private_folders(loaded, paths.project);
+    let request = SandboxRequest {
         home: &environment.home,
-        project: places.project,
-        searched: places.searched,
+        project: paths.project,
+        searched: paths.searched,
         run: &run,
         read: &read,
         write: &write,
         closed: &closed,
-        secret: places.secret,
+        secret: paths.secret,
     };
-    Rules::of(&wanted, places.stop)
+    Rules::of(&request, paths.stop)
 }
 
-/// The folders that stay closed wherever they lie: the bridge's own, those of Kimi's login, and every other path under
-/// which they, the home or what is mounted in it are mounted. The project and the system stay open under any path. No path
-/// holds a link, and none must be looked at again: one on a network file system may never answer.
+/// The folders that stay closed inside an open folder too, as paths without links: those of the bridge and of Kimi's
+/// login, and other mounts of them and of the home. The project and the system stay open. Callers must not resolve
+/// the paths again, because a network file system may never answer.
 pub(super) fn private_folders(loaded: &Loaded, project: Option<&Path>) -> Vec<PathBuf> {
     let environment = &loaded.environment;
     let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
     private.extend(Dialect::ALL.map(|dialect| users::data_folder(environment, dialect)));
     let mut private: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
     let mut mounted = private.clone();
-    // A home that is `/` hides nothing.
+    // A home that is `/` closes nothing.
     let home = Some(canonical(&environment.home)).filter(|home| home.parent().is_some());
     mounted.extend(home.iter().flat_map(|home| mounts::below(home)));
     mounted.extend(home.clone());
-    // What lies in the home is closed with it.
+    // A path in the home is closed with the home.
     let is_inside = |alias: &PathBuf| home.as_ref().is_some_and(|home| alias.starts_with(home));
     let is_systems = |alias: &PathBuf| {
         let mut folders = SYSTEM_FOLDERS.iter().chain(&["/dev", "/proc", "/sys"]);
@@ -250,16 +249,16 @@ pub(super) fn private_folders(loaded: &Loaded, project: Option<&Path>) -> Vec<Pa
     private
 }
 
-/// What the caller must know about folders that stayed closed.
-fn shut(rules: &Rules, project: Option<&Path>) -> Option<String> {
+/// The warning about folders that stayed closed.
+fn closed_folders(rules: &Rules, project: Option<&Path>) -> Option<String> {
     let named = named(&rules.shut, project?)?;
     Some(format!(
-        "folders stayed closed to Kimi, since too many secret files lie in them or they could not be looked through: \
+        "folders stayed closed to Kimi, because they hold too many secret files or could not be searched for them: \
          {named}"
     ))
 }
 
-/// What the caller must know about files that came while Kimi ran.
+/// Returns warnings about files that were created while Kimi ran.
 pub(crate) fn appeared(
     rules: &Rules,
     project: &Path,
@@ -275,11 +274,11 @@ pub(crate) fn appeared(
         format!("files appeared beside a secret one while Kimi ran, and were closed to it: {paths}")
     });
     let unseen = named(&unseen, &project)
-        .map(|paths| format!("secret files that appeared were not looked for in {paths}"));
+        .map(|paths| format!("secret files that appeared were not searched for in {paths}"));
     open.into_iter().chain(closed).chain(unseen).collect()
 }
 
-/// The first few paths in words; nothing for none. The project is canonical.
+/// Lists the first few paths in words; `None` for an empty list. The project is canonical.
 fn named(paths: &[PathBuf], project: &Path) -> Option<String> {
     let relative = |path: &PathBuf| {
         let path = path.strip_prefix(project).unwrap_or(path).display().to_string();
@@ -304,7 +303,7 @@ fn ripgrep_config(secret: &[PathBuf], shut: &[PathBuf], project: Option<&Path>) 
         globs.extend(names.map(|name| format!("--glob=!{}\n", escaped(name))));
     } else {
         for path in closed {
-            // Globs count from the folder that is searched, which may be any on the way down.
+            // Globs are relative to the searched folder, which may be any parent of the path.
             let mut rest = path.components();
             while !rest.as_path().as_os_str().is_empty() {
                 globs.insert(format!("--glob=!/{}\n", escaped(rest.as_path().as_os_str())));
@@ -315,8 +314,8 @@ fn ripgrep_config(secret: &[PathBuf], shut: &[PathBuf], project: Option<&Path>) 
     globs.into_iter().collect()
 }
 
-/// A path as a glob. White space, which ripgrep takes away at the end of a line, and bytes that are no text match
-/// anything.
+/// Escapes a path for a glob. `*` replaces white space, which ripgrep trims at the end of a line, and bytes that are
+/// not UTF-8.
 fn escaped(path: &OsStr) -> String {
     let mut escaped = String::new();
     for c in path.to_string_lossy().chars() {
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_leaves_out_what_is_closed_from_wherever_it_begins() {
+    fn a_search_excludes_closed_files_from_any_folder() {
         check(&[b"a/b/.env"], &["--glob=!/.env", "--glob=!/a/b/.env", "--glob=!/b/.env"]);
         check(&[b"[x]*"], &["--glob=!/\\[x\\]\\*"]);
         check(&[b"a\nb/x .env "], &["--glob=!/a*b/x*.env*", "--glob=!/x*.env*"]);
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_in_a_project_of_very_many_secrets_leaves_out_all_files_of_their_names() {
+    fn a_search_in_a_project_of_very_many_secrets_excludes_their_file_names() {
         let paths: Vec<_> = (0..GLOBS).map(|n| PathBuf::from(format!("/p/{n}/.env"))).collect();
         assert_eq!(ripgrep_config(&paths, &[], Some(Path::new("/p"))), "--glob=!.env\n");
     }

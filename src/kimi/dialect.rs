@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{clean, first_chars};
 
-/// Which of the two CLIs a program is.
+/// One of the two CLIs called `kimi`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {

@@ -66,7 +66,7 @@ const ID_BYTES: usize = 256;
 /// A retry of a request to the model, with its reason and time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Retry {
-    /// The HTTP status, where there was one.
+    /// The HTTP status, if there was one.
     pub status: Option<u64>,
     /// The message of the service.
     pub message: String,
@@ -142,7 +142,7 @@ impl Event<'_> {
                 id: short(&fields.tool_call_id, ID_BYTES),
                 text: fields
                     .content
-                    .and_then(|it| said(it, RESULT_BYTES, "\n"))
+                    .and_then(|it| joined_text(it, RESULT_BYTES, "\n"))
                     .unwrap_or_default(),
                 is_cut: fields.content.is_some_and(|it| it.get().len() > RESULT_BYTES),
             },
@@ -173,8 +173,8 @@ fn assistant(content: Option<&RawValue>, tool_calls: Option<&RawValue>) -> Event
     if let Some(tool_calls) = tool_calls {
         json::items(tool_calls, take);
     }
-    // A break between two parts of an answer would stand in one of its strings.
-    let text = content.and_then(|it| said(it, usize::MAX, ""));
+    // A line break between two parts could fall inside a JSON string of the answer.
+    let text = content.and_then(|it| joined_text(it, usize::MAX, ""));
     Event::Assistant { text, calls, more_calls }
 }
 
@@ -198,33 +198,33 @@ fn short(text: &Lenient<Text>, limit: usize) -> String {
     text.0.as_ref().map(|Text(text)| first_bytes(text, limit).to_owned()).unwrap_or_default()
 }
 
-/// The text of a `content`, or a beginning of about so many bytes: a string, or the `text` parts of a list, joined.
-/// `None` when there is no text in it, which is not the same as an empty string from a tool.
-fn said(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
+/// Returns the text of a `content`, up to about `limit` bytes: a string, or the joined `text` parts of a list. Returns
+/// `None` if it holds no text, which differs from an empty string of a tool.
+fn joined_text(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
     if let Some(text) = json::beginning(content.get(), limit) {
         return Some(text);
     }
-    let mut said: Option<String> = None;
+    let mut joined: Option<String> = None;
     json::items(content, |part| {
         let Some(ContentPart { kind: Lenient(Some(kind)), text: Some(text) }) =
             json::object(part.get())
         else {
             return;
         };
-        let left = limit.saturating_sub(said.as_ref().map_or(0, String::len));
+        let left = limit.saturating_sub(joined.as_ref().map_or(0, String::len));
         if kind.0 != "text" || left == 0 {
             return;
         }
         let Some(text) = json::beginning(text.get(), left) else { return };
-        match &mut said {
-            None => said = Some(text),
-            Some(said) => {
-                said.push_str(joint);
-                said.push_str(&text);
+        match &mut joined {
+            None => joined = Some(text),
+            Some(joined) => {
+                joined.push_str(joint);
+                joined.push_str(&text);
             }
         }
     });
-    said
+    joined
 }
 
 #[cfg(test)]
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_order_the_fields_stand_in_a_line_is_read() {
+    fn a_line_is_read_with_its_fields_in_any_order() {
         let line = r#" {"tool_call_id":"a", "content":[{"text":"b","type":"text"}],"x":{"role":1},"role":"tool"}"#;
         let expected = Event::ToolResult { id: "a".into(), text: "b".into(), is_cut: false };
         assert_eq!(Event::read(line), Some(expected));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_beyond_what_is_kept_are_counted() {
+    fn calls_over_the_limit_are_counted() {
         let call = json!({"id": "x".repeat(ID_BYTES + 9), "function": {"name": "Read"}});
         let line =
             json!({"role": "assistant", "tool_calls": vec![call; MAX_CALLS + 7]}).to_string();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_tools_result_the_beginning_is_kept() {
+    fn the_beginning_of_a_long_result_is_kept() {
         let line = json!({"role": "tool", "content": "中".repeat(RESULT_BYTES)}).to_string();
         // The quote is written too.
         let text = "中".repeat((RESULT_BYTES - 1) / 3);
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(Event::read(&line), Some(expected));
     }
 
-    /// The same by way of a value that holds all of the line.
+    /// Reads a line by parsing all of it into a JSON value.
     fn reference(line: &str) -> Option<Event<'_>> {
         if line.trim_start().is_empty() {
             return None;
@@ -328,7 +328,7 @@ mod tests {
             return Some(Event::Plain(line));
         };
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let said = |content: &Value, joint: &str| match content {
+        let joined = |content: &Value, joint: &str| match content {
             Value::String(text) => Some(text.clone()),
             Value::Array(parts) => {
                 let parts = parts.iter().filter(|part| part["type"] == "text");
@@ -349,7 +349,7 @@ mod tests {
         };
         Some(match &*text(&line, "role") {
             "assistant" => Event::Assistant {
-                text: said(&line["content"], ""),
+                text: joined(&line["content"], ""),
                 calls: line["tool_calls"]
                     .as_array()
                     .map(|calls| calls.iter().filter_map(call).collect())
@@ -358,7 +358,7 @@ mod tests {
             },
             "tool" => Event::ToolResult {
                 id: text(&line, "tool_call_id"),
-                text: said(&line["content"], "\n").unwrap_or_default(),
+                text: joined(&line["content"], "\n").unwrap_or_default(),
                 is_cut: false,
             },
             "meta" => match &*text(&line, "type") {
@@ -377,7 +377,7 @@ mod tests {
         })
     }
 
-    /// Any JSON, in which the words of a stream stand more often than chance would have it.
+    /// Any JSON, with the words of a stream more often than by chance.
     fn any_json() -> impl Strategy<Value = Value> {
         let word = proptest::sample::select(vec![
             "assistant",
@@ -452,7 +452,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1024))]
         #[test]
-        fn a_line_is_read_as_if_all_of_it_were(value in any_line(), cut in prop_oneof![4 => Just(0usize), 1 => 0usize..30]) {
+        fn a_line_is_read_as_its_whole_json_value_would_be(value in any_line(), cut in prop_oneof![4 => Just(0usize), 1 => 0usize..30]) {
             let line = value.to_string();
             let line: String = line.chars().take(line.chars().count().saturating_sub(cut)).collect();
             prop_assert_eq!(Event::read(&line), reference(&line));

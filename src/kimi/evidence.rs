@@ -1,4 +1,5 @@
-//! The evidence of a run: the record of Kimi's own tool calls, which shows what it read and looked up.
+//! The evidence of a run: the record of Kimi's tool calls, with the files that it read and its searches. It does not
+//! judge whether an answer fits the evidence.
 
 mod bounds;
 pub mod shown;
@@ -18,23 +19,23 @@ use super::profile::profiles;
 use super::text::{clean, first_bytes, first_chars};
 use crate::redact::Secrets;
 
-/// Characters of a tool's result that are kept.
+/// The most characters of a result that are kept.
 const SUMMARY_CHARS: usize = 800;
-/// Characters of an argument that the activity names.
+/// The most characters of an argument in the activity.
 const ACTIVITY_CHARS: usize = 80;
-/// Bytes of a tool's result from which the summary is made.
+/// The most bytes of a result that are searched for the summary.
 const SUMMARY_BYTES: usize = 32 * 1024;
-/// Results that are kept until their call arrives: more than a model asks for at once.
+/// The most results that are kept until their calls arrive. A model makes fewer calls at once.
 const MAX_ORPHANS: usize = 64;
-/// Bytes of all of them together.
+/// The most bytes of all results without a call.
 const ORPHAN_BYTES: usize = 2 * 1024 * 1024;
-/// Lines that one search result is believed to have shown.
+/// The most lines of one search that count as shown.
 const MAX_SHOWN: usize = 4_000;
 
-/// One tool call of Kimi's and what came of it.
+/// One tool call of Kimi and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// `ReadFile`, `Glob`, `Grep`, `SearchWeb` or `FetchURL`; any other name is a call that was refused.
+    /// `ReadFile`, `Glob`, `Grep`, `SearchWeb` or `FetchURL`; a call of any other tool was refused.
     pub tool: String,
     /// Kimi's id of the call.
     pub tool_call_id: String,
@@ -42,46 +43,46 @@ pub struct Evidence {
     pub args: Map<String, Value>,
     /// The first 800 characters of the result, redacted.
     pub summary: String,
-    /// Whether the tool did what was asked; false when it was refused or failed.
+    /// False if the tool failed or the call was refused.
     pub ok: bool,
-    /// The lines that it showed, for later rounds: only the ledger holds them. A file whose name holds a secret or what
-    /// cannot be seen is left out.
+    /// The lines that the result showed, for later rounds; only the ledger stores them. A file name with a secret or
+    /// an invisible character is left out.
     #[serde(default, skip_serializing_if = "Shown::is_empty")]
     #[schemars(skip)]
     pub shown: Shown,
 }
 
-/// A call in progress.
+/// A call, with or without its result.
 #[derive(Debug)]
 struct Entry {
     evidence: Evidence,
-    /// The path among the arguments, unredacted: a citation is compared with it.
+    /// The path argument, unredacted, because citations are compared with it.
     path: Option<String>,
-    /// A digest of the arguments, which tells a repeated call from another one.
+    /// A digest of the arguments, which distinguishes a repeated call from another one.
     digest: u64,
-    /// A digest of the result's length and beginning, which tells a repeated result from another one.
+    /// A digest of the length and beginning of the result, which distinguishes a repeated result from another one.
     answer: Option<u64>,
 }
 
-/// Pairs calls with their results, once each, in whatever order they arrive.
+/// Pairs each call with its result, in any order of arrival.
 #[derive(Debug)]
 pub struct Trace {
     dialect: Dialect,
     bounds: Bounds,
     calls: Vec<Entry>,
-    /// The places of the calls by their id, in order.
+    /// The indices into `calls` by the id of the call, in order.
     index: HashMap<String, Vec<usize>>,
     /// The number of calls over the limit.
     not_kept: usize,
-    /// Results that arrived before their call, or without one, behind the call's id, in order.
+    /// The ids and texts of results without a call so far, in order.
     orphans: Vec<(String, String)>,
     shown: Shown,
-    /// Whether a result or a line that was shown could not be kept.
+    /// True if a result or a shown line was dropped.
     is_cut: bool,
 }
 
 impl Trace {
-    /// An empty trace of a run of this dialect, from which these secrets are kept.
+    /// An empty trace of a run. It removes the secrets from everything that it keeps.
     #[must_use]
     pub fn new(dialect: Dialect, secrets: &Secrets) -> Trace {
         Trace {
@@ -96,22 +97,22 @@ impl Trace {
         }
     }
 
-    /// Takes the calls of one message. A call that is still running only fills in what an earlier message left open,
-    /// since kimi-code repeats such calls. Two calls under one id in one message are two, and the id of a call that
-    /// was answered may come again.
+    /// Adds the calls of one message. kimi-code repeats a running call, so one with a known id only completes the
+    /// arguments. Two calls of one message are different calls even with the same id, and an id may be reused after
+    /// its result.
     pub fn calls(&mut self, calls: Vec<Call>) {
         let mut in_message: HashMap<(String, u64), usize> = HashMap::new();
         let earlier = self.calls.len();
         for call in calls {
             let args = bounds::parse(&call.args);
-            let digest = digest_of(&args);
+            let digest = digest(&args);
             let before = in_message.entry((call.id.clone(), digest)).or_default();
             let is_same = |entry: &Entry| {
                 entry.answer.is_none() && (entry.digest == digest || entry.evidence.args.is_empty())
             };
-            let places = self.index.get(&call.id).into_iter().flatten().copied();
-            let places = places.filter(|&at| at < earlier);
-            let repeated = places.filter(|&at| is_same(&self.calls[at])).nth(*before);
+            let known = self.index.get(&call.id).into_iter().flatten().copied();
+            let known = known.filter(|&at| at < earlier);
+            let repeated = known.filter(|&at| is_same(&self.calls[at])).nth(*before);
             *before += 1;
             match repeated {
                 Some(at) if self.calls[at].evidence.args.is_empty() => {
@@ -154,20 +155,20 @@ impl Trace {
         self.not_kept += count;
     }
 
-    /// Takes a result. It belongs to the first call under its id that has none. One more than there are calls is
-    /// dropped: it is a loss unless it repeats another one.
+    /// Adds a result to the first call with its id that has none. A result without such a call is dropped, and makes
+    /// the trace incomplete unless it repeats an earlier one.
     pub fn result(&mut self, id: &str, text: &str) {
-        if let Some(places) = self.index.get(id) {
-            let open = places.iter().find(|&&at| self.calls[at].answer.is_none());
+        if let Some(calls) = self.index.get(id) {
+            let open = calls.iter().find(|&&at| self.calls[at].answer.is_none());
             if let Some(&at) = open {
                 self.answer(at, text);
             } else {
-                let answer = Some(digest_of_result(text));
-                self.is_cut |= !places.iter().any(|&at| self.calls[at].answer == answer);
+                let answer = Some(result_digest(text));
+                self.is_cut |= !calls.iter().any(|&at| self.calls[at].answer == answer);
             }
             return;
         }
-        // It may belong to a call over the limit.
+        // The result may belong to a call over the limit.
         if self.not_kept > 0 {
             return;
         }
@@ -179,14 +180,14 @@ impl Trace {
         }
     }
 
-    /// Notes that a part of a result was not read.
+    /// Records that a part of a result was not read.
     pub fn cut(&mut self) {
         self.is_cut = true;
     }
 
     fn answer(&mut self, at: usize, text: &str) {
         let Entry { evidence: call, path, answer, .. } = &mut self.calls[at];
-        *answer = Some(digest_of_result(text));
+        *answer = Some(result_digest(text));
         call.ok = self.dialect.tool_succeeded(&call.tool, text);
         call.summary = self.bounds.text(first_bytes(text, SUMMARY_BYTES), SUMMARY_CHARS);
         if !call.ok {
@@ -195,12 +196,12 @@ impl Trace {
         let path = path.clone();
         match call.tool.as_str() {
             "ReadFile" => {
-                if let Some((path, lines)) = path.zip(shown::of_a_read(text)) {
+                if let Some((path, lines)) = path.zip(shown::lines_of_read(text)) {
                     self.show(at, path, lines);
                 }
             }
             "Grep" if quotes_lines(&call.args) => {
-                let mut lines = shown::of_a_search(text, path.as_deref(), self.dialect);
+                let mut lines = shown::lines_of_search(text, path.as_deref(), self.dialect);
                 for (file, line) in lines.by_ref().take(MAX_SHOWN) {
                     self.show(at, file, (line, line));
                 }
@@ -210,22 +211,22 @@ impl Trace {
         }
     }
 
-    /// Keeps lines that a call showed, for this run and for later ones.
+    /// Adds lines that a call showed, for this round and for later ones.
     fn show(&mut self, at: usize, file: String, lines: LineRange) {
         if self.shown.get(&file).is_some_and(|ranges| ranges.holds(lines)) {
             return;
         }
-        if !self.bounds.takes(2 * file.len()) {
+        if !self.bounds.reserve(2 * file.len()) {
             self.is_cut = true;
             return;
         }
-        if self.bounds.is_harmless(&file) {
+        if self.bounds.is_clean(&file) {
             self.calls[at].evidence.shown.entry(file.clone()).or_default().add(lines);
         }
         self.shown.entry(file).or_default().add(lines);
     }
 
-    /// The current activity, in words for a person.
+    /// Describes the current activity, for progress messages.
     #[must_use]
     pub fn activity(&self) -> String {
         let known = |Entry { evidence: call, answer, .. }: &Entry| {
@@ -255,7 +256,7 @@ impl Trace {
         read.filter_map(|call| call.path.as_deref()).collect::<HashSet<_>>().len()
     }
 
-    /// The whole trace, in the order of the calls.
+    /// Returns the whole trace.
     #[must_use]
     pub fn finish(&self) -> Seen {
         Seen {
@@ -272,38 +273,38 @@ impl Trace {
     }
 }
 
-/// Everything that a run showed of Kimi's reading.
+/// The evidence of a whole run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
     /// The calls, in order.
     pub evidence: Vec<Evidence>,
-    /// Whether a call or a result has no partner, or more was called or shown than is kept.
+    /// True if a call lacks its result, a result lacks its call, or something was over a limit.
     pub incomplete: bool,
-    /// Calls over the number that is kept.
+    /// The number of calls over the limit.
     pub not_kept: usize,
-    /// The lines that Kimi saw of each file, as its tools named it.
+    /// The lines that Kimi saw of each file, by the file name in the result.
     pub shown: Shown,
-    /// The number of invisible characters that were removed from arguments and results.
+    /// The number of invisible characters that were removed.
     pub hidden: usize,
-    /// The number of secrets that were replaced in the calls.
+    /// The number of secrets that were replaced.
     pub redactions: usize,
 }
 
-/// Whether a search with these arguments prints lines with their numbers. By default it lists names, which may look like
-/// such lines: `a.rs-10-old.rs`.
+/// Returns whether a search with these arguments prints lines with their numbers. By default it lists file names,
+/// and `a.rs-10-old.rs` looks like such a line.
 fn quotes_lines(args: &Map<String, Value>) -> bool {
     let is_numbered = args.get("-n").and_then(Value::as_bool).unwrap_or(true);
     is_numbered && args.get("output_mode").and_then(Value::as_str) == Some("content")
 }
 
-fn digest_of_result(text: &str) -> u64 {
-    digest_of(&(text.len(), first_bytes(text, SUMMARY_BYTES)))
+fn result_digest(text: &str) -> u64 {
+    digest(&(text.len(), first_bytes(text, SUMMARY_BYTES)))
 }
 
-/// A digest, of one run.
-fn digest_of(it: &(impl Hash + ?Sized)) -> u64 {
+/// Hashes a value. The digest is valid only within one run.
+fn digest(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    it.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_and_results_are_paired_once_in_any_order() {
+    fn each_call_is_paired_with_its_result_in_any_order() {
         let mut trace = empty(Dialect::KimiCode);
         trace.result("b", "2\tearly");
         trace.calls(call("a", "Read", json!({"path": "x"})));
@@ -398,7 +399,7 @@ mod tests {
         assert!(trace.finish().incomplete);
 
         let mut trace = empty(Dialect::KimiCli);
-        trace.result("nobody", "text");
+        trace.result("unknown", "text");
         assert!(trace.finish().incomplete);
     }
 
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_in_one_file_shows_that_file_when_it_finds_something() {
+    fn a_search_in_one_file_shows_that_file_if_it_finds_something() {
         for (result, expected) in
             [("17:  x\n18-  y", shown(&[("a.rs", 17, 18)])), ("No matches found", shown(&[]))]
         {
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_comes_again_after_its_result_is_another_call() {
+    fn an_id_that_is_reused_after_its_result_is_another_call() {
         let mut trace = empty(Dialect::KimiCli);
         for path in ["a.rs", "b.rs", "c.rs"] {
             trace.calls(call("call_0", "ReadFile", json!({"path": path})));
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn two_calls_under_one_id_are_two_and_a_repeated_call_is_one() {
+    fn two_calls_with_one_id_are_two_and_a_repeated_call_is_one() {
         let read = |path: &str| call("call_0", "ReadFile", json!({"path": path}));
         let check = |messages: &[Vec<Call>], calls: usize| {
             let mut trace = empty(Dialect::KimiCli);
@@ -483,25 +484,25 @@ mod tests {
         assert_eq!(check(&[read("a.rs"), read("b.rs")], 2), expected);
         check(&[[read("a.rs"), read("a.rs")].concat()], 2);
         check(&[read("a.rs"), read("a.rs")], 1);
-        // The first one has no arguments yet.
+        // The first call has no arguments yet.
         let open = Call { args: String::new(), ..read("a.rs").remove(0) };
         check(&[vec![open.clone(), read("a.rs").remove(0)]], 2);
         check(&[vec![open.clone(), open.clone()], both.clone()], 2);
-        // Results that are here before their calls.
+        // The results arrive before their calls.
         let mut trace = empty(Dialect::KimiCli);
         for line in [1, 2] {
             trace.result("call_0", &format!("{line}\ttext"));
         }
         trace.calls(both);
         assert_eq!((trace.finish().shown, trace.finish().incomplete), (expected, false));
-        // The same arguments with other white space, as kimi-code writes them.
+        // kimi-code repeats the same arguments with other white space.
         let spaced = |args: &str| vec![Call { args: args.to_owned(), ..read("a.rs").remove(0) }];
         check(&[spaced(r#"{"path": "a.rs"}"#), spaced(r#"{"path":"a.rs"}"#)], 1);
         check(&[spaced(""), spaced(r#"{"path":"a.rs"}"#), read("a.rs")], 1);
     }
 
     #[test]
-    fn a_trace_that_lost_something_does_not_call_itself_complete() {
+    fn a_trace_that_dropped_something_is_incomplete() {
         let check = |lose: &dyn Fn(&mut Trace)| {
             let mut trace = empty(Dialect::KimiCli);
             lose(&mut trace);
@@ -538,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_see_is_taken_out_and_counted_to_the_end_of_a_result() {
+    fn invisible_characters_are_removed_and_counted_to_the_end_of_a_result() {
         let mut trace = empty(Dialect::KimiCode);
         trace.calls(call("a", "Read", json!({"path": "a\u{200b}.rs", "x": ["\u{1b}[2J"]})));
         trace.result("a", &format!("1\tfirst{}\u{e0041}", "x".repeat(SUMMARY_CHARS)));
@@ -551,7 +552,7 @@ mod tests {
 
     #[test]
     fn secrets_are_replaced_before_anything_is_cut() {
-        // Put together here, so that no scanner takes this file for a leak.
+        // Assembled here, so that no scanner reports this file as a leak.
         let key = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
         let path = format!("src/{key}.rs");
         let long = format!("{} {key}", "x".repeat(ARG_CHARS - 10));
@@ -577,13 +578,13 @@ mod tests {
                 true
             )
         );
-        // What is cited is held against the path as it is.
+        // A citation is compared with the unredacted path.
         assert_eq!(seen.shown, shown(&[(&path, 1, 1)]));
         assert_eq!(seen.redactions, 5);
     }
 
     #[test]
-    fn calls_over_the_limit_are_counted_and_long_arguments_cut() {
+    fn calls_over_the_limit_are_counted_and_long_arguments_are_cut() {
         let mut trace = empty(Dialect::KimiCode);
         for n in 0..MAX_CALLS + 5 {
             trace.calls(call(&n.to_string(), "Read", json!({"path": "x".repeat(5_000)})));
@@ -595,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_is_named_what_is_kept_of_it_is_bounded_and_every_call_counts() {
+    fn arguments_and_shown_files_are_bounded_and_every_call_is_counted() {
         let mut trace = empty(Dialect::KimiCli);
         let calls = 5 * MAX_CALLS + 10;
         for n in 0..calls {
@@ -608,7 +609,7 @@ mod tests {
             trace.result(&n.to_string(), &files.join("\n"));
         }
         trace.more_calls(5);
-        trace.result("of one of those", "");
+        trace.result("a call over the limit", "");
         let kept: usize = trace.shown.keys().map(String::len).sum::<usize>()
             + trace.calls.iter().flat_map(|call| &call.path).map(String::len).sum::<usize>();
         assert!(kept < ROOM && trace.index.len() == MAX_CALLS && trace.orphans.is_empty());
@@ -618,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn results_that_nobody_asked_for_are_bounded() {
+    fn results_without_a_call_are_bounded() {
         let mut trace = empty(Dialect::KimiCli);
         for n in 0..200 {
             trace.result(&n.to_string(), "x");

@@ -11,8 +11,8 @@ use super::dialect::{Dialect, Identity, Program};
 use super::node::Node;
 use super::program::{self, Candidate, choose};
 use super::reply::Watch;
-use super::shut_out::{ShutOut, shut_out};
-use super::version::{ask_version, node_of, node_on_path, repeated};
+use super::start_failure::{StartFailure, unexplained};
+use super::version::{ask_version, find_node, node_on_path, repeated};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
@@ -29,7 +29,7 @@ pub(crate) struct Examination {
     pub(crate) ignored: Vec<PathBuf>,
     /// The program that is used, or the reason why there is none.
     pub(crate) used: Result<Program>,
-    /// How the used program starts now.
+    /// The result of starting the used program now.
     pub(crate) start: Option<Start>,
     /// The Node of the used program, or of the first candidate if none is usable; without any Kimi, the one on PATH.
     pub(crate) node: Option<Node>,
@@ -38,21 +38,20 @@ pub(crate) struct Examination {
 /// The result of starting a program.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Start {
-    /// It starts inside the sandbox, after this time.
-    Well(Duration),
-    /// It starts only outside the sandbox.
+    /// The program starts with the current settings, after this time.
+    Succeeded(Duration),
+    /// The program starts only outside the sandbox.
     OnlyOutside {
-        /// The program that it is.
         identity: Identity,
         /// The reason, with a hint.
-        why: Box<ShutOut>,
-        /// The paths that must be open for it to start inside the sandbox; empty if none are known.
+        why: Box<StartFailure>,
+        /// The paths that must be open for a start inside the sandbox; empty if unknown.
         opened: Vec<PathBuf>,
     },
-    /// It starts neither inside nor outside the sandbox.
-    NotAtAll(Box<Error>),
-    /// It prints something else than a version of Kimi.
-    Otherwise(String),
+    /// The program starts neither inside nor outside the sandbox.
+    Failed(Box<Error>),
+    /// The program prints this text instead of a version of Kimi.
+    NotKimi(String),
 }
 
 /// Finds every Kimi, and tries the used one and those that failed.
@@ -69,16 +68,16 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
             starts.push(None);
             continue;
         }
-        let Candidate { path, said, held_back, .. } = candidate;
-        let start = start_outside(loaded, path, said, held_back.take(), watch).await;
+        let Candidate { path, output, failure, .. } = candidate;
+        let start = start_outside(loaded, path, output, failure.take(), watch).await;
         match &start {
-            Start::OnlyOutside { why, .. } => *held_back = Some(ShutOut::clone(why)),
-            Start::NotAtAll(error) => {
-                said.clone_from(&error.message);
-                *held_back = Some(Error::clone(error).into());
+            Start::OnlyOutside { why, .. } => *failure = Some(StartFailure::clone(why)),
+            Start::Failed(error) => {
+                output.clone_from(&error.message);
+                *failure = Some(Error::clone(error).into());
             }
-            Start::Otherwise(words) => said.clone_from(words),
-            Start::Well(_) => {}
+            Start::NotKimi(words) => output.clone_from(words),
+            Start::Succeeded(_) => {}
         }
         starts.push(Some(start));
     }
@@ -91,7 +90,7 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
     let program = used.as_ref().map(|program| &program.path);
     let program = program.ok().or(seen.first().map(|candidate| &candidate.path));
     let node = match program {
-        Some(program) => node_of(loaded, &project, program, watch).await,
+        Some(program) => find_node(loaded, &project, program, watch).await,
         None => node_on_path(loaded, &project, watch).await,
     };
     let candidates = seen.into_iter().zip(starts).collect();
@@ -102,43 +101,43 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
 async fn start(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Start {
     let begun = Instant::now();
     let project = loaded.environment.project_dir();
-    let (said, held_back) = match ask_version(loaded, &project, path, watch).await {
-        Ok(said) if Dialect::identify(&said) != Identity::Unknown => {
-            return Start::Well(begun.elapsed());
+    let (output, failure) = match ask_version(loaded, &project, path, watch).await {
+        Ok(output) if Dialect::identify(&output) != Identity::Unknown => {
+            return Start::Succeeded(begun.elapsed());
         }
-        Ok(said) => (repeated(loaded, &said), None),
+        Ok(output) => (repeated(loaded, &output), None),
         Err(why) => (why.error.message.clone(), Some(why)),
     };
-    start_outside(loaded, path, &said, held_back, watch).await
+    start_outside(loaded, path, &output, failure, watch).await
 }
 
-/// Starts a program that failed inside the sandbox outside of it.
+/// Starts a program outside the sandbox, after it failed inside.
 async fn start_outside(
     loaded: &Loaded,
     path: &Path,
-    said: &str,
-    held_back: Option<ShutOut>,
+    output: &str,
+    failure: Option<StartFailure>,
     watch: Watch<'_>,
 ) -> Start {
     match decide(loaded.settings.sandbox, kernel()) {
         Ok((Sandbox::Landlock, _)) => {}
         Ok((Sandbox::None, _)) | Err(_) => {
-            return held_back.map_or_else(
-                || Start::Otherwise(said.to_owned()),
-                |why| Start::NotAtAll(Box::new(why.error)),
+            return failure.map_or_else(
+                || Start::NotKimi(output.to_owned()),
+                |why| Start::Failed(Box::new(why.error)),
             );
         }
     }
     let identity =
         match ask_version(&outside(loaded), &loaded.environment.project_dir(), path, watch).await {
-            Ok(said) => match Dialect::identify(&said) {
-                Identity::Unknown => return Start::Otherwise(repeated(loaded, &said)),
+            Ok(output) => match Dialect::identify(&output) {
+                Identity::Unknown => return Start::NotKimi(repeated(loaded, &output)),
                 identity @ (Identity::Usable(..) | Identity::Retired(_)) => identity,
             },
-            Err(why) => return Start::NotAtAll(Box::new(why.error)),
+            Err(why) => return Start::Failed(Box::new(why.error)),
         };
-    let closed = held_back.filter(|why| why.error.kind == Kind::Sandbox);
-    let mut why = closed.unwrap_or_else(|| ShutOut::from(shut_out(said)));
+    let closed = failure.filter(|why| why.error.kind == Kind::Sandbox);
+    let mut why = closed.unwrap_or_else(|| StartFailure::from(unexplained(output)));
     let tried = open_until_it_starts(loaded, path, why.open.clone(), watch).await;
     let opened = tried.unwrap_or_else(|(tried, words)| {
         if !tried.is_empty() {
@@ -153,8 +152,8 @@ async fn start_outside(
 fn not_enough(tried: &[PathBuf], words: &str) -> String {
     let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
     format!(
-        "It was tried with {} open, and does not start then either: {words}. Add to `readable` what else it needs, set \
-         KIMI_PATH to the program itself where this is a wrapper, or go without by `sandbox: off`.",
+        "With {} open, the program failed too: {words}. Add the other paths that it needs to `readable`, set KIMI_PATH \
+         to the program itself if this is a wrapper, or set `sandbox: off`.",
         tried.join(", ")
     )
 }
@@ -175,9 +174,9 @@ async fn open_until_it_starts(
         wider.settings.readable.push(open.clone());
         opened.push(open);
         next = match ask_version(&wider, &wider.environment.project_dir(), path, watch).await {
-            Ok(said) if Dialect::identify(&said) != Identity::Unknown => return Ok(opened),
-            Ok(said) => {
-                words = repeated(loaded, &said);
+            Ok(output) if Dialect::identify(&output) != Identity::Unknown => return Ok(opened),
+            Ok(output) => {
+                words = repeated(loaded, &output);
                 None
             }
             Err(why) => {

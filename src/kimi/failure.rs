@@ -20,7 +20,7 @@ const WORDS: usize = 400;
 
 /// The way in which a program ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum Exit {
     /// The program exited with this code.
     Code(i32),
     /// A signal ended the program.
@@ -34,7 +34,7 @@ pub(crate) enum How {
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct FailedRun<'a> {
     /// The way in which the program ended.
-    pub(crate) how: How,
+    pub(crate) exit: Exit,
     /// The end of standard error.
     pub(crate) stderr: &'a str,
     /// The lines of standard output that were no JSON, in order. kimi-cli wraps its errors at 80
@@ -62,16 +62,16 @@ pub(crate) fn classify(program: &Path, ending: &FailedRun<'_>, secrets: &Secrets
     {
         return Error::of(Kind::Spawn, format!("could not start {why}"));
     }
-    let kind = kind_of(&texts, ending);
+    let kind = error_kind(&texts, ending);
     let shown = secrets.redact_start(clean(words.trim()).trim(), WORDS).into_text();
     let shown = shown.strip_prefix("error: failed to run prompt: ").unwrap_or(&shown);
     let message = match (kind, shown.is_empty()) {
-        (Kind::Crashed, true) => match ending.how {
-            How::Code(code) => {
+        (Kind::Crashed, true) => match ending.exit {
+            Exit::Code(code) => {
                 format!("Kimi exited with code {code} without an answer and without a word")
             }
-            How::Signal => "a signal ended Kimi before it answered".to_owned(),
-            How::Closed => {
+            Exit::Signal => "a signal ended Kimi before it answered".to_owned(),
+            Exit::Closed => {
                 "Kimi closed its standard output without an answer, and did not end".to_owned()
             }
         },
@@ -152,18 +152,18 @@ const NAMED: [(&[&str], Kind); 10] = [
 ];
 
 /// Returns the kind of the first text that names one by its HTTP status or its words.
-fn kind_of(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
+fn error_kind(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
     let named = texts.iter().find_map(|text| {
-        let said = NormalizedText::new(text);
+        let normalized = NormalizedText::new(text);
         match status(text) {
-            Some(status) => kind_from_status(status, &said),
-            None => NAMED.iter().find(|(any, _)| said.holds(any)).map(|(_, kind)| *kind),
+            Some(status) => kind_from_status(status, &normalized),
+            None => NAMED.iter().find(|(any, _)| normalized.holds(any)).map(|(_, kind)| *kind),
         }
     });
     let is_silent = texts.iter().all(|text| text.trim().is_empty());
-    named.unwrap_or_else(|| match (ending.how, ending.retry) {
-        (How::Code(MAY_PASS), _) => Kind::Unavailable,
-        (How::Code(0), _) => Kind::EmptyAnswer,
+    named.unwrap_or_else(|| match (ending.exit, ending.retry) {
+        (Exit::Code(MAY_PASS), _) => Kind::Unavailable,
+        (Exit::Code(0), _) => Kind::EmptyAnswer,
         (_, Some(retry)) if is_silent => retry
             .status
             .and_then(|status| kind_from_status(status, &NormalizedText::new(&retry.message)))
@@ -173,12 +173,12 @@ fn kind_of(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
 }
 
 /// Returns the kind of an HTTP status. The message decides where services use one status for several causes.
-fn kind_from_status(status: u64, said: &NormalizedText) -> Option<Kind> {
+fn kind_from_status(status: u64, text: &NormalizedText) -> Option<Kind> {
     Some(match status {
-        402 if said.holds(&["membership"]) => Kind::Unavailable,
+        402 if text.holds(&["membership"]) => Kind::Unavailable,
         402 => Kind::Quota,
-        403 if said.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
-        403 | 429 if said.holds(SPENT) => Kind::Quota,
+        403 if text.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
+        403 | 429 if text.holds(SPENT) => Kind::Quota,
         401 | 403 => Kind::BadKey,
         429 => Kind::RateLimited,
         407 | 408 | 500..=599 => Kind::Unavailable,
@@ -222,7 +222,7 @@ mod tests {
     fn each_failure_has_a_kind_and_a_message() {
         let check = |code: i32, stderr: &str, plain: &[&str], expected: (Kind, &str)| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
-            let ending = FailedRun { how: How::Code(code), stderr, plain: &plain, retry: None };
+            let ending = FailedRun { exit: Exit::Code(code), stderr, plain: &plain, retry: None };
             let error = classify(Path::new("/bin/kimi"), &ending, &Secrets::default());
             assert_eq!((error.kind, error.message.as_str()), expected);
         };
@@ -321,17 +321,18 @@ mod tests {
             let stderr = format!(
                 "error: failed to run prompt: provider.{class}: {status} {message}\nSee log: /quota/x.log\n"
             );
-            let how = How::Code(1);
-            let of_code = FailedRun { how, stderr: &stderr, plain: &[], retry: None };
-            assert_eq!(kind(&of_code), expected, "{stderr}");
+            let exit = Exit::Code(1);
+            let code = FailedRun { exit, stderr: &stderr, plain: &[], retry: None };
+            assert_eq!(kind(&code), expected, "{stderr}");
             let body = format!(
                 "Error code: {status} - {{'error': {{'message': '{message}', 'type': '{name}'}}}}"
             );
             let plain = wrapped(&body);
-            let how = How::Code(if matches!(status, 429 | 500 | 502 | 503) { MAY_PASS } else { 1 });
+            let exit =
+                Exit::Code(if matches!(status, 429 | 500 | 502 | 503) { MAY_PASS } else { 1 });
             let stderr = "\nTo resume this session: kimi -r 123\n";
-            let of_cli = FailedRun { how, stderr, plain: &plain, retry: None };
-            assert_eq!(kind(&of_cli), expected, "{plain:#?}");
+            let cli = FailedRun { exit, stderr, plain: &plain, retry: None };
+            assert_eq!(kind(&cli), expected, "{plain:#?}");
         };
         let refused = "invalid_request_error";
         check(400, "Invalid request: temperature", refused, Kind::Declined);
@@ -394,7 +395,7 @@ mod tests {
     fn a_failure_without_an_http_status_is_classified_by_the_message() {
         let check = |stderr: &str, plain: &[&str], expected: Kind| {
             let plain: Vec<String> = plain.iter().map(|&line| line.to_owned()).collect();
-            let ending = FailedRun { how: How::Code(1), stderr, plain: &plain, retry: None };
+            let ending = FailedRun { exit: Exit::Code(1), stderr, plain: &plain, retry: None };
             assert_eq!(kind(&ending), expected, "{stderr}{plain:?}");
         };
         let code = |words: &str| {

@@ -1,4 +1,4 @@
-//! The private folders of a run: made 0700, inside the state folder.
+//! The private folders of a run in the state folder, with mode 0700. It does not know their contents.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,21 +11,20 @@ use super::untrusted::Folder;
 
 use crate::error::{Error, Kind, Result};
 
-/// Makes a folder and its parents; what is made is readable by nobody else.
+/// Creates a folder and its missing parents, closed to other users.
 pub(crate) fn make(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| cannot("make", path, &error))
+    made.map_err(|error| failed_to("make", path, &error))
 }
 
-/// The same for a folder of the bridge's own: one that stands there already is closed to others too.
+/// Creates a folder of the bridge. An existing one is closed to other users too.
 pub(crate) fn make_private(path: &Path) -> Result<()> {
     make(path)?;
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    closed.map_err(|error| cannot("close", path, &error))
+    closed.map_err(|error| failed_to("close", path, &error))
 }
 
-/// Writes a file that nobody else can read, all of it or not at all: another server may be reading
-/// the one that stands there.
+/// Replaces a file atomically, since another server may be reading it. Other users cannot read it.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = tempfile::Builder::new()
@@ -36,28 +35,25 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
             file.as_file_mut().write_all(bytes)?;
             file.persist(path).map_err(|error| error.error)
         });
-    written.map(drop).map_err(|error| cannot("write", path, &error))
+    written.map(drop).map_err(|error| failed_to("write", path, &error))
 }
 
-/// Writes a file of a run's own folder, which nobody reads before the run begins and which is not there
-/// yet.
-pub(crate) fn write_anew(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a new file, closed to other users. Fails if it exists.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = made.and_then(|mut file| file.write_all(bytes));
-    written.map_err(|error| cannot("write", path, &error))
+    written.map_err(|error| failed_to("write", path, &error))
 }
 
 /// The folder of one run, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    /// An exclusive lock, held as long as the bridge lives: a folder whose lock is free was left behind by a
-    /// bridge that was killed.
+    /// An exclusive lock. If it is free, the bridge of this folder was killed.
     _lock: fs::File,
 }
 
 impl RunFolder {
-    /// The folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -65,22 +61,22 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // An error leaves the folder for the next run, once the lock is free.
+        // After an error, the next run removes the folder, since the lock is free then.
         let _ = discard_run(&self.path);
     }
 }
 
-/// The most entries that are removed at the end or the beginning of a run. The rest is left for the next.
+/// The most entries that are removed at the start or the end of a run. Later runs remove the rest.
 pub(super) const REMOVED_AT_ONCE: usize = 50_000;
 
-/// The folder for what is being removed. A run cannot reach it.
+/// The folder for entries to remove, which a run cannot reach.
 const TRASH: &str = "trash";
 
 pub(super) fn trash(state: &Folder) -> io::Result<Folder> {
     state.make(TRASH)
 }
 
-/// Removes the folder of a run, whatever the run left in it.
+/// Removes the folder of a run.
 fn discard_run(path: &Path) -> io::Result<()> {
     let (Some(runs), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let Some(state_dir) = runs.parent() else { return Ok(()) };
@@ -92,24 +88,24 @@ fn discard_run(path: &Path) -> io::Result<()> {
 
 const TEMPORARY: &str = "tmp";
 
-/// The folder for a run's temporary files, in the folder of the run.
+/// Returns the folder for temporary files in the folder of a run.
 pub(crate) fn temporary(run_dir: &Path) -> PathBuf {
     run_dir.join(TEMPORARY)
 }
 
-/// Opens it, before a run can take its own rights to it away.
+/// Opens the folder for temporary files. Later, a run could remove the permissions.
 pub(super) fn open_temporary(run_dir: &Path) -> Result<Folder> {
     let path = temporary(run_dir);
-    Folder::trusted(&path).map_err(|error| cannot("open", &path, &error))
+    Folder::trusted(&path).map_err(|error| failed_to("open", &path, &error))
 }
 
-/// Makes the folder of one run, and removes those that killed bridges left behind.
-pub(crate) fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
+/// Creates the folder of a run, and removes the folders of killed bridges.
+pub(crate) fn create_run_folder(state_dir: &Path) -> Result<RunFolder> {
     let runs = runs_in(state_dir);
     make_private(&runs)?;
-    // Another bridge's sweep must not come between a folder and its lock.
-    let guard = fs::File::open(&runs).map_err(|error| cannot("open", &runs, &error))?;
-    guard.lock().map_err(|error| cannot("lock", &runs, &error))?;
+    // Without this lock, another bridge could remove the folder before it is locked.
+    let guard = fs::File::open(&runs).map_err(|error| failed_to("open", &runs, &error))?;
+    guard.lock().map_err(|error| failed_to("lock", &runs, &error))?;
     let made = tempfile::Builder::new()
         .prefix("run-")
         .permissions(fs::Permissions::from_mode(0o700))
@@ -121,8 +117,8 @@ pub(crate) fn for_one_run(state_dir: &Path) -> Result<RunFolder> {
             fs::DirBuilder::new().mode(0o700).create(temporary(folder.path()))?;
             Ok(RunFolder { path: folder.keep(), _lock: lock })
         });
-    let made = made.map_err(|error| cannot("make", &runs, &error))?;
-    // What cannot be removed now is left for the next run.
+    let made = made.map_err(|error| failed_to("make", &runs, &error))?;
+    // After an error, the next run tries again.
     for (folder, _lock) in abandoned(&runs) {
         let _ = discard_run(&folder);
     }
@@ -133,14 +129,13 @@ fn runs_in(state_dir: &Path) -> PathBuf {
     state_dir.join("runs")
 }
 
-/// The number of folders that earlier runs left: of bridges that were killed, and the rest of what was too much to
-/// be removed at once. Later runs remove them.
+/// Returns the number of folders that later runs will remove: those of killed bridges, and those in the trash.
 pub(crate) fn left_behind(state_dir: &Path) -> usize {
     let trash = Folder::trusted(state_dir).and_then(|state| state.below(TRASH)?.entries(1_000));
     abandoned(&runs_in(state_dir)).count() + trash.map_or(0, |entries| entries.len())
 }
 
-/// The folders whose lock is free, each with the lock, now taken.
+/// Returns the folders of killed bridges, each with its lock.
 fn abandoned(runs: &Path) -> impl Iterator<Item = (PathBuf, Folder)> {
     let folder = Folder::trusted(runs);
     let entries = fs::read_dir(runs).into_iter().flatten().flatten();
@@ -151,15 +146,15 @@ fn abandoned(runs: &Path) -> impl Iterator<Item = (PathBuf, Folder)> {
     })
 }
 
-/// Where the folder is that stays empty.
-pub(crate) fn empty_in(state_dir: &Path) -> PathBuf {
+/// Returns the path of the empty folder.
+pub(crate) fn empty_path(state_dir: &Path) -> PathBuf {
     state_dir.join("empty")
 }
 
-/// Makes the folder that stays empty, and empties it, should anybody have put something into it.
+/// Creates the empty folder, or empties it.
 pub(crate) fn empty(state_dir: &Path) -> Result<PathBuf> {
-    let path = empty_in(state_dir);
-    let is_folder = fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir());
+    let path = empty_path(state_dir);
+    let is_folder = fs::symlink_metadata(&path).is_ok_and(|entry| entry.is_dir());
     let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
     if !is_folder || !is_empty {
         let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
@@ -168,10 +163,10 @@ pub(crate) fn empty(state_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
+fn failed_to(action: &str, path: &Path, error: &io::Error) -> Error {
     Error::new(
         Kind::Spawn,
-        format!("could not {what} {}: {error}", path.display()),
+        format!("could not {action} {}: {error}", path.display()),
         "Make the folder writable, or set `state_dir` to one that is.",
     )
 }
@@ -180,8 +175,8 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
 mod tests {
     use super::*;
 
-    /// Its lock goes, its folder stays.
-    fn killed(run: RunFolder) {
+    /// Frees the lock and keeps the folder.
+    fn kill(run: RunFolder) {
         let path = run.path.clone();
         let aside = path.with_extension("aside");
         fs::rename(&path, &aside).unwrap();
@@ -190,22 +185,22 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_bridge_left_is_removed_and_what_runs_stays() {
+    fn the_folder_of_a_killed_bridge_is_removed_and_that_of_a_run_stays() {
         let state = tempfile::tempdir().unwrap();
-        let left = for_one_run(state.path()).unwrap();
+        let left = create_run_folder(state.path()).unwrap();
         let path = left.path().to_owned();
         fs::write(path.join("request.md"), "secret").unwrap();
-        let running = for_one_run(state.path()).unwrap();
+        let running = create_run_folder(state.path()).unwrap();
         assert!(path.exists());
         assert_eq!(left_behind(state.path()), 0);
-        killed(left);
+        kill(left);
         assert_eq!(left_behind(state.path()), 1);
-        drop(for_one_run(state.path()).unwrap());
+        drop(create_run_folder(state.path()).unwrap());
         assert!(!path.exists() && running.path().exists());
     }
 
     #[test]
-    fn the_empty_folder_is_empty_whatever_was_put_into_it() {
+    fn the_empty_folder_is_emptied_before_each_run() {
         let state = tempfile::tempdir().unwrap();
         let check = || {
             let path = empty(state.path()).unwrap();
@@ -223,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn folders_and_files_are_private_and_runs_leave_nothing() {
+    fn folders_and_files_are_private_and_removed_after_a_run() {
         let state = tempfile::tempdir().unwrap();
-        let run = for_one_run(&state.path().join("deep/er")).unwrap();
+        let run = create_run_folder(&state.path().join("deep/er")).unwrap();
         let file = run.path().join("f");
-        write_anew(&file, b"x").unwrap();
-        assert!(write_anew(&file, b"z").is_err());
+        write_new(&file, b"x").unwrap();
+        assert!(write_new(&file, b"z").is_err());
         write_private(&file, b"y").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(run.path()), mode(&file)), (0o700, 0o600));

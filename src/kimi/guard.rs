@@ -1,6 +1,6 @@
-//! What the hook allows that both programs ask before each call of a tool: an allow-list, which holds without a
-//! sandbox too. The bridge writes the facts of a run into its folder, where Kimi cannot write, and the hook reads
-//! them there.
+//! The allow-list of the hook that both programs ask before each tool call. It holds without a sandbox too.
+//!
+//! The bridge writes the policy of a run into the run folder, where Kimi cannot write, and the hook reads it there.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,43 +16,42 @@ use crate::sandbox::SYSTEM_FOLDERS;
 use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::{canonical, lexical};
 
-/// The hidden command of the binary that both programs ask.
+/// The hidden command of the binary that runs the hook.
 pub(crate) const COMMAND: &str = "guard";
 /// The variable of a run's environment that names the run's folder to the hook.
 pub(crate) const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
-/// Fields of a call that are no path.
+/// The arguments of a call that are not paths.
 const NO_PATHS: [&str; 8] =
     ["pattern", "glob", "type", "output_mode", "query", "url", "limit", "sort"];
 
-/// The longest glob of a search. A longer one could nest so deep that its parser aborts the hook, which would allow
-/// the call.
+/// The longest glob of a search. Deep nesting in a longer one could make its parser abort the hook, which would
+/// allow the call.
 const GLOB_BYTES: usize = 500;
 
-/// What the hook knows of a run.
+/// The paths that one run may read, for the hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GuardPolicy {
     /// The project, without links.
     pub(crate) project: PathBuf,
     /// The user's home.
     pub(crate) home: PathBuf,
-    /// Kimi's private home.
     pub(crate) private_home: PathBuf,
-    /// The file with the prompt, where there is one.
+    /// The file with the prompt, if the prompt goes by a file.
     pub(crate) prompt: Option<PathBuf>,
-    /// What the setting `readable` names.
+    /// The paths of the setting `readable`.
     pub(crate) readable: Vec<PathBuf>,
-    /// Folders without links that stay closed wherever they lie: the bridge's own, and those of Kimi's login.
+    /// The folders of the bridge and of Kimi's login, without links. They stay closed inside an open folder too.
     pub(crate) private: Vec<PathBuf>,
-    /// Files and folders of the project that are closed.
+    /// The closed files and folders of the project.
     #[serde(with = "as_bytes")]
     pub(crate) closed: Vec<PathBuf>,
-    /// The user's lines about secret files.
+    /// The user's own patterns of secret files.
     pub(crate) secret_files: Vec<String>,
-    /// Whether Kimi fetches through a proxy.
+    /// True if Kimi fetches through a proxy.
     pub(crate) is_proxied: bool,
 }
 
-/// Paths that may not be UTF-8, which a path in JSON must be.
+/// Serializes paths as bytes, because a path in JSON must be UTF-8.
 mod as_bytes {
     use std::ffi::OsString;
     use std::path::PathBuf;
@@ -76,72 +75,75 @@ fn file_in(run_dir: &Path) -> PathBuf {
 }
 
 impl GuardPolicy {
-    /// Writes the facts into the folder of a run.
+    /// Writes the policy into the folder of a run.
     pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {
         let json = serde_json::to_vec(self);
-        let json = json.map_err(|error| Error::of(Kind::Spawn, format!("no hook: {error}")))?;
-        folders::write_anew(&file_in(run_dir), &json)
+        let json = json.map_err(|error| {
+            Error::of(Kind::Spawn, format!("could not write the policy of the hook: {error}"))
+        })?;
+        folders::write_new(&file_in(run_dir), &json)
     }
 
-    /// Reads the facts from the folder of a run.
+    /// Reads the policy from the folder of a run.
     pub(crate) fn read(run_dir: &Path) -> Option<GuardPolicy> {
         serde_json::from_slice(&fs::read(file_in(run_dir)).ok()?).ok()
     }
 
-    /// Returns why a call is refused.
+    /// Returns the reason to refuse a call; `None` allows it.
     pub(crate) fn refusal(&self, call: &Value) -> Option<String> {
         let field = |snake: &str, camel: &str| call.get(snake).or(call.get(camel)).cloned();
         let tool = field("tool_name", "toolName").unwrap_or_default();
         let input = field("tool_input", "toolInput").unwrap_or_default();
         let session = field("session_id", "sessionId").unwrap_or_default();
         let Some(input) = input.as_object() else {
-            return Some("the arguments cannot be read".to_owned());
+            return Some("the arguments are not a JSON object".to_owned());
         };
         if input.values().any(|value| value.is_array() || value.is_object()) {
-            return Some("no tool of this run takes lists or objects".to_owned());
+            return Some("an argument is a list or an object; pass plain values".to_owned());
         }
         let session = session.as_str().unwrap_or_default();
         let named = paths(input);
-        let closed = named.iter().find_map(|path| self.refusal_of(path, session));
+        let closed = named.iter().find_map(|path| self.path_refusal(path, session));
         closed.or_else(|| match tool.as_str().unwrap_or_default() {
-            "Read" | "ReadFile" if named.is_empty() => Some("it names no file".to_owned()),
+            "Read" | "ReadFile" if named.is_empty() => Some("the path is missing".to_owned()),
             "Read" | "ReadFile" | "WebSearch" | "SearchWeb" => None,
-            "Glob" => leaves_its_folder(input).then(|| "a pattern may not hold `..`".to_owned()),
-            "Grep" if named.is_empty() => self.refusal_of_search(".", input),
-            // Either program takes one path, but the hook does not rely on which.
-            "Grep" => named.iter().find_map(|path| self.refusal_of_search(path, input)),
+            "Glob" => has_parent_part(input).then(|| "a pattern may not contain `..`".to_owned()),
+            "Grep" if named.is_empty() => self.search_refusal(".", input),
+            // Both programs read one path argument; the hook does not rely on its name.
+            "Grep" => named.iter().find_map(|path| self.search_refusal(path, input)),
             "FetchURL" => {
                 let url = input.get("url").and_then(Value::as_str).unwrap_or_default();
                 address::refusal(url, self.is_proxied)
             }
-            other => Some(format!("{other} is no tool of this run")),
+            other => Some(format!("this run has no tool `{other}`")),
         })
     }
 
-    /// Why a path may not be read. The programs take `..` away before they follow links, and the system after.
-    fn refusal_of(&self, named: &str, session: &str) -> Option<String> {
+    /// Returns the reason to refuse a path. It checks both orders: the programs resolve `..` before links, the system
+    /// after.
+    fn path_refusal(&self, named: &str, session: &str) -> Option<String> {
         let Some(path) = self.absolute(named) else {
-            return Some(format!("{named} is no plain path"));
+            return Some(format!("{named} is not the path of a file"));
         };
         let secret = SecretFiles::with(&self.secret_files);
         let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
         for real in [resolved(&lexical(&path)), resolved(&path)] {
             if !self.is_open(&real, session) {
-                return Some(format!("{named} lies outside what this run may read"));
+                return Some(format!("{named} is outside the folders that this run may read"));
             }
             let root =
                 if real.starts_with(&self.project) { &*self.project } else { Path::new("/") };
             let is_closed = self.closed.iter().any(|closed| real.starts_with(closed));
             if is_closed || secret.is_secret(root, &real) || secret.is_secret(root, &path) {
                 return Some(format!(
-                    "{named} is closed to this run: its name or content says that it holds a secret"
+                    "this run may not read {named}: its name or content marks it as a secret file"
                 ));
             }
         }
         None
     }
 
-    /// The path as a program takes it: from the project, or from the home. Another user's home is none.
+    /// Resolves a path as a program does: from the project, or from the home. Returns `None` for another user's home.
     fn absolute(&self, named: &str) -> Option<PathBuf> {
         if named.contains("://") || named.contains('\0') {
             return None;
@@ -153,13 +155,13 @@ impl GuardPolicy {
         }
     }
 
-    /// Returns whether a path without links may be read: the innermost folder that is named decides.
+    /// Returns whether a path without links may be read. The innermost listed folder decides.
     fn is_open(&self, path: &Path, session: &str) -> bool {
         if self.prompt.as_deref().map(canonical).as_deref() == Some(path) {
             return true;
         }
         if let Ok(output) = path.strip_prefix(canonical(&self.private_home)) {
-            // kimi-code saves what is too long, and tells the model to read it there.
+            // kimi-code saves a long result there, and asks the model to read the file.
             let parts: Vec<_> = output.iter().filter_map(|part| part.to_str()).collect();
             return parts.first() == Some(&"sessions")
                 && !session.is_empty()
@@ -169,26 +171,27 @@ impl GuardPolicy {
         let readable = self.readable.iter().map(|path| (canonical(path), true));
         let private = self.private.iter().map(|path| (path.clone(), false));
         let home = canonical(&self.home);
-        // A home that is `/` hides nothing.
+        // A home that is `/` closes nothing.
         let hidden = (home.parent().is_some()).then_some((home, false));
         let system = SYSTEM_FOLDERS.map(|folder| (PathBuf::from(folder), true));
         let folders = [(self.project.clone(), true)].into_iter().chain(readable).chain(private);
         let around =
             folders.chain(hidden).chain(system).filter(|(folder, _)| path.starts_with(folder));
-        // Of the same folder, the one that opens it counts: somebody named it.
-        let inmost = around.max_by_key(|(folder, is_open)| (folder.components().count(), *is_open));
-        inmost.is_some_and(|(_, is_open)| is_open)
+        // If a folder is listed as open and as closed, the setting that opens it counts.
+        let innermost =
+            around.max_by_key(|(folder, is_open)| (folder.components().count(), *is_open));
+        innermost.is_some_and(|(_, is_open)| is_open)
     }
 
-    /// Why a search may not begin. The configuration of ripgrep leaves out closed files by their paths, which fit no
-    /// other spelling of the folder, and a glob of the call takes them back.
-    fn refusal_of_search(&self, named: &str, input: &Map<String, Value>) -> Option<String> {
+    /// Returns the reason to refuse a search. The configuration of ripgrep excludes closed files by path, but another
+    /// spelling of the folder, or a glob of the call, would include them again.
+    fn search_refusal(&self, named: &str, input: &Map<String, Value>) -> Option<String> {
         let Some(path) = self.absolute(named.strip_prefix("./").unwrap_or(named)) else {
-            return Some(format!("{named} is no plain path"));
+            return Some(format!("{named} is not the path of a file or folder"));
         };
         let real = resolved(&lexical(&path));
         if self.private.iter().any(|folder| folder.starts_with(&real)) {
-            return Some(format!("{named} holds folders that this run may not read"));
+            return Some(format!("{named} contains folders that this run may not read"));
         }
         let closed = self.closed.iter().map(|path| canonical(path));
         let closed: Vec<PathBuf> = closed.filter(|path| path.starts_with(&real)).collect();
@@ -199,18 +202,18 @@ impl GuardPolicy {
         let spelled = spelled.strip_suffix(b"/.").or(spelled.strip_suffix(b"/")).unwrap_or(spelled);
         if spelled != real.as_os_str().as_bytes() {
             return Some(format!(
-                "{named} leads to a folder with files that are closed; search in {} itself",
+                "{named} is another spelling of a folder with secret files; search in {} instead",
                 real.display()
             ));
         }
         let glob = input.get("glob").and_then(Value::as_str)?;
         if glob.len() > GLOB_BYTES {
-            return Some(format!("the glob has over {GLOB_BYTES} bytes"));
+            return Some(format!("the glob is longer than {GLOB_BYTES} bytes"));
         }
         let globs = [&self.project, &real]
             .map(|root| OverrideBuilder::new(root).add(glob).and_then(|globs| globs.build()).ok());
         let [Some(from_project), Some(from_folder)] = globs else {
-            return Some(format!("the glob {glob} cannot be read"));
+            return Some(format!("the glob {glob} is not valid"));
         };
         let closed = closed.iter().find(|closed| {
             let is_folder = closed.is_dir();
@@ -219,28 +222,28 @@ impl GuardPolicy {
                 .any(|globs| globs.matched(closed, is_folder).is_whitelist())
         })?;
         Some(format!(
-            "the glob {glob} takes in {}, which is closed to this run; leave the glob out, or search in a folder \
-             without it",
+            "the glob {glob} matches {}, which this run may not read; leave the glob out, or search in a folder \
+             without that file",
             closed.display()
         ))
     }
 }
 
-/// The paths that a call names: every text but those that are known for something else.
+/// The paths in the arguments of a call: every text except those of [`NO_PATHS`].
 fn paths(input: &Map<String, Value>) -> Vec<&str> {
     let texts = input.iter().filter(|(name, _)| !NO_PATHS.contains(&name.as_str()));
     texts.filter_map(|(_, value)| value.as_str()).collect()
 }
 
-fn leaves_its_folder(input: &Map<String, Value>) -> bool {
+fn has_parent_part(input: &Map<String, Value>) -> bool {
     let pattern = input.get("pattern").and_then(Value::as_str).unwrap_or_default();
     pattern.split(['/', '{', ',', '}']).any(|part| part == "..")
 }
 
-/// The path without links, as far as it exists; what does not exist is taken as text.
+/// Resolves the links in the part of a path that exists, and only `..` in the rest.
 fn resolved(path: &Path) -> PathBuf {
-    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
-    there.map_or_else(
+    let existing = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    existing.map_or_else(
         || lexical(path),
         |(part, real)| lexical(&real.join(path.strip_prefix(part).unwrap_or(path))),
     )
@@ -256,7 +259,7 @@ mod tests {
 
     struct World {
         root: PathBuf,
-        facts: GuardPolicy,
+        policy: GuardPolicy,
     }
 
     fn world() -> World {
@@ -287,7 +290,7 @@ mod tests {
         for (target, link) in [("../q", "out"), ("conf", "in"), ("conf/.env", "note")] {
             symlink(target, path("home/p").join(link)).unwrap();
         }
-        let facts = GuardPolicy {
+        let policy = GuardPolicy {
             project: path("home/p"),
             home: path("home"),
             private_home: path("home/state/homes/k"),
@@ -298,7 +301,7 @@ mod tests {
             secret_files: vec!["*.mine".to_owned()],
             is_proxied: false,
         };
-        World { root, facts }
+        World { root, policy }
     }
 
     impl World {
@@ -307,13 +310,13 @@ mod tests {
             let input = input.to_string().replace("ROOT", self.root.to_str().unwrap());
             let input: Value = serde_json::from_str(&input).unwrap();
             let call = json!({"session_id": "s1", "tool_name": tool, "tool_input": input});
-            let refusal = self.facts.refusal(&call);
+            let refusal = self.policy.refusal(&call);
             assert_eq!(refusal.is_some(), is_refused, "{call} {refusal:?}");
         }
     }
 
     #[test]
-    fn what_is_named_may_be_read_and_nothing_else() {
+    fn only_listed_folders_are_readable() {
         let world = world();
         for (path, is_refused) in [
             ("src/main.rs", false),
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_takes_back_nothing_that_is_left_out() {
+    fn a_search_cannot_include_closed_files() {
         let world = world();
         for (input, is_refused) in [
             (json!({}), false),
@@ -409,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_tools_of_the_run_are_called() {
+    fn only_the_tools_of_the_run_are_allowed() {
         let world = world();
         world.check("WebSearch", &json!({"query": "~/.ssh"}), false);
         world.check("Glob", &json!({"pattern": "src/*"}), false);
@@ -422,15 +425,15 @@ mod tests {
         world.check("Bash", &json!({"command": "true"}), true);
         world.check("Read", &json!("x"), true);
         world.check("Read", &json!({"path": "src/main.rs", "paths": ["../q/a"]}), true);
-        assert!(world.facts.refusal(&json!({})).is_some());
+        assert!(world.policy.refusal(&json!({})).is_some());
     }
 
     #[test]
-    fn facts_are_read_as_they_were_written() {
-        let World { facts, .. } = world();
+    fn a_policy_is_read_as_it_was_written() {
+        let World { policy, .. } = world();
         let dir = tempfile::tempdir().unwrap();
-        facts.write(dir.path()).unwrap();
-        assert_eq!(GuardPolicy::read(dir.path()), Some(facts));
+        policy.write(dir.path()).unwrap();
+        assert_eq!(GuardPolicy::read(dir.path()), Some(policy));
         assert_eq!(GuardPolicy::read(Path::new("/nonexistent")), None);
     }
 }

@@ -1,9 +1,8 @@
-//! The private home: Kimi's data folder for the bridge's runs, apart from the user's own.
+//! The private home: Kimi's data folder for the bridge's runs, separate from the user's own.
 //!
-//! Only what is needed to reach the model is carried over from the user's folder: models, providers,
-//! services and the login. MCP servers, hooks, plugins and permission rules stay behind. Sessions
-//! live here, so they are kept between runs. A run may leave anything else here too, which decides nothing about a
-//! later run: the home is made anew before each, with the known entries only.
+//! It gets the user's models, providers, services and login, but no MCP servers, hooks, plugins or permission rules. It
+//! keeps Kimi's sessions. Anything else that a run writes must not affect a later run, so the home is created again
+//! before each run, with the known entries only.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
@@ -21,7 +20,7 @@ use super::dialect::Dialect;
 use super::profile::{EntryKind, Profile, profiles};
 use super::tokens::{self, Tokens};
 use super::untrusted::{self, Folder};
-use super::users::{self, CONFIG_BYTES, OPENAI, asks_openai, unreadable};
+use super::users::{self, CONFIG_BYTES, OPENAI, unreadable, uses_openai};
 use super::{bound, folders, guard, token_file};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::rules::canonical;
@@ -30,23 +29,22 @@ use crate::settings::{Environment, Loaded};
 /// A private home that is ready for a run.
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// The folder.
     pub(crate) path: PathBuf,
-    /// The same folder, open.
+    /// The folder at `path`, open.
     pub(crate) folder: Folder,
-    /// Variables in which the user's providers look for their keys.
+    /// The variables with the keys of the user's providers.
     pub(crate) keys: Vec<String>,
     /// The copies of the user's login.
     pub(crate) tokens: Tokens,
-    /// A shared lock, held as long as the run lasts: no other run makes the home anew meanwhile.
+    /// A shared lock for the time of the run, so that no other run replaces the home.
     lock: File,
-    /// The folder that holds it, and the one for what is removed.
+    /// The parent folder and the trash.
     around: [Folder; 2],
 }
 
 impl Home {
-    /// Removes a home that has become too large, unless another run uses it, which removes it then. Returns a warning.
-    pub(super) fn empty_if_over(&self) -> Option<String> {
+    /// Removes a home that is too large, and returns a warning. If another run uses the home, that run removes it.
+    pub(super) fn remove_if_too_large(&self) -> Option<String> {
         let [parent, trash] = &self.around;
         if !bound::is_over(&self.folder) || self.lock.try_lock().is_err() {
             return None;
@@ -54,7 +52,7 @@ impl Home {
         parent.discard(self.path.file_name()?, trash).ok()?;
         trash.clear(folders::REMOVED_AT_ONCE);
         Some(format!(
-            "Kimi's private home held more than {} and was emptied, its session too: a later round sends the whole prompt",
+            "Kimi's private home held more than {} and was removed with its sessions; a later round sends the whole prompt",
             bound::BOUND
         ))
     }
@@ -62,16 +60,16 @@ impl Home {
 
 /// The folder of all private homes, in the state folder.
 pub(super) const HOMES: &str = "homes";
-/// The folder of their locks, where no run can open them: one could lock its own home for ever.
+/// The folder of all locks, where no run can open them. A run could lock its own home for ever.
 const LOCKS: &str = "locks";
-/// A home that is being made, beside its lock.
+/// A home in preparation, next to its lock.
 const NEW: &str = "new";
-/// What was last the same in the user's login and in the copy of a run, beside the lock.
+/// The hashes of the tokens, next to the lock.
 const HASHES: &str = "tokens";
-/// The most homes that are looked at, to find those that are not used any more.
+/// The most homes that are checked for their last use.
 const PROJECTS: usize = 1_000;
 
-/// The key of a private home: no run reads what Kimi remembers of another project, or of another kind of run.
+/// The key of a private home. No run can read the sessions of another project, or of another kind of run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HomeKey<'a> {
     pub(crate) dialect: Dialect,
@@ -85,19 +83,19 @@ impl<'a> HomeKey<'a> {
         HomeKey { dialect, profile: Profile::reader(), project }
     }
 
-    /// The home, in the folder of all homes.
+    /// The path of the home in the folder of all homes.
     pub(super) fn relative(self) -> PathBuf {
-        group(self.dialect, self.profile).join(name_of(self.project))
+        group(self.dialect, self.profile).join(folder_name(self.project))
     }
 }
 
-/// The homes of one dialect and profile, in the folder of all homes.
+/// The path of the homes of one dialect and profile in the folder of all homes.
 fn group(dialect: Dialect, profile: Profile) -> PathBuf {
     [dialect.name(), profile.name].iter().collect()
 }
 
-/// The same name for the same project: the last part of its path, for a person, and a hash of the whole path.
-fn name_of(project: &Path) -> String {
+/// The folder name of a project's home: the last part of the project's path, for the reader, and a hash of the path.
+fn folder_name(project: &Path) -> String {
     let project = canonical(project);
     let last = project.file_name().unwrap_or_default().to_string_lossy();
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
@@ -112,7 +110,8 @@ pub(crate) fn open(state_dir: &Path, key: HomeKey<'_>) -> Option<Folder> {
     Folder::trusted(state_dir).ok()?.below(HOMES).ok()?.below(key.relative()).ok()
 }
 
-/// Makes the private home anew from what the user's holds now. While another run uses it, nothing is removed.
+/// Prepares the private home from the user's current settings and login. If another run uses the home, nothing is
+/// removed.
 pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
     let HomeKey { dialect, profile, .. } = key;
     let user = users::data_folder(&loaded.environment, dialect);
@@ -125,58 +124,58 @@ pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
     let path = loaded.state_dir().join(HOMES).join(key.relative());
     folders::make(loaded.state_dir())?;
     let names = tokens::names(&users, &loaded.environment, dialect, &user);
-    // A later round needs its session, also where no transcript is kept.
+    // A later round needs its session, even if no transcript is kept.
     let days = loaded.settings.transcript_days.max(1);
     let unused = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
-    let made = Locked::make(loaded.state_dir(), key, &names, unused);
-    let made = made.and_then(|made| {
-        let Locked { folder, lock, beside, locks, around } = made;
+    let locked = LockedHome::prepare(loaded.state_dir(), key, &names, unused);
+    let prepared = locked.and_then(|locked| {
+        let LockedHome { folder, lock, beside, locks, around } = locked;
         folder.write("config.toml", config.as_bytes())?;
         for name in &profiles().copied {
-            // Where the user's has none, Kimi makes its own.
+            // Kimi creates a missing file itself.
             if let Ok(bytes) = untrusted::read(&user.join(name), CONFIG_BYTES) {
                 folder.write(name, &bytes)?;
             }
         }
-        // A file in place of the folder into which Kimi would fetch a ripgrep, to run it.
+        // This file keeps Kimi from creating a folder `bin` and fetching a ripgrep into it.
         folder.write("bin", b"")?;
         let hashes = beside.make(HASHES)?;
-        let tokens = Tokens::carry(dialect, user, folder.below("")?, hashes, locks, names)?;
+        let tokens = Tokens::copy(dialect, user, folder.below("")?, hashes, locks, names)?;
         Ok((folder, tokens, lock, around))
     });
-    let (folder, tokens, lock, around) = made.map_err(|error| unusable(&path, &error))?;
+    let (folder, tokens, lock, around) = prepared.map_err(|error| unusable(&path, &error))?;
     Ok(Home { path, folder, keys: key_variables(&users, dialect), tokens, lock, around })
 }
 
 /// A private home with a shared lock.
-struct Locked {
+struct LockedHome {
     folder: Folder,
     lock: File,
-    /// The folder of the bridge's own files about this home.
+    /// The folder of the bridge's files about this home.
     beside: Folder,
     /// The folder of all locks of the dialect.
     locks: Folder,
-    /// As in [`Home`].
+    /// The parent folder and the trash.
     around: [Folder; 2],
 }
 
-impl Locked {
+impl LockedHome {
     /// Takes the lock, and cleans the home if no other run uses it.
-    fn make(
+    fn prepare(
         state_dir: &Path,
         key: HomeKey<'_>,
         names: &[OsString],
         unused: Duration,
-    ) -> io::Result<Locked> {
+    ) -> io::Result<LockedHome> {
         let (relative, group) = (key.relative(), group(key.dialect, key.profile));
         let state = Folder::trusted(state_dir)?;
         let (homes, locks, trash) =
             (state.make(HOMES)?, state.make(LOCKS)?, folders::trash(&state)?);
-        // One home is made at a time, which takes milliseconds.
+        // One home is prepared at a time, which takes milliseconds.
         let all = File::from(locks.as_fd().try_clone_to_owned()?);
         all.lock()?;
         if locks.below(key.dialect.name()).is_err() {
-            // Before there was a home for each project, each dialect had one, in which runs wrote.
+            // An older bridge had one home for each dialect, in which runs wrote.
             homes.discard(key.dialect.name(), &trash)?;
         }
         for dialect in Dialect::ALL {
@@ -192,7 +191,7 @@ impl Locked {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         lock.lock_shared()?;
-        Ok(Locked {
+        Ok(LockedHome {
             folder: homes.make(&relative)?,
             lock,
             beside,
@@ -202,7 +201,7 @@ impl Locked {
     }
 }
 
-/// Removes the homes of projects that Kimi was not asked about for so long. Their locks' folders change with each run.
+/// Removes the homes that no run has used for a time. The folder of a lock changes with each run.
 fn sweep(
     homes: &Folder,
     locks: &Folder,
@@ -226,8 +225,8 @@ fn sweep(
     Ok(())
 }
 
-/// Puts a new folder in the place of a private home, and moves the known entries into it. However much a run left,
-/// only these are looked at.
+/// Replaces a private home by a new folder, and moves the known entries into it. Other entries are not even listed,
+/// since a run may have left very many.
 fn clean(
     homes: &Folder,
     relative: &Path,
@@ -255,10 +254,10 @@ fn clean(
         };
         let entry = OsStr::new(entry);
         if old.kind(entry) == Some(kind) && !is_over {
-            old.hand_over(entry, &new, entry)?;
+            old.move_to(entry, &new, entry)?;
         }
     }
-    // A token that was renewed in a run whose bridge was killed.
+    // If the bridge was killed, the home may hold a renewed token.
     let copies = new.make(token_file::FOLDER)?;
     for token in names {
         let renewed =
@@ -268,18 +267,18 @@ fn clean(
         }
     }
     homes.discard(name, trash)?;
-    beside.hand_over(OsStr::new(NEW), &homes, name)
+    beside.move_to(OsStr::new(NEW), &homes, name)
 }
 
 fn unusable(home: &Path, error: &io::Error) -> Error {
     Error::new(
         Kind::Spawn,
         format!("could not prepare {}: {error}", home.display()),
-        "Remove the folder, which is made again, or set `state_dir` to one that is writable.",
+        "Remove the folder, which the next run creates again, or set `state_dir` to a writable one.",
     )
 }
 
-/// The private `config.toml`: what is carried over, and walls that hold on resume too.
+/// The private `config.toml`: the user's models and providers, and restrictions that hold on resume too.
 fn config(dialect: Dialect, profile: Profile, users: &Table, environment: &Environment) -> Table {
     let carried = users.iter().filter(|(name, _)| profiles().carried_over.contains(name));
     let mut config: Table = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -300,9 +299,8 @@ fn config(dialect: Dialect, profile: Profile, users: &Table, environment: &Envir
     config
 }
 
-/// What is run before each call of a tool: both programs ask hooks, also on resume, and kimi-code never
-/// asks the deny rules that it parses. One refuses every tool but the reading ones, the other what these may
-/// not read, also where there is no sandbox.
+/// The hooks that both programs run before each tool call, on resume too. One refuses every tool that is not listed,
+/// the other refuses closed paths, even without a sandbox. kimi-code parses deny rules but ignores them.
 fn hooks(dialect: Dialect, profile: Profile, environment: &Environment) -> Value {
     let called: Vec<&str> = profile.tools().map(|tool| tool.when_called(dialect)).collect();
     let hook = |matcher: String, command: String| {
@@ -320,7 +318,7 @@ fn hooks(dialect: Dialect, profile: Profile, environment: &Environment) -> Value
         "echo 'this consultation is read-only' >&2; exit 2".to_owned(),
     )];
     if let Some(program) = &environment.program {
-        // Both programs let a call pass whose hook ends in any other way.
+        // Both programs allow the call if the hook ends with another exit code.
         let command =
             format!("{} {} \"${}\" || exit 2", quoted(program), guard::COMMAND, guard::RUN_DIR);
         hooks.push(hook(format!("^({})$", called.join("|")), command));
@@ -328,23 +326,22 @@ fn hooks(dialect: Dialect, profile: Profile, environment: &Environment) -> Value
     Value::Array(hooks)
 }
 
-/// A word for the shell.
+/// Quotes a word for the shell.
 fn quoted(word: &Path) -> String {
     format!("'{}'", word.display().to_string().replace('\'', "'\\''"))
 }
 
-/// The variables that `api_key_env` of the user's providers names.
+/// The variables with the keys of the user's providers.
 fn key_variables(users: &Table, dialect: Dialect) -> Vec<String> {
     let providers = users.get("providers").and_then(Value::as_table).into_iter().flatten();
-    let named = providers.filter_map(|(_, provider)| provider.get("api_key_env")?.as_str());
-    let openai = if asks_openai(users, dialect) { &OPENAI[..] } else { &[] };
-    named.chain(openai.iter().copied()).map(str::to_owned).collect()
+    let configured = providers.filter_map(|(_, provider)| provider.get("api_key_env")?.as_str());
+    let openai = if uses_openai(users, dialect) { &OPENAI[..] } else { &[] };
+    configured.chain(openai.iter().copied()).map(str::to_owned).collect()
 }
 
-/// Refuses at once what Kimi itself would refuse after seconds: nothing leads to any model. Where a
-/// provider is configured, even one without a key, Kimi is asked.
+/// Fails if no login, key or provider is configured. Kimi itself would fail only after seconds.
 pub(crate) fn expect_login(environment: &Environment, dialect: Dialect) -> Result<()> {
-    let login = super::login::look(environment, dialect);
+    let login = super::login::find(environment, dialect);
     login.problem(dialect).map_or(Ok(()), Err)
 }
 
@@ -405,7 +402,7 @@ pattern = "*"
         fs::write(user.join("credentials/other.json"), "token of another service").unwrap();
     }
 
-    fn check(dialect: Dialect, walls: &str) {
+    fn check(dialect: Dialect, restrictions: &str) {
         let root = tempfile::tempdir().unwrap();
         with_users(root.path(), dialect);
         let home = prepared(root.path(), dialect);
@@ -420,22 +417,22 @@ pattern = "*"
         let config: Table =
             fs::read_to_string(home.path.join("config.toml")).unwrap().parse().unwrap();
         let users: Table = USERS.parse().unwrap();
-        let mut expected: Table = walls.parse().unwrap();
+        let mut expected: Table = restrictions.parse().unwrap();
         for carried in ["default_model", "providers", "models"] {
             expected.insert(carried.to_owned(), users[carried].clone());
         }
         assert_eq!(config, expected);
-        let mut there: Vec<_> =
+        let mut entries: Vec<_> =
             fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        there.sort();
-        assert_eq!(there, ["bin", "config.toml", "credentials", "device_id"]);
+        entries.sort();
+        assert_eq!(entries, ["bin", "config.toml", "credentials", "device_id"]);
         assert_eq!(names_in(&home.path.join("credentials")), ["kimi-code.json"]);
         assert!(fs::symlink_metadata(home.path.join("bin")).unwrap().is_file());
         assert_eq!(fs::read(home.path.join("credentials/kimi-code.json")).unwrap(), b"token");
     }
 
     #[test]
-    fn kimi_code_gets_the_model_the_login_and_three_walls() {
+    fn kimi_code_gets_the_model_the_login_and_three_restrictions() {
         check(
             Dialect::KimiCode,
             r#"
@@ -455,7 +452,7 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
     }
 
     #[test]
-    fn kimi_cli_gets_the_model_the_login_and_two_walls() {
+    fn kimi_cli_gets_the_model_the_login_and_two_restrictions() {
         check(
             Dialect::KimiCli,
             r#"
@@ -481,7 +478,7 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
     }
 
     #[test]
-    fn only_known_entries_of_their_kinds_stay_unless_another_run_uses_the_home() {
+    fn only_known_entries_stay_unless_another_run_uses_the_home() {
         let root = tempfile::tempdir().unwrap();
         let users = root.path().join("users");
         fs::create_dir_all(&users).unwrap();
@@ -512,7 +509,7 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
     }
 
     #[test]
-    fn each_project_has_a_home_and_what_an_older_bridge_left_is_removed() {
+    fn each_project_has_a_home_and_that_of_an_older_bridge_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let older = root.path().join("state/homes/kimi-code");
         fs::create_dir_all(older.join("sessions/p/s")).unwrap();
@@ -521,13 +518,13 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
         assert_eq!(names_in(&older), ["reader"]);
         assert_eq!(home.path.parent(), Some(older.join("reader").as_path()));
         assert!(!home.path.join("sessions").exists());
-        let name = name_of(Path::new("/a/my project"));
+        let name = folder_name(Path::new("/a/my project"));
         assert!(name.starts_with("my_project-") && name.len() == 27, "{name}");
-        assert_ne!(name, name_of(Path::new("/b/my project")));
+        assert_ne!(name, folder_name(Path::new("/b/my project")));
     }
 
     #[test]
-    fn a_home_that_was_not_used_for_long_is_removed() {
+    fn an_unused_home_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let used = prepared(root.path(), Dialect::KimiCode).path;
         let [homes, locks] = ["homes", "locks"]
@@ -549,7 +546,7 @@ command = "'/b/kimi-bridge' guard \"$KIMI_BRIDGE_RUN_DIR\" || exit 2"
     }
 
     #[test]
-    fn a_config_that_cannot_be_read_is_named() {
+    fn the_error_names_an_unusable_config() {
         let root = tempfile::tempdir().unwrap();
         let user = root.path().join("home/.kimi");
         fs::create_dir_all(&user).unwrap();

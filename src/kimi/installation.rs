@@ -1,10 +1,9 @@
-//! What a program needs to start: its own folder and its runtime.
+//! The files and folders that a program needs to start: its own folder and its runtime. It does not run the program.
 //!
-//! Kimi is installed in many ways: with npm or pnpm, in a virtual environment, with uv or pipx, as a
-//! native program, as a copied folder. All that matters here lies in the user's home, since everything
-//! outside may be read anyway. Of a script only the interpreter in its first line is followed: a program that
-//! only claims to be Kimi must not open a file to itself by naming it. A wrapper may need more; a person adds
-//! that with `readable`.
+//! Kimi is installed in many ways: with npm or pnpm, in a virtual environment, with uv or pipx, as a native program, as
+//! a copied folder. Only paths in the user's home matter, because a run may read everything outside of it. Of a script,
+//! only the interpreter in the first line is followed, so that a false Kimi cannot open a file by naming it. A wrapper
+//! may need more paths; the user adds them with `readable`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,17 +15,17 @@ use super::node;
 use crate::sandbox::rules::lexical;
 use crate::settings::Environment;
 
-/// The limit of files that are followed: programs, the targets of links, interpreters.
+/// The most programs, targets of links and interpreters that are followed.
 const FOLLOWED: usize = 60;
-/// Bytes that are read of a program.
+/// The bytes that are read of a program.
 const FIRST_LINE: u64 = 512;
-/// The folders of a runtime beside its `bin`.
+/// The folders of a runtime next to its `bin`.
 const BESIDE_BIN: [&str; 4] = ["lib", "lib64", "libexec", "ssl"];
-/// Runtimes that a wrapper script runs by their names.
+/// The runtimes that a wrapper script may start by name.
 const RUNTIMES: [&str; 4] = ["node", "bun", "deno", "python3"];
 
-/// The files and folders that programs need, each as it is named and with all links resolved. A script runs on the
-/// `node` beside it, where there is one.
+/// Returns the files and folders that programs need, each with and without its links. A script runs on the `node` next
+/// to it if there is one.
 pub(crate) fn needed_by<'a>(
     programs: impl IntoIterator<Item = &'a Path>,
     environment: &Environment,
@@ -38,7 +37,7 @@ pub(crate) fn needed_by<'a>(
     let path = node::path_for(first, environment);
     let on_path =
         |name: &str| which::which_in(name, path.as_deref(), &environment.current_dir).ok();
-    // The runtimes first, so that a program itself is taken from the end and its folder counts.
+    // Programs are taken from the end, before the runtimes, so that their folders count.
     walk.next
         .extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, InstalledPart::Runtime))));
     walk.next
@@ -54,12 +53,12 @@ pub(crate) fn needed_by<'a>(
     walk.needed.into_iter().collect()
 }
 
-/// The part of a file in an installation.
+/// The role of a file in an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InstalledPart {
-    /// The program: the folder around it is its own.
+    /// The program, with its whole folder.
     Program,
-    /// A runtime: only the usual folders are its own.
+    /// A runtime, with its usual folders.
     Runtime,
 }
 
@@ -70,7 +69,7 @@ struct InstallationWalk {
 }
 
 impl InstallationWalk {
-    /// Adds a file and its surroundings.
+    /// Adds a file and the folders that belong to it.
     fn follow(
         &mut self,
         file: &Path,
@@ -78,19 +77,19 @@ impl InstallationWalk {
         on_path: &dyn Fn(&str) -> Option<PathBuf>,
     ) {
         let Ok(kind) = fs::symlink_metadata(file) else { return };
-        self.virtual_environment(file);
+        self.add_virtual_environment(file);
         if kind.is_symlink() {
             if let (Ok(target), Some(folder)) = (fs::read_link(file), file.parent()) {
                 self.next.push((lexical(&folder.join(target)), part));
             }
-            // The folders on the way may be links as well.
+            // The parent folders may be links as well.
             self.next.extend(file.canonicalize().map(|real| (real, part)));
             return;
         }
-        // A link or a first line that names any other file does not open it.
+        // A file that is not a program stays closed, even if a link or a first line names it.
         let Some(start) = start_of_program(file) else { return };
         self.needed.insert(file.to_owned());
-        self.surroundings(file, part);
+        self.add_folders(file, part);
         if let Some(line) = start.strip_prefix("#!") {
             let mut words = line.split_whitespace().filter(|word| !word.starts_with('-'));
             let interpreter = match words.next() {
@@ -103,8 +102,8 @@ impl InstallationWalk {
         }
     }
 
-    /// The folder that a program belongs to.
-    fn surroundings(&mut self, file: &Path, part: InstalledPart) {
+    /// Adds the folders that belong to a file.
+    fn add_folders(&mut self, file: &Path, part: InstalledPart) {
         if let Some(modules) = outermost(file, "node_modules") {
             self.needed.insert(modules);
             return;
@@ -112,7 +111,7 @@ impl InstallationWalk {
         let Some(folder) = file.parent() else { return };
         let prefix = folder.parent().unwrap_or(folder);
         if folder.ends_with("bin") {
-            // A folder of programs is not one program's own.
+            // `bin` itself holds other programs too.
             let beside = BESIDE_BIN.map(|name| prefix.join(name));
             self.needed.extend(beside.into_iter().filter(|path| path.is_dir()));
         } else if part == InstalledPart::Program {
@@ -120,8 +119,8 @@ impl InstallationWalk {
         }
     }
 
-    /// A Python of a virtual environment needs the environment and the Python that it was made from.
-    fn virtual_environment(&mut self, file: &Path) {
+    /// Adds the virtual environment of a Python, and the base Python that it was created from.
+    fn add_virtual_environment(&mut self, file: &Path) {
         let Some(root) = file.parent().and_then(Path::parent) else { return };
         let Ok(config) = fs::read_to_string(root.join("pyvenv.cfg")) else { return };
         self.needed.insert(root.to_owned());
@@ -139,7 +138,7 @@ impl InstallationWalk {
     }
 }
 
-/// The first line of a script, or the magic number of a native program; `None` for any other file.
+/// Returns the first line of a script, or the magic number of a native program; `None` for any other file.
 fn start_of_program(file: &Path) -> Option<String> {
     let kind = fs::metadata(file).ok()?;
     if !kind.is_file() || kind.permissions().mode() & 0o111 == 0 {
@@ -154,7 +153,7 @@ fn start_of_program(file: &Path) -> Option<String> {
     (is_native || first.starts_with(b"#!")).then(|| String::from_utf8_lossy(first).into_owned())
 }
 
-/// The part of the path up to the first component of this name.
+/// Returns the path up to its first component of this name.
 fn outermost(path: &Path, name: &str) -> Option<PathBuf> {
     let components: Vec<Component<'_>> = path.components().collect();
     let at = components.iter().position(|component| component.as_os_str() == name)?;
@@ -169,8 +168,7 @@ mod tests {
 
     const ELF: &str = "\x7fELF";
 
-    /// Makes programs (path and text) and links (`-> target`), and says what is needed, relative to the
-    /// home.
+    /// Creates programs (path and text) and links (`-> target`), and compares the needed paths, relative to the home.
     #[track_caller]
     fn check(made: &[(&str, &str)], program: &str, expected: &[&str]) {
         let home = tempfile::tempdir().unwrap();
@@ -217,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_environment_needs_the_python_that_it_was_made_from() {
+    fn a_virtual_environment_needs_its_base_python() {
         let tool = ".local/share/uv/tools/kimi-cli";
         check(
             &[
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_native_program_beside_the_login_needs_itself_alone() {
+    fn a_native_program_beside_the_login_needs_only_itself() {
         check(
             &[(".kimi-code/bin/kimi", ELF), (".kimi-code/credentials/k.json", "{}")],
             ".kimi-code/bin/kimi",
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_folder_is_needed_whole() {
+    fn a_copied_program_needs_its_whole_folder() {
         check(
             &[
                 ("bin/kimi", "-> ../apps/kimi/kimi"),
@@ -257,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_names_is_not_opened_to_it() {
+    fn files_that_a_program_names_stay_closed() {
         let evil = "#!HOME/.ssh/id_rsa\ncat HOME/other/tool $HOME/.aws/credentials\n";
         let key = "-----BEGIN OPENSSH PRIVATE KEY-----";
         check(
@@ -265,7 +263,7 @@ mod tests {
             "bin/kimi",
             &["bin/kimi"],
         );
-        // Nor the folder around a program that runs it.
+        // The folder of an interpreter stays closed too.
         let evil = "#!HOME/other/tool\n";
         check(
             &[("bin/kimi", evil), ("other/tool", "#!/bin/sh\n"), ("other/notes", "x")],
@@ -276,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_end() {
+    fn circular_links_are_ignored() {
         check(&[("a/kimi", "-> ../b/kimi"), ("b/kimi", "-> ../a/kimi")], "a/kimi", &[]);
         check(&[], "none", &[]);
     }

@@ -27,7 +27,7 @@ pub(crate) struct Invocation {
 /// The supervision of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Under {
-    /// Only its own process group.
+    /// A process group of its own, without a helper.
     Nothing,
     /// The helper that ends every descendant.
     Keeper,
@@ -64,7 +64,7 @@ pub(crate) struct RunPaths<'a> {
 pub(crate) fn invocation(
     program: &Program,
     mut env: BTreeMap<String, String>,
-    places: RunPaths<'_>,
+    paths: RunPaths<'_>,
     prompt: &str,
     resume: Option<&str>,
     under: Under,
@@ -76,20 +76,20 @@ pub(crate) fn invocation(
     let mut stdin = String::new();
     match program.dialect {
         Dialect::KimiCode => {
-            add(&[&"--output-format", &"stream-json", &"--skills-dir", &places.empty_folder]);
+            add(&[&"--output-format", &"stream-json", &"--skills-dir", &paths.empty_folder]);
             // A resumed session keeps its agent, and kimi-code refuses `--agent-file` for it.
             match resume {
                 Some(session) => add(&[&"-S", &session]),
-                None => add(&[&"--agent-file", &places.agent_file]),
+                None => add(&[&"--agent-file", &paths.agent_file]),
             }
             add(&[&"-p", &prompt]);
         }
         Dialect::KimiCli => {
             add(&[&"--print", &"--output-format", &"stream-json"]);
             // The project is the current folder, since `--work-dir` refuses a folder that is not writable.
-            add(&[&"--agent-file", &places.agent_file]);
-            add(&[&"--mcp-config-file", &places.empty_mcp_config]);
-            add(&[&"--skills-dir", &places.empty_folder]);
+            add(&[&"--agent-file", &paths.agent_file]);
+            add(&[&"--mcp-config-file", &paths.empty_mcp_config]);
+            add(&[&"--skills-dir", &paths.empty_folder]);
             if let Some(session) = resume {
                 add(&[&"-S", &session]);
             }
@@ -97,10 +97,10 @@ pub(crate) fn invocation(
         }
     }
     for (name, path) in [
-        (program.dialect.home_variable(), places.home),
-        ("TMPDIR", places.temporary),
-        (guard::RUN_DIR, places.run_dir),
-        ("RIPGREP_CONFIG_PATH", places.ripgrep_config),
+        (program.dialect.home_variable(), paths.home),
+        ("TMPDIR", paths.temporary),
+        (guard::RUN_DIR, paths.run_dir),
+        ("RIPGREP_CONFIG_PATH", paths.ripgrep_config),
     ] {
         env.insert(name.to_owned(), path.display().to_string());
     }
@@ -108,7 +108,7 @@ pub(crate) fn invocation(
         program: program.path.clone(),
         args,
         env,
-        work_dir: places.work_dir.to_owned(),
+        work_dir: paths.work_dir.to_owned(),
         stdin,
         under,
     }
@@ -126,7 +126,7 @@ mod tests {
             version: "1".into(),
             found: "PATH".into(),
         };
-        let places = RunPaths {
+        let paths = RunPaths {
             work_dir: Path::new("/p"),
             agent_file: Path::new("/r/agent"),
             empty_mcp_config: Path::new("/r/mcp.json"),
@@ -139,7 +139,7 @@ mod tests {
         invocation(
             &program,
             [("PATH".to_owned(), "/bin".to_owned())].into(),
-            places,
+            paths,
             "Ask",
             resume,
             Under::Keeper,

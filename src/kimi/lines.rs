@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_however_they_arrive() {
+    fn lines_are_read_from_chunks_of_any_size() {
         assert_eq!(
             split(9, &[b"a\r\nb", b"c\n\nlast"]),
             [whole("a"), whole("bc"), whole(""), whole("last")]
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_the_limit_is_skipped_and_reading_goes_on() {
+    fn a_line_over_the_limit_is_skipped_and_reading_continues() {
         assert_eq!(split(4, &[b"12345", b"678\nnext\n"]), [Line::TooLong(8), whole("next")]);
         assert_eq!(split(4, &[b"12345"]), [Line::TooLong(5)]);
         let mut lines = LineSplitter::new(4);

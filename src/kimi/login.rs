@@ -1,5 +1,5 @@
-//! What is to be seen of a login, a key or a provider. Of a token's file only its time is looked at,
-//! and of a key only whether there is one: nothing secret stays in memory, let alone leaves this file.
+//! The user's login, keys and providers, as far as files and variables show them. Only the expiry of a token and the
+//! presence of a key are read, so no secret stays in memory.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,79 +9,74 @@ use toml::{Table, Value};
 use super::dialect::Dialect;
 use super::token_file::{FOLDER, Stored, TOKEN_BYTES, TOKENS};
 use super::untrusted::Folder;
-use super::users::{self, OPENAI, asks_openai};
+use super::users::{self, OPENAI, uses_openai};
 use crate::error::{Error, Kind};
 use crate::settings::Environment;
 
-/// What is to be seen of a dialect's login.
+/// The login of a dialect.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Login {
     /// The files of `credentials/`.
     pub(crate) tokens: Vec<Token>,
     /// The variable that holds a key, if it is set.
     pub(crate) key_variable: Option<&'static str>,
-    /// The variable that is set although the key which it needs is not: kimi-code then asks without one,
-    /// whatever else it is logged in to.
+    /// The variable that is set without the key that it needs. kimi-code then sends requests without a key, even if it
+    /// is logged in.
     pub(crate) lacks_key: Option<&'static str>,
-    /// The variable that leads to a service, if it is set; one on this machine may want no key.
+    /// The variable with the address of a service, if it is set. A local service may need no key.
     pub(crate) service_variable: Option<&'static str>,
-    /// What the user's `config.toml` names.
+    /// The providers of the user's `config.toml`.
     pub(crate) providers: Vec<Provider>,
-    /// Why that file cannot be used.
+    /// The error of a `config.toml` that cannot be used.
     pub(crate) unreadable: Option<Error>,
 }
 
 /// A file that holds a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// The file.
     pub(crate) file: PathBuf,
-    /// What it is good for.
     pub(crate) state: TokenState,
 }
 
-/// What a token is good for, by its own file.
+/// The validity of a token, by its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenState {
-    /// It can be used, or be renewed by Kimi.
+    /// The token is valid, or Kimi can renew it.
     Good,
-    /// Its time is over, and there is nothing to renew it with.
+    /// The token has expired and cannot be renewed.
     Expired,
-    /// The file does not hold what Kimi writes.
+    /// The file does not have the format of Kimi's tokens.
     Unclear,
 }
 
 /// A provider of models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Provider {
-    /// Its name.
     pub(crate) name: String,
-    /// Where it is reached, if the file says so.
+    /// The address, if `config.toml` has one.
     pub(crate) base_url: Option<String>,
-    /// Its key.
     pub(crate) key: Key,
 }
 
-/// Where the key of a provider is.
+/// The source of a provider's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// In the file.
+    /// The key is in `config.toml`.
     Written,
-    /// In this variable, which is set or not.
+    /// The key is in this variable; true if the variable is set.
     Variable(String, bool),
-    /// It has none: a login, or a service that asks for none.
+    /// There is no key: the provider uses a login, or needs none.
     None,
 }
 
 impl Login {
-    /// Whether there is anything that a service could accept. Only a run shows that it does.
-    pub(crate) fn is_seen(&self) -> bool {
+    /// Returns whether there is a token or a key. Only a run shows whether the service accepts it.
+    pub(crate) fn has_credentials(&self) -> bool {
         let has_key = |provider: &Provider| provider.key != Key::None;
         !self.tokens.is_empty() || self.key_variable.is_some() || self.providers.iter().any(has_key)
     }
 
-    /// Why Kimi cannot be asked, as far as can be seen without asking it. A provider without a key may be a service
-    /// that wants none.
+    /// Returns an error if no run can succeed. A provider without a key is accepted, because a service may need none.
     pub(crate) fn problem(&self, dialect: Dialect) -> Option<Error> {
         if let Some(error) = &self.unreadable {
             return Some(error.clone());
@@ -93,7 +88,7 @@ impl Login {
             return Some(Error::new(Kind::NotLoggedIn, message, "Set both, or neither."));
         }
         let is_configured =
-            self.is_seen() || self.service_variable.is_some() || !self.providers.is_empty();
+            self.has_credentials() || self.service_variable.is_some() || !self.providers.is_empty();
         (!is_configured).then(|| {
             let message = format!("{dialect} has no login, no key and no provider");
             Error::of(Kind::NotLoggedIn, message)
@@ -101,8 +96,8 @@ impl Login {
     }
 }
 
-/// Looks.
-pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
+/// Finds the login of a dialect.
+pub(crate) fn find(environment: &Environment, dialect: Dialect) -> Login {
     let user = users::data_folder(environment, dialect);
     let key = match dialect {
         Dialect::KimiCode => "KIMI_MODEL_API_KEY",
@@ -134,8 +129,8 @@ pub(crate) fn look(environment: &Environment, dialect: Dialect) -> Login {
 }
 
 fn providers(config: &Table, environment: &Environment, dialect: Dialect) -> Vec<Provider> {
-    let is_openai = asks_openai(config, dialect);
-    let named = config.get("providers").and_then(Value::as_table).into_iter().flatten();
+    let is_openai = uses_openai(config, dialect);
+    let configured = config.get("providers").and_then(Value::as_table).into_iter().flatten();
     let provider = |(name, provider): (&String, &Value)| {
         let text = |field: &str| provider.get(field).and_then(Value::as_str).map(str::to_owned);
         let is_openai = is_openai && text("type").is_some_and(|kind| kind.starts_with("openai_"));
@@ -150,7 +145,7 @@ fn providers(config: &Table, environment: &Environment, dialect: Dialect) -> Vec
         };
         Provider { name: name.clone(), base_url: text("base_url"), key }
     };
-    named.map(provider).collect()
+    configured.map(provider).collect()
 }
 
 fn tokens(user: &Path) -> Vec<Token> {
@@ -192,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_judged_by_its_time_alone() {
+    fn a_token_is_judged_by_its_expiry_only() {
         let check = |text: &str, expected| {
             assert_eq!(state(text.as_bytes()), expected, "{text}");
         };
@@ -217,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_seen_and_not_read() {
+    fn keys_are_found_without_their_values() {
         let home = tempfile::tempdir().unwrap();
         let user = home.path().join(".kimi-code");
         fs::create_dir_all(user.join("credentials")).unwrap();
@@ -247,10 +242,10 @@ mod tests {
             base_url: base_url.map(str::to_owned),
             key,
         };
-        let seen = look(&environment, Dialect::KimiCode);
-        assert!(seen.is_seen());
+        let found = find(&environment, Dialect::KimiCode);
+        assert!(found.has_credentials());
         assert_eq!(
-            seen,
+            found,
             Login {
                 tokens: vec![Token {
                     file: user.join("credentials/kimi-code.json"),
@@ -269,7 +264,7 @@ mod tests {
             }
         );
         assert_eq!(
-            look(&environment, Dialect::KimiCli),
+            find(&environment, Dialect::KimiCli),
             Login {
                 tokens: vec![],
                 key_variable: Some("KIMI_API_KEY"),
@@ -279,11 +274,11 @@ mod tests {
                 unreadable: None,
             }
         );
-        assert!(!look(&Environment::default(), Dialect::KimiCli).is_seen());
+        assert!(!find(&Environment::default(), Dialect::KimiCli).has_credentials());
     }
 
     #[test]
-    fn kimi_is_asked_where_something_leads_to_a_model() {
+    fn kimi_needs_a_login_a_key_or_a_provider() {
         let check =
             |dialect: Dialect, vars: &[(&str, &str)], config: &str, expected: Option<&str>| {
                 let home = tempfile::tempdir().unwrap();
@@ -296,7 +291,7 @@ mod tests {
                     .collect();
                 let environment =
                     Environment { home: home.path().to_owned(), vars, ..Environment::default() };
-                let problem = look(&environment, dialect).problem(dialect);
+                let problem = find(&environment, dialect).problem(dialect);
                 assert_eq!(
                     problem.as_ref().map(|error| error.message.as_str()),
                     expected,

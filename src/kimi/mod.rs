@@ -29,7 +29,7 @@ pub(crate) mod reply;
 pub(crate) mod ripgrep;
 mod run;
 pub(crate) mod session;
-mod shut_out;
+mod start_failure;
 pub(crate) mod status;
 pub(crate) mod text;
 mod token_file;
@@ -92,11 +92,11 @@ pub(crate) async fn ask(
     watch: Watch<'_>,
 ) -> Result<Reply> {
     let _slot = queue::wait(&loaded.settings, question.deadline, watch).await?;
-    let run_dir = folders::for_one_run(loaded.state_dir())?;
+    let run_dir = folders::create_run_folder(loaded.state_dir())?;
     let stop = || watch.is_over();
     let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
     let temporary = folders::open_temporary(run_dir.path())?;
-    queue::expect_wanted(watch)?;
+    queue::expect_not_cancelled(watch)?;
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
     let limits = Limits::from_settings(&loaded.settings, program.dialect, question.deadline);
     let began = SystemTime::now();
@@ -105,13 +105,13 @@ pub(crate) async fn ask(
     let cancelling = Watch { cancel: &cancel, ..watch };
     let run = run::run(&invocation, program.dialect, &limits, secrets, transcript, cancelling);
     let run = bound::watch([&home.folder, &temporary], &cancel, Box::pin(run));
-    let ((ran, is_over), not_renewed) = home.tokens.alongside(Box::pin(run)).await;
+    let ((ran, is_over), not_renewed) = home.tokens.sync_during(Box::pin(run)).await;
     let with_session = |error| {
         let error = if is_over { bound::error(error) } else { error };
         let session = match question.resume {
             Some(session) => Some(session.to_owned()),
             // The run may have ended before Kimi named its session.
-            None => session::begun_with(&home.folder, program.dialect, &prompt, began),
+            None => session::find_by_prompt(&home.folder, program.dialect, &prompt, began),
         };
         with_session(error, program.dialect, session)
     };
@@ -128,7 +128,7 @@ pub(crate) async fn ask(
     reply.closed = closed;
     reply.warnings.extend(warnings);
     reply.warnings.extend(not_renewed);
-    reply.warnings.extend(home.empty_if_over());
+    reply.warnings.extend(home.remove_if_too_large());
     if let Under::Sandbox(rules) = &invocation.under {
         let secret_files = question.secrets.files();
         reply.warnings.extend(confinement::appeared(rules, question.work_dir, secret_files, &stop));
@@ -161,28 +161,28 @@ fn prepare(
     let home = home::prepare(loaded, key)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
     let Confinement { sandbox, under, closed, ripgrep_config, mut warnings } =
-        confinement::of_consultation(loaded, program, &home, run_dir, project, secret_files, stop)?;
+        confinement::for_run(loaded, program, &home, run_dir, project, secret_files, stop)?;
     let agent_file = agent::write(program.dialect, profile, system_prompt, run_dir)?;
     let empty_folder = folders::empty(loaded.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
-        Dialect::KimiCli => folders::write_anew(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
+        Dialect::KimiCli => folders::write_new(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
         // The private home holds no ripgrep.
         Dialect::KimiCode => {}
     }
-    let ripgrep_config = ripgrep::configured(&ripgrep_config, run_dir)?;
+    let ripgrep_config = ripgrep::write_config(&ripgrep_config, run_dir)?;
     let text = question.prompt.as_str();
     let file = run_dir.join("request.md");
     let by_file = goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts);
     let (prompt, file) = if by_file {
-        folders::write_anew(&file, text.as_bytes())?;
+        folders::write_new(&file, text.as_bytes())?;
         let path = file.display().to_string();
         (question.read_from_file.replace("{path}", &path), Some(file))
     } else {
         (text.to_owned(), None)
     };
     let environment = &loaded.environment;
-    let facts = GuardPolicy {
+    let policy = GuardPolicy {
         project: canonical(project),
         home: environment.home.clone(),
         private_home: home.path.clone(),
@@ -193,8 +193,8 @@ fn prepare(
         secret_files: secret_files.to_owned(),
         is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),
     };
-    facts.write(run_dir)?;
-    let places = RunPaths {
+    policy.write(run_dir)?;
+    let paths = RunPaths {
         work_dir: project,
         agent_file: &agent_file,
         empty_mcp_config: &empty_mcp_config,
@@ -207,7 +207,7 @@ fn prepare(
     let mut environment =
         profile::profiles().environment(&program.path, &loaded.environment, &home.keys);
     warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
-    let invocation = invocation(program, environment, places, &prompt, question.resume, under);
+    let invocation = invocation(program, environment, paths, &prompt, question.resume, under);
     Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })
 }
 

@@ -1,5 +1,5 @@
-//! How Kimi reaches its service from here: proxies, addresses, certificates. What is shown of an address
-//! holds neither a user nor a password nor a query.
+//! The route from this machine to Kimi's service: proxies, addresses and certificates. It sends nothing, apart from
+//! opening a connection.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,32 +10,32 @@ use tokio::time::timeout;
 use toml::Value;
 
 use super::dialect::Dialect;
-use super::users::{self, OPENAI, asks_openai};
+use super::users::{self, OPENAI, uses_openai};
 use crate::settings::Environment;
 
-/// Variables that name a proxy. The first that is set counts, for each scheme.
+/// The variables that name a proxy. For each scheme, the first one that is set counts.
 pub(crate) const PROXIES: [&str; 6] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
-/// Variables that name files or folders with certificates.
+/// The variables that name files or folders with certificates.
 const CERTIFICATES: [&str; 4] =
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"];
-/// Where both programs go by themselves after a login.
+/// The default service of both programs after a login.
 const SERVICE: &str = "https://api.kimi.com/coding/v1";
-/// Where kimi-code goes with a model and a key from the environment.
+/// The default service of kimi-code for a model and a key from the environment.
 const PLATFORM: &str = "https://api.moonshot.ai/v1";
-/// A longer part of a path may be a key.
-const SHOWN_OF_A_PATH: usize = 16;
-/// One of letters and digits may be a key unless it is as short as a version, `v1beta`.
-const LENGTH_OF_A_VERSION: usize = 6;
+/// The longest part of a path that is shown. A longer one may be a key.
+const SHOWN_PART: usize = 16;
+/// The longest part with digits that is shown, such as `v1beta`. A longer one may be a key.
+const SHOWN_VERSION: usize = 6;
 
-/// The variables about certificates that are set, and the paths that they name.
+/// The certificate variables that are set, with their paths.
 pub(crate) fn certificates(
     environment: &Environment,
 ) -> impl Iterator<Item = (&'static str, PathBuf)> + '_ {
     CERTIFICATES.into_iter().filter_map(|name| Some((name, PathBuf::from(environment.var(name)?))))
 }
 
-/// The variables that lead this program to another service.
+/// The variables that replace the address of the service.
 pub(crate) fn address_variables(dialect: Dialect) -> [&'static str; 4] {
     let own = match dialect {
         Dialect::KimiCode => "KIMI_MODEL_BASE_URL",
@@ -44,16 +44,15 @@ pub(crate) fn address_variables(dialect: Dialect) -> [&'static str; 4] {
     [own, "KIMI_CODE_BASE_URL", "KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"]
 }
 
-/// An address without user, password and query; `None` if it has no host.
-pub(crate) fn shown(url: &str) -> Option<String> {
+/// Removes the user, the password, the query and possible keys from an address; `None` if it has no host.
+pub(crate) fn displayable(url: &str) -> Option<String> {
     let url = Uri::parse(url.trim()).ok()?;
     let authority = url.authority().filter(|authority| !authority.host().is_empty())?;
     let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
-    // A gateway may have its key in the path.
+    // The path of a gateway may contain a key.
     let is_word = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic() || "-_.".contains(c));
-    let is_shown = |part: &str| {
-        part.len() <= SHOWN_OF_A_PATH && (is_word(part) || part.len() <= LENGTH_OF_A_VERSION)
-    };
+    let is_shown =
+        |part: &str| part.len() <= SHOWN_PART && (is_word(part) || part.len() <= SHOWN_VERSION);
     let parts = url.path().as_str().split('/');
     let path: Vec<&str> = parts.map(|part| if is_shown(part) { part } else { "…" }).collect();
     Some(format!("{}://{}{port}{}", url.scheme(), authority.host(), path.join("/")))
@@ -64,15 +63,15 @@ pub(crate) fn shown(url: &str) -> Option<String> {
 pub(crate) struct Endpoint {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// The variable that names it as a proxy, if it is one.
+    /// The variable that names the host, if the host is a proxy.
     pub(crate) proxy: Option<&'static str>,
 }
 
 impl Endpoint {
-    /// The service of this dialect, or the proxy before it.
-    pub(crate) fn of(environment: &Environment, dialect: Dialect) -> Option<Endpoint> {
+    /// Finds the service of a dialect, or the proxy before it.
+    pub(crate) fn find(environment: &Environment, dialect: Dialect) -> Option<Endpoint> {
         let service = service(environment, dialect);
-        let direct = Endpoint::at(&service, None)?;
+        let direct = Endpoint::parse(&service, None)?;
         let excepted = ["no_proxy", "NO_PROXY"].iter().find_map(|name| environment.var(name));
         if excepted.is_some_and(|list| excepts(list, &direct.host)) {
             return Some(direct);
@@ -82,32 +81,32 @@ impl Endpoint {
             |name: &&str| [scheme, "all_proxy"].contains(&name.to_ascii_lowercase().as_str());
         let proxy = PROXIES.into_iter().filter(counts).find(|name| environment.var(name).is_some());
         match proxy {
-            Some(name) => Endpoint::at(environment.var(name)?, Some(name)),
+            Some(name) => Endpoint::parse(environment.var(name)?, Some(name)),
             None => Some(direct),
         }
     }
 
-    fn at(url: &str, proxy: Option<&'static str>) -> Option<Endpoint> {
+    fn parse(url: &str, proxy: Option<&'static str>) -> Option<Endpoint> {
         let url = Uri::parse(url.trim()).ok()?;
         let authority = url.authority()?;
-        let usual = match url.scheme().as_str() {
+        let default = match url.scheme().as_str() {
             "http" => 80,
             "https" => 443,
             _ => 1080,
         };
-        let port = authority.port_to_u16().ok()?.unwrap_or(usual);
+        let port = authority.port_to_u16().ok()?.unwrap_or(default);
         Some(Endpoint { host: authority.host().to_owned(), port, proxy })
     }
 
-    /// Looks the host up and connects to it.
-    pub(crate) async fn reach(&self, patience: Duration) -> Result<Duration, String> {
+    /// Resolves the host and connects to it. Returns the time that this took, or the reason why it failed.
+    pub(crate) async fn reach(&self, limit: Duration) -> Result<Duration, String> {
         let start = Instant::now();
         let addresses = lookup_host(format!("{}:{}", self.host, self.port))
             .await
-            .map_err(|error| format!("its name cannot be looked up: {error}"))?;
+            .map_err(|error| format!("its name does not resolve: {error}"))?;
         let mut why = "its name has no address".to_owned();
         for address in addresses {
-            match timeout(patience, TcpStream::connect(address)).await {
+            match timeout(limit, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => return Ok(start.elapsed()),
                 Ok(Err(error)) => why = format!("no connection to {address}: {error}"),
                 Err(error) => why = format!("no connection to {address}: {error}"),
@@ -117,7 +116,7 @@ impl Endpoint {
     }
 }
 
-/// Whether a list of hosts that need no proxy holds this one.
+/// Returns whether a `no_proxy` list holds a host.
 fn excepts(list: &str, host: &str) -> bool {
     list.split(',').map(str::trim).any(|entry| {
         let name = entry.split(':').next().unwrap_or_default();
@@ -127,22 +126,22 @@ fn excepts(list: &str, host: &str) -> bool {
     })
 }
 
-/// The address of the service that a run of this dialect asks.
+/// Returns the address of the service that a dialect uses.
 fn service(environment: &Environment, dialect: Dialect) -> String {
     let var = |name: &str| environment.var(name).map(str::to_owned);
-    let usual = || var("KIMI_CODE_BASE_URL").unwrap_or_else(|| SERVICE.to_owned());
-    let of_environment = match dialect {
+    let default = || var("KIMI_CODE_BASE_URL").unwrap_or_else(|| SERVICE.to_owned());
+    let from_environment = match dialect {
         Dialect::KimiCode => var("KIMI_MODEL_NAME")
             .map(|_| var("KIMI_MODEL_BASE_URL").unwrap_or_else(|| PLATFORM.to_owned())),
         Dialect::KimiCli => var("KIMI_BASE_URL"),
     };
-    of_environment.or_else(|| of_config(environment, dialect)).unwrap_or_else(usual)
+    from_environment.or_else(|| configured(environment, dialect)).unwrap_or_else(default)
 }
 
-/// The address that the user's `config.toml` gives for the model of every day.
-fn of_config(environment: &Environment, dialect: Dialect) -> Option<String> {
+/// Returns the address in the user's `config.toml` for the default model.
+fn configured(environment: &Environment, dialect: Dialect) -> Option<String> {
     let config = users::config(&users::data_folder(environment, dialect)).ok()?;
-    if asks_openai(&config, dialect)
+    if uses_openai(&config, dialect)
         && let Some(url) = environment.var(OPENAI[1])
     {
         return Some(url.to_owned());
@@ -165,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_an_address_holds_no_secret() {
+    fn a_displayed_address_holds_no_secret() {
         let check = |url: &str, expected: Option<&str>| {
-            assert_eq!(shown(url).as_deref(), expected, "{url}");
+            assert_eq!(displayable(url).as_deref(), expected, "{url}");
         };
         check("http://proxy:3128", Some("http://proxy:3128"));
         check("http://me:s3cret@proxy:3128/", Some("http://proxy:3128/"));
@@ -188,7 +187,7 @@ mod tests {
     fn a_run_connects_to_the_proxy_or_to_the_service() {
         let check = |vars: &[(&str, &str)], dialect, host: &str, port, proxy| {
             let expected = Endpoint { host: host.to_owned(), port, proxy };
-            assert_eq!(Endpoint::of(&environment(vars), dialect), Some(expected), "{vars:?}");
+            assert_eq!(Endpoint::find(&environment(vars), dialect), Some(expected), "{vars:?}");
         };
         let (code, cli) = (Dialect::KimiCode, Dialect::KimiCli);
         check(&[], code, "api.kimi.com", 443, None);
@@ -207,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn the_service_of_the_default_model_is_found_in_kimis_own_settings() {
+    fn the_service_of_the_default_model_is_read_from_kimis_settings() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join(".kimi")).unwrap();
         let config = "default_model = 'k'\n[models.k]\nprovider = 'p'\n[providers.p]\nbase_url = 'http://here:1/v1'";
         std::fs::write(home.path().join(".kimi/config.toml"), config).unwrap();
         let environment = Environment { home: home.path().to_owned(), ..Environment::default() };
-        let endpoint = |dialect| Endpoint::of(&environment, dialect).unwrap().host;
+        let endpoint = |dialect| Endpoint::find(&environment, dialect).unwrap().host;
         assert_eq!(endpoint(Dialect::KimiCli), "here");
         assert_eq!(endpoint(Dialect::KimiCode), "api.kimi.com");
         std::fs::write(
@@ -223,12 +222,12 @@ mod tests {
         .unwrap();
         let vars = [("OPENAI_BASE_URL".to_owned(), "http://there:1/v1".to_owned())].into();
         let environment = Environment { vars, ..environment.clone() };
-        let endpoint = Endpoint::of(&environment, Dialect::KimiCli).unwrap();
+        let endpoint = Endpoint::find(&environment, Dialect::KimiCli).unwrap();
         assert_eq!(endpoint.host, "there");
     }
 
     #[tokio::test]
-    async fn a_host_is_reached_or_the_reason_is_told() {
+    async fn a_host_is_reached_or_the_reason_is_returned() {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port, proxy: None };
@@ -237,8 +236,8 @@ mod tests {
         drop(listener);
         let why = endpoint.reach(patience).await.unwrap_err();
         assert!(why.starts_with(&format!("no connection to 127.0.0.1:{port}: ")), "{why}");
-        let nobody = Endpoint { host: "nobody.invalid".to_owned(), ..endpoint };
-        let why = nobody.reach(patience).await.unwrap_err();
-        assert!(why.starts_with("its name cannot be looked up: "), "{why}");
+        let unknown = Endpoint { host: "unknown.invalid".to_owned(), ..endpoint };
+        let why = unknown.reach(patience).await.unwrap_err();
+        assert!(why.starts_with("its name does not resolve: "), "{why}");
     }
 }

@@ -1,5 +1,5 @@
-//! Node, on which Kimi Code CLI runs where npm installed it. A host often starts the bridge with another `PATH` than
-//! the user's shell has, so the Node that is found may be another one, too old, or none.
+//! Node, which runs a Kimi Code CLI that npm installed. A host often starts the bridge with another `PATH` than the
+//! user's shell has, so Node may be another one, too old, or missing.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind};
 use crate::settings::Environment;
 
-/// The release of Node that Kimi Code CLI asks for.
+/// The release of Node that Kimi Code CLI needs.
 const NEEDED: u64 = 24;
 const HINT: &str = "Install Node 24 (nodejs.org, or `nvm install 24`) and put it first on the PATH that kimi-bridge is \
                     started with; a host has a PATH of its own. Or set KIMI_PATH to a `kimi` with its own `node` beside it.";
-/// The most links that lead from a program to its file.
+/// The most links that are followed from a program to its file.
 const LINKS: usize = 16;
 const FIRST_LINE: u64 = 512;
 
-/// The Node that a program would run on.
+/// The Node of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
-    /// None is found.
+    /// No `node` was found.
     Missing,
     /// The file, and the version that it printed.
     Found(PathBuf, String),
 }
 
 impl Node {
-    /// Why Kimi Code CLI does not run on it.
+    /// Returns an error if Kimi Code CLI cannot run on this Node.
     pub(crate) fn problem(&self) -> Option<Error> {
         let message = match self {
             Node::Missing => {
@@ -45,12 +45,12 @@ impl Node {
     }
 }
 
-/// The first number of a version such as `v24.1.0`; `None` for other words.
+/// Returns the first number of a version such as `v24.1.0`; `None` for other text.
 fn major(version: &str) -> Option<u64> {
     version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-/// Whether a program is a script that starts with the `node` on `PATH`.
+/// Returns whether a program is a script that runs on the `node` on `PATH`.
 pub(super) fn is_script(program: &Path) -> bool {
     let first_line = || {
         let mut line = String::new();
@@ -62,14 +62,14 @@ pub(super) fn is_script(program: &Path) -> bool {
         && words.last() == Some(&"node")
 }
 
-/// The `node` that the script is started with.
+/// Returns the `node` of a script.
 pub(super) fn on_path(program: &Path, environment: &Environment) -> Option<PathBuf> {
     let path = path_for(program, environment);
     which::which_in("node", path, &environment.current_dir).ok()
 }
 
-/// The `PATH` for a program: nvm, mise and npm's prefixes put a script and its `node` into one folder, which comes
-/// first.
+/// Returns the `PATH` for a program. The folder with the script's own `node` comes first, because nvm, mise and npm
+/// install both in one folder.
 pub(super) fn path_for(program: &Path, environment: &Environment) -> Option<String> {
     let path = environment.var("PATH").map(str::to_owned);
     let Some(folder) = beside(program).filter(|_| is_script(program)) else { return path };
@@ -77,7 +77,7 @@ pub(super) fn path_for(program: &Path, environment: &Environment) -> Option<Stri
     Some(path.map_or_else(|| folder.to_owned(), |path| format!("{folder}:{path}")))
 }
 
-/// The folder with a `node`, among those that the program and its links lie in.
+/// Returns the first folder with a `node`, among the folders of the program and of its links.
 fn beside(program: &Path) -> Option<PathBuf> {
     let mut file = program.to_owned();
     for _ in 0..LINKS {
@@ -91,7 +91,7 @@ fn beside(program: &Path) -> Option<PathBuf> {
     None
 }
 
-/// The options of `NODE_OPTIONS` that say where certificates come from. All others stay with the bridge: some load code.
+/// Returns the options of `NODE_OPTIONS` that select certificates. Other options are dropped, because some load code.
 pub(super) fn certificate_options(options: &str) -> Option<String> {
     let known = ["--use-system-ca", "--use-openssl-ca", "--use-bundled-ca"];
     let kept: Vec<&str> = options.split_whitespace().filter(|word| known.contains(word)).collect();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_too_old_or_absent_is_named() {
+    fn a_node_that_is_too_old_or_missing_is_reported() {
         let check = |node: Node, expected: Option<&str>| {
             let message = node.problem().map(|error| error.message);
             assert_eq!(message.as_deref(), expected);

@@ -48,7 +48,7 @@ impl Observation {
     }
 
     /// Returns whether the grace period can still be cut short.
-    fn is_patient(&self) -> bool {
+    fn can_end_sooner(&self) -> bool {
         let hurried = Instant::now() + HURRIED_GRACE;
         self.ending.as_ref().is_some_and(|ending| !ending.killed && ending.patience > hurried)
     }
@@ -142,7 +142,7 @@ pub(super) async fn observe(
                     return End::Limit(Kind::Crashed, format!("Kimi could not be waited for: {error}"));
                 }
             },
-            () = watch.closing.cancelled(), if now.is_patient() => {
+            () = watch.closing.cancelled(), if now.can_end_sooner() => {
                 if let Some(ending) = &mut now.ending {
                     ending.patience = Instant::now() + HURRIED_GRACE;
                 }

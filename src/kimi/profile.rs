@@ -1,4 +1,4 @@
-//! `config/profiles.yaml`: the tools, variables and files of Kimi's runs.
+//! `config/profiles.yaml`: the tools, variables and files of Kimi's runs. It is compiled in.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,11 +22,11 @@ pub(crate) struct Profiles {
     agents: BTreeMap<String, Agent>,
     environment: Vec<String>,
     fixed_environment: BTreeMap<String, String>,
-    /// The top-level keys of `config.toml` that a private home carries over.
+    /// The top-level keys of the user's `config.toml` that a private home gets.
     pub(crate) carried_over: Vec<String>,
-    /// The files that it gets a copy of.
+    /// The files of the user that a private home gets.
     pub(crate) copied: Vec<String>,
-    /// The entries that stay in it from one run to the next, each with its kind. All others are removed.
+    /// The entries of a private home that stay from one run to the next, each with its kind. All others are removed.
     pub(crate) known: BTreeMap<String, EntryKind>,
 }
 
@@ -39,10 +39,10 @@ struct Agent {
     tools: Vec<String>,
 }
 
-/// The kind of a run: the tools that it may use, and the private homes that it works in.
+/// The kind of a run. It decides the tools and the private home.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Profile {
-    /// The name, which is that of a folder too.
+    /// The name, which is also the name of a folder.
     pub(crate) name: &'static str,
     agent: &'static Agent,
 }
@@ -69,7 +69,7 @@ impl Profile {
         &self.agent.description
     }
 
-    /// The tools.
+    /// The allowed tools.
     pub(crate) fn tools(self) -> impl Iterator<Item = &'static Tool> {
         let names = self.agent.tools.iter();
         names.filter_map(|name| profiles().tools.iter().find(|tool| tool.name == *name))
@@ -80,9 +80,7 @@ impl Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EntryKind {
-    /// A regular file.
     File,
-    /// A folder.
     Folder,
 }
 
@@ -94,7 +92,7 @@ struct Tested {
     kimi_cli: String,
 }
 
-/// One tool, by the bridge's name and each dialect's.
+/// One tool, with the bridge's name and the name in each dialect.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tool {
@@ -136,19 +134,18 @@ impl Profiles {
         }
     }
 
-    /// The name of a tool in the one vocabulary of [`super::Evidence`], from that in a dialect's stream; unknown names
-    /// stay.
+    /// Converts a tool's name in a dialect's stream into its name in [`super::Evidence`]. Unknown names stay.
     pub(crate) fn common_tool_name<'a>(&'a self, dialect: Dialect, name: &'a str) -> &'a str {
         let known = self.tools.iter().find(|tool| tool.when_called(dialect) == name);
         known.map_or(name, |tool| tool.name.as_str())
     }
 
-    /// The environment of a program: the listed variables, the variables that hold the `keys` of the user's
-    /// providers, and the variables that are set for every run.
+    /// Returns the environment of a program: the listed variables, the user's `keys` variables, and the variables that
+    /// are set for every run.
     pub(crate) fn environment(
         &self,
         program: &Path,
-        of: &Environment,
+        user: &Environment,
         keys: &[String],
     ) -> BTreeMap<String, String> {
         let allowed = |name: &str| {
@@ -158,15 +155,15 @@ impl Profiles {
                     None => name == pattern,
                 })
         };
-        let mut environment: BTreeMap<String, String> = of
+        let mut environment: BTreeMap<String, String> = user
             .vars
             .iter()
             .filter(|(name, _)| allowed(name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let options = of.var("NODE_OPTIONS").and_then(node::certificate_options);
+        let options = user.var("NODE_OPTIONS").and_then(node::certificate_options);
         environment.extend(options.map(|options| ("NODE_OPTIONS".to_owned(), options)));
-        environment.extend(node::path_for(program, of).map(|path| ("PATH".to_owned(), path)));
+        environment.extend(node::path_for(program, user).map(|path| ("PATH".to_owned(), path)));
         environment.extend(self.fixed_environment.clone());
         environment
     }
@@ -211,12 +208,12 @@ mod tests {
             ("NODE_USE_SYSTEM_CA", "1"),
             ("KIMI_CODE_HOME", "/home/me/.kimi-code"),
         ];
-        let of = Environment {
+        let user = Environment {
             vars: vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             ..Environment::default()
         };
         let environment =
-            profiles().environment(Path::new("/bin/kimi"), &of, &["MY_KEY".to_owned()]);
+            profiles().environment(Path::new("/bin/kimi"), &user, &["MY_KEY".to_owned()]);
         let names: Vec<_> = environment.keys().map(String::as_str).collect();
         assert_eq!(
             names,

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use super::dialect::{Dialect, Identity, Program};
 use super::failure::retired;
 use super::reply::Watch;
-use super::shut_out::ShutOut;
+use super::start_failure::StartFailure;
 use super::version::{ask_version, repeated};
 use super::{folders, queue, untrusted};
 use crate::error::{Error, Kind, Result};
@@ -25,18 +25,18 @@ pub(crate) struct Candidate {
     /// The program that the file is.
     pub(crate) identity: Identity,
     /// The output of `--version`, if the program is [`Identity::Unknown`].
-    pub(crate) said: String,
+    pub(crate) output: String,
     /// The reason why `--version` could not be run, such as a path that the sandbox closes.
-    pub(crate) held_back: Option<ShutOut>,
+    pub(crate) failure: Option<StartFailure>,
 }
 
 /// Finds the first usable Kimi, and runs no candidate with access to the secret files of the project. An error names
 /// the unusable programs that were found.
 pub(crate) async fn find(loaded: &Loaded, project: &Path, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
-    for (path, found) in places(loaded) {
+    for (path, found) in candidate_paths(loaded) {
         seen.push(identify(loaded, project, path, found, watch).await);
-        queue::expect_wanted(watch)?;
+        queue::expect_not_cancelled(watch)?;
         if let Ok(program) = choose(loaded, &seen) {
             return Ok(program);
         }
@@ -63,7 +63,7 @@ pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
 pub(crate) async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
     let project = loaded.environment.project_dir();
-    for (path, found) in places(loaded) {
+    for (path, found) in candidate_paths(loaded) {
         all.push(identify(loaded, &project, path, found, watch).await);
     }
     all
@@ -74,9 +74,9 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
         return retired(&old.path);
     }
     // A closed path is reported before a broken program, since the user can open it.
-    let held_back = || seen.iter().filter_map(|candidate| candidate.held_back.as_ref());
-    let shut_out = held_back().find(|why| why.error.kind == Kind::Sandbox);
-    if let Some(why) = shut_out.or(held_back().next()) {
+    let failures = || seen.iter().filter_map(|candidate| candidate.failure.as_ref());
+    let closed = failures().find(|why| why.error.kind == Kind::Sandbox);
+    if let Some(why) = closed.or(failures().next()) {
         return why.error.clone();
     }
     let message = match (seen, &loaded.settings.kimi_path) {
@@ -85,17 +85,17 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
         }
         ([], None) => "no `kimi` on PATH or in its usual places".to_owned(),
         (found, _) => {
-            let said = found.iter().map(|Candidate { path, said, .. }| {
-                format!("{} does not answer `--version` as a Kimi does: {said}", path.display())
+            let outputs = found.iter().map(|Candidate { path, output, .. }| {
+                format!("{} does not answer `--version` as a Kimi does: {output}", path.display())
             });
-            said.collect::<Vec<_>>().join("; ")
+            outputs.collect::<Vec<_>>().join("; ")
         }
     };
     Error::of(Kind::KimiMissing, message)
 }
 
 /// Returns the files to try, each once. If a setting names a program, it is the only one.
-fn places(loaded: &Loaded) -> Vec<(PathBuf, String)> {
+fn candidate_paths(loaded: &Loaded) -> Vec<(PathBuf, String)> {
     if let Some(named) = &loaded.settings.kimi_path {
         let found = on_path(&loaded.environment, named).into_iter().next();
         let source = loaded.sources.get("kimi_path").map_or("kimi_path", String::as_str);
@@ -159,29 +159,29 @@ async fn identify(
         && stamp == Some((size, changed))
     {
         let identity = Dialect::identify(&output);
-        return Candidate { path, found, identity, said: output, held_back: None };
+        return Candidate { path, found, identity, output, failure: None };
     }
-    let (output, held_back) = match ask_version(loaded, project, &path, watch).await {
-        Ok(output) => (output, None),
+    let (printed, failure) = match ask_version(loaded, project, &path, watch).await {
+        Ok(printed) => (printed, None),
         Err(why) => (why.error.message.clone(), Some(why)),
     };
-    let identity = Dialect::identify(&output);
-    let said = match identity {
-        Identity::Unknown => repeated(loaded, &output),
-        Identity::Usable(..) | Identity::Retired(_) => output.clone(),
+    let identity = Dialect::identify(&printed);
+    let output = match identity {
+        Identity::Unknown => repeated(loaded, &printed),
+        Identity::Usable(..) | Identity::Retired(_) => printed.clone(),
     };
     if let (Some((size, changed)), false) = (stamp, identity == Identity::Unknown) {
         // The file is read again, since another server may have changed it.
         let mut programs = recall();
-        programs.insert(real, (size, changed, output));
+        programs.insert(real, (size, changed, printed));
         let bytes = serde_json::to_vec_pretty(&programs).unwrap_or_default();
         let written = folders::make(loaded.state_dir())
             .and_then(|()| folders::write_private(&memory, &bytes));
         if let Err(error) = written {
-            tracing::warn!(%error, "which Kimi is installed could not be remembered");
+            tracing::warn!(%error, "the version of Kimi could not be cached");
         }
     }
-    Candidate { path, found, identity, said, held_back }
+    Candidate { path, found, identity, output, failure }
 }
 
 #[cfg(test)]
@@ -220,8 +220,8 @@ mod tests {
 
     async fn find_quietly(loaded: &Loaded) -> Result<Program> {
         let never = CancellationToken::new();
-        let places = tokio::sync::Semaphore::new(1);
-        let watch = Watch { progress: &|_| {}, cancel: &never, closing: &never, places: &places };
+        let slots = tokio::sync::Semaphore::new(1);
+        let watch = Watch { progress: &|_| {}, cancel: &never, closing: &never, slots: &slots };
         find(loaded, &loaded.environment.current_dir, watch).await
     }
 

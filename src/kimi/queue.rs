@@ -15,9 +15,9 @@ pub(super) async fn wait<'a>(
     deadline: Deadline,
     watch: Watch<'a>,
 ) -> Result<Option<SemaphorePermit<'a>>> {
-    expect_wanted(watch)?;
+    expect_not_cancelled(watch)?;
     deadline.expect_time()?;
-    if let Ok(slot) = watch.places.try_acquire() {
+    if let Ok(slot) = watch.slots.try_acquire() {
         return Ok(Some(slot));
     }
     let mut heartbeat = interval(Duration::from_secs(settings.heartbeat_seconds));
@@ -26,13 +26,13 @@ pub(super) async fn wait<'a>(
         1 => "waiting in turn: another consultation is under way".to_owned(),
         running => format!("waiting in turn: {running} consultations are under way"),
     };
-    let waiting = watch.places.acquire();
+    let waiting = watch.slots.acquire();
     tokio::pin!(waiting);
     loop {
         tokio::select! {
             // The semaphore is never closed.
             slot = &mut waiting => return Ok(slot.ok()),
-            () = watch.cancel.cancelled() => expect_wanted(watch)?,
+            () = watch.cancel.cancelled() => expect_not_cancelled(watch)?,
             () = sleep_until(deadline.end()) => deadline.expect_time()?,
             _ = heartbeat.tick() => (watch.progress)(&deadline.progress(activity.clone(), 0)),
         }
@@ -40,7 +40,7 @@ pub(super) async fn wait<'a>(
 }
 
 /// Fails if the caller has cancelled.
-pub(super) fn expect_wanted(watch: Watch<'_>) -> Result<()> {
+pub(super) fn expect_not_cancelled(watch: Watch<'_>) -> Result<()> {
     if !watch.cancel.is_cancelled() {
         return Ok(());
     }

@@ -363,9 +363,9 @@ mod tests {
 
     #[test]
     fn earlier_messages_that_hold_an_object_are_kept_up_to_a_limit() {
-        let said = |text: &str| json!({"role": "assistant", "content": text}).to_string();
+        let message = |text: &str| json!({"role": "assistant", "content": text}).to_string();
         let check = |messages: &[&str], expected: String, warnings: &[&str]| {
-            let lines: Vec<String> = messages.iter().map(|text| said(text)).collect();
+            let lines: Vec<String> = messages.iter().map(|text| message(text)).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             let reply = concluded(Dialect::KimiCode, &lines, "", 0).unwrap();
             assert_eq!(
@@ -433,22 +433,22 @@ mod tests {
             format!("a line of Kimi's stream was skipped: unknown role `{} ", "x".repeat(66));
         assert_eq!(reply.warnings, [expected]);
 
-        let told = |lines: &[&str], stderr: &str| {
+        let error_message = |lines: &[&str], stderr: &str| {
             concluded(Dialect::KimiCli, lines, stderr, 1).unwrap_err().message
         };
         let long = format!("{key} {}", "x ".repeat(STDERR_KEPT / 2 - 4));
         assert!(
-            told(&[], &long).starts_with("Kimi ended without an answer: x x "),
+            error_message(&[], &long).starts_with("Kimi ended without an answer: x x "),
             "{}",
-            told(&[], &long)
+            error_message(&[], &long)
         );
         let long = format!("{key} {}", "x ".repeat(PLAIN_KEPT / 2 - 4));
-        assert!(told(&[&long], "").starts_with("Kimi ended without an answer: x x "));
+        assert!(error_message(&[&long], "").starts_with("Kimi ended without an answer: x x "));
         // The program wraps in the middle of the key, and the limit cuts between the two lines.
         let line = format!("{}{key} ", "x ".repeat(20));
         let (first, rest) = line.split_at(50);
         let lines = [&[rest], [first, rest].repeat(300).as_slice()].concat();
-        let message = told(&lines, "");
+        let message = error_message(&lines, "");
         assert!(!message.contains("AKIA") && !message.contains("MNOP"), "{message}");
     }
 

@@ -137,7 +137,7 @@ pub(crate) struct Watch<'a> {
     /// Cancelled when the bridge is about to end, which shortens the grace period.
     pub(crate) closing: &'a CancellationToken,
     /// The free slots for runs.
-    pub(crate) places: &'a Semaphore,
+    pub(crate) slots: &'a Semaphore,
 }
 
 impl Watch<'_> {

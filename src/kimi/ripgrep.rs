@@ -1,5 +1,5 @@
-//! ripgrep, with which both programs search. One that is not on `PATH` is fetched by Kimi itself, into its data
-//! folder; in a private home that copy is never run.
+//! ripgrep, which both programs use for searches. Without one on `PATH`, Kimi fetches it into its data folder. The
+//! bridge never runs a ripgrep from a private home.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,40 +11,39 @@ use super::{folders, users};
 use crate::error::Result;
 use crate::settings::{Environment, Loaded};
 
-/// The place where a search finds ripgrep.
+/// The ripgrep of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ripgrep {
-    /// On `PATH`.
+    /// The ripgrep on `PATH`.
     OnPath(PathBuf),
-    /// In the user's own data folder of Kimi, which fetched it.
+    /// The ripgrep that the user's own Kimi fetched.
     Fetched(PathBuf),
-    /// Nowhere.
+    /// No ripgrep was found.
     Missing,
 }
 
-/// The ripgrep on `PATH`.
+/// Returns the ripgrep on `PATH`.
 pub(crate) fn on_path(environment: &Environment) -> Option<PathBuf> {
     which::which_in("rg", environment.var("PATH"), &environment.current_dir).ok()
 }
 
-/// The ripgrep that the user's own Kimi fetched, where none is on `PATH`.
-pub(crate) fn of_user(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
+/// Returns the ripgrep that the user's own Kimi fetched, if none is on `PATH`.
+pub(crate) fn fetched(environment: &Environment, dialect: Dialect) -> Option<PathBuf> {
     let file = users::data_folder(environment, dialect).join("bin/rg");
     let metadata = fs::symlink_metadata(&file).ok()?;
     let is_program = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
     (is_program && on_path(environment).is_none()).then_some(file)
 }
 
-/// Looks where a run of this dialect would find it.
-pub(crate) fn look(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
+/// Finds the ripgrep of a run.
+pub(crate) fn find(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
     let environment = &loaded.environment;
     let on_path = on_path(environment).map(Ripgrep::OnPath);
-    let found = on_path.or_else(|| of_user(environment, dialect).map(Ripgrep::Fetched));
+    let found = on_path.or_else(|| fetched(environment, dialect).map(Ripgrep::Fetched));
     found.unwrap_or(Ripgrep::Missing)
 }
 
-/// Adds the folder of the user's own ripgrep to the child's `PATH`, where that one is used, and returns a warning where
-/// there is none at all.
+/// Adds the folder of a fetched ripgrep to the child's `PATH`. Returns a warning if there is no ripgrep.
 pub(crate) fn provide(
     child: &mut BTreeMap<String, String>,
     environment: &Environment,
@@ -53,11 +52,11 @@ pub(crate) fn provide(
     if on_path(environment).is_some() {
         return None;
     }
-    let file = of_user(environment, dialect);
+    let file = fetched(environment, dialect);
     let Some(folder) = file.as_deref().and_then(Path::parent) else {
         return Some(format!(
-            "Kimi could not {}: that needs ripgrep (`rg`) on PATH",
-            impossible_without(dialect)
+            "Kimi could not {}, because ripgrep (`rg`) is not on PATH",
+            tasks(dialect)
         ));
     };
     let path = child.entry("PATH".to_owned()).or_default();
@@ -68,21 +67,21 @@ pub(crate) fn provide(
     None
 }
 
-/// The work that a dialect cannot do without ripgrep (its sources and a run without one, versions as tested).
-pub(crate) fn impossible_without(dialect: Dialect) -> &'static str {
+/// The tasks for which a dialect needs ripgrep, by the sources of the tested versions and a run without ripgrep.
+pub(crate) fn tasks(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::KimiCode => "search contents or find files by name",
-        // Its Glob is Python's.
+        // The Glob of kimi-cli is written in Python.
         Dialect::KimiCli => "search contents",
     }
 }
 
-/// The file with this configuration, in the folder of a run; an empty one is nobody's.
-pub(crate) fn configured(config: &str, run_dir: &Path) -> Result<PathBuf> {
+/// Writes a configuration into the folder of a run, and returns its path: `/dev/null` for an empty one.
+pub(crate) fn write_config(config: &str, run_dir: &Path) -> Result<PathBuf> {
     if config.is_empty() {
         return Ok("/dev/null".into());
     }
     let file = run_dir.join("ripgrep");
-    folders::write_anew(&file, config.as_bytes())?;
+    folders::write_new(&file, config.as_bytes())?;
     Ok(file)
 }

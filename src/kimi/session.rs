@@ -1,7 +1,7 @@
-//! Kimi's own memory of a conversation, as it lies in the private home.
+//! Kimi's sessions, stored in the private home. It knows no round and no thread.
 //!
-//! Both programs name their session only when they end well. One that was broken off is found by what
-//! it was asked: the prompt stands in it, and every prompt holds a mark that no other has.
+//! Both programs print the id of a session only after a successful run. The session of a failed run is found by its
+//! prompt, since every prompt contains a unique mark.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -19,35 +19,35 @@ use super::profile::Profile;
 use super::untrusted::Folder;
 use crate::settings::Loaded;
 
-/// The part of a session's file that is looked at, bytes: the first prompt stands near its beginning, the latest
-/// near its end.
-const LOOKED_AT: u64 = 8 * 1024 * 1024;
+/// The bytes that are searched at the start and at the end of a session's file. The first prompt is near the start, the
+/// latest near the end.
+const SEARCHED: u64 = 8 * 1024 * 1024;
 /// The longest id of a session, bytes.
 const ID_BYTES: usize = 200;
-/// The most folders that are listed. Kimi keeps one folder for each project.
+/// The most folders of projects that are listed.
 const PROJECTS: usize = 1_000;
 /// The most sessions of one project that are listed.
 const SESSIONS: usize = 10_000;
-/// The latest sessions of a project that are kept.
+/// The number of latest sessions of a project that are kept.
 const KEPT: usize = 200;
 /// The folder of both programs' logs.
 const LOGS: &str = "logs";
-/// The most recent sessions that are read. A run begins one.
+/// The most recent sessions that are read. A run begins only one.
 const READ: usize = 16;
 
-/// Returns whether a private home still holds a session: kimi-cli would begin a new one in silence.
+/// Returns whether a private home holds a session. If not, kimi-cli would begin a new one without a message.
 pub(crate) fn exists(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> bool {
     find(loaded, home, session).is_some()
 }
 
-/// Returns whether a session exists and was asked exactly this: the text is in its file as one string.
+/// Returns whether a session exists and holds exactly this prompt as one string.
 pub(crate) fn was_asked(loaded: &Loaded, home: HomeKey<'_>, session: &str, prompt: &str) -> bool {
     let session = find(loaded, home, session);
     let file = session.and_then(|session| conversation(&session, home.dialect));
     file.is_some_and(|file| holds(&file, prompt) || end_holds(file, prompt))
 }
 
-/// Deletes a session from a private home. Returns whether there was one.
+/// Deletes a session from a private home. Returns whether it existed.
 pub(crate) fn delete(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> io::Result<bool> {
     let home = home::open(loaded.state_dir(), home).filter(|_| is_id(session));
     let Some(home) = home else { return Ok(false) };
@@ -55,7 +55,7 @@ pub(crate) fn delete(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> io::R
     let Some(project) = projects(&home).find(holds) else { return Ok(false) };
     let trash = folders::trash(&Folder::trusted(loaded.state_dir())?)?;
     project.discard(session, &trash)?;
-    // The log of kimi-cli repeats the prompts.
+    // The log of kimi-cli contains the prompts.
     if home.kind(OsStr::new(LOGS)).is_some() {
         home.discard(LOGS, &trash)?;
     }
@@ -63,8 +63,8 @@ pub(crate) fn delete(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> io::R
     Ok(true)
 }
 
-/// Removes the sessions in the private homes of a project that did not change for so many days, and those beyond the
-/// latest 200, but none that is needed.
+/// Removes sessions of a project that are older than a number of days or not among the latest [`KEPT`], unless they are
+/// needed.
 pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSet<String>) {
     let Ok(trash) = Folder::trusted(state_dir).and_then(|state| folders::trash(&state)) else {
         return;
@@ -88,7 +88,7 @@ pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSe
             for (place, (age, name)) in sessions.into_iter().enumerate() {
                 let is_needed = name.to_str().is_some_and(|name| needed.contains(name));
                 if !is_needed && (age > oldest || place >= KEPT) {
-                    // It is tried again at the next run.
+                    // After an error, the next run tries again.
                     let _ = folder.discard(name, &trash);
                 }
             }
@@ -97,22 +97,22 @@ pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSe
     trash.clear(folders::REMOVED_AT_ONCE);
 }
 
-/// Whether a text can be the id of a session, which both programs make of letters, digits and dashes. Any program may
-/// claim to have one of any other words.
+/// Returns whether a text can be the id of a session. Both programs use letters, digits and dashes; other text may be
+/// hostile.
 #[must_use]
 pub(crate) fn is_id(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    // Behind a dash it would be an option.
+    // A text with a dash at its start would be an option.
     (1..=ID_BYTES).contains(&text.len()) && !text.starts_with('-') && text.chars().all(allowed)
 }
 
-/// The folder of a session in a private home.
+/// Opens the folder of a session in a private home.
 fn find(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> Option<Folder> {
     let home = home::open(loaded.state_dir(), home).filter(|_| is_id(session))?;
     projects(&home).find_map(|project| project.below(session).ok())
 }
 
-/// The file that a session keeps its conversation in.
+/// Opens the file with the conversation of a session.
 fn conversation(session: &Folder, dialect: Dialect) -> Option<File> {
     let (folder, name) = match dialect {
         Dialect::KimiCode => ("agents/main", "wire.jsonl"),
@@ -121,14 +121,14 @@ fn conversation(session: &Folder, dialect: Dialect) -> Option<File> {
     session.below(folder).ok()?.open(name).ok()
 }
 
-/// The time since a session was last asked anything. The folder of a session keeps its own time when files in it grow.
+/// Returns the time since the last prompt of a session. The time of its folder does not change when files in it grow.
 fn age_of_conversation(session: &Folder, dialect: Dialect) -> Option<Duration> {
     let file = conversation(session, dialect)?;
     file.metadata().ok()?.modified().ok()?.elapsed().ok()
 }
 
-/// The session that was begun since then with this prompt.
-pub(crate) fn begun_with(
+/// Returns the session with this prompt, among those that changed since `since`.
+pub(crate) fn find_by_prompt(
     home: &Folder,
     dialect: Dialect,
     prompt: &str,
@@ -146,7 +146,7 @@ pub(crate) fn begun_with(
     session.into_string().ok()
 }
 
-/// The folders that hold sessions.
+/// Returns the folders with the sessions of each project.
 fn projects(home: &Folder) -> impl Iterator<Item = Folder> {
     let sessions = home.below("sessions").ok();
     let names = sessions.as_ref().and_then(|sessions| sessions.entries(PROJECTS).ok());
@@ -154,18 +154,18 @@ fn projects(home: &Folder) -> impl Iterator<Item = Folder> {
     names.filter_map(move |name| sessions.as_ref()?.below(name).ok())
 }
 
-/// Whether a line of the file holds the text as one of its strings.
+/// Returns whether a line at the start of a file holds the text in one of its strings.
 fn holds(file: &File, text: &str) -> bool {
-    let lines = BufReader::new(file.take(LOOKED_AT)).split(b'\n');
+    let lines = BufReader::new(file.take(SEARCHED)).split(b'\n');
     lines.map_while(Result::ok).any(|line| {
         serde_json::from_slice::<Value>(&line).is_ok_and(|value| has_string(&value, text))
     })
 }
 
-/// Whether the end of a file that is longer than the part looked at holds the text.
+/// Returns whether the end of a file longer than [`SEARCHED`] holds the text.
 fn end_holds(mut file: File, text: &str) -> bool {
     let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let Some(skipped) = length.checked_sub(LOOKED_AT) else { return false };
+    let Some(skipped) = length.checked_sub(SEARCHED) else { return false };
     file.seek(SeekFrom::Start(skipped)).is_ok() && holds(&file, text)
 }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn old_sessions_go_and_needed_ones_stay() {
+    fn old_sessions_are_removed_unless_they_are_needed() {
         let state = tempfile::tempdir().unwrap();
         let project = tempfile::tempdir().unwrap();
         folders::make(state.path()).unwrap();
@@ -216,7 +216,7 @@ mod tests {
             fs::write(&conversation, "{}").unwrap();
             let then = SystemTime::now() - day * days;
             File::options().write(true).open(conversation).unwrap().set_modified(then).unwrap();
-            // The folder of a session that was resumed is as old as its beginning.
+            // The folder of a resumed session keeps its old time.
             File::open(sessions.join(name))
                 .unwrap()
                 .set_modified(SystemTime::now() - day * 50)
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_found_by_what_it_was_asked() {
+    fn a_session_is_found_by_its_prompt() {
         let home = tempfile::tempdir().unwrap();
         let write = |session: &str, file: &str, prompt: &str| {
             let path = home.path().join("sessions/project").join(session).join(file);
@@ -252,7 +252,7 @@ mod tests {
         write("0-1", "context.jsonl", "Ask three");
         let check = |dialect, prompt, expected: Option<&str>| {
             let home = Folder::trusted(home.path()).unwrap();
-            let found = begun_with(&home, dialect, prompt, SystemTime::UNIX_EPOCH);
+            let found = find_by_prompt(&home, dialect, prompt, SystemTime::UNIX_EPOCH);
             assert_eq!(found.as_deref(), expected, "{prompt}");
         };
         check(Dialect::KimiCode, "Ask \"one\" 中文", Some("session_1"));
@@ -261,6 +261,6 @@ mod tests {
         check(Dialect::KimiCli, "Ask three", Some("0-1"));
         let later = SystemTime::now() + Duration::from_secs(60);
         let home = Folder::trusted(home.path()).unwrap();
-        assert_eq!(begun_with(&home, Dialect::KimiCode, "Ask two\n", later), None);
+        assert_eq!(find_by_prompt(&home, Dialect::KimiCode, "Ask two\n", later), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Which Kimi there is and whether it looks ready, without running a consultation.
+//! The status of the bridge: the Kimi that it would use, its login and the sandbox. It runs no consultation.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::redact::Secrets;
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
 
-/// What the bridge would do if it were asked now. Nothing in it is secret.
+/// The status of the bridge. It contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct BridgeStatus {
     pub(crate) bridge_version: &'static str,
@@ -23,14 +23,14 @@ pub(crate) struct BridgeStatus {
     pub(crate) mode_hint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kimi: Option<Used>,
-    /// Why there is none, or why it would not be asked.
+    /// The reason why a consultation would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// Every Kimi that was found, in the order of preference.
+    /// All programs that were found, in the order of preference.
     pub(crate) found: Vec<FoundProgram>,
-    /// `landlock`, or why there is no sandbox.
+    /// `landlock`, or the reason why there is no sandbox.
     pub(crate) sandbox: String,
     pub(crate) limits: Value,
     /// The folder of sessions and private homes.
@@ -41,7 +41,7 @@ pub(crate) struct BridgeStatus {
 pub(crate) struct Used {
     #[serde(flatten)]
     pub(crate) program: Program,
-    /// Whether a login, a key or a provider was seen; only a run shows that it works.
+    /// True if there is a login, a key or a provider. Only a run shows whether the service accepts it.
     pub(crate) login_seen: bool,
 }
 
@@ -49,17 +49,17 @@ pub(crate) struct Used {
 pub(crate) struct FoundProgram {
     pub(crate) path: PathBuf,
     pub(crate) found: String,
-    /// Which program it is, or its output.
+    /// The name and version of the program, or its output.
     pub(crate) is: String,
 }
 
-/// An error with its violations in its message, for a reader that sees no more of it.
+/// Adds the violations of an error to its message, because the status contains only the message and the hint.
 fn listed(error: &Error) -> Error {
     let violations: Vec<String> = error.violations.iter().map(ToString::to_string).collect();
     Error { message: format!("{}: {}", error.message, violations.join("; ")), ..error.clone() }
 }
 
-/// The sandbox in words.
+/// Describes the sandbox.
 fn sandbox(setting: SandboxSetting) -> String {
     match (decide(setting, kernel()), setting) {
         (Ok((Sandbox::Landlock, _)), _) => "landlock".to_owned(),
@@ -71,28 +71,29 @@ fn sandbox(setting: SandboxSetting) -> String {
     }
 }
 
-/// Looks for every Kimi, its login and the sandbox.
+/// Finds all programs, the login and the sandbox.
 pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
     let Loaded { settings, environment, .. } = loaded;
     let candidates = program::all(loaded, watch).await;
     let (kimi, error) = match program::choose(loaded, &candidates) {
         Ok(program) => {
             let login_seen =
-                login::look(environment, program.dialect).problem(program.dialect).is_none();
+                login::find(environment, program.dialect).problem(program.dialect).is_none();
             (Some(Used { program, login_seen }), None)
         }
         Err(error) => (None, Some(error)),
     };
     let secrets = Secrets::load(&environment.config_dir, &environment.vars);
     let error = error.or_else(|| secrets.err().map(|error| listed(&error)));
-    let found = candidates.into_iter().map(|Candidate { path, found, identity, said, .. }| {
-        let is = match &identity {
-            Identity::Usable(..) => identity.to_string(),
-            Identity::Retired(_) => format!("{identity}, retired"),
-            Identity::Unknown => format!("{identity}: {said}"),
-        };
-        FoundProgram { path, found, is }
-    });
+    let found =
+        candidates.into_iter().map(|Candidate { path, found, identity, output, .. }| {
+            let is = match &identity {
+                Identity::Usable(..) => identity.to_string(),
+                Identity::Retired(_) => format!("{identity}, retired"),
+                Identity::Unknown => format!("{identity}: {output}"),
+            };
+            FoundProgram { path, found, is }
+        });
     BridgeStatus {
         bridge_version: env!("CARGO_PKG_VERSION"),
         mode: json!(loaded.mode()).as_str().unwrap_or_default().to_owned(),

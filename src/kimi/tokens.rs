@@ -1,17 +1,18 @@
-//! The login of a run: copies of the tokens that its providers name, in the private home, and nothing else of the user's
-//! `credentials/`, where tokens of other services lie too (those of MCP servers, for one).
+//! The login of a run: copies in the private home of the tokens that its providers use. The rest of the user's
+//! `credentials/`, such as tokens of MCP servers, is not copied.
 //!
-//! Both programs renew a token by themselves, and the service then refuses the one before. So a copy that Kimi renewed
-//! goes back into the user's folder within a second, and one that the user's own Kimi renewed goes to the run. The
-//! state of a copy is told by a hash of what was last the same on both sides, kept where no run can write.
+//! Both programs renew tokens, and the service then refuses the old one. So a token that the run renewed is copied to
+//! the user's folder within a second, and one that the user's own Kimi renewed is copied to the run. A hash of the last
+//! common version, stored where no run can write, shows which side changed.
 //!
-//! Holds: the user's file is replaced whole, by one that is a token, only if it is still as it was copied, and under
-//! the lock that the dialect takes for a refresh. Bridges of one state folder do so one after another. Two runs that
-//! share a home share Kimi's own lock too. Does not hold: while a run renews its token, neither the user's own Kimi nor
-//! a run in another home is kept from renewing the same one, since the lock of a refresh lies in folders that a run
-//! must not reach. Both programs then read the file again after a refusal; where the other one's token has not
-//! arrived by then, that call fails as not logged in. And a token that names another account than the user's does not come
-//! back, but its word is not verified: a program in Kimi's place can forge a token for the user's account.
+//! Guarantees: the user's file is replaced atomically, only by a token, only if it is unchanged since it was copied,
+//! and under the dialect's lock for a refresh. Bridges with one state folder do this one after another. Two runs that
+//! share a home share Kimi's lock too.
+//!
+//! Limits: the user's own Kimi, or a run in another home, may renew the same token at the same time, because a run must
+//! not reach the folder of that lock. Both programs read the file again after a refusal; if the other token has not
+//! arrived by then, the call fails as not logged in. A token of another account is not copied back, but the account is
+//! not verified: a program in Kimi's place can forge a token for the user's account.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -32,18 +33,20 @@ use super::token_file::{FOLDER, TOKEN_BYTES, TOKENS, is_usable_token};
 use super::untrusted::Folder;
 use crate::settings::Environment;
 
-/// The token of an ordinary login, in both programs.
-const ORDINARY: &str = "kimi-code";
-/// The beginning of the tokens for a service that a variable names (kimi-code).
-const ELSEWHERE: &str = "kimi-code-env-";
-/// The variables that name one.
-const MOVED_BY: [&str; 3] = ["KIMI_CODE_BASE_URL", "KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"];
+/// The name of the token of the default service, in both programs.
+const DEFAULT_TOKEN: &str = "kimi-code";
+/// The prefix of tokens for a service from a variable (kimi-code).
+const CUSTOM_PREFIX: &str = "kimi-code-env-";
+/// The variables that select another service.
+const SERVICE_VARIABLES: [&str; 3] =
+    ["KIMI_CODE_BASE_URL", "KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"];
 /// The time between two comparisons while Kimi runs.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often, and how long, the last comparison waits for a refresh of the user's own Kimi.
+/// The number of further comparisons after a run, if the user's own Kimi holds the lock.
 const LAST_TRIES: usize = 20;
+/// The time between two comparisons after a run.
 const LAST_WAIT: Duration = Duration::from_millis(200);
-/// The age at which kimi-code takes a lock for abandoned (`stale` in its sources).
+/// The age at which kimi-code ignores a lock (`stale` in its sources).
 const ABANDONED: Duration = Duration::from_secs(5);
 
 /// The tokens of one run.
@@ -56,42 +59,42 @@ pub(crate) struct Tokens {
     home: Folder,
     /// The folder of the hashes.
     hashes: Folder,
-    /// The folder whose lock every bridge takes for a comparison.
+    /// The folder that every bridge locks for a comparison.
     lock: Folder,
-    /// The files.
+    /// The names of the token files.
     names: Vec<OsString>,
 }
 
 /// The moment of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
-    /// Before Kimi starts: a copy that is no token is replaced.
+    /// Before Kimi starts: a copy that is not a token is replaced.
     Before,
-    /// While it runs, or afterwards.
+    /// While Kimi runs, or after it has ended.
     Running,
 }
 
-/// The files of the tokens that a configuration names.
+/// Returns the names of the token files that a configuration uses.
 pub(super) fn names(
     config: &Table,
     environment: &Environment,
     dialect: Dialect,
     user: &Path,
 ) -> Vec<OsString> {
-    let mut names = vec![ORDINARY.to_owned()];
+    let mut names = vec![DEFAULT_TOKEN.to_owned()];
     for section in ["providers", "models", "services"] {
         let entries = config.get(section).and_then(Value::as_table).into_iter().flatten();
         let keys = entries.filter_map(|(_, entry)| entry.get("oauth")?.get("key")?.as_str());
         // `oauth/NAME`, or `NAME`.
         names.extend(keys.map(|key| key.rsplit('/').next().unwrap_or(key).to_owned()));
     }
-    let moved = MOVED_BY.iter().any(|variable| environment.var(variable).is_some());
-    if dialect == Dialect::KimiCode && moved {
+    let is_custom = SERVICE_VARIABLES.iter().any(|variable| environment.var(variable).is_some());
+    if dialect == Dialect::KimiCode && is_custom {
         let files = Folder::trusted(&user.join(FOLDER)).and_then(|folder| folder.entries(TOKENS));
         let files =
             files.unwrap_or_default().into_iter().filter_map(|file| file.into_string().ok());
         let tokens = files.filter_map(|file| Some(file.strip_suffix(".json")?.to_owned()));
-        names.extend(tokens.filter(|name| name.starts_with(ELSEWHERE)));
+        names.extend(tokens.filter(|name| name.starts_with(CUSTOM_PREFIX)));
     }
     names.retain(|name| !name.is_empty() && !name.starts_with('.') && !name.contains('\0'));
     names.sort();
@@ -100,8 +103,8 @@ pub(super) fn names(
 }
 
 impl Tokens {
-    /// Puts the tokens into the private home.
-    pub(super) fn carry(
+    /// Copies the tokens into the private home.
+    pub(super) fn copy(
         dialect: Dialect,
         user: PathBuf,
         home: Folder,
@@ -115,9 +118,9 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Waits for a run, and compares meanwhile and afterwards. A renewed token that could not be written back is a
-    /// warning.
-    pub(super) async fn alongside<T>(
+    /// Waits for a run, and synchronizes the tokens during and after it. Returns a warning if a renewed token could not
+    /// be copied back.
+    pub(super) async fn sync_during<T>(
         &self,
         mut run: impl Future<Output = T> + Unpin,
     ) -> (T, Option<String>) {
@@ -149,8 +152,7 @@ impl Tokens {
         (ran, Some(warning))
     }
 
-    /// Brings both sides up to date, and returns `false` when a renewed token has to wait for a lock of the user's own
-    /// Kimi.
+    /// Synchronizes all tokens. Returns `false` if the user's own Kimi holds the lock for a renewed one.
     fn compare(&self, moment: Moment) -> io::Result<bool> {
         flock(&self.lock, FlockOperation::LockExclusive)?;
         let compared = self
@@ -168,7 +170,7 @@ impl Tokens {
         let theirs = match theirs {
             Ok(theirs) => Some(theirs),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            // It is there, and may be readable again: nothing that a run renewed may be lost.
+            // The file exists and may become readable, so a renewed copy must not be removed.
             Err(error) => match moment {
                 Moment::Before => return Ok(true),
                 Moment::Running => return Err(error),
@@ -177,7 +179,7 @@ impl Tokens {
         let ours = copies.as_ref().ok().and_then(|copies| copies.read(name, TOKEN_BYTES).ok());
         let known = self.hashes.read(name, TOKEN_BYTES).ok();
         let Some(theirs) = theirs else {
-            // The user logged out, or was never logged in this way.
+            // The user has logged out, or never had this login.
             if let Ok(copies) = copies {
                 copies.remove_file(name)?;
             }
@@ -188,25 +190,25 @@ impl Tokens {
         match ours {
             Some(ours) if ours == theirs => {}
             Some(ours) if unchanged && renews(&ours, &theirs) => {
-                let Some(_lock) = self.lock_of_kimi(name)? else { return Ok(false) };
+                let Some(_lock) = self.refresh_lock(name)? else { return Ok(false) };
                 let folder = Folder::trusted(&self.user.join(FOLDER))?;
-                // Read again under the lock.
+                // The user's own Kimi may have written the file before the lock was taken.
                 if folder.read(name, TOKEN_BYTES)? == theirs {
                     folder.write_durably(name, &ours)?;
                     self.hashes.write(name, &hash(&ours))?;
                 }
                 return Ok(true);
             }
-            // kimi-code marks a token that the service refused. That is for this run alone.
+            // kimi-code marks a refused token. The mark is not copied to the user's file.
             Some(_) if unchanged && moment == Moment::Running => return Ok(true),
-            // A file that is being written just now is compared the next time.
+            // The user's file may be half-written; the next comparison handles it.
             Some(ours) if is_usable_token(&ours) && !is_usable_token(&theirs) => return Ok(true),
             Some(_) | None => {
-                let given = copies.and_then(|copies| copies.write(name, &theirs));
+                let written = copies.and_then(|copies| copies.write(name, &theirs));
                 match moment {
-                    Moment::Before => given?,
-                    // A run that put something else in the place of its token goes without one.
-                    Moment::Running if given.is_err() => return Ok(true),
+                    Moment::Before => written?,
+                    // The run has replaced its own copy, and continues without a token.
+                    Moment::Running if written.is_err() => return Ok(true),
                     Moment::Running => {}
                 }
             }
@@ -215,8 +217,8 @@ impl Tokens {
         Ok(true)
     }
 
-    /// The lock that this dialect takes while it renews a token, in the user's folder; nothing while it is taken.
-    fn lock_of_kimi(&self, name: &OsString) -> io::Result<Option<LockOfKimi>> {
+    /// Takes the lock with which this dialect renews a token in the user's folder; `None` if Kimi holds it.
+    fn refresh_lock(&self, name: &OsString) -> io::Result<Option<RefreshLock>> {
         let name = Path::new(name).with_extension("lock");
         match self.dialect {
             Dialect::KimiCli => {
@@ -228,7 +230,7 @@ impl Tokens {
                     | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR)?;
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => Ok(Some(LockOfKimi::File(File::from(file)))),
+                    Ok(()) => Ok(Some(RefreshLock::File(File::from(file)))),
                     Err(Errno::WOULDBLOCK) => Ok(None),
                     Err(error) => Err(error.into()),
                 }
@@ -238,9 +240,9 @@ impl Tokens {
                 super::folders::make(&path).map_err(io::Error::other)?;
                 let folder = Folder::trusted(&path)?;
                 match rustix::fs::mkdirat(&folder, &name, Mode::RWXU) {
-                    Ok(()) => Ok(Some(LockOfKimi::Folder(folder, name))),
+                    Ok(()) => Ok(Some(RefreshLock::Folder(folder, name))),
                     Err(Errno::EXIST) if folder.age(&name) > ABANDONED => {
-                        Ok(Some(LockOfKimi::Abandoned))
+                        Ok(Some(RefreshLock::Abandoned))
                     }
                     Err(Errno::EXIST) => Ok(None),
                     Err(error) => Err(error.into()),
@@ -250,39 +252,39 @@ impl Tokens {
     }
 }
 
-/// A lock for a refresh, as a dialect takes it.
-enum LockOfKimi {
-    /// kimi-cli locks a file.
-    File(#[expect(dead_code, reason = "closing it gives the lock back")] File),
-    /// kimi-code makes a folder.
+/// A dialect's lock for a refresh.
+enum RefreshLock {
+    /// The locked file of kimi-cli.
+    File(#[expect(dead_code, reason = "closing it releases the lock")] File),
+    /// The folder that kimi-code creates.
     Folder(Folder, PathBuf),
-    /// A folder that was not removed, which kimi-code passes too.
+    /// An old folder, which kimi-code ignores too.
     Abandoned,
 }
 
-impl Drop for LockOfKimi {
+impl Drop for RefreshLock {
     fn drop(&mut self) {
         match self {
-            LockOfKimi::Folder(folder, name) => {
+            RefreshLock::Folder(folder, name) => {
                 let _ = rustix::fs::unlinkat(folder, &*name, AtFlags::REMOVEDIR);
             }
-            LockOfKimi::File(_) | LockOfKimi::Abandoned => {}
+            RefreshLock::File(_) | RefreshLock::Abandoned => {}
         }
     }
 }
 
-/// Whether one file can be the renewal of another: a usable token for the same account.
+/// Returns whether one file is a renewal of another: a usable token for the same account.
 fn renews(new: &[u8], old: &[u8]) -> bool {
     is_usable_token(new) && accounts(new) == accounts(old)
 }
 
-/// The accounts of a file's access token and refresh token.
+/// Returns the accounts of the access token and the refresh token of a file.
 fn accounts(bytes: &[u8]) -> [Option<Json>; 2] {
     let stored: Json = serde_json::from_slice(bytes).unwrap_or_default();
     ["access_token", "refresh_token"].map(|name| account(stored.get(name)?.as_str()?))
 }
 
-/// The account that a token names, unverified; `None` for a token that is no JWT. kimi-code reads the same two claims.
+/// Returns the account of a token, unverified; `None` if the token is not a JWT. kimi-code reads the same two claims.
 fn account(token: &str) -> Option<Json> {
     let [_, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { return None };
     let claims = BASE64URL_NOPAD.decode(claims.trim_end_matches('=').as_bytes()).ok()?;

@@ -1,7 +1,6 @@
-//! The transcript of a run: everything that Kimi wrote, without secrets, compressed, beside the ledger.
+//! The transcript of a run: all output of Kimi, without secrets, compressed, next to the ledger.
 //!
-//! A thread redacts, compresses and writes. A disk that fails or hangs costs the transcript, never the
-//! run.
+//! A thread redacts, compresses and writes. If the disk fails or hangs, the transcript is lost but the run continues.
 
 mod redacting;
 mod writer;
@@ -21,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 use self::writer::Batch;
 use crate::redact::Secrets;
 
-/// The time that the writer gets to take more lines, and to write the last ones.
+/// The time limit of the writer for one batch, and for the end of the file.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The time that the writer gets after the call was cancelled.
+/// The time limit of the writer after the call was cancelled.
 const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes of unsent lines after which further lines are dropped: more than one read brings. Only the stream
-/// of a Kimi that is being ended is read on while there are unsent lines.
+/// The most bytes of unsent lines; further lines are dropped. One read brings less, and reading waits for the writer
+/// unless Kimi is being ended.
 const UNSENT: usize = 4 * 1024 * 1024;
 
 const HANGS: &str = "the disk does not answer";
@@ -36,21 +35,21 @@ const HANGS: &str = "the disk does not answer";
 pub(crate) struct Transcript {
     unsent: Vec<String>,
     unsent_bytes: usize,
-    /// Bytes that Kimi may still write before the transcript is over its limit.
+    /// The bytes until the limit of the transcript.
     left: u64,
     writer: mpsc::UnboundedSender<Batch>,
-    /// One permit, for one batch at a time: long lines are in memory once.
+    /// One permit, so that only one batch is in memory.
     idle: Arc<Semaphore>,
-    /// The time until which the writer must be idle.
+    /// The time by which the writer must be idle.
     overdue: Option<Instant>,
-    /// The end of the writer.
+    /// The result of the writer.
     outcome: oneshot::Receiver<io::Result<()>>,
-    /// Why the writer was given up.
+    /// The reason why the writer is no longer used.
     failure: Option<String>,
 }
 
 impl Transcript {
-    /// Starts the transcript of a run. A file that exists is continued.
+    /// Starts the transcript of a run, at the end of the file if it exists.
     pub(crate) fn start(path: &Path, limit: u64, secrets: &Secrets) -> Transcript {
         let (writer, batches) = mpsc::unbounded_channel();
         let (end, outcome) = oneshot::channel();
@@ -71,7 +70,7 @@ impl Transcript {
         }
     }
 
-    /// Adds a line that Kimi wrote, as long as there is room.
+    /// Adds a line of Kimi, up to the limit.
     pub(crate) fn add(&mut self, line: &str) {
         if self.failure.is_some() || self.left == 0 || self.unsent_bytes > UNSENT {
             return;
@@ -86,21 +85,21 @@ impl Transcript {
         self.unsent.push(line.to_owned());
     }
 
-    /// Whether [`Transcript::catch_up`] has something to wait for.
+    /// Returns whether there are unsent lines, or the writer is busy.
     pub(crate) fn is_behind(&self) -> bool {
         let is_busy = !self.unsent.is_empty() || self.idle.available_permits() == 0;
         is_busy && self.failure.is_none()
     }
 
-    /// Waits until the writer is idle, and sends the unsent lines. Gives the writer up if it takes too long.
-    /// Dropping the future loses nothing.
+    /// Waits until the writer is idle, and sends the unsent lines. Stops using the writer if it takes too long.
+    /// Dropping the future loses no line.
     pub(crate) async fn catch_up(&mut self) {
         let overdue = *self.overdue.get_or_insert_with(|| Instant::now() + PATIENCE);
         match timeout_at(overdue, Arc::clone(&self.idle).acquire_owned()).await {
             Ok(Ok(permit)) if !self.unsent.is_empty() => {
                 self.unsent_bytes = 0;
                 if self.writer.send((mem::take(&mut self.unsent), permit)).is_err() {
-                    // The writer has failed, and says why at the end.
+                    // The writer has failed; `finish` returns its error.
                     self.left = 0;
                 }
             }
@@ -110,7 +109,7 @@ impl Transcript {
         self.overdue = None;
     }
 
-    /// Waits until everything is written, for a bounded time. Returns a warning if that failed.
+    /// Waits for a limited time until all lines are written. Returns a warning if that failed.
     pub(crate) async fn finish(mut self, cancel: &CancellationToken) -> Option<String> {
         let hurry = async {
             cancel.cancelled().await;
@@ -138,7 +137,7 @@ impl Transcript {
     }
 }
 
-/// Removes the transcripts that have not changed for so many days.
+/// Removes the transcripts that have not changed for a number of days.
 pub(crate) fn sweep(folder: &Path, days: u64) {
     let oldest = SystemTime::now().checked_sub(Duration::from_secs(days.saturating_mul(86_400)));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     fn secret() -> String {
-        // Put together here, so that no scanner takes this file for a leak.
+        // Assembled here, so that no scanner reports this file as a leak.
         format!("AKIA{}", "ABCDEFGHIJKLMNOP")
     }
 
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_found_in_what_a_line_says_and_in_arguments() {
+    fn secrets_are_found_in_content_and_in_arguments() {
         let args =
             serde_json::json!({"path": format!("x\n{}", secret()), "token": "q8Zr2LmXv9WcYb4s"});
         let line = serde_json::json!({"content": format!("first\n{}\n\"Authorization\": \"Bearer abcdef012345\"", secret()),
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_a_warning() {
+    fn a_folder_that_cannot_be_created_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "x").unwrap();
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_read_on_after_the_writer_has_failed() {
+    async fn reading_continues_after_the_writer_has_failed() {
         let mut transcript =
             Transcript::start(Path::new("/dev/null/t.gz"), 1 << 30, &Secrets::default());
         for _ in 0..10 {
@@ -271,7 +270,7 @@ mod tests {
     async fn a_cancelled_call_does_not_wait_for_a_disk_that_hangs() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.gz");
-        // Opening it to write waits until something opens it to read.
+        // Opening a pipe to write blocks until it is opened to read.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut transcript = Transcript::start(&path, 1 << 20, &Secrets::default());
         transcript.add("one");
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_short_lines_is_kept_as_it_is() {
+    fn many_short_lines_are_kept_unchanged() {
         let lines: Vec<String> = (0..9_000).map(|n| format!("line {n}")).collect();
         let (lines, expected): (Vec<&str>, String) =
             (lines.iter().map(String::as_str).collect(), lines.join("\n") + "\n");
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn old_ones_are_removed() {
+    fn old_transcripts_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let (old, young) = (dir.path().join("old"), dir.path().join("young"));
         for path in [&old, &young] {

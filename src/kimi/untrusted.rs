@@ -1,5 +1,6 @@
-//! Files and folders that a run could write: reached through no link, never waited for, and read or listed only up to
-//! a bound. A run may leave a link, a pipe, a device, an endless file or a tree of any depth in place of its own files.
+//! Access to files and folders that a run could write. A run may replace its files by a link, a pipe, a device, an
+//! endless file or a very deep tree, so this file follows no link, never blocks, and reads and lists only up to a
+//! limit.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -12,17 +13,17 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// The rights of a folder that nobody else may open.
+/// The mode of a folder that is closed to other users.
 const PRIVATE: Mode = Mode::RWXU;
-/// The entries that are listed before a folder is opened again, while it is being emptied.
+/// The most entries that are listed at once while a folder is emptied.
 const BATCH: usize = 1_000;
-/// The deepest nesting that is measured. No program nests its folders as deep.
+/// The deepest nesting that is accepted. Programs nest their folders less deep.
 const DEPTH: usize = 64;
 
-/// Reads a file whose folder no run could write. The path may lead through links.
+/// Reads a file in a folder that no run could write. The path may contain links.
 ///
 /// # Errors
-/// Also for everything that is no regular file, and for one of more than `most` bytes.
+/// If it is not a regular file, or has more than `most` bytes.
 pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     // Opening a device may already have an effect.
@@ -35,7 +36,7 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens a folder that no run could replace. The path may lead through links.
+    /// Opens a folder that no run could replace. The path may contain links.
     pub(crate) fn trusted(path: &Path) -> io::Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
@@ -44,7 +45,7 @@ impl Folder {
     /// Opens a folder below this one.
     ///
     /// # Errors
-    /// Also when a part of the path is a link.
+    /// If a part of the path is a link.
     pub(crate) fn below(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
         let mut folder = Folder(self.0.try_clone()?);
         for name in path.as_ref() {
@@ -53,11 +54,10 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Opens a folder below this one, and makes the parts of the path that are missing. The last one is closed to
-    /// other users.
+    /// Opens a folder below this one, and creates the missing parts of its path. The folder is closed to other users.
     ///
     /// # Errors
-    /// Also when a part of the path is a link.
+    /// If a part of the path is a link.
     pub(crate) fn make(&self, path: impl AsRef<Path>) -> io::Result<Folder> {
         let mut folder = Folder(self.0.try_clone()?);
         for name in path.as_ref() {
@@ -70,7 +70,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// A folder in this one, whatever its rights were.
+    /// Opens a folder in this one, and restores its permissions if necessary.
     fn child(&self, name: &OsStr) -> io::Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.0, name, flags, Mode::empty());
@@ -83,7 +83,7 @@ impl Folder {
         }
     }
 
-    /// Gives the user the rights to a folder in this one that a run took away.
+    /// Restores the user's permissions of a folder in this one, which a run may have removed.
     fn make_accessible(&self, name: &OsStr) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
@@ -98,16 +98,16 @@ impl Folder {
         Ok(())
     }
 
-    /// The kind of an entry, if there is one. A link is not followed.
+    /// Returns the type of an entry, if it exists. A link is not followed.
     pub(crate) fn kind(&self, name: &OsStr) -> Option<FileType> {
         let entry = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(FileType::from_raw_mode(entry.st_mode))
     }
 
-    /// Opens a regular file in this folder.
+    /// Opens a regular file in this folder, without blocking.
     ///
     /// # Errors
-    /// Also for everything else, which is not waited for.
+    /// If it is not a regular file.
     pub(crate) fn open(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let name = name.as_ref();
         // Opening a device may already have an effect.
@@ -120,12 +120,12 @@ impl Folder {
     /// Reads a regular file in this folder.
     ///
     /// # Errors
-    /// Also for everything else, and for a file of more than `most` bytes.
+    /// If it is not a regular file, or has more than `most` bytes.
     pub(crate) fn read(&self, name: impl AsRef<OsStr>, most: u64) -> io::Result<Vec<u8>> {
         bounded(self.open(name)?, most)
     }
 
-    /// The names of the first entries, in no order.
+    /// Returns the names of up to `most` entries, in no order.
     pub(crate) fn entries(&self, most: usize) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.0)? {
@@ -140,15 +140,15 @@ impl Folder {
         Ok(names)
     }
 
-    /// Writes a file that nobody else can read, in place of the one of this name, whole or not at all.
+    /// Writes or replaces a file atomically, closed to other users.
     ///
     /// # Errors
-    /// Also when a folder has that name.
+    /// If a folder has that name.
     pub(crate) fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
         self.put(name.as_ref(), |file| file.write_all(bytes))
     }
 
-    /// The same, and waits until the disk has the file.
+    /// Writes a file as [`Folder::write`] does, and waits until it is on the disk.
     pub(crate) fn write_durably(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
         self.put(name.as_ref(), |file| file.write_all(bytes).and_then(|()| file.sync_all()))
     }
@@ -168,11 +168,11 @@ impl Folder {
     /// Moves an entry into another folder.
     ///
     /// # Errors
-    /// Also when the other one has an entry of that name which cannot be replaced.
-    pub(crate) fn hand_over(&self, name: &OsStr, to: &Folder, new_name: &OsStr) -> io::Result<()> {
+    /// If an entry with the new name cannot be replaced.
+    pub(crate) fn move_to(&self, name: &OsStr, to: &Folder, new_name: &OsStr) -> io::Result<()> {
         let rename = || rustix::fs::renameat(&self.0, name, &to.0, new_name);
         match rename() {
-            // A folder that nobody may write cannot be moved.
+            // A folder without write permission cannot be moved.
             Err(Errno::ACCESS) => {
                 self.make_accessible(name)?;
                 Ok(rename()?)
@@ -181,17 +181,17 @@ impl Folder {
         }
     }
 
-    /// Removes an entry: a file or a link at once, a folder by moving it into the trash.
+    /// Removes an entry: deletes a file or a link, and moves a folder into the trash.
     pub(crate) fn discard(&self, name: impl AsRef<OsStr>, trash: &Folder) -> io::Result<()> {
         let name = name.as_ref();
         match self.kind(name) {
             None => Ok(()),
-            Some(FileType::Directory) => self.hand_over(name, trash, &unused_name()),
+            Some(FileType::Directory) => self.move_to(name, trash, &unused_name()),
             Some(_) => Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?),
         }
     }
 
-    /// Removes a file or a link, if there is one.
+    /// Removes a file or a link, if it exists.
     pub(crate) fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name.as_ref(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -199,7 +199,7 @@ impl Folder {
         }
     }
 
-    /// The time since an entry was changed; zero where that is unknown.
+    /// Returns the time since an entry was changed; zero if unknown.
     pub(crate) fn age(&self, name: &Path) -> Duration {
         let entry = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
         let seconds = entry.ok().and_then(|entry| u64::try_from(entry.st_mtime).ok());
@@ -207,8 +207,7 @@ impl Folder {
         changed.and_then(|changed| changed.elapsed().ok()).unwrap_or_default()
     }
 
-    /// Returns whether this folder holds more entries, or takes more bytes of the disk, or is nested deeper than
-    /// [`DEPTH`].
+    /// Returns whether this folder has more entries, takes more bytes on the disk, or is nested deeper than [`DEPTH`].
     #[must_use]
     pub(crate) fn exceeds(&self, mut bytes: u64, mut entries: usize) -> bool {
         !self.fits(&mut bytes, &mut entries, DEPTH)
@@ -220,7 +219,7 @@ impl Folder {
             self.entries(*entries + 1)
         });
         names.unwrap_or_default().into_iter().all(|name| {
-            // One that is gone takes nothing.
+            // A removed entry takes no space.
             let Ok(entry) = rustix::fs::statat(&self.0, &name, AtFlags::SYMLINK_NOFOLLOW) else {
                 return true;
             };
@@ -237,8 +236,8 @@ impl Folder {
         })
     }
 
-    /// Removes what this folder holds, `most` entries at most. A tree of any depth is taken down from its top: each
-    /// folder in a folder is moved up into this one first, so neither a stack nor a path grows with it.
+    /// Removes up to `most` entries of this folder and the folders in it. Each inner folder is first moved into this
+    /// one, so that a deep tree needs neither recursion nor long paths.
     pub(crate) fn clear(&self, most: usize) {
         let mut left = most;
         while let Ok(names) = self.entries(BATCH)
@@ -254,7 +253,7 @@ impl Folder {
         }
     }
 
-    /// Removes an entry that is no folder, or an empty one.
+    /// Removes a file, a link or an empty folder.
     fn unlink(&self, name: &OsStr) -> io::Result<()> {
         let folder = self.kind(name) == Some(FileType::Directory);
         let flags = if folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
@@ -272,7 +271,7 @@ impl Folder {
                 let Some(rest) = left.checked_sub(1) else { return };
                 *left = rest;
                 if folder.unlink(&name).is_err() {
-                    let _ = folder.hand_over(&name, self, &unused_name());
+                    let _ = folder.move_to(&name, self, &unused_name());
                 }
             }
         }
@@ -286,16 +285,16 @@ impl AsFd for Folder {
     }
 }
 
-/// A name that nothing else has.
+/// Returns a random name.
 fn unused_name() -> OsString {
     let mut bytes = [0; 12];
-    // Without random bytes the name may be taken, and then the entry stays.
+    // Without random bytes, the name may be taken and the operation fails.
     let _ = getrandom::fill(&mut bytes);
     let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!(".{}", digits.concat()).into()
 }
 
-/// The opened file, if it is the regular one that was looked at before.
+/// Returns the opened file if it is a regular one. It may have been replaced since the first check.
 fn checked(file: OwnedFd) -> io::Result<File> {
     regular(rustix::fs::fstat(&file)?.st_mode)?;
     Ok(File::from(file))
@@ -326,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_regular_file_of_a_bounded_size_is_read() {
+    fn only_a_regular_file_within_the_size_limit_is_read() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::trusted(root.path()).unwrap();
         let at = |name: &str| root.path().join(name);
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_measured_however_it_is_built() {
+    fn a_folder_is_measured_by_size_entries_and_depth() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::trusted(root.path()).unwrap();
         folder.make("a/b").unwrap().write("f", &vec![0; 50_000]).unwrap();
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_tree_is_removed_and_nothing_that_a_link_leads_to() {
+    fn a_deep_tree_is_removed_without_following_links() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("users")).unwrap();
         fs::write(root.path().join("users/file"), "x").unwrap();
@@ -397,7 +396,7 @@ mod tests {
         folder.discard("deep", &trash).unwrap();
         assert!(!root.path().join("deep").exists());
         trash.clear(100);
-        assert!(!trash.entries(1).unwrap().is_empty(), "a bound is a bound");
+        assert!(!trash.entries(1).unwrap().is_empty(), "the limit was ignored");
         trash.clear(50_000);
         assert_eq!(trash.entries(1).unwrap(), Vec::<OsString>::new());
         assert_eq!(fs::read(root.path().join("users/file")).unwrap(), b"x");

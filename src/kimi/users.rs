@@ -1,4 +1,4 @@
-//! The user's own Kimi: its data folder and its settings, which are only read.
+//! The user's own Kimi: its data folder and its settings. It changes neither.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use crate::documents;
 use crate::error::{Error, Kind, Result};
 use crate::settings::Environment;
 
-/// The most that is read of a file of settings.
+/// The size limit of a file with settings.
 pub(super) const CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The user's own data folder of a dialect.
 pub(crate) fn data_folder(environment: &Environment, dialect: Dialect) -> PathBuf {
-    let moved = environment.var(dialect.home_variable()).map(PathBuf::from);
-    moved.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
+    let set = environment.var(dialect.home_variable()).map(PathBuf::from);
+    set.unwrap_or_else(|| environment.home.join(dialect.home_folder()))
 }
 
-/// The user's own `config.toml`; an empty one where there is none.
+/// Reads the user's own `config.toml`; a missing file counts as empty.
 pub(super) fn config(user: &Path) -> Result<Table> {
     let file = user.join("config.toml");
     let text = untrusted::read(&file, CONFIG_BYTES)
@@ -40,11 +40,11 @@ pub(super) fn unreadable(file: &Path, why: &str) -> Error {
     )
 }
 
-/// The variables in which kimi-cli looks for the key and the address of a provider that speaks as `OpenAI`'s service does.
+/// The variables of kimi-cli for the key and the address of a provider with the protocol of `OpenAI`.
 pub(super) const OPENAI: [&str; 2] = ["OPENAI_API_KEY", "OPENAI_BASE_URL"];
 
-/// Whether the default model has such a provider.
-pub(super) fn asks_openai(users: &Table, dialect: Dialect) -> bool {
+/// Returns whether the provider of the default model has the protocol of `OpenAI`.
+pub(super) fn uses_openai(users: &Table, dialect: Dialect) -> bool {
     let text = |value: &Value, field: &str| Some(value.get(field)?.as_str()?.to_owned());
     let kind = || {
         let model = users.get("models")?.get(users.get("default_model")?.as_str()?)?;

@@ -9,7 +9,7 @@ use super::node::{self, Node};
 use super::profile::profiles;
 use super::reply::{Deadline, Limits, Watch};
 use super::run::{self, Printed};
-use super::shut_out::{self, ShutOut};
+use super::start_failure::{self, StartFailure};
 use super::text::clean;
 use super::{confinement, folders};
 use crate::error::{Error, Kind};
@@ -21,15 +21,15 @@ const VERSION_SECONDS: u64 = 30;
 /// The size limit of the output.
 const VERSION_BYTES: u64 = 64 * 1024;
 /// Characters of the output that an error quotes.
-const SAID_CHARS: usize = 300;
+const OUTPUT_CHARS: usize = 300;
 
 /// Returns the output of a program for an error to quote: short, on one line, without secrets.
 pub(super) fn repeated(loaded: &Loaded, output: &str) -> String {
     let secrets = Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars);
     // The consultation itself reports an unusable file of secrets.
     let secrets = secrets.unwrap_or_default();
-    let said = secrets.redact_start(clean(output.trim()).trim(), SAID_CHARS);
-    said.as_str().replace('\n', " ")
+    let output = secrets.redact_start(clean(output.trim()).trim(), OUTPUT_CHARS);
+    output.as_str().replace('\n', " ")
 }
 
 /// Returns the output of `kimi --version`, which runs inside the sandbox.
@@ -38,7 +38,7 @@ pub(super) async fn ask_version(
     project: &Path,
     path: &Path,
     watch: Watch<'_>,
-) -> Result<String, ShutOut> {
+) -> Result<String, StartFailure> {
     let printed = print_version(loaded, project, path, path, watch).await;
     let (Printed { text, has_failed }, under) = printed.map_err(|why| unanswered(path, why))?;
     if Dialect::identify(&text) != Identity::Unknown {
@@ -48,21 +48,21 @@ pub(super) async fn ask_version(
         return Err(error.into());
     }
     if let Under::Sandbox(rules) = under
-        && let Some(shut_out) =
-            shut_out::in_sandbox(&text, &rules, &loaded.environment.home, &Secrets::default())
+        && let Some(failure) =
+            start_failure::explain(&text, &rules, &loaded.environment.home, &Secrets::default())
     {
-        return Err(shut_out);
+        return Err(failure);
     }
-    let said = if text.trim().is_empty() { "nothing printed" } else { text.trim() };
+    let output = if text.trim().is_empty() { "nothing printed" } else { text.trim() };
     if has_failed {
-        let message = format!("{} does not start: {}", path.display(), repeated(loaded, said));
+        let message = format!("{} does not start: {}", path.display(), repeated(loaded, output));
         return Err(Error::of(Kind::Spawn, message).into());
     }
-    Ok(said.to_owned())
+    Ok(output.to_owned())
 }
 
 /// Explains that a program was ended before it printed its version.
-fn unanswered(path: &Path, why: ShutOut) -> ShutOut {
+fn unanswered(path: &Path, why: StartFailure) -> StartFailure {
     match why.error.kind {
         Kind::TimedOut | Kind::Stalled | Kind::TooMuchOutput | Kind::Crashed => {
             let path = path.display();
@@ -74,7 +74,7 @@ fn unanswered(path: &Path, why: ShutOut) -> ShutOut {
 }
 
 /// Returns the Node that a program runs on; `None` if it needs none.
-pub(super) async fn node_of(
+pub(super) async fn find_node(
     loaded: &Loaded,
     project: &Path,
     program: &Path,
@@ -115,7 +115,7 @@ async fn node_problem(
     program: &Path,
     watch: Watch<'_>,
 ) -> Option<Error> {
-    node_of(loaded, project, program, watch).await?.problem()
+    find_node(loaded, project, program, watch).await?.problem()
 }
 
 /// Adds a missing or too old Node to the error of a program that ended without output. The version of the program is
@@ -142,12 +142,10 @@ async fn print_version(
     program: &Path,
     file: &Path,
     watch: Watch<'_>,
-) -> Result<(Printed, Under), ShutOut> {
-    let run_dir = folders::for_one_run(loaded.state_dir())?;
+) -> Result<(Printed, Under), StartFailure> {
+    let run_dir = folders::create_run_folder(loaded.state_dir())?;
     let confinement =
-        confinement::of_identification(loaded, program, run_dir.path(), project, &|| {
-            watch.is_over()
-        })?;
+        confinement::for_version(loaded, program, run_dir.path(), project, &|| watch.is_over())?;
     let mut env = profiles().environment(program, &loaded.environment, &[]);
     let temporary = folders::temporary(run_dir.path());
     // Kimi creates its data folder even for `--version`. A temporary one keeps later runs free of files from a program

@@ -40,7 +40,7 @@ type Page = Option<PaginatedRequestParams>;
 pub(super) struct Server {
     loaded: Arc<Loaded>,
     closing: CancellationToken,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     /// A permit for each call, as every call holds a thread.
     calls: Arc<Semaphore>,
 }
@@ -50,14 +50,14 @@ const MOST_CALLS: usize = 64;
 
 impl Server {
     pub(super) fn new(loaded: Loaded, closing: CancellationToken) -> Server {
-        let places = Arc::new(Semaphore::new(loaded.settings.max_parallel));
+        let slots = Arc::new(Semaphore::new(loaded.settings.max_parallel));
         let calls = Arc::new(Semaphore::new(MOST_CALLS));
-        Server { loaded: Arc::new(loaded), closing, places, calls }
+        Server { loaded: Arc::new(loaded), closing, slots, calls }
     }
 
     /// A watch without progress messages.
     fn watch<'a>(&'a self, cancel: &'a CancellationToken) -> Watch<'a> {
-        Watch { progress: &|_| {}, cancel, closing: &self.closing, places: &self.places }
+        Watch { progress: &|_| {}, cancel, closing: &self.closing, slots: &self.slots }
     }
 
     /// Returns whether the server offers more than its status.

@@ -17,9 +17,9 @@ const MEMORY: u64 = 64 << 20;
 
 /// The most that a host gets, characters; what this file holds has no finding in it.
 const RESULT: usize = 40_000;
-/// What is said where no sandbox is.
-const UNHELD: &str = "no sandbox held Kimi (it is switched off): only its tool list, its private home and its \
-     environment did, and secret files of the project were open to it as far as it heeds the names itself";
+/// The warning of a run without a sandbox.
+const NO_SANDBOX: &str = "Kimi ran without a sandbox (it is switched off). Its tool list, private home and environment \
+     still limited it, but only Kimi's own rules kept it away from secret files.";
 
 /// Who sees to it that nobody of a run is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Got {
 
     /// What a case brings where nobody disturbs.
     fn undisturbed(case: &Case, held: Held) -> Got {
-        let unheld = (held == Held::ByNobody).then(|| UNHELD.to_owned());
+        let unheld = (held == Held::ByNobody).then(|| NO_SANDBOX.to_owned());
         match &case.outcome {
             Outcome::Answer(text, warnings) => {
                 let warnings: Vec<_> = warnings.iter().chain(&unheld).collect();

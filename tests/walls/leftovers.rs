@@ -36,7 +36,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     let swarm = test("walls::processes_that_replace_themselves_are_ended", swarms);
     let nameless = test("walls::a_file_without_a_name_has_a_bound", a_nameless_file);
     let full = test("walls::a_run_that_fills_the_disk_is_ended", fills_the_disk);
-    let large = test("walls::a_private_home_that_is_too_large_is_emptied", a_large_home);
+    let large = test("walls::a_private_home_that_is_too_large_is_removed", a_large_home);
     opened
         .chain(held_up)
         .chain([
@@ -332,7 +332,10 @@ fn fills_the_disk() {
         let ran = consult(&world);
         assert_eq!(ran.code, Some(32), "{ran:?}");
         let message = ran.json()["error"]["message"].to_string();
-        assert!(message.contains("more than 1 GB, 100,000 files or 64 folders"), "{message}");
+        assert!(
+            message.contains("more than 1 GB, 100,000 files or 64 nested folders"),
+            "{message}"
+        );
         assert_eq!(runs(&world), 0);
         install(&world, &format!("[ ! -e \"$D/sessions/x\" ] || exit 1; {VERSION}; {ANSWER}"));
         assert_eq!(consult(&world).code, Some(0));
@@ -348,7 +351,11 @@ fn a_large_home() {
         install(&world, &format!("{VERSION}; {ANSWER}; {fill}"));
         let ran = consult(&world);
         assert_eq!((ran.code, world.kimis().exists()), (Some(0), stays), "{ran:?}");
-        assert_eq!(ran.json()["warnings"].to_string().contains("was emptied"), !stays, "{ran:?}");
+        assert_eq!(
+            ran.json()["warnings"].to_string().contains("was removed with its sessions"),
+            !stays,
+            "{ran:?}"
+        );
         assert_eq!(runs(&world), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::text::{Folded, Normalization, decoded, is_unspaced};
-use crate::kimi::evidence::shown::{LineRange, ends_of_a_name};
+use crate::kimi::evidence::shown::{LineRange, file_names};
 
 /// The longest quote that is read in any but the literal way, bytes.
 const LONGEST: usize = 16 * 1024;
@@ -174,7 +174,7 @@ fn numbered(text: &str, file: &str) -> Option<Vec<Piece>> {
 
 /// Splits a line into its number and its text.
 fn number_of<'a>(line: &'a str, file: &str) -> Option<(u32, &'a str)> {
-    let mut ends = ends_of_a_name(line);
+    let mut ends = file_names(line);
     let name = ends.find(|(name, _)| names(name, file));
     let line = name.map_or(line, |(name, _)| &line[name.len() + 1..]).trim_start();
     let line = line.strip_prefix('L').unwrap_or(line);

@@ -48,8 +48,8 @@ pub(in crate::kimi) fn text(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
 }
 
-/// The text of a JSON string, or the beginning of it that takes so many bytes there. Most of a stream is the
-/// results of tools, of which the beginning is enough.
+/// Returns the text of a JSON string, or of its first `limit` bytes. Most of a stream is results of tools, whose
+/// beginning is enough.
 pub(super) fn beginning(json: &str, limit: usize) -> Option<String> {
     if json.len() <= limit {
         return text(json);

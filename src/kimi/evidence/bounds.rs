@@ -1,5 +1,5 @@
-//! What evidence keeps of a call's texts: bounded, without secrets and without invisible characters.
-//! Arguments need that most, since a refused call to write a file can carry all of the file.
+//! Bounds the texts of calls that the evidence keeps, and removes secrets and invisible characters from them.
+//! Arguments need this most, because a refused call to write a file can contain the whole file.
 
 use serde_json::{Map, Value};
 
@@ -7,30 +7,30 @@ use crate::hidden::Cleaned;
 use crate::kimi::text::{clean, first_chars};
 use crate::redact::Secrets;
 
-/// Characters of one argument of a call.
+/// The most characters of one argument of a call.
 pub(super) const ARG_CHARS: usize = 2_000;
-/// Characters of the name of a tool, a call or an argument.
+/// The most characters of the name of a tool, a call or an argument.
 const NAME_CHARS: usize = 100;
-/// Fields of one object.
+/// The most fields of one object.
 const FIELDS: usize = 32;
-/// Items of one list.
+/// The most items of one list.
 const ITEMS: usize = 64;
-/// Values of arguments that are parsed: a short text can hold enough of them to fill the memory.
+/// The most values of arguments that are parsed. A short text can hold enough values to fill the memory.
 const PARSED: usize = 32 * 1024;
-/// Bytes in memory of the arguments of all calls, their paths and the files that were shown.
+/// The most bytes in memory for the arguments of all calls, their paths and the names of shown files.
 pub(super) const ROOM: usize = 2 * 1024 * 1024;
-/// Bytes in memory of a value besides its text.
+/// The bytes in memory of a value besides its text.
 const VALUE: usize = 128;
 
-/// The bounds of one run, and the count of what was taken out.
+/// The bounds of one run, and the counts of removed secrets and characters.
 #[derive(Debug)]
 pub(super) struct Bounds {
     secrets: Secrets,
-    /// Bytes that are left of [`ROOM`].
+    /// The unused bytes of [`ROOM`].
     room: usize,
-    /// Secrets that were replaced.
+    /// The number of secrets that were replaced.
     pub(super) redactions: usize,
-    /// Invisible characters that were removed.
+    /// The number of invisible characters that were removed.
     pub(super) hidden: usize,
 }
 
@@ -39,14 +39,14 @@ impl Bounds {
         Bounds { secrets: secrets.clone(), room: ROOM, redactions: 0, hidden: 0 }
     }
 
-    /// Takes the room of a value with a text of so many bytes, if there is as much.
-    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+    /// Reserves room for a value with a text of this length. Returns `false` if there is not enough.
+    pub(super) fn reserve(&mut self, bytes: usize) -> bool {
         let left = self.room.checked_sub(VALUE + bytes);
         self.room = left.unwrap_or(self.room);
         left.is_some()
     }
 
-    /// The beginning of a text, of up to so many characters.
+    /// Cleans and redacts a text, and cuts it to a number of characters.
     pub(super) fn text(&mut self, text: &str, chars: usize) -> String {
         let cleaned = Cleaned::of(text);
         self.hidden += cleaned.hidden;
@@ -55,24 +55,24 @@ impl Bounds {
         text.into_text()
     }
 
-    /// The name of a tool or the id of a call.
+    /// Cleans, redacts and cuts the name of a tool or the id of a call.
     pub(super) fn name(&self, name: &str) -> String {
         self.secrets.redact_start(&clean(name), NAME_CHARS).into_text()
     }
 
-    /// Whether a text holds neither secrets nor characters that cannot be seen.
-    pub(super) fn is_harmless(&self, text: &str) -> bool {
+    /// Returns whether a text holds neither secrets nor invisible characters.
+    pub(super) fn is_clean(&self, text: &str) -> bool {
         clean(text) == text && self.secrets.redact(text).count() == 0
     }
 
-    /// The arguments of a call, and the path among them, which is not redacted.
+    /// Bounds the arguments of a call. Returns the path argument too, unredacted.
     pub(super) fn args(
         &mut self,
         args: Map<String, Value>,
     ) -> (Option<String>, Map<String, Value>) {
         let path = args.get("path").and_then(Value::as_str).map(clean);
         let path = path.map(|path| first_chars(&path, ARG_CHARS).to_owned());
-        let path = path.filter(|path| self.takes(path.len()));
+        let path = path.filter(|path| self.reserve(path.len()));
         let mut args = self.fields(args);
         self.redactions += self.secrets.redact_fields(&mut args);
         (path, args)
@@ -82,7 +82,7 @@ impl Bounds {
         let mut kept = Map::new();
         for (name, value) in fields.into_iter().take(FIELDS) {
             let name = self.text(&name, NAME_CHARS);
-            if self.takes(name.len()) {
+            if self.reserve(name.len()) {
                 kept.insert(name, self.value(value));
             }
         }
@@ -93,13 +93,13 @@ impl Bounds {
         match value {
             Value::String(text) => {
                 let text = self.text(&text, ARG_CHARS);
-                Value::String(if self.takes(text.len()) { text } else { String::new() })
+                Value::String(if self.reserve(text.len()) { text } else { String::new() })
             }
             Value::Object(fields) => Value::Object(self.fields(fields)),
             Value::Array(items) => {
                 let mut kept = Vec::new();
                 for item in items.into_iter().take(ITEMS) {
-                    if self.takes(0) {
+                    if self.reserve(0) {
                         kept.push(self.value(item));
                     }
                 }
@@ -110,7 +110,7 @@ impl Bounds {
     }
 }
 
-/// The arguments of a call. A text that is no JSON object, or that holds too many values, stands under
+/// Parses the arguments of a call. A text that is not a JSON object, or has too many values, becomes the field
 /// `unreadable`.
 pub(super) fn parse(json: &str) -> Map<String, Value> {
     if json.is_empty() {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_kept_as_far_as_there_is_room() {
+    fn arguments_are_kept_within_their_limits() {
         let check = |args: &str, expected: Value| {
             let (_, args) = Bounds::new(&Secrets::default()).args(parse(args));
             assert_eq!(Value::from(args), expected);
@@ -149,14 +149,14 @@ mod tests {
         );
         let long = "中".repeat(ARG_CHARS + 1);
         check(&json!({"t": long}).to_string(), json!({"t": "中".repeat(ARG_CHARS)}));
-        // Nested too deeply for a reader that calls itself, and too many values.
+        // Nesting too deep for a recursive parser, and too many values.
         for json in ["[".repeat(10_000), format!("{{\"a\":[1{}]}}", ",1".repeat(PARSED))] {
             check(&json, json!({"unreadable": &json[..ARG_CHARS]}));
         }
     }
 
     #[test]
-    fn the_arguments_of_a_run_take_no_more_than_its_room() {
+    fn the_arguments_of_a_run_stay_within_its_room() {
         let args = json!({"a": "xxxxx", "b": [1, 2, 3]}).to_string();
         let mut bounds = Bounds::new(&Secrets::default());
         bounds.room = 5 * VALUE + 7;

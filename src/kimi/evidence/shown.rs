@@ -1,4 +1,4 @@
-//! The lines of files that a tool's result shows.
+//! The lines of files that the result of a tool shows. It does not read the files.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::kimi::dialect::Dialect;
 
-/// Lines, from 1, both included.
+/// The first and the last line of a range, counted from 1.
 pub type LineRange = (u32, u32);
 
-/// The lines that were shown of each file, by the name that a tool gave it. A name need not belong to a file: a
-/// line of a search can be read in more than one way, and only the disk shows which one is meant.
+/// The lines that were shown of each file, by the file name in the result. Some names match no file, because a line of
+/// a search can be split in several ways and only the disk decides.
 pub type Shown = BTreeMap<String, Ranges>;
 
 /// A set of lines, as ranges in order that neither overlap nor touch.
@@ -19,7 +19,7 @@ pub type Shown = BTreeMap<String, Ranges>;
 pub struct Ranges(Vec<LineRange>);
 
 impl Ranges {
-    /// Adds lines; the wrong way round there are none.
+    /// Adds a range of lines; a reversed range is empty.
     pub fn add(&mut self, (start, end): LineRange) {
         if start > end {
             return;
@@ -34,14 +34,14 @@ impl Ranges {
         self.0.splice(from..to, [joined]);
     }
 
-    /// Adds all lines of another set.
+    /// Adds the lines of another set.
     pub fn extend(&mut self, other: &Ranges) {
         for &lines in &other.0 {
             self.add(lines);
         }
     }
 
-    /// Whether all these lines are in the set.
+    /// Returns whether the set holds the whole range.
     #[must_use]
     pub fn holds(&self, (start, end): LineRange) -> bool {
         let behind = self.0.partition_point(|range| range.0 <= start);
@@ -49,21 +49,21 @@ impl Ranges {
     }
 }
 
-/// Adds all that another set of files holds.
+/// Adds the lines of all files of another map.
 pub fn extend(shown: &mut Shown, other: &Shown) {
     for (file, ranges) in other {
         shown.entry(file.clone()).or_default().extend(ranges);
     }
 }
 
-/// Bytes of the name of a file that a search shows.
+/// The most bytes of a file name in a search.
 const NAME_BYTES: usize = 1024;
-/// Places in one line of a search that can be the end of its file's name: a name may hold dates and numbers.
+/// The most ends of a file name that are tried in one line of a search. A name may hold dates and numbers.
 const MAX_ENDS: usize = 16;
 
-/// The lines that a read shows. Both dialects print each line behind its number and a tab, in order and without a
-/// gap; kimi-cli puts a note before them.
-pub(super) fn of_a_read(result: &str) -> Option<LineRange> {
+/// Returns the lines that a read shows. Both dialects print a number and a tab before each line, in order and without
+/// a gap; kimi-cli adds a note before the first.
+pub(super) fn lines_of_read(result: &str) -> Option<LineRange> {
     let number = |line: &str| line.trim_start().split_once('\t')?.0.parse().ok();
     let mut lines = without_note(result).lines();
     let first = lines.find_map(number)?;
@@ -71,20 +71,20 @@ pub(super) fn of_a_read(result: &str) -> Option<LineRange> {
     (first <= last).then_some((first, last))
 }
 
-/// The lines that a search shows: `file:17:text`, and `file-18-text` around it. A search in one file leaves its name
-/// out in kimi-cli. A list of names shows no line.
-pub(super) fn of_a_search<'a>(
+/// Returns the lines that a search shows: `file:17:text` for a match, `file-18-text` around it. kimi-cli omits the name
+/// in a search of one file. A list of file names shows no lines.
+pub(super) fn lines_of_search<'a>(
     result: &'a str,
     searched: Option<&'a str>,
     dialect: Dialect,
 ) -> impl Iterator<Item = (String, u32)> + 'a {
-    // kimi-cli names the files from the folder that it searches, if that is absolute.
+    // If the searched folder is absolute, kimi-cli prints paths relative to it.
     let folder = searched.filter(|path| dialect == Dialect::KimiCli && path.starts_with('/'));
     let name = searched.and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     without_note(result).lines().flat_map(move |line| {
         let unnamed = searched.filter(|_| !line.starts_with(name)).zip(number_before(line));
         let unnamed = unnamed.map(|(file, (number, _))| (file.to_owned(), number));
-        let named = ends_of_a_name(line).map(move |(file, number)| match folder {
+        let named = file_names(line).map(move |(file, number)| match folder {
             Some(folder) if !file.starts_with('/') => {
                 (format!("{}/{file}", folder.trim_end_matches('/')), number)
             }
@@ -94,9 +94,9 @@ pub(super) fn of_a_search<'a>(
     })
 }
 
-/// Every beginning of a line that can be the name of a file, with the number behind it. The text of a line may hold
-/// such numbers too, but not before the second one between colons.
-pub fn ends_of_a_name(line: &str) -> impl Iterator<Item = (&str, u32)> {
+/// Returns every start of a line that can be a file name, with the line number after it. The text may hold numbers
+/// too, but only after the second one between colons.
+pub fn file_names(line: &str) -> impl Iterator<Item = (&str, u32)> {
     let mut colons = 0;
     let ends = line.match_indices([':', '-']).filter_map(|(at, mark)| {
         let (number, behind) = number_before(&line[at + 1..])?;
@@ -110,14 +110,14 @@ pub fn ends_of_a_name(line: &str) -> impl Iterator<Item = (&str, u32)> {
     ends.map(|(name, number, _)| (name, number))
 }
 
-/// The number at the start of a text, and the mark behind it.
+/// Returns the number at the start of a text, and the mark after it.
 fn number_before(text: &str) -> Option<(u32, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let mark = text.get(end..=end).filter(|&mark| mark == ":" || mark == "-")?;
     Some((text[..end].parse().ok()?, mark))
 }
 
-/// A result of kimi-cli without the note before it.
+/// Removes the note of kimi-cli from the start of a result.
 fn without_note(result: &str) -> &str {
     let note = result.strip_prefix("<system>").and_then(|rest| rest.split_once("</system>"));
     note.map_or(result, |(_, text)| text.strip_prefix('\n').unwrap_or(text))
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_read_shows_the_lines_that_it_numbers() {
         let check = |result: &str, expected: Option<LineRange>| {
-            assert_eq!(of_a_read(result), expected, "{result}");
+            assert_eq!(lines_of_read(result), expected, "{result}");
         };
         check("1\tmod store;\n2\t\n3\tfn main() {", Some((1, 3)));
         check("10\tten\n11\televen\n12\ttwelve", Some((10, 12)));
@@ -150,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn a_search_shows_the_lines_that_it_quotes() {
+    fn a_search_shows_the_lines_that_it_prints() {
         let check = |dialect, searched: Option<&str>, result: &str, expected: &[(&str, u32)]| {
-            let shown: Vec<_> = of_a_search(result, searched, dialect).collect();
+            let shown: Vec<_> = lines_of_search(result, searched, dialect).collect();
             let shown: Vec<_> = shown.iter().map(|(file, line)| (file.as_str(), *line)).collect();
             assert_eq!(shown, expected, "{dialect} {searched:?} {result}");
         };
@@ -163,7 +163,7 @@ mod tests {
             "src/store-v2.rs:17:  x\n--\nsrc/main.rs-4-  y",
             &[("src/store-v2.rs", 17), ("src/main.rs", 4)],
         );
-        // A name with numbers in it can end in several places; the disk decides.
+        // A name with numbers can be split in several ways; the disk decides.
         check(
             code,
             None,
@@ -175,7 +175,7 @@ mod tests {
         check(code, None, "odd:7:1:a:2:b", &[("odd", 7), ("odd:7", 1)]);
         // A search in one file.
         check(cli, Some("a.rs"), "17:  x\n18-  y", &[("a.rs", 17), ("a.rs", 18)]);
-        // From the folder that is searched, if it was given as an absolute path.
+        // A searched folder with an absolute path.
         check(cli, Some("/p/src/"), "store.rs:17:x", &[("/p/src/store.rs", 17)]);
         check(code, Some("/p/src"), "src/store.rs:17:x", &[("src/store.rs", 17)]);
         check(cli, Some("src"), "src/store.rs:17:x", &[("src/store.rs", 17)]);
@@ -185,7 +185,7 @@ mod tests {
             "<system>Results truncated to 1 lines.</system>\na.rs:2:x",
             &[("a.rs", 2)],
         );
-        // Lists and counts of files show nothing in them.
+        // Lists and counts of files show no lines.
         check(code, None, "src/a.rs\nsrc/b.rs", &[]);
         check(code, None, "Found 3 total occurrences across 1 file.\nsrc/a.rs:3", &[]);
         check(code, None, "No matches found", &[]);

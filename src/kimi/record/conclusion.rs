@@ -9,10 +9,10 @@ use super::RunRecord;
 use crate::error::{Error, Kind, Result};
 use crate::hidden::{self, Cleaned};
 use crate::kimi::dialect::Dialect;
-use crate::kimi::failure::{self, FailedRun, How};
+use crate::kimi::failure::{self, Exit, FailedRun};
 use crate::kimi::invocation::{Invocation, Under};
 use crate::kimi::reply::{End, Reply};
-use crate::kimi::shut_out;
+use crate::kimi::start_failure;
 use crate::kimi::text::clean;
 use crate::sandbox::Sandbox;
 
@@ -61,10 +61,10 @@ impl RunRecord {
     fn error(&self, invocation: &Invocation, stderr: &str, end: &End) -> Error {
         let mut error = match end {
             End::Exited(status) => {
-                let how = status.code().map_or(How::Signal, How::Code);
-                self.failure(invocation, stderr, how)
+                let exit = status.code().map_or(Exit::Signal, Exit::Code);
+                self.failure(invocation, stderr, exit)
             }
-            End::Closed => self.failure(invocation, stderr, How::Closed),
+            End::Closed => self.failure(invocation, stderr, Exit::Closed),
             End::Limit(kind, message) => Error::of(*kind, message),
         };
         if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
@@ -89,9 +89,9 @@ impl RunRecord {
     }
 
     /// The error of a program that ended by itself.
-    fn failure(&self, invocation: &Invocation, stderr: &str, how: How) -> Error {
+    fn failure(&self, invocation: &Invocation, stderr: &str, exit: Exit) -> Error {
         let plain = self.plain.lines();
-        let ending = FailedRun { how, stderr, plain: &plain, retry: self.retry.as_ref() };
+        let ending = FailedRun { exit, stderr, plain: &plain, retry: self.retry.as_ref() };
         let error = failure::classify(&invocation.program, &ending, &self.secrets);
         let has_started = self.words.is_some() || self.session.is_some();
         match &invocation.under {
@@ -100,8 +100,8 @@ impl RunRecord {
             {
                 let words = format!("{stderr}\n{}", plain.join("\n"));
                 let home = invocation.env.get("HOME").map_or(Path::new("/"), Path::new);
-                let shut_out = shut_out::in_sandbox(&words, rules, home, &self.secrets);
-                shut_out.map_or(error, |shut_out| shut_out.error)
+                let explained = start_failure::explain(&words, rules, home, &self.secrets);
+                explained.map_or(error, |explained| explained.error)
             }
             Under::Sandbox(_) | Under::Keeper | Under::Nothing => error,
         }

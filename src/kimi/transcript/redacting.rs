@@ -1,5 +1,5 @@
-//! A line of JSON without its secrets. They are searched for in its texts, since a pattern does not know
-//! a secret with escapes in it; the rest of the line stays as it is written.
+//! Removes secrets from a line of JSON. It searches the decoded strings, since escapes would hide a secret from the
+//! patterns, and leaves the rest of the line unchanged.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -10,18 +10,18 @@ use serde::de::IgnoredAny;
 use crate::kimi::event::json;
 use crate::redact::Secrets;
 
-/// A string in a text that is JSON.
+/// A string in JSON.
 #[expect(clippy::expect_used, reason = "tests use it")]
 static STRING: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"(?s)"(?:[^"\\]|\\.)*""#).expect("a valid pattern"));
 
-/// Whether a text is a JSON object or array.
+/// Returns whether a text is a JSON object or array.
 pub(super) fn is_json(text: &str) -> bool {
     text.trim_ascii_start().starts_with(['{', '['])
         && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// The line without secrets; [`is_json`] is true of it.
+/// Removes the secrets from a line for which [`is_json`] is true.
 pub(super) fn redact<'a>(secrets: &Secrets, line: &'a str) -> Cow<'a, str> {
     let mut redacted = String::new();
     let (mut copied, mut end) = (0, 0);
@@ -45,8 +45,8 @@ pub(super) fn redact<'a>(secrets: &Secrets, line: &'a str) -> Cow<'a, str> {
     Cow::Owned(redacted)
 }
 
-/// A text without secrets and invisible characters; `None` where it holds none. The name of its field counts, and the arguments of
-/// a tool call are JSON in a text.
+/// Removes secrets and invisible characters from a string, with regard to the name of its field; `None` if there are
+/// none. The string may be JSON, as the arguments of a tool call are.
 fn redact_text(secrets: &Secrets, name: Option<&str>, text: &str) -> Option<String> {
     let inner = if is_json(text) { redact(secrets, text) } else { Cow::Borrowed(text) };
     if let Some(marker) = name.and_then(|name| secrets.redact_field(name, &inner)) {
@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// The same by way of a value, as [`Secrets::redact_all`] does it.
+    /// Redacts a line by parsing it into a value, with [`Secrets::redact_all`].
     fn reference(secrets: &Secrets, line: &str) -> Option<String> {
         let value = serde_json::from_str(line).ok();
         let mut value = value.filter(|value: &Value| value.is_object() || value.is_array())?;
@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
-        // Put together here, so that no scanner takes this file for a leak.
+        // Assembled here, so that no scanner reports this file as a leak.
         let key = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
         let texts = [
             "token",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_redacted_keeps_the_rest_as_it_is_written() {
+    fn the_rest_of_a_redacted_line_is_unchanged() {
         let check = |line: &str, expected: &str| {
             assert_eq!(redact(&Secrets::default(), line), expected);
         };

@@ -1,4 +1,4 @@
-//! The writing end of a transcript: lines without their secrets, into a compressed file.
+//! The writer of a transcript: removes secrets from lines, and writes them into a compressed file.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
@@ -14,10 +14,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::redacting;
 use crate::redact::Secrets;
 
-/// Bytes of plain text that are held back until the next line of JSON.
-const PLAIN_HELD: usize = 64 * 1024;
+/// The most bytes of plain text that are buffered until the next line of JSON.
+const PLAIN_BYTES: usize = 64 * 1024;
 
-/// Lines, and the permit of the writer, which is idle again when it drops both.
+/// Lines, and the permit of the writer. The writer is idle again when it drops the permit.
 pub(super) type Batch = (Vec<String>, OwnedSemaphorePermit);
 
 /// Writes the lines that arrive until the channel is closed.
@@ -53,21 +53,21 @@ fn open(path: &Path) -> io::Result<File> {
 struct Writer {
     out: BufWriter<GzEncoder<File>>,
     secrets: Secrets,
-    /// The latest lines that are no JSON, each with its line ending. kimi-cli wraps its errors in the
-    /// middle of words, so that a secret may continue on the next line.
+    /// The latest lines that are not JSON, each with its line ending. kimi-cli wraps its errors in the middle of words,
+    /// so a secret may continue on the next line.
     plain: String,
 }
 
 impl Writer {
     fn add(&mut self, line: &str) -> io::Result<()> {
         let is_json = redacting::is_json(line);
-        if is_json || self.plain.len() + line.len() > PLAIN_HELD {
+        if is_json || self.plain.len() + line.len() > PLAIN_BYTES {
             self.write_plain()?;
         }
         if is_json {
             return writeln!(self.out, "{}", redacting::redact(&self.secrets, line));
         }
-        if line.len() > PLAIN_HELD {
+        if line.len() > PLAIN_BYTES {
             return writeln!(self.out, "{}", self.secrets.redact(line).as_str());
         }
         self.plain.push_str(line);
@@ -75,8 +75,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the plain lines that were held back: as one line if a secret continues from one line to
-    /// the next.
+    /// Writes the buffered plain lines, joined into one line if a secret continues on the next line.
     fn write_plain(&mut self) -> io::Result<()> {
         let plain = mem::take(&mut self.plain);
         let redacted = self.secrets.redact(&plain);

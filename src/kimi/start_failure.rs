@@ -1,4 +1,5 @@
-//! Why a program did not start inside the sandbox, from its own words, and what would open it.
+//! The reason why a program did not start inside the sandbox, read from its output, and the path to open. It starts
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -12,42 +13,42 @@ use crate::sandbox::Rules;
 use crate::sandbox::keeper::SANDBOX_FAILED;
 use crate::sandbox::rules::canonical;
 
-/// The most of a program's words that a message repeats, characters.
-const WORDS: usize = 400;
+/// The most characters of the output that a message quotes.
+const QUOTED: usize = 400;
 
-/// Why a program did not start inside the sandbox.
+/// The failure of a start inside the sandbox.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ShutOut {
-    /// The path that it could not open, and the setting that opens it.
+pub(crate) struct StartFailure {
+    /// The error, which names the closed path and the setting that opens it.
     pub(crate) error: Error,
-    /// What that setting would have to name, as far as the program's words tell.
+    /// The path to add to the setting `readable`, if the output shows it.
     pub(crate) open: Option<PathBuf>,
 }
 
-impl From<Error> for ShutOut {
-    /// For a program that could not even be tried.
-    fn from(error: Error) -> ShutOut {
-        ShutOut { error, open: None }
+impl From<Error> for StartFailure {
+    /// Converts an error that no setting can fix.
+    fn from(error: Error) -> StartFailure {
+        StartFailure { error, open: None }
     }
 }
 
-/// Why a program did not start inside the sandbox, when its words tell that the sandbox was in its way.
-pub(crate) fn in_sandbox(
-    words: &str,
+/// Returns the failure of a start if the output of the program shows that the sandbox caused it.
+pub(crate) fn explain(
+    output: &str,
     rules: &Rules,
     home: &Path,
     secrets: &Secrets,
-) -> Option<ShutOut> {
-    let words = clean(words);
-    let lower = words.to_lowercase();
-    let entered = words.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
-    if let Some(why) = entered {
+) -> Option<StartFailure> {
+    let output = clean(output);
+    let lower = output.to_lowercase();
+    let sandbox_error = output.lines().find_map(|line| line.strip_prefix(SANDBOX_FAILED));
+    if let Some(why) = sandbox_error {
         let error = Error::new(
             Kind::Sandbox,
             format!("the sandbox could not be entered: {why}"),
             "Please report it; `sandbox: off` goes without.",
         );
-        return Some(ShutOut { error, open: None });
+        return Some(StartFailure { error, open: None });
     }
     let denied = [
         "permission denied",
@@ -59,17 +60,17 @@ pub(crate) fn in_sandbox(
         "no module named",
         "error while loading shared libraries",
     ];
-    if !denied.iter().any(|said| lower.contains(said)) {
+    if !denied.iter().any(|words| lower.contains(words)) {
         return None;
     }
-    let shown = secrets.redact_start(words.trim(), WORDS).into_text();
+    let shown = secrets.redact_start(output.trim(), QUOTED).into_text();
     // A link in an open folder may lead to a file in a closed one.
-    let mut named = paths_in(&words, home).into_iter().map(|path| canonical(&path));
+    let mut named = paths_in(&output, home).into_iter().map(|path| canonical(&path));
     let Some(path) = named.find(|path| path.exists() && !rules.allow_reading(path)) else {
-        return Some(ShutOut { error: shut_out(&shown), open: None });
+        return Some(StartFailure { error: unexplained(&shown), open: None });
     };
     let closed = path.display();
-    let says =
+    let message =
         format!("Kimi could not start inside the sandbox, which closes {closed} to it: {shown}");
     if rules.secret.contains(&path) {
         let hint = format!(
@@ -77,32 +78,32 @@ pub(crate) fn in_sandbox(
              or take the file from the list with `files: [\"!{}\"]` in secrets.yaml.",
             path.file_name().unwrap_or_default().display()
         );
-        return Some(ShutOut { error: Error::new(Kind::Sandbox, says, hint), open: None });
+        return Some(StartFailure { error: Error::new(Kind::Sandbox, message, hint), open: None });
     }
-    let open = to_open(&path, &canonical(home));
+    let open = path_to_open(&path, &canonical(home));
     let hint = format!(
         "Open it with `readable: [{0}]` in settings.yaml (KIMI_BRIDGE_READABLE={0} in the environment), or set \
          `sandbox: off`; `kimi-bridge doctor` tries whether that is enough.",
         open.display()
     );
-    Some(ShutOut { error: Error::new(Kind::Sandbox, says, hint), open: Some(open) })
+    Some(StartFailure { error: Error::new(Kind::Sandbox, message, hint), open: Some(open) })
 }
 
-/// What a setting has to name for a file: its folder, so that the next file beside it is open as well. The home, or a
-/// folder that holds it, is no folder of one program.
-fn to_open(path: &Path, home: &Path) -> PathBuf {
+/// Returns the folder of a closed file, so that the files next to it open too; the path itself if it is a folder, or
+/// if its parent contains the home.
+fn path_to_open(path: &Path, home: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !path.is_dir() && !home.starts_with(folder) => folder.to_owned(),
         _ => path.to_owned(),
     }
 }
 
-/// The error of a program that starts, though not inside the sandbox, and whose words do not tell why.
-pub(crate) fn shut_out(words: &str) -> Error {
-    Error::of(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {words}"))
+/// The error of a program that starts only outside the sandbox, if its output does not show why.
+pub(crate) fn unexplained(output: &str) -> Error {
+    Error::of(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {output}"))
 }
 
-/// The paths that a text names: absolute ones, and those that begin with `~/`, as mise writes them.
+/// Finds the paths in a text: absolute ones, and those with `~/`, as mise writes them.
 fn paths_in(text: &str, home: &Path) -> Vec<PathBuf> {
     static PATHS: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r#"(?:^|[\s'"`(=:])(~?/[^\s'"`:;,()]+)"#).ok());
@@ -123,9 +124,9 @@ mod tests {
     use super::*;
     use crate::sandbox::rules::Access;
 
-    /// What is offered to a program that said these words, in a home that is closed but for `open`.
+    /// Compares the path to open for an output, in a home that is closed except for `open`.
     #[track_caller]
-    fn check(words: &str, open: &str, expected: Option<&str>) {
+    fn check(output: &str, open: &str, expected: Option<&str>) {
         let root = tempfile::tempdir().unwrap();
         let home = root.path().canonicalize().unwrap().join("a/b/home");
         for folder in ["open", "apps/kimi/bin", ".config/mise"] {
@@ -137,13 +138,13 @@ mod tests {
         symlink("../apps/kimi/bin/kimi", home.join("open/link")).unwrap();
         let list = vec![(Access::Run, home.join(open))];
         let rules = Rules { list, ..Rules::default() };
-        let words = words.replace("HOME", home.to_str().unwrap());
-        let shut_out = in_sandbox(&words, &rules, &home, &Secrets::default());
-        assert_eq!(shut_out.unwrap().open, expected.map(|open| home.join(open)), "{words}");
+        let output = output.replace("HOME", home.to_str().unwrap());
+        let failure = explain(&output, &rules, &home, &Secrets::default());
+        assert_eq!(failure.unwrap().open, expected.map(|open| home.join(open)), "{output}");
     }
 
     #[test]
-    fn what_a_program_could_not_open_is_offered_and_never_the_home() {
+    fn the_closed_path_is_suggested_but_never_the_home() {
         check("kimi: 2: exec: HOME/open/link: Permission denied", "open", Some("apps/kimi/bin"));
         check(
             "mise ERROR ~/.config/mise/config.toml\nmise ERROR Permission denied",
@@ -157,19 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_file_of_the_project_is_said_to_stay_closed() {
+    fn a_secret_file_of_the_project_is_not_suggested() {
         let root = tempfile::tempdir().unwrap();
         let secret = root.path().canonicalize().unwrap().join(".env");
         fs::write(&secret, "").unwrap();
         let rules = Rules { secret: vec![secret.clone()], ..Rules::default() };
-        let words = format!("{}: Permission denied", secret.display());
-        let shut_out =
-            in_sandbox(&words, &rules, Path::new("/home/me"), &Secrets::default()).unwrap();
-        assert_eq!(shut_out.open, None);
+        let output = format!("{}: Permission denied", secret.display());
+        let failure = explain(&output, &rules, Path::new("/home/me"), &Secrets::default()).unwrap();
+        assert_eq!(failure.open, None);
         assert!(
-            shut_out.error.hint.contains("which `readable` does not open"),
+            failure.error.hint.contains("which `readable` does not open"),
             "{}",
-            shut_out.error.hint
+            failure.error.hint
         );
     }
 }
