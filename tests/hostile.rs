@@ -170,6 +170,14 @@ fn searches(real: Real, program: &Path) {
                 oddly("~/tally/conf/../"),
                 (
                     "Grep",
+                    json!({"pattern": "needle", "output_mode": "content", "glob": "*", "aaa": "conf"}),
+                ),
+                (
+                    "Grep",
+                    json!({"pattern": "needle", "output_mode": "content", "glob": "*", "-A": "3"}),
+                ),
+                (
+                    "Grep",
                     json!({"aaa": "conf/deep", "pattern": "needle", "path": "conf/..", "output_mode": "content"}),
                 ),
             ]

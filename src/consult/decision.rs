@@ -65,7 +65,11 @@ pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
     let mut left = Vec::new();
     // An unreadable thread can still be deleted.
     if let Ok(Some((row, _))) = ledger.thread(id) {
-        for (dialect, session) in sessions_of(&ledger, &row).unwrap_or_default() {
+        let sessions = sessions_of(&ledger, &row).unwrap_or_else(|error| {
+            left.push(format!("Kimi's sessions of this thread: {}", error.message));
+            Vec::new()
+        });
+        for (dialect, session) in sessions {
             if let Err(error) =
                 session::delete(loaded, HomeKey::reader(dialect, Path::new(&row.project)), &session)
             {

@@ -24,8 +24,7 @@ pub(crate) const RUN_DIR: &str = "KIMI_BRIDGE_RUN_DIR";
 const NO_PATHS: [&str; 8] =
     ["pattern", "glob", "type", "output_mode", "query", "url", "limit", "sort"];
 
-/// The longest glob of a search. Deep nesting in a longer one could make its parser abort the hook, which would
-/// allow the call.
+/// The longest glob of a search, bytes. Deep nesting in a longer one could make its parser abort.
 const GLOB_BYTES: usize = 500;
 
 /// The paths that one run may read, for the hook.
@@ -107,10 +106,14 @@ impl GuardPolicy {
         closed.or_else(|| match tool.as_str().unwrap_or_default() {
             "Read" | "ReadFile" if named.is_empty() => Some("the path is missing".to_owned()),
             "Read" | "ReadFile" | "WebSearch" | "SearchWeb" => None,
-            "Glob" => has_parent_part(input).then(|| "a pattern may not contain `..`".to_owned()),
-            "Grep" if named.is_empty() => self.search_refusal(".", input),
-            // Both programs read one path argument; the hook does not rely on its name.
-            "Grep" => named.iter().find_map(|path| self.search_refusal(path, input)),
+            "Glob" if has_parent_part(input) => Some("a pattern may not contain `..`".to_owned()),
+            "Glob" => self.path_refusal(&fixed_part(input, &named), session),
+            // kimi-cli ignores unknown arguments, so a path under another name is checked besides the real one.
+            "Grep" => {
+                let path = input.get("path").and_then(Value::as_str).unwrap_or(".");
+                let mut paths = std::iter::once(path).chain(named);
+                paths.find_map(|path| self.search_refusal(path, input))
+            }
             "FetchURL" => {
                 let url = input.get("url").and_then(Value::as_str).unwrap_or_default();
                 address::refusal(url, self.is_proxied)
@@ -183,6 +186,25 @@ impl GuardPolicy {
         innermost.is_some_and(|(_, is_open)| is_open)
     }
 
+    /// Returns a secret file that a search would read outside the project, where the configuration of ripgrep does not
+    /// exclude any. In the folders of the system the owner of a file decides.
+    fn secret_outside(&self, folder: &Path, closed: &[PathBuf]) -> Option<PathBuf> {
+        let is_outside = |path: &&PathBuf| !path.starts_with(&self.project);
+        if let Some(closed) = closed.iter().find(is_outside) {
+            return Some(closed.clone());
+        }
+        let is_known = |known: &&str| folder.starts_with(known);
+        if folder.starts_with(&self.project) || SYSTEM_FOLDERS.iter().any(|known| is_known(&known))
+        {
+            return None;
+        }
+        let secret = SecretFiles::with(&self.secret_files);
+        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+        let found = secret.search(folder, &|| false);
+        let found = found.secret.into_iter().chain(found.unseen);
+        found.into_iter().find(|path| is_outside(&path))
+    }
+
     /// Returns the reason to refuse a search. The configuration of ripgrep excludes closed files by path, but another
     /// spelling of the folder, or a glob of the call, would include them again.
     fn search_refusal(&self, named: &str, input: &Map<String, Value>) -> Option<String> {
@@ -195,6 +217,12 @@ impl GuardPolicy {
         }
         let closed = self.closed.iter().map(|path| canonical(path));
         let closed: Vec<PathBuf> = closed.filter(|path| path.starts_with(&real)).collect();
+        if let Some(secret) = self.secret_outside(&real, &closed) {
+            return Some(format!(
+                "{named} contains {}, which this run may not read; read other files of that folder by name",
+                secret.display()
+            ));
+        }
         if closed.is_empty() {
             return None;
         }
@@ -226,6 +254,18 @@ impl GuardPolicy {
              without that file",
             closed.display()
         ))
+    }
+}
+
+/// The beginning of a Glob's pattern without wildcards, in its folder: a link there could lead out of the project.
+fn fixed_part(input: &Map<String, Value>, named: &[&str]) -> String {
+    let pattern = input.get("pattern").and_then(Value::as_str).unwrap_or_default();
+    let parts = pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', '{']));
+    let fixed = parts.collect::<Vec<_>>().join("/");
+    match (named.first(), fixed.is_empty()) {
+        (folder, true) => folder.unwrap_or(&".").to_string(),
+        (Some(folder), false) if !pattern.starts_with('/') => format!("{folder}/{fixed}"),
+        (_, false) => fixed,
     }
 }
 
@@ -272,6 +312,8 @@ mod tests {
             "home/p/plain",
             "home/q/a",
             "home/open/a",
+            "home/open2/.npmrc",
+            "home/open3/linked",
             "home/.ssh/id_rsa",
             "home/.kimi/config.toml",
             "home/state/runs/r/request.md",
@@ -295,9 +337,11 @@ mod tests {
             home: path("home"),
             private_home: path("home/state/homes/k"),
             prompt: Some(path("home/state/runs/r/request.md")),
-            readable: vec![path("home/open")],
+            readable: vec![path("home/open"), path("home/open2"), path("home/open3")],
             private: vec![path("home/state"), path("home/.kimi")],
-            closed: vec![path("home/p/conf/.env"), path("home/p/plain")],
+            closed: ["p/conf/.env", "p/plain", "open3/linked"]
+                .map(|file| path("home").join(file))
+                .into(),
             secret_files: vec!["*.mine".to_owned()],
             is_proxied: false,
         };
@@ -403,6 +447,13 @@ mod tests {
             (json!({"aaa": "src", "path": "."}), false),
             (json!({"aaa": "src", "path": ".", "glob": "*"}), true),
             (json!({"aaa": "src", "path": "src/.."}), true),
+            (json!({"aaa": "src"}), false),
+            (json!({"aaa": "src", "glob": "*"}), true),
+            (json!({"-A": "3", "glob": "*"}), true),
+            (json!({"path": "~/open"}), false),
+            (json!({"path": "~/open2"}), true),
+            (json!({"path": "~/open3"}), true),
+            (json!({"path": "/usr/share/doc"}), false),
             (json!({"path": "src", "zzz": "src/.."}), true),
         ] {
             let mut input = input;
@@ -418,6 +469,11 @@ mod tests {
         world.check("Glob", &json!({"pattern": "src/*"}), false);
         world.check("Glob", &json!({"pattern": "../q/*"}), true);
         world.check("Glob", &json!({"pattern": "{..,x}/*"}), true);
+        world.check("Glob", &json!({"pattern": "out/*"}), true);
+        world.check("Glob", &json!({"pattern": "out/*", "directory": "."}), true);
+        world.check("Glob", &json!({"pattern": "in/*"}), false);
+        world.check("Glob", &json!({"pattern": "*.rs", "directory": "src"}), false);
+        world.check("Glob", &json!({"pattern": "ROOT/home/q/*"}), true);
         world.check("FetchURL", &json!({"url": "http://1.1.1.1/"}), false);
         world.check("FetchURL", &json!({"url": "http://127.0.0.1/"}), true);
         world.check("FetchURL", &json!({}), true);

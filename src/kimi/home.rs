@@ -174,7 +174,8 @@ impl LockedHome {
         // One home is prepared at a time, which takes milliseconds.
         let all = File::from(locks.as_fd().try_clone_to_owned()?);
         all.lock()?;
-        if locks.below(key.dialect.name()).is_err() {
+        let has_group = |profile| locks.below(self::group(key.dialect, profile)).is_ok();
+        if !Profile::all().any(has_group) {
             // An older bridge had one home for each dialect, in which runs wrote.
             homes.discard(key.dialect.name(), &trash)?;
         }
@@ -317,12 +318,14 @@ fn hooks(dialect: Dialect, profile: Profile, environment: &Environment) -> Value
         format!("^(?!({})$)", called.join("|")),
         "echo 'this consultation is read-only' >&2; exit 2".to_owned(),
     )];
-    if let Some(program) = &environment.program {
-        // Both programs allow the call if the hook ends with another exit code.
-        let command =
-            format!("{} {} \"${}\" || exit 2", quoted(program), guard::COMMAND, guard::RUN_DIR);
-        hooks.push(hook(format!("^({})$", called.join("|")), command));
-    }
+    // Both programs allow the call if the hook ends with another exit code.
+    let command = match &environment.program {
+        Some(program) => {
+            format!("{} {} \"${}\" || exit 2", quoted(program), guard::COMMAND, guard::RUN_DIR)
+        }
+        None => "echo 'the path of kimi-bridge is unknown' >&2; exit 2".to_owned(),
+    };
+    hooks.push(hook(format!("^({})$", called.join("|")), command));
     Value::Array(hooks)
 }
 

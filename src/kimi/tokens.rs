@@ -202,7 +202,9 @@ impl Tokens {
             // kimi-code marks a refused token. The mark is not copied to the user's file.
             Some(_) if unchanged && moment == Moment::Running => return Ok(true),
             // The user's file may be half-written; the next comparison handles it.
-            Some(ours) if is_usable_token(&ours) && !is_usable_token(&theirs) => return Ok(true),
+            Some(ours) if is_usable_token(&ours) && !is_usable_token(&theirs) => {
+                return Ok(moment == Moment::Before);
+            }
             Some(_) | None => {
                 let written = copies.and_then(|copies| copies.write(name, &theirs));
                 match moment {

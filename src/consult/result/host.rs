@@ -94,7 +94,8 @@ fn make_brief(value: &mut Value) {
     }
     if let Some(provenance) = fields.get_mut("provenance").and_then(Value::as_object_mut) {
         provenance.shift_remove("session_id");
-        provenance.retain(|_, field| *field != json!(0) && *field != json!(false));
+        // Without `workspace_changed` it is unknown whether the project changed.
+        provenance.retain(|name, field| name == "workspace_changed" || *field != json!(0));
     }
     for list in ["findings", "replies"] {
         for item in fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
