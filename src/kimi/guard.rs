@@ -193,8 +193,8 @@ impl GuardPolicy {
         if let Some(closed) = closed.iter().find(is_outside) {
             return Some(closed.clone());
         }
-        let is_known = |known: &&str| folder.starts_with(known);
-        if folder.starts_with(&self.project) || SYSTEM_FOLDERS.iter().any(|known| is_known(&known))
+        if folder.starts_with(&self.project)
+            || SYSTEM_FOLDERS.iter().any(|known| folder.starts_with(known))
         {
             return None;
         }
