@@ -1,8 +1,5 @@
-//! Settings: what a person can change, from where, and the only reading of the environment.
-//!
-//! Four layers, each above the one before: the built-in `config/settings.yaml`, the user's
-//! `settings.yaml`, `KIMI_BRIDGE_*`, the command line. Every problem of every layer is named in one
-//! error. Other rooms get a [`Settings`] and an [`Environment`] and never look for themselves.
+//! The settings, from four layers in ascending order: the built-in `config/settings.yaml`, the user's `settings.yaml`,
+//! `KIMI_BRIDGE_*`, and the command line. One error names the problems of all layers. Only this file reads the environment.
 
 mod mode;
 
@@ -17,7 +14,7 @@ use serde_json::{Map, Value};
 pub(crate) use self::mode::Mode;
 use crate::error::{Error, Kind, Result, Violation};
 
-/// The built-in layer, which also is the list of all settings.
+/// The built-in layer, which lists all settings.
 const BUILT_IN: &str = include_str!("../config/settings.yaml");
 
 const PREFIX: &str = "KIMI_BRIDGE_";
@@ -56,20 +53,20 @@ pub(crate) struct Settings {
     pub max_parallel: usize,
 }
 
-/// Whether Kimi runs in a sandbox.
+/// The use of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SandboxSetting {
-    /// Where the kernel has one.
+    /// If the kernel has one.
     Auto,
-    /// Always; without one nothing is asked.
+    /// Always; without one every question is refused.
     Required,
     /// Never.
     Off,
 }
 
 impl Settings {
-    /// The mode that the two flags give together.
+    /// The mode by the two flags.
     fn mode(&self) -> Mode {
         match (self.tool_enabled, self.auto_enabled) {
             (false, _) => Mode::Disabled,
@@ -86,13 +83,13 @@ pub(crate) struct Environment {
     pub vars: Arc<[(String, String)]>,
     /// The user's home folder.
     pub home: PathBuf,
-    /// Where the user's `settings.yaml` is looked for.
+    /// The folder of the user's `settings.yaml`.
     pub config_dir: PathBuf,
-    /// Where the bridge keeps its state unless a setting says otherwise.
+    /// The default state folder.
     pub state_dir: PathBuf,
-    /// The folder the process was started in.
+    /// The folder in which the process was started.
     pub current_dir: PathBuf,
-    /// The file of this program, if that can be told.
+    /// The file of this program, if it is known.
     pub program: Option<PathBuf>,
 }
 
@@ -134,20 +131,19 @@ impl Environment {
         Some(value.as_str()).filter(|value| is_set(value))
     }
 
-    /// Whether Claude Code started this process as a part of a plugin.
+    /// Returns whether Claude Code started this process as a part of a plugin.
     pub(crate) fn is_in_a_plugin(&self) -> bool {
         self.var("CLAUDE_PLUGIN_ROOT").is_some()
     }
 
-    /// The folder that stands for the project when a request names none: what the host says, else
-    /// where the server runs.
+    /// The project of a request that names none: the folder that the host names, or else the current one.
     pub(crate) fn project_dir(&self) -> PathBuf {
         self.var("CLAUDE_PROJECT_DIR").map_or_else(|| self.current_dir.clone(), PathBuf::from)
     }
 }
 
-/// Whether a variable holds something: an empty one counts as unset, and so does a placeholder that the host passed on
-/// as it stands (`${user_config.auto}`).
+/// Returns whether a variable has a value. An empty one counts as unset, and so does a placeholder that the host did not
+/// replace (`${user_config.auto}`).
 fn is_set(value: &str) -> bool {
     !(value.is_empty() || value.starts_with("${") && value.ends_with('}'))
 }
@@ -157,19 +153,19 @@ fn is_set(value: &str) -> bool {
 pub(crate) struct Loaded {
     /// The settings in force.
     pub settings: Settings,
-    /// The environment they were read in.
+    /// The environment of the process.
     pub environment: Environment,
-    /// Which layer set each setting that is not the built-in default.
+    /// The layer of each setting that is not the built-in default.
     pub sources: BTreeMap<String, String>,
-    /// `KIMI_BRIDGE_*` variables that no setting knows; not refused, since a newer or older bridge
-    /// may share the environment.
+    /// `KIMI_BRIDGE_*` variables without a setting. They are not refused, since another version of the bridge may share
+    /// the environment.
     pub unknown: Vec<String>,
     /// The values that were left out, each with its source.
     pub misfits: Vec<Violation>,
 }
 
 impl Loaded {
-    /// What the agent may do here. A value that cannot be used switches the tool off, since it may have been a limit.
+    /// The mode. An unusable value of any setting disables the tool, since it may have been a limit.
     pub(crate) fn mode(&self) -> Mode {
         if self.misfits.is_empty() { self.settings.mode() } else { Mode::Disabled }
     }
@@ -263,7 +259,7 @@ pub(crate) fn load_what_fits(
     Ok(Loaded { settings, environment, sources, unknown, misfits })
 }
 
-/// The merge under way: what holds so far, who set it, and what did not fit.
+/// The merge of the layers: the values so far, their sources, and the problems.
 struct Layers {
     home: PathBuf,
     base: Map<String, Value>,
@@ -320,7 +316,7 @@ impl Layers {
         };
         let value = match value {
             paths if PATHS.contains(&setting) => self.expand(paths),
-            // YAML reads a bare `off` as a truth value, and this is how a person writes it.
+            // YAML reads a bare `off` as a truth value.
             Value::Bool(false) if setting == "sandbox" => "off".into(),
             value => value,
         };
@@ -338,7 +334,7 @@ impl Layers {
         self.sources.insert(setting.to_owned(), source.to_owned());
     }
 
-    /// A path that begins with `~/`, as a shell would read it, or a list of such paths.
+    /// Expands `~/` at the beginning of a path, or of each path of a list.
     fn expand(&self, value: Value) -> Value {
         match value {
             Value::String(path) => match path.strip_prefix("~/") {
@@ -351,7 +347,7 @@ impl Layers {
     }
 }
 
-/// A switch in one of the forms in which people write it.
+/// Parses a switch in one of its usual forms.
 pub(crate) fn switch(value: &Value) -> Option<bool> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
     match text.trim() {
@@ -372,7 +368,7 @@ fn form(setting: &str, default: &Value) -> &'static str {
     }
 }
 
-/// Returns what was expected in place of a value that would make every run fail.
+/// Returns the expected range for a value with which every run would fail.
 fn out_of_range(setting: &str, value: &Value) -> Option<String> {
     let (least, most) = match setting {
         "timeout_seconds" | "first_line_seconds" | "silence_seconds" | "heartbeat_seconds" => {
@@ -405,7 +401,7 @@ fn out_of_range(setting: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// The known name nearest to a misspelt one, when it is near enough to have been meant.
+/// The known name nearest to a misspelt one, if it is similar enough.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
@@ -491,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_read_as_a_shell_would_and_must_lead_somewhere_certain() {
+    fn paths_are_expanded_and_must_be_absolute() {
         let home =
             Environment { home: "/home/me".into(), ..environment(&[("KIMI_PATH", "~/bin/kimi")]) };
         let loaded = load(home.clone(), &[("state_dir", "~/kb".into())]).unwrap();
@@ -533,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_of_every_layer_is_named_at_once() {
+    fn every_problem_of_every_layer_is_reported_at_once() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("settings.yaml"), "timeout_second: 10\ngrace_seconds: 99\n")
             .unwrap();

@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, RunRow, RunState, now, random_id};
 pub(super) struct RunEntry {
     ledger: Ledger,
     row: RunRow,
-    /// Shows other processes that the run is under way.
+    /// The lock that shows other processes that the run is under way.
     _lock: Option<File>,
 }
 
@@ -30,7 +30,7 @@ impl RunEntry {
         self.ledger.transcript(&self.row.id)
     }
 
-    /// Writes how the run ended.
+    /// Writes the end of the run.
     pub(super) fn close(mut self, ended: std::result::Result<&Reply, &Error>) -> Result<()> {
         let session_id = match ended {
             Ok(reply) => {

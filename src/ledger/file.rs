@@ -1,4 +1,4 @@
-//! The ledger's file: made, opened, and renamed where an older version of the bridge wrote it.
+//! The file of the ledger. It is created, opened, or renamed if an older version of the bridge wrote it.
 
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 /// The version of the schema. A change of `schema.sql` raises it.
 pub(super) const VERSION: i64 = 7;
 
-/// How long another process may hold the file before a statement gives up.
+/// The time that a statement waits for another process that uses the file.
 const BUSY: Duration = Duration::from_secs(10);
 
 const NAME: &str = "ledger.sqlite";
@@ -31,7 +31,7 @@ pub(super) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(NAME)
 }
 
-/// Opens the file; makes it where there is none, and first renames one of an older version.
+/// Opens the file. A file of an older version is renamed first, and a missing one is created.
 pub(super) fn open(state_dir: &Path) -> Result<Connection> {
     let file = path(state_dir);
     match opened(state_dir, &file) {
@@ -45,7 +45,7 @@ pub(super) fn open(state_dir: &Path) -> Result<Connection> {
     }
 }
 
-/// Opens the file as it is.
+/// Opens the file for reading, without any change.
 pub(super) fn open_read_only(state_dir: &Path) -> Result<Connection> {
     let file = path(state_dir);
     let unusable =
@@ -62,8 +62,8 @@ pub(super) fn open_read_only(state_dir: &Path) -> Result<Connection> {
     }
 }
 
-/// The file in SQLite's form. Without rows in its log, all stands in the file itself, and SQLite would make a log to read
-/// it, unless it is told that the file does not change.
+/// The URI of the file for SQLite. Without a log, SQLite would create one to read the file, unless it is told that the file
+/// does not change.
 fn uri(file: &Path, has_log: bool) -> String {
     let path = file.display().to_string();
     let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
@@ -95,17 +95,17 @@ fn opened(
 
 /// A connection to the file, and the version of its schema; 0 where the file is new.
 fn connect(file: &Path) -> std::result::Result<(Connection, i64), Box<dyn std::error::Error>> {
-    // Only the user can read it; SQLite gives its other files the same rights.
+    // Only the user can read the file; SQLite gives its other files the same rights.
     if !file.exists() {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     }
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY)?;
-    // The log is copied into the file when it is long, not at the end of each call, which would wait for
-    // the disk three times.
+    // The log is copied into the file when it is long, since a copy at the end of each call would wait for the disk three
+    // times.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // A crash of the bridge loses nothing that was saved. A power cut may lose the last rows, but leaves
-    // the file sound. What is deleted is overwritten.
+    // A crash of the bridge loses no saved row. A power cut may lose the last rows, but the file stays valid. Deleted rows
+    // are overwritten.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
          PRAGMA secure_delete = ON;",
@@ -114,8 +114,8 @@ fn connect(file: &Path) -> std::result::Result<(Connection, i64), Box<dyn std::e
     Ok((connection, version))
 }
 
-/// Renames a file of an older version together with its log. The log comes first: after a crash in
-/// between, the next opening finds the file and renames it to the same name.
+/// Renames a file of an older version with its log. The log is first: after a crash in between, the next start finds the
+/// file and renames it in the same way.
 fn set_aside(state_dir: &Path, version: i64) -> io::Result<()> {
     let mut aside = format!("ledger-{version}.db");
     for n in 2.. {

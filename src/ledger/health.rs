@@ -1,4 +1,4 @@
-//! Whether the ledger and the folder that it lies in can be used. Makes nothing that is not there yet.
+//! The state of the ledger and its folder, without creating either.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,19 +9,19 @@ use rustix::fs::Access;
 use super::{Ledger, file};
 use crate::error::Result;
 
-/// What a ledger holds.
+/// The contents of a ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// The version of its schema.
+    /// The version of the schema.
     pub version: i64,
-    /// How many threads it remembers.
+    /// The number of threads.
     pub threads: i64,
-    /// Files of older versions beside it, which this version does not read.
+    /// The renamed files of older versions, which this version does not read.
     pub older: Vec<PathBuf>,
 }
 
 impl Health {
-    /// Opens the ledger of a state folder as a consultation would; `None` where there is none yet.
+    /// Opens the ledger of a state folder as a consultation would; `None` if there is none.
     pub(crate) fn of(state_dir: &Path) -> Result<Option<Health>> {
         if !file::path(state_dir).exists() {
             return Ok(None);
@@ -33,22 +33,22 @@ impl Health {
     }
 }
 
-/// The folder that everything of the bridge's lies in.
+/// The state folder of the bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StateFolder {
-    /// Its rights, as `chmod` writes them; `None` where there is none yet.
+    /// The permissions, as `chmod` writes them; `None` if the folder does not exist.
     pub rights: Option<u32>,
-    /// Whether it can be written to, or be made.
+    /// True if the folder can be written to or created.
     pub writable: bool,
-    /// What is free on its disk, bytes; `None` where that cannot be told.
+    /// The free bytes of its disk; `None` if unknown.
     pub free: Option<u64>,
 }
 
 impl StateFolder {
-    /// Looks at it.
+    /// Examines a state folder.
     pub(crate) fn of(state_dir: &Path) -> StateFolder {
         let rights = fs::metadata(state_dir).ok().map(|there| there.permissions().mode() & 0o7777);
-        // Where there is none yet, the folder that it would be made in tells.
+        // For a folder that does not exist, its nearest parent decides.
         let nearest = state_dir.ancestors().find(|folder| folder.exists());
         let nearest = nearest.unwrap_or(Path::new("/"));
         let access = Access::WRITE_OK | Access::EXEC_OK;

@@ -32,7 +32,7 @@ pub(crate) struct Ledger {
     state_dir: PathBuf,
 }
 
-/// Which threads are wanted.
+/// The criteria for threads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// Only of this project's folder.
@@ -46,27 +46,26 @@ pub(crate) struct Filter {
 }
 
 impl Ledger {
-    /// Opens the ledger of a state folder. Makes one where there is none; a file of an older version is
-    /// renamed, and stays beside the new one.
+    /// Opens the ledger of a state folder, and creates it if there is none. A file of an older version is renamed and kept
+    /// beside the new one.
     pub(crate) fn open(state_dir: &Path) -> Result<Ledger> {
         let connection = file::open(state_dir)?;
         Ok(Ledger { connection, state_dir: state_dir.to_owned() })
     }
 
-    /// Opens the ledger of a state folder to read from it: nothing there is made, changed or locked.
+    /// Opens the ledger of a state folder for reading. Nothing is created, changed or locked.
     pub(crate) fn open_read_only(state_dir: &Path) -> Result<Ledger> {
         let connection = file::open_read_only(state_dir)?;
         Ok(Ledger { connection, state_dir: state_dir.to_owned() })
     }
 
-    /// Locks a thread for one call, until the file is dropped; `None` while another call, in any process,
-    /// has it.
+    /// Locks a thread for one call, until the file is dropped; `None` while another call in any process holds the lock.
     pub(crate) fn lock(&self, thread: &str) -> Result<Option<File>> {
         lock::try_take(&self.state_dir, thread)
             .map_err(|error| failed("the thread cannot be locked", &error))
     }
 
-    /// Writes a thread, and one of its rounds where given, with the text that is searched: all or nothing.
+    /// Writes a thread, its searchable text, and one of its rounds if given, in one transaction.
     pub(crate) fn save(&self, thread: &ThreadRow, round: Option<&RoundRow>) -> Result<()> {
         self.change(|change| {
             let number: i64 = change.query_row(
@@ -88,7 +87,7 @@ impl Ledger {
     /// One thread and its rounds.
     pub(crate) fn thread(&self, id: &str) -> Result<Option<(ThreadRow, Vec<RoundRow>)>> {
         self.read(|connection| {
-            // Both queries see the same moment.
+            // Both queries read the same snapshot.
             let snapshot = connection.unchecked_transaction()?;
             let sql = "SELECT row FROM threads WHERE id = ?1";
             let thread = snapshot.query_row(sql, [id], parsed).optional()?;
@@ -103,7 +102,7 @@ impl Ledger {
                 let run = run?;
                 let round = rounds.iter_mut().find(|round| Some(round.number) == run.round);
                 let file = self.transcript(&run.id);
-                // A run without a word leaves an empty one.
+                // A run without output leaves an empty file.
                 if let Some(round) = round
                     && file.metadata().is_ok_and(|file| file.len() > 0)
                 {
@@ -114,7 +113,7 @@ impl Ledger {
         })
     }
 
-    /// The threads that a filter lets through, the latest first.
+    /// The threads that match a filter, the latest first.
     pub(crate) fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
         let words = Words::of(filter.words.as_deref().unwrap_or_default());
         self.read(|connection| {
@@ -135,7 +134,7 @@ impl Ledger {
         })
     }
 
-    /// Deletes a thread, and its runs with their transcripts. Returns `false` if there was none.
+    /// Deletes a thread, its runs and their transcripts. Returns whether the thread existed.
     pub(crate) fn delete(&self, id: &str) -> Result<bool> {
         let mut deleted = 0;
         let mut runs: Vec<String> = Vec::new();
@@ -147,8 +146,8 @@ impl Ledger {
             deleted = change.execute("DELETE FROM threads WHERE id = ?1", [id])?;
             Ok(())
         })?;
-        // The log holds the rows too until it is copied into the file and emptied. Another process may read in it now:
-        // then the next deletion empties it.
+        // The log holds the rows until it is copied into the file and emptied. If another process reads it now, the next
+        // deletion empties it.
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let files = |id: &String| [self.transcript(id), lock::path(&self.state_dir, id)];
         let files = runs.iter().flat_map(files);
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_there_for_the_next_process() {
+    fn the_next_process_finds_saved_threads() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = thread("a", "unfinished", 1);
         let ledger = Ledger::open(dir.path()).unwrap();
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_thread_is_gone_with_its_rounds_and_words() {
+    fn a_deleted_thread_leaves_no_round_and_no_text() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
         // The index keeps three characters at a time.

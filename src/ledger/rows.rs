@@ -21,13 +21,13 @@ pub(crate) struct ThreadRow {
     pub state: String,
     /// The challenge loop.
     pub challenge: Value,
-    /// The dialect of the Kimi that remembers the conversation.
+    /// The dialect of the sessions.
     pub dialect: Option<String>,
-    /// Its session.
+    /// Kimi's session of the thread.
     pub session_id: Option<String>,
-    /// The session of a judge that was asked with the options in the other order.
+    /// The session of a judge with the options in reverse order.
     pub reversed_session_id: Option<String>,
-    /// The caller's decision, its reason, and when it was made.
+    /// The caller's decision, its reason and its time.
     pub decision: Option<(String, String, i64)>,
     /// Seconds since 1970, UTC.
     pub opened_at: i64,
@@ -39,18 +39,18 @@ pub(crate) struct ThreadRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RoundRow {
-    /// From 1.
+    /// The number in the thread, from 1.
     pub number: u8,
     /// Seconds since 1970, UTC.
     pub opened_at: i64,
     /// Seconds since 1970, UTC; absent while Kimi has not answered.
     pub closed_at: Option<i64>,
-    /// Kimi's checked answer, JSON; that of an earlier attempt until there is a better one.
+    /// Kimi's checked answer, JSON; the answer of an earlier attempt until a better one arrives.
     #[serde(skip)]
     pub result: Option<String>,
     /// The mark in the prompt, which a later attempt keeps.
     pub mark: Option<String>,
-    /// Why Kimi did not answer.
+    /// The error report, if Kimi did not answer.
     pub error: Option<Value>,
     /// The compressed files with everything that Kimi wrote, in the order of the runs.
     #[serde(skip)]

@@ -1,5 +1,5 @@
-//! The rows of runs. A run holds a lock from its first row to its last: one that says `running` and holds none was
-//! interrupted, for example by a crash.
+//! The rows of runs. A run holds a lock while it runs, so a row that says `running` without a held lock was interrupted,
+//! for example by a crash.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ impl Ledger {
     /// Writes the row of a run that ended, and removes the file of its lock.
     pub(crate) fn end_run(&self, run: &RunRow) -> Result<()> {
         let saved = self.save_run(run);
-        // Without the file it is not locked either.
+        // A missing file counts as unlocked.
         let _ = fs::remove_file(lock::path(&self.state_dir, &run.id));
         saved
     }
@@ -56,12 +56,12 @@ impl Ledger {
         })
     }
 
-    /// The run, as interrupted where its row says that it is running and no process holds its lock.
+    /// Marks a run as interrupted if its row says `running` and no process holds its lock.
     fn checked(&self, run: RunRow) -> Result<RunRow> {
         if run.state != RunState::Running || lock::is_held(&self.state_dir, &run.id) {
             return Ok(run);
         }
-        // It may have ended since its row was read.
+        // The run may have ended since its row was read.
         let later: Option<RunRow> = self.read(|connection| {
             let sql = "SELECT row FROM runs WHERE id = ?1";
             connection.query_row(sql, [&run.id], parsed).optional()
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_holds_no_lock_any_more_was_interrupted() {
+    fn a_running_row_without_a_lock_is_interrupted() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
         let running = |id| run(id, None, RunState::Running);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_thread_takes_its_runs_and_their_transcripts_along() {
+    fn a_deleted_thread_leaves_no_run_and_no_transcript() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
         fs::create_dir(transcripts(dir.path())).unwrap();

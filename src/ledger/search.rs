@@ -1,5 +1,5 @@
-//! The text of each thread that a search covers: the words of its request, adjudications, answers and decision in lower
-//! case, without the names of JSON fields.
+//! The searchable text of each thread: its request, adjudications, answers and decision in lower case, without the names
+//! of JSON fields.
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -9,9 +9,9 @@ use super::rows::ThreadRow;
 /// The fewest characters that the index can find.
 const INDEXED: usize = 3;
 
-/// The words of a search. Each is found inside of longer words too, since a script without spaces has no others.
+/// The words of a search. Each also matches inside longer words, since some scripts have no spaces.
 pub(super) struct Words {
-    /// The query to the index; empty without a word that is long enough.
+    /// The query of the index; empty if no word is long enough.
     pub long: String,
     /// Words that are too short for the index.
     pub short: Vec<String>,
@@ -47,7 +47,7 @@ pub(super) fn save(change: &Connection, number: i64, thread: &ThreadRow) -> rusq
     change.execute(sql, params![number, text.to_lowercase()]).map(drop)
 }
 
-/// Adds the texts in a value, a line each. Names of fields are no words of anyone.
+/// Adds the texts of a value, one per line, without names of fields.
 fn add_texts(value: &Value, to: &mut String) {
     match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! Who descends from this process, by the table of processes.
+//! The descendants of this process, from the table of processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use nix::unistd::{Pid, getsid};
 /// `exec`, its children become the bridge's.
 static FOREIGN: OnceLock<BTreeSet<i32>> = OnceLock::new();
 
-/// Notes which children do not come from a keeper. Must be called before the first one is started.
+/// Records the children that no keeper started. Must be called before the first keeper starts.
 pub(super) fn note_foreign() {
     FOREIGN.get_or_init(|| {
         let children = children();
@@ -46,8 +46,8 @@ pub(super) fn kill_orphans() -> bool {
     has_any
 }
 
-/// Every process that descends from this one, whatever group or session it moved to. One whose parent
-/// has died is found as well, as long as this process adopts orphans.
+/// Every descendant of this process, in whatever group or session. Processes whose parent has died are included while
+/// this process adopts orphans.
 pub(super) fn descendants() -> Vec<Pid> {
     let children = children();
     below(&children, children.get(&me()).cloned().unwrap_or_default())
@@ -57,7 +57,7 @@ fn me() -> i32 {
     std::process::id().cast_signed()
 }
 
-/// These processes and all below them. A process is listed once, though the table changes while it is read.
+/// The given processes and all their descendants, each once, although the table changes while it is read.
 fn below(children: &BTreeMap<i32, Vec<i32>>, mut from: Vec<i32>) -> Vec<Pid> {
     let mut found = BTreeSet::new();
     while let Some(pid) = from.pop() {
@@ -83,8 +83,8 @@ fn parents() -> impl Iterator<Item = (i32, i32)> {
     pids.filter_map(|pid| Some((pid, parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)?)))
 }
 
-/// The parent that a line of `/proc/PID/stat` names: the second word behind the program's name, which
-/// stands in brackets and may hold anything.
+/// The parent in a line of `/proc/PID/stat`: the second word after the name of the program, which is in brackets and
+/// may contain anything.
 fn parent_in(stat: &[u8]) -> Option<i32> {
     let behind = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[behind + 1..]).ok()?;

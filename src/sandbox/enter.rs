@@ -1,4 +1,4 @@
-//! The one place that talks to Landlock.
+//! The calls of Landlock.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,10 +16,10 @@ use super::filter;
 use super::kernel::Kernel;
 use super::rules::Access;
 
-/// The newest rights that this file knows; an older kernel gets as many of them as it understands.
+/// The newest rights that are used here. An older kernel enforces those that it knows.
 const NEWEST: ABI = ABI::V9;
 
-/// What this kernel's Landlock can do: each right is asked for as a requirement.
+/// Finds out the abilities of this kernel's Landlock, by requiring each right in turn.
 pub(super) fn kernel() -> Kernel {
     let files = |abi: ABI| {
         let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
@@ -40,14 +40,14 @@ pub(super) fn kernel() -> Kernel {
     }
 }
 
-/// The rules as the kernel takes them. A path that does not exist any more opens nothing.
+/// Builds the ruleset for the kernel. A path that does not exist any more opens nothing.
 pub(super) fn ruleset(rules: &[(Access, OsString)]) -> Result<RulesetCreated, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for (access, path) in rules {
-        // Every path was made free of links; one that is a link now was put there since.
+        // The paths had no links, so a link was created since.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(opened) = rustix::fs::open(path, flags, Mode::empty()) else { continue };
         let kind = rustix::fs::fstat(&opened).map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -63,8 +63,8 @@ pub(super) fn ruleset(rules: &[(Access, OsString)]) -> Result<RulesetCreated, Ru
     Ok(ruleset)
 }
 
-/// Keeps this process and all that it starts from sending signals to any other process. Returns whether the kernel
-/// holds them to that.
+/// Stops this process and its descendants from sending signals to other processes. Returns whether the kernel enforces
+/// it.
 pub(super) fn keep_signals_inside() -> bool {
     let entered = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -88,7 +88,7 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
     }
 }
 
-/// Enters them, for this thread and all that it starts.
+/// Enforces a ruleset for this thread and its descendants.
 pub(super) fn enter(ruleset: RulesetCreated) -> io::Result<()> {
     let entered = ruleset.restrict_self().map_err(io::Error::other)?;
     let RestrictionStatus { ruleset, no_new_privs, .. } = entered;
@@ -98,10 +98,9 @@ pub(super) fn enter(ruleset: RulesetCreated) -> io::Result<()> {
     drop_capabilities()
 }
 
-/// Where the bridge runs as root, Kimi is to be an ordinary user all the same: root may look into the
-/// memory of other processes, whatever Landlock says. What stays is the right to read files that
-/// belong to somebody else, which a container often needs; Landlock decides about those. Executing a
-/// program gives nothing back, since no new privileges may be gained.
+/// Removes root's capabilities, with which a process could read the memory of others despite Landlock. The right to read
+/// files of other owners stays, since containers often need it and Landlock limits it. A program that is executed
+/// regains nothing, since no new privileges are allowed.
 fn drop_capabilities() -> io::Result<()> {
     let mut sets = capabilities(None)?;
     let kept = CapabilitySet::DAC_OVERRIDE;

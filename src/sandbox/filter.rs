@@ -12,7 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 
-/// Whether there is a filter for this processor.
+/// True if there is a filter for this processor.
 pub(super) const EXISTS: bool = true;
 
 /// Calls that are refused whatever their arguments.
@@ -68,7 +68,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
-    // Names of the files that others use.
+    // The names of files that other processes use.
     libc::SYS_fanotify_init,
 ];
 
@@ -96,7 +96,7 @@ const WITHOUT_ATTRIBUTES: &[libc::c_long] = &[
     SYS_LISTXATTRAT,
 ];
 
-/// Calls whose arguments a filter cannot see. They fail as on an older kernel, where C libraries use others.
+/// Calls whose arguments a filter cannot see. They fail as on an older kernel, and C libraries then use other calls.
 const HIDDEN: &[libc::c_long] = &[libc::SYS_clone3];
 
 /// An argument of a call, and a value of it that is refused.
@@ -124,7 +124,7 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// Calls that change a process, and which argument names it. Only 0, the caller itself, is allowed.
+/// Calls that change a process, each with the position of the argument that names it. Only 0, the caller, is allowed.
 const OF_A_PROCESS: &[(libc::c_long, u8)] = &[
     (libc::SYS_prlimit64, 0),
     (libc::SYS_sched_setaffinity, 0),
@@ -162,7 +162,7 @@ const SYS_LISTXATTRAT: libc::c_long = 465;
 const SYS_REMOVEXATTRAT: libc::c_long = 466;
 const SYS_FILE_SETATTR: libc::c_long = 469;
 
-/// Numbers that only x32 calls have: each does what another call does.
+/// The numbers of calls that only x32 has. Each is a copy of another call.
 const ONLY_X32: RangeInclusive<i64> = 512..=547;
 /// The bit of the x32 calls of x86-64, which have numbers of their own for the same work.
 const X32: libc::c_long = 0x4000_0000;

@@ -40,7 +40,7 @@ pub(crate) fn command(program: &Path, grace: Duration) -> Option<Command> {
     Some(command)
 }
 
-/// Makes the bridge the parent of what a program leaves whose keeper is killed.
+/// Makes the bridge the parent of the processes whose keeper is killed.
 pub(crate) fn adopt_orphans() {
     #[cfg(target_os = "linux")]
     {
@@ -50,7 +50,8 @@ pub(crate) fn adopt_orphans() {
     }
 }
 
-/// Kills what a program left whose keeper was killed. Returns whether anything was left, which may have left more.
+/// Kills the processes of programs whose keeper was killed. Returns whether there was any; it may have started more
+/// meanwhile.
 #[must_use]
 pub(crate) fn kill_orphans() -> bool {
     #[cfg(target_os = "linux")]
@@ -59,7 +60,7 @@ pub(crate) fn kill_orphans() -> bool {
     false
 }
 
-/// Runs as the keeper, and returns the exit code. `args` are what [`command`] gave.
+/// Runs as the keeper, and returns the exit code. `args` are those of [`command`].
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> u8 {
     #[cfg(target_os = "linux")]
     return linux::main(args);
@@ -134,12 +135,12 @@ mod linux {
             Parent { id, descriptor: pid.and_then(open) }
         }
 
-        /// Whether this process may not signal the bridge.
+        /// Returns whether this process may not signal the bridge.
         fn is_out_of_reach(&self) -> bool {
             kill(self.id, None) == Err(nix::Error::EPERM)
         }
 
-        /// Whether the bridge is gone; its children then have another parent.
+        /// Returns whether the bridge has ended; its children then have another parent.
         fn has_ended(&self) -> bool {
             getppid() != self.id
         }
@@ -191,13 +192,13 @@ mod linux {
         signals: SignalFd,
         /// The program's exit, once it has exited.
         ended: Option<WaitStatus>,
-        /// Whether a signal to all processes reaches the run's and no other.
+        /// True if a signal to all processes reaches those of the run and no other.
         is_alone: bool,
         /// The end of the grace period, once all processes were sent TERM.
         kill_at: Option<Instant>,
     }
 
-    /// Keeps the signals of this process and its descendants from all others. Returns whether that holds.
+    /// Stops this process and its descendants from signalling others. Returns whether the kernel enforces it.
     fn is_alone_with_its_own(parent: &Parent) -> bool {
         enter::keep_signals_inside() && parent.is_out_of_reach()
     }
@@ -293,12 +294,12 @@ mod linux {
                 let _ = kill(Pid::from_raw(-1), signal);
                 return;
             }
-            // An error means that it has ended, which is what is wanted.
+            // An error means that the process has ended.
             for pid in descendants() {
                 let _ = kill(pid, signal);
             }
             if self.ended.is_none() {
-                // Also where /proc is not to be seen.
+                // This works without /proc too.
                 let _ = kill(Pid::from_raw(-self.program.as_raw()), signal);
             }
         }
@@ -318,7 +319,7 @@ mod linux {
         }
     }
 
-    /// What happens in the child between fork and exec.
+    /// The preparation of the child between fork and exec.
     #[expect(unsafe_code, reason = "nothing else runs code between fork and exec")]
     fn before_exec(
         command: &mut Command,
@@ -335,13 +336,13 @@ mod linux {
             SigSet::all().thread_unblock()?;
             // A session of its own has no terminal, so `/dev/tty` leads nowhere. It is a process group too.
             setsid()?;
-            // A keeper that is ended by force takes the program with it.
+            // If the keeper is killed, the kernel kills the program.
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             // kimi-cli lets a call pass whose hook it cannot start for want of descriptors.
             setrlimit(Resource::Nofile, descriptors)?;
-            // A core file may be handed to a program of the system's.
+            // The system may hand a core file to another program.
             setrlimit(Resource::Core, limit(0))?;
-            // A file without a name counts in no look at a folder.
+            // A file without a name is not counted in any folder.
             setrlimit(Resource::Fsize, limit(file_size))?;
             if getppid() != keeper {
                 return Err(io::Error::from_raw_os_error(nix::errno::Errno::ESRCH as i32));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What this kernel's Landlock can do.
+/// The abilities of this kernel's Landlock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each came with a version of its own")]
 pub(crate) struct Kernel {
@@ -21,12 +21,12 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Whether a program can be kept from every change to a file.
+    /// Returns whether a program can be stopped from every change to a file.
     pub(crate) fn is_enough(self) -> bool {
         self.files && self.truncation
     }
 
-    /// What is missing, in words; nothing of it matters to a kernel that has no Landlock at all.
+    /// The missing abilities, in words; none for a kernel without Landlock.
     pub(crate) fn gaps(self) -> Vec<&'static str> {
         let gaps = [
             (self.truncation, "emptying files"),

@@ -1,5 +1,5 @@
-//! Read-only, enforced by the kernel: what a program in Kimi's place may open, and the helper process
-//! that holds it to that. This room knows paths and processes; it does not know what Kimi is.
+//! The read-only sandbox that the kernel enforces: the paths that a program may open, and the helper process that sets
+//! up the limits. This room knows paths and processes, and does not know Kimi.
 //!
 //! The bridge works out the [`Rules`] (it may read everything, so it can look for secret files), and
 //! a helper, `kimi-bridge confine`, enters them just before it becomes the parent of the program. The
@@ -19,7 +19,7 @@ mod enter;
     any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
 ))]
 mod filter;
-/// The calls have other numbers on other machines, and no filter is written for those.
+/// The processors for which there is a filter; the calls have other numbers on others.
 #[cfg(all(
     target_os = "linux",
     not(all(
@@ -52,7 +52,7 @@ pub(crate) use self::rules::{Rules, SandboxRequest};
 pub(crate) use self::secret_files::SecretFiles;
 pub(crate) use self::system::SYSTEM_FOLDERS;
 
-/// What the kernel enforced while Kimi ran.
+/// The sandbox that the kernel enforced while Kimi ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Sandbox {
@@ -62,7 +62,7 @@ pub(crate) enum Sandbox {
     None,
 }
 
-/// Asks the kernel, once.
+/// Asks the kernel for its abilities, once.
 pub(crate) fn kernel() -> Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     #[cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
-//! The order of a keeper: a length and JSON on its standard input. The bytes behind it are the program's own
-//! input.
+//! The order of a keeper: a length and JSON on its standard input. The bytes after it are the input of the program.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,7 +16,7 @@ const LONGEST: u64 = 1 << 30;
 /// A program to start, and the paths that it may open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Rights and their paths; without them nothing is restricted.
+    /// Rights and their paths; without any, nothing is restricted.
     pub(crate) rules: Option<Vec<(Access, OsString)>>,
     /// The folder to start in.
     pub(crate) work_dir: OsString,
@@ -33,7 +32,7 @@ impl Order {
     /// The bytes that [`Order::read`] expects: a length of eight bytes, little-endian, and JSON.
     ///
     /// # Errors
-    /// None that a value of this type can bring about.
+    /// None for values of this type.
     pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let json = serde_json::to_vec(self)?;
         Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())

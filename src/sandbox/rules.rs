@@ -1,8 +1,7 @@
-//! What may be opened, as plain data: nothing here restricts anything.
+//! The paths that a run may open, as plain data. Nothing here enforces them.
 //!
-//! Landlock only adds rights. What must stay closed inside something that is open is therefore left
-//! out on the way down: the folder that holds it is opened entry by entry, and everything beside it
-//! whole. The price is that a file which appears in such a folder later stays closed as well.
+//! Landlock only adds rights. A path that must stay closed inside an open folder is therefore left out: its folder is
+//! opened entry by entry, and all other entries as a whole. A file that appears in such a folder later stays closed too.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -39,56 +38,55 @@ pub(crate) enum Access {
     Device,
 }
 
-/// What one run needs.
+/// The paths that one run needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SandboxRequest<'a> {
-    /// The user's home, which is closed except for what is named here.
+    /// The user's home, which is closed except for the paths of this request.
     pub(crate) home: &'a Path,
     /// The project, if the run is about one.
     pub(crate) project: Option<&'a Path>,
-    /// The folder whose secret files stay closed: the project, also where the run is not about it.
+    /// The folder whose secret files stay closed: the project, even if the run does not read it.
     pub(crate) searched: Option<&'a Path>,
-    /// What may be read and executed in the home: the program, its runtime, and what a setting adds.
+    /// Paths in the home that may be read and executed: the program, its runtime, and those of a setting.
     pub(crate) run: &'a [PathBuf],
-    /// What may be read in the home.
+    /// Paths in the home that may be read.
     pub(crate) read: &'a [PathBuf],
-    /// Where it may write.
+    /// Folders that may be written.
     pub(crate) write: &'a [PathBuf],
     /// Folders without links that stay closed wherever they lie, unless named above: the bridge's own
     /// state, Kimi's login.
     pub(crate) closed: &'a [PathBuf],
-    /// Which files of the project are secret.
+    /// The rules for secret files of the project.
     pub(crate) secret: &'a SecretFiles,
 }
 
-/// What appeared in a project after the rules were worked out.
+/// Files that appeared in a project after the rules were made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Appeared {
     /// Secret files that were not closed.
     pub(crate) open: Vec<PathBuf>,
-    /// Files that were, although they are not secret.
+    /// Files that were closed, although they are not secret.
     pub(crate) closed: Vec<PathBuf>,
-    /// Folders that were not looked through a second time.
+    /// Folders that were not searched a second time.
     pub(crate) unseen: Vec<PathBuf>,
 }
 
-/// What may be opened.
+/// The paths that a run may open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Rules {
     /// Each right and the file or folder that it holds for.
     pub(crate) list: Vec<(Access, PathBuf)>,
     /// The secret files and folders of the project, which stay closed, in order.
     pub(crate) secret: Vec<PathBuf>,
-    /// Folders of the project that stay closed as a whole: too many secret files, or never looked
-    /// through.
+    /// Folders of the project that stay closed as a whole, since they have too many secret files or were not searched.
     pub(crate) shut: Vec<PathBuf>,
     /// Folders of the project that were opened entry by entry.
     pub(crate) opened_by_entry: Vec<PathBuf>,
 }
 
 impl Rules {
-    /// Works them out. Looks through the project for secret files, which takes a while in a large
-    /// one, until `stop` returns `true`.
+    /// Makes the rules of a request. It searches the project for secret files until `stop` returns `true`, which takes a
+    /// while in a large project.
     pub(crate) fn of(wanted: &SandboxRequest<'_>, stop: Stop<'_>) -> Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
@@ -111,7 +109,7 @@ impl Rules {
             rules.secret = secret;
             rules.shut = unseen;
         }
-        // Below the home only what is named is open. A home that is `/` hides nothing.
+        // In the home only the paths of the request are open. A home at `/` closes nothing.
         let hides = home.parent().is_some();
         let mut without_home = closed.clone();
         // A disk, a terminal or shared memory would give what the home or another process holds.
@@ -167,12 +165,12 @@ impl Rules {
         rules
     }
 
-    /// Whether reading a path is allowed, as far as the rules themselves tell.
+    /// Returns whether the rules allow reading a path.
     pub(crate) fn allow_reading(&self, path: &Path) -> bool {
         reaches(&self.readable(), &canonical(path))
     }
 
-    /// The files and folders that may be read, in order, without those that lie in another of them.
+    /// The files and folders that may be read, in order, without those inside another one.
     fn readable(&self) -> Vec<&Path> {
         let open = self.list.iter().filter(|(access, _)| match access {
             Access::Read | Access::Run | Access::Write => true,
@@ -228,12 +226,12 @@ fn reaches(open: &[&Path], path: &Path) -> bool {
     open[..behind].last().is_some_and(|open| path.starts_with(open))
 }
 
-/// The path without links, as far as it exists.
+/// The path without links; the part that does not exist stays as it is.
 pub(crate) fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The path without `.` and `..`, by its words alone: it need not exist.
+/// The path without `.` and `..`. It need not exist.
 pub(crate) fn lexical(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut path, part| {
         match part {
@@ -247,7 +245,7 @@ pub(crate) fn lexical(path: &Path) -> PathBuf {
     })
 }
 
-/// A folder that is being opened around what stays closed.
+/// A folder that is opened around closed paths.
 #[derive(Default)]
 struct Opened {
     list: Vec<(Access, PathBuf)>,
@@ -309,8 +307,8 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// What is closed and the folders that hold it. Under another path, where a folder is mounted a second time, each of
-/// them would open it.
+/// The closed paths and the folders that contain them. Each would open a closed path if it is mounted a second time
+/// under another path.
 fn around_closed(
     closed: &BTreeSet<PathBuf>,
     on_network: impl Fn(&Path) -> bool,
@@ -319,7 +317,7 @@ fn around_closed(
     paths.into_iter().filter(|path| !on_network(path)).filter_map(inode).collect()
 }
 
-/// What stays closed below a folder.
+/// The closed paths below a folder.
 fn below<'a>(folder: &'a Path, closed: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
     // Paths compare by their components, so what lies below a folder follows it at once.
     let behind = (Bound::Excluded(folder), Bound::Unbounded);
@@ -369,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_home_only_the_project_and_what_is_named_are_open() {
+    fn in_the_home_only_the_project_and_the_requested_paths_are_open() {
         check(
             &[
                 "home/p/a",
@@ -479,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_file_system_stays_closed_as_a_whole_around_what_is_closed() {
+    fn a_network_file_system_around_a_closed_path_stays_closed() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         for folder in ["disk/me", "disk/other", "nfs/me", "nfs/other", "more"] {
@@ -502,12 +500,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_named_opens_the_whole_home() {
+    fn no_requested_path_opens_the_whole_home() {
         check(&["home/p/a", "home/q"], "home/p", &["home", "."], &["home/p/a"], &["home/q"]);
     }
 
     #[test]
-    fn a_folder_with_too_many_entries_stays_closed_and_is_named() {
+    fn a_folder_with_too_many_entries_stays_closed_and_is_reported() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("home/p/many")).unwrap();
@@ -537,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn what_appears_later_is_told() {
+    fn later_files_are_reported() {
         let (root, rules) = rules(&["home/p/a/x.key", "home/p/b/y"], "home/p", &[]);
         let (project, secret) =
             (root.join("home/p"), SecretFiles::new([".env", "*.key"], &[]).unwrap());

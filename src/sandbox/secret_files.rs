@@ -1,6 +1,5 @@
-//! Which files of a project hold secrets, by their names and sometimes by what they hold.
-//!
-//! The list is data; this file only looks. Nothing that it reads leaves it but a yes or a no.
+//! The secret files of a project, by their names and sometimes by their contents. The lists are in
+//! `config/secret_files.yaml`. No content that is read here leaves this file.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -20,16 +19,16 @@ use super::system::SYSTEM_FOLDERS;
 
 const BUILT_IN: &str = include_str!("../../config/secret_files.yaml");
 
-/// How much of a file is looked at, bytes.
+/// The part of a file that is searched for a secret, bytes.
 const LOOKED_AT: u64 = 16 * 1024;
-/// Folders without a secret in their thousands of files: what git keeps its objects in.
+/// Folders of git with thousands of files and no secret.
 const SKIPPED: [&str; 2] = [".git/objects", ".git/lfs/objects"];
 
 /// The names of secret files, and the texts that make others secret.
 #[derive(Debug, Clone)]
 pub(crate) struct SecretFiles {
     names: Gitignore,
-    /// The files that are secret when they hold a text, and the text.
+    /// The files that are secret if they contain a text, and the text.
     holding: Vec<(Gitignore, Regex)>,
 }
 
@@ -38,25 +37,25 @@ pub(crate) struct SecretFiles {
 static LEFTOVERS: LazyLock<regex::Regex> =
     LazyLock::new(|| regex::Regex::new(&built_in().leftovers).expect("the pattern compiles"));
 
-/// Files that are secret when they hold a text.
+/// Files that are secret if they contain a text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Holding {
-    /// Which files are looked into, as the lines of a `.gitignore`.
+    /// The files that are searched, as lines of a `.gitignore`.
     pub(crate) files: Vec<String>,
     /// A regular expression.
     pub(crate) text: String,
 }
 
-/// Returns whether work that nobody waits for any more is to end.
+/// Returns whether a search must end, since its caller is gone.
 pub(crate) type Stop<'a> = &'a dyn Fn() -> bool;
 
-/// How far a search may go.
+/// The limits of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reach {
-    /// Files and folders that are looked at.
+    /// The number of files and folders.
     entries: usize,
-    /// How long it may take.
+    /// The time.
     time: Duration,
 }
 
@@ -66,12 +65,12 @@ impl Default for Reach {
     }
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SecretPaths {
     /// The secret files and folders, absolute and in order.
     pub(crate) secret: Vec<PathBuf>,
-    /// Folders that were not looked through, absolute: the search had to end, or they cannot be read.
+    /// Folders that were not searched, absolute: the search had to end, or they cannot be read.
     pub(crate) unseen: Vec<PathBuf>,
 }
 
@@ -101,7 +100,7 @@ impl SecretFiles {
         &LISTS
     }
 
-    /// The built-in lists and some lines more, which count after them.
+    /// The built-in lists and further lines, which take precedence.
     pub(crate) fn with(more: &[String]) -> Result<Cow<'static, SecretFiles>, Vec<String>> {
         if more.is_empty() {
             return Ok(Cow::Borrowed(SecretFiles::built_in()));
@@ -139,7 +138,7 @@ impl SecretFiles {
         is_listed(&self.names, &forms(path), is_folder)
     }
 
-    /// Whether a file of a project is secret, by its name, that of a folder on the way, or what it holds.
+    /// Returns whether a file of a project is secret, by its name, the name of a parent folder, or its content.
     pub(crate) fn is_secret(&self, project: &Path, path: &Path) -> bool {
         let path = project.join(path);
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -155,7 +154,8 @@ impl SecretFiles {
         })
     }
 
-    /// Returns whether a file is secret for its text. A file that the bridge cannot read is not: neither can Kimi.
+    /// Returns whether the content of a file is secret. A file that the bridge cannot read is not, since Kimi cannot read
+    /// it either.
     fn holds(&self, forms: &[NameForm], path: &Path) -> bool {
         let of_file = |(files, _): &&(Gitignore, Regex)| is_listed(files, forms, false);
         let mut texts = self.holding.iter().filter(of_file).peekable();
@@ -174,13 +174,13 @@ impl SecretFiles {
         let end = Instant::now() + reach.time;
         let mut left = reach.entries;
         let mut found = SecretPaths::default();
-        // By levels, so that what remains unseen when the search must end lies deep.
+        // By levels, so that only deep folders stay unsearched when the search must end.
         let mut folders = std::collections::VecDeque::from([project.to_owned()]);
         while let Some(folder) = folders.pop_front() {
             let goes_on = left > 0 && Instant::now() < end && !stop();
             let entries = goes_on.then(|| fs::read_dir(&folder).ok()).flatten();
             let Some(entries) = entries else {
-                // Nothing deeper is looked at any more.
+                // No deeper folder is searched.
                 found.unseen.push(folder);
                 continue;
             };
@@ -218,10 +218,10 @@ impl SecretFiles {
     }
 }
 
-/// A path, or one that it may be made from, in lower case.
+/// A path in lower case, with the names that it may be a copy of.
 struct NameForm {
     path: PathBuf,
-    /// Other paths that its last step may be made from.
+    /// The paths that an editor's or a person's copy may come from.
     others: Vec<PathBuf>,
 }
 
@@ -254,7 +254,7 @@ fn is_listed(list: &Gitignore, forms: &[NameForm], is_folder: bool) -> bool {
     false
 }
 
-/// The names that a name may be made from, in lower case, each shorter than it.
+/// The names that a name may be a copy of, in lower case, each shorter.
 fn origins(name: &OsStr) -> Vec<String> {
     let name = name.to_string_lossy();
     let origin = |name: &str| Some(LEFTOVERS.captures(name)?.name("name")?.as_str().to_owned());
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_made_from_itself_again_and_again_takes_no_time() {
+    fn a_name_with_many_additions_takes_no_time() {
         let name = format!("x{}", ".bak".repeat(63));
         assert!(!SecretFiles::built_in().is_named(Path::new(&name), false));
         let name = format!(".env{}", "-old.bak".repeat(31));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_secret_files_from_their_like() {
+    fn names_distinguish_secret_files_from_similar_ones() {
         let check = |path: &str, expected: bool| {
             assert_eq!(
                 SecretFiles::built_in().is_named(Path::new(path), false),
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_holds_tells_where_its_name_does_not() {
+    fn the_content_decides_where_the_name_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let check = |name: &str, text: &str, expected: bool| {
             let path = dir.path().join(name);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_what_lies_deep_and_the_file_that_a_secret_name_leads_to() {
+    fn a_search_finds_deep_files_and_the_target_of_a_secret_name() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let project = root.join("p");
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_that_has_to_end_says_what_it_did_not_see() {
+    fn a_search_that_must_end_reports_the_unsearched_folders() {
         let project = tempfile::tempdir().unwrap();
         for path in ["a/b/.env", "c/.env", ".env"] {
             fs::create_dir_all(project.path().join(path).parent().unwrap()).unwrap();
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_adds_lines_and_takes_some_back() {
+    fn a_user_adds_lines_and_takes_some_back() {
         let more = ["*.Secret", "vault/x", "/top/y", "!public.key", "!test/own.key"];
         let files = SecretFiles::with(&more.map(str::to_owned)).unwrap();
         for (path, expected) in [
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_that_cannot_be_used_is_named() {
+    fn every_unusable_line_is_reported() {
         let holding = [Holding { files: vec!["[y-b]".to_owned()], text: "(".to_owned() }];
         let problems = SecretFiles::new(["[z-a]", "fine"], &holding).unwrap_err();
         assert_eq!(problems.len(), 3, "{problems:?}");
