@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Table;
 
-/// The language of a file.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
@@ -16,8 +16,8 @@ pub(crate) enum Format {
     Toml,
 }
 
-/// Parses a text, or returns the problem and its place. An empty text is an empty object, as in a program that was just
-/// installed.
+/// Parses a text, or returns the problem and its place. An empty text is an empty object, since a newly
+/// installed program may have an empty file.
 pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
     if format == Format::Toml {
         return toml(text).map(|table| json!(table));
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {
     Ok(if value.is_null() { json!({}) } else { value })
 }
 
-/// The JSON that a program reads which writes its files in this format.
+/// Returns the JSON syntax of a format: exactly what the program that owns such a file accepts.
 pub(crate) fn json_options(format: Format) -> ParseOptions {
     let lenient = format == Format::Jsonc;
     ParseOptions {

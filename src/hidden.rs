@@ -26,7 +26,7 @@ impl Cleaned<'_> {
         if text.bytes().all(is_plain) || !text.contains(is_hidden) {
             return Cleaned { text: Cow::Borrowed(text), hidden: 0 };
         }
-        let runs_leftward = LazyCell::new(|| LEFTWARD.is_match(text));
+        let is_right_to_left = LazyCell::new(|| RIGHT_TO_LEFT.is_match(text));
         let mut kept = String::with_capacity(text.len());
         let mut hidden = 0;
         let mut rest = text;
@@ -38,9 +38,9 @@ impl Cleaned<'_> {
             let around: String =
                 before.into_iter().chain(run.chars()).chain(after.chars().next()).collect();
             let is_mark = matches!(run, "\u{200e}" | "\u{200f}" | "\u{61c}");
-            if STAYS.is_match(&around) {
+            if NEEDED.is_match(&around) {
                 kept.push_str(run);
-            } else if !(GOES.is_match(&around) || is_mark && *runs_leftward) {
+            } else if !(HARMLESS.is_match(&around) || is_mark && *is_right_to_left) {
                 hidden += run.chars().count();
             }
             rest = after;
@@ -105,7 +105,7 @@ pub fn is_hidden(c: char) -> bool {
 
 /// The length in bytes of the escape sequence, or of the hidden characters, at the start of a text.
 fn run_length(text: &str) -> usize {
-    if let Some(sequence) = SEQUENCE.find(text) {
+    if let Some(sequence) = ESCAPE_SEQUENCE.find(text) {
         return sequence.end();
     }
     let goes_on = |c| is_hidden(c) && c != '\u{1b}' && !('\u{80}'..='\u{9f}').contains(&c);
@@ -122,7 +122,7 @@ fn pattern(text: &str) -> Regex {
 
 /// One escape sequence at the start of a text. A string sequence counts only if it ends on its line: a terminal would
 /// swallow everything up to an end, but here the rest of the text must stay.
-static SEQUENCE: LazyLock<Regex> = LazyLock::new(|| {
+static ESCAPE_SEQUENCE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \x1b\[ | \u{9b} ) [0-?]* [\ -/]* [@-~]
           | (?: \x1b[\]PX^_] | [\u{90}\u{98}\u{9d}-\u{9f}] )
@@ -133,7 +133,7 @@ static SEQUENCE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Hidden characters that are legitimate between their neighbours. A hidden message needs a run of them, so one alone
 /// in its proper place stays.
-static STAYS: LazyLock<Regex> = LazyLock::new(|| {
+static NEEDED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: (?: \p{Extended_Pictographic}\u{fe0f}? | [\u{fe0f}\p{Emoji_Modifier}] )
             \u{200d} \p{Extended_Pictographic}
@@ -154,7 +154,7 @@ static STAYS: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Hidden characters that are removed without being counted, since honest texts hold them: line endings of Windows,
 /// page breaks, byte order marks, hyphenation, and line breaks of scripts without spaces.
-static GOES: LazyLock<Regex> = LazyLock::new(|| {
+static HARMLESS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"\A(?: .? \r \n
           | .? \f .?
@@ -166,7 +166,7 @@ static GOES: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Scripts that run from right to left; honest text in them holds direction marks.
-static LEFTWARD: LazyLock<Regex> =
+static RIGHT_TO_LEFT: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"[\p{Arab}\p{Hebr}\p{Syrc}\p{Thaa}\p{Nkoo}]"));
 
 #[cfg(test)]
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles() {
-        for pattern in [&SEQUENCE, &STAYS, &GOES, &LEFTWARD] {
+        for pattern in [&ESCAPE_SEQUENCE, &NEEDED, &HARMLESS, &RIGHT_TO_LEFT] {
             assert!(!pattern.is_match("plain"));
         }
     }
@@ -265,10 +265,10 @@ mod tests {
             text in "([a-c ]|\u{1b}|\\[|\\]|;|m|\u{7}|\r|\n|\u{200b}|\u{fe0f}|\u{200d}|👩|\u{e0041}|\u{9d}){0,40}"
         ) {
             let cleaned = Cleaned::of(&text);
-            let text_of = |text: &str| text.chars().filter(|&c| !is_hidden(c)).count();
+            let visible_chars = |text: &str| text.chars().filter(|&c| !is_hidden(c)).count();
             // Only the contents of an escape sequence go with it.
             if !text.contains(['\u{1b}', '\u{9d}']) {
-                prop_assert_eq!(text_of(&cleaned.text), text_of(&text));
+                prop_assert_eq!(visible_chars(&cleaned.text), visible_chars(&text));
             }
             let unwanted = ['\u{1b}', '\u{7}', '\r', '\u{200b}', '\u{e0041}', '\u{9d}'];
             prop_assert_eq!(cleaned.text.find(unwanted), None);

@@ -11,7 +11,7 @@ use fluent_uri::Uri;
 /// Host names and domains that are never public, even if a proxy resolves them.
 const LOCAL: [&str; 4] = ["localhost", "local", "internal", "localdomain"];
 /// The time limit of the resolver. After 30 s, the programs ignore the hook and allow the call.
-const RESOLVE: Duration = Duration::from_secs(8);
+const RESOLVE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Returns the reason to refuse an address. A host name that cannot be resolved is left to the proxy, if one is set.
 pub(super) fn refusal(url: &str, is_proxied: bool) -> Option<String> {
@@ -62,7 +62,7 @@ fn resolved(host: &str) -> Option<Vec<IpAddr>> {
         // An error means that the time is over.
         let _ = sender.send(found.unwrap_or_default());
     });
-    let found = receiver.recv_timeout(RESOLVE).ok()?;
+    let found = receiver.recv_timeout(RESOLVE_LIMIT).ok()?;
     Some(found.into_iter().map(|address| address.ip()).collect())
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_public() {
+    fn addresses_of_private_and_reserved_networks_are_not_public() {
         for address in [
             "127.0.0.1",
             "127.255.0.9",

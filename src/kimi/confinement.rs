@@ -236,15 +236,15 @@ pub(super) fn private_folders(loaded: &Loaded, project: Option<&Path>) -> Vec<Pa
     mounted.extend(home.clone());
     // A path in the home is closed with the home.
     let is_inside = |alias: &PathBuf| home.as_ref().is_some_and(|home| alias.starts_with(home));
-    let is_systems = |alias: &PathBuf| {
+    let is_in_system = |alias: &PathBuf| {
         let mut folders = SYSTEM_FOLDERS.iter().chain(&["/dev", "/proc", "/sys"]);
         folders.any(|folder| alias.starts_with(folder) || Path::new(folder).starts_with(alias))
     };
     let project = project.map(canonical);
-    let is_projects = |alias: &PathBuf| project.as_ref().is_some_and(|it| alias.starts_with(it));
+    let is_in_project = |alias: &PathBuf| project.as_ref().is_some_and(|it| alias.starts_with(it));
     let aliases = mounts::aliases(&mounted).into_iter();
     private.extend(
-        aliases.filter(|alias| !is_inside(alias) && !is_systems(alias) && !is_projects(alias)),
+        aliases.filter(|alias| !is_inside(alias) && !is_in_system(alias) && !is_in_project(alias)),
     );
     private
 }

@@ -53,14 +53,14 @@ pub struct Call {
     pub args: String,
 }
 
-/// Calls that are read of one line, and kept of a run.
+/// The most calls that are read from one line, and that are kept from one run.
 pub const MAX_CALLS: usize = 1_000;
-/// Bytes that are read of a short text, more than any use needs.
+/// The most bytes that are read of a short text.
 const TEXT_BYTES: usize = 32 * 1024;
-/// Bytes that are read of a tool's result, which is the evidence of Kimi's reading. By default, both programs show up
-/// to 100,000 characters of a file at once, of three bytes each in Chinese.
+/// The most bytes that are read of a tool's result, which is the evidence of Kimi's reading. By default, both programs
+/// show up to 100,000 characters of a file at once, of three bytes each in Chinese.
 const RESULT_BYTES: usize = 320 * 1024;
-/// Bytes that are read of an id. Both programs' ids stay below a hundred.
+/// The most bytes that are read of an id. Both programs' ids stay below a hundred.
 const ID_BYTES: usize = 256;
 
 /// A retry of a request to the model, with its reason and time.
@@ -200,7 +200,7 @@ fn short(text: &Lenient<Text>, limit: usize) -> String {
 
 /// Returns the text of a `content`, up to about `limit` bytes: a string, or the joined `text` parts of a list. Returns
 /// `None` if it holds no text, which differs from an empty string of a tool.
-fn joined_text(content: &RawValue, limit: usize, joint: &str) -> Option<String> {
+fn joined_text(content: &RawValue, limit: usize, separator: &str) -> Option<String> {
     if let Some(text) = json::beginning(content.get(), limit) {
         return Some(text);
     }
@@ -219,7 +219,7 @@ fn joined_text(content: &RawValue, limit: usize, joint: &str) -> Option<String> 
         match &mut joined {
             None => joined = Some(text),
             Some(joined) => {
-                joined.push_str(joint);
+                joined.push_str(separator);
                 joined.push_str(&text);
             }
         }
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    fn called(id: &str, name: &str, args: &str) -> Call {
+    fn tool_call(id: &str, name: &str, args: &str) -> Call {
         Call { id: id.into(), name: name.into(), args: args.into() }
     }
 
@@ -257,8 +257,8 @@ mod tests {
             &Event::Assistant {
                 text: None,
                 calls: vec![
-                    called("1", "Read", "{\"path\":\"x\"}"),
-                    called("2", "Grep", "{broken"),
+                    tool_call("1", "Read", "{\"path\":\"x\"}"),
+                    tool_call("2", "Grep", "{broken"),
                 ],
                 more_calls: 0,
             },
@@ -307,13 +307,13 @@ mod tests {
             json!({"role": "assistant", "tool_calls": vec![call; MAX_CALLS + 7]}).to_string();
         let Some(Event::Assistant { calls, more_calls, .. }) = Event::read(&line) else { panic!() };
         assert_eq!((calls.len(), more_calls), (MAX_CALLS, 7));
-        assert_eq!(calls[0], called(&"x".repeat(ID_BYTES), "Read", ""));
+        assert_eq!(calls[0], tool_call(&"x".repeat(ID_BYTES), "Read", ""));
     }
 
     #[test]
     fn the_beginning_of_a_long_result_is_kept() {
         let line = json!({"role": "tool", "content": "中".repeat(RESULT_BYTES)}).to_string();
-        // The quote is written too.
+        // The opening quotation mark counts towards the limit.
         let text = "中".repeat((RESULT_BYTES - 1) / 3);
         let expected = Event::ToolResult { id: String::new(), text, is_cut: true };
         assert_eq!(Event::read(&line), Some(expected));
@@ -328,12 +328,12 @@ mod tests {
             return Some(Event::Plain(line));
         };
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let joined = |content: &Value, joint: &str| match content {
+        let joined = |content: &Value, separator: &str| match content {
             Value::String(text) => Some(text.clone()),
             Value::Array(parts) => {
                 let parts = parts.iter().filter(|part| part["type"] == "text");
                 let texts: Vec<&str> = parts.filter_map(|part| part["text"].as_str()).collect();
-                (!texts.is_empty()).then(|| texts.join(joint))
+                (!texts.is_empty()).then(|| texts.join(separator))
             }
             _ => None,
         };

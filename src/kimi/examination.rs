@@ -17,13 +17,13 @@ use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
 use crate::settings::{Loaded, SandboxSetting};
 
-/// The number of closed paths to open, one after another, until a program starts.
+/// The most closed paths that are opened, one after another, until a program starts.
 const OPENED: usize = 8;
 
 /// The result of an examination.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Examination {
-    /// The programs that were tried, in the order of preference; for an unknown program also how it starts.
+    /// The programs that were tried, in the order of preference. An unknown program has the result of starting it.
     pub(crate) candidates: Vec<(Candidate, Option<Start>)>,
     /// The programs that were not tried, since a setting names another one.
     pub(crate) ignored: Vec<PathBuf>,
@@ -56,7 +56,7 @@ pub(crate) enum Start {
 
 /// Finds every Kimi, and tries the used one and those that failed.
 pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
-    // If the setting requires a sandbox that this machine lacks, no program would start.
+    // If the setting requires a sandbox that this machine lacks, no program starts, so all are tried without one.
     let loaded = &match decide(loaded.settings.sandbox, kernel()) {
         Ok(_) => loaded.clone(),
         Err(_) => outside(loaded),

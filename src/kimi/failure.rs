@@ -15,7 +15,7 @@ use crate::sandbox::keeper::START_FAILED;
 
 /// The exit code of kimi-cli for a temporary failure.
 pub(super) const MAY_PASS: i32 = 75;
-/// Characters of the service's message that an error quotes.
+/// The most characters of the service's message that an error quotes.
 const WORDS: usize = 400;
 
 /// The way in which a program ended.
@@ -26,7 +26,7 @@ pub(crate) enum Exit {
     /// A signal ended the program.
     #[default]
     Signal,
-    /// The bridge ended the program, since it had closed its standard output and kept running.
+    /// The bridge ended the program, because the program had closed its standard output and kept running.
     Closed,
 }
 
@@ -109,7 +109,7 @@ fn configuration_error(stderr: &str) -> String {
 }
 
 /// Words of a service for an exhausted quota. kimi-code leaves out the error type that names it.
-const SPENT: &[&str] = &[
+const QUOTA_WORDS: &[&str] = &[
     "usage limit",
     "exceeded_current_quota",
     "exceeded your current quota",
@@ -118,7 +118,7 @@ const SPENT: &[&str] = &[
 ];
 
 /// Words that name a kind if there is no HTTP status, the most reliable first.
-const NAMED: [(&[&str], Kind); 10] = [
+const KIND_WORDS: [(&[&str], Kind); 10] = [
     (
         &[
             "llm not set",
@@ -143,7 +143,7 @@ const NAMED: [(&[&str], Kind); 10] = [
     ),
     (&["max number of steps", "max_steps_exceeded"], Kind::StepLimit),
     (&["empty response"], Kind::EmptyAnswer),
-    (SPENT, Kind::Quota),
+    (QUOTA_WORDS, Kind::Quota),
     (&["provider.filtered", "context.overflow"], Kind::Declined),
     (&["provider.rate_limit"], Kind::RateLimited),
     (&["provider.auth_error", "auth.token_unauthorized", "invalid authentication"], Kind::BadKey),
@@ -157,7 +157,7 @@ fn error_kind(texts: &[&str], ending: &FailedRun<'_>) -> Kind {
         let normalized = NormalizedText::new(text);
         match status(text) {
             Some(status) => kind_from_status(status, &normalized),
-            None => NAMED.iter().find(|(any, _)| normalized.holds(any)).map(|(_, kind)| *kind),
+            None => KIND_WORDS.iter().find(|(any, _)| normalized.holds(any)).map(|(_, kind)| *kind),
         }
     });
     let is_silent = texts.iter().all(|text| text.trim().is_empty());
@@ -178,7 +178,7 @@ fn kind_from_status(status: u64, text: &NormalizedText) -> Option<Kind> {
         402 if text.holds(&["membership"]) => Kind::Unavailable,
         402 => Kind::Quota,
         403 if text.holds(&["only available for coding agents"]) => Kind::NotAdmitted,
-        403 | 429 if text.holds(SPENT) => Kind::Quota,
+        403 | 429 if text.holds(QUOTA_WORDS) => Kind::Quota,
         401 | 403 => Kind::BadKey,
         429 => Kind::RateLimited,
         407 | 408 | 500..=599 => Kind::Unavailable,

@@ -93,7 +93,7 @@ pub(crate) fn temporary(run_dir: &Path) -> PathBuf {
     run_dir.join(TEMPORARY)
 }
 
-/// Opens the folder for temporary files. Later, a run could remove the permissions.
+/// Opens the folder for temporary files, before a run can remove its permissions.
 pub(super) fn open_temporary(run_dir: &Path) -> Result<Folder> {
     let path = temporary(run_dir);
     Folder::trusted(&path).map_err(|error| failed_to("open", &path, &error))
@@ -146,7 +146,7 @@ fn abandoned(runs: &Path) -> impl Iterator<Item = (PathBuf, Folder)> {
     })
 }
 
-/// Returns the path of the empty folder.
+/// Returns the path of the empty folder, which replaces the folders of skills.
 pub(crate) fn empty_path(state_dir: &Path) -> PathBuf {
     state_dir.join("empty")
 }

@@ -69,7 +69,7 @@ mod as_bytes {
     }
 }
 
-fn file_in(run_dir: &Path) -> PathBuf {
+fn policy_file(run_dir: &Path) -> PathBuf {
     run_dir.join("guard.json")
 }
 
@@ -80,12 +80,12 @@ impl GuardPolicy {
         let json = json.map_err(|error| {
             Error::of(Kind::Spawn, format!("could not write the policy of the hook: {error}"))
         })?;
-        folders::write_new(&file_in(run_dir), &json)
+        folders::write_new(&policy_file(run_dir), &json)
     }
 
     /// Reads the policy from the folder of a run.
     pub(crate) fn read(run_dir: &Path) -> Option<GuardPolicy> {
-        serde_json::from_slice(&fs::read(file_in(run_dir)).ok()?).ok()
+        serde_json::from_slice(&fs::read(policy_file(run_dir)).ok()?).ok()
     }
 
     /// Returns the reason to refuse a call; `None` allows it.
@@ -122,8 +122,8 @@ impl GuardPolicy {
         })
     }
 
-    /// Returns the reason to refuse a path. It checks both orders: the programs resolve `..` before links, the system
-    /// after.
+    /// Returns the reason to refuse a path. The path is resolved in both orders, because the programs resolve `..`
+    /// before links and the system resolves it after them.
     fn path_refusal(&self, named: &str, session: &str) -> Option<String> {
         let Some(path) = self.absolute(named) else {
             return Some(format!("{named} is not the path of a file"));
@@ -175,11 +175,11 @@ impl GuardPolicy {
         let private = self.private.iter().map(|path| (path.clone(), false));
         let home = canonical(&self.home);
         // A home that is `/` closes nothing.
-        let hidden = (home.parent().is_some()).then_some((home, false));
+        let closed_home = (home.parent().is_some()).then_some((home, false));
         let system = SYSTEM_FOLDERS.map(|folder| (PathBuf::from(folder), true));
         let folders = [(self.project.clone(), true)].into_iter().chain(readable).chain(private);
         let around =
-            folders.chain(hidden).chain(system).filter(|(folder, _)| path.starts_with(folder));
+            folders.chain(closed_home).chain(system).filter(|(folder, _)| path.starts_with(folder));
         // If a folder is listed as open and as closed, the setting that opens it counts.
         let innermost =
             around.max_by_key(|(folder, is_open)| (folder.components().count(), *is_open));

@@ -39,13 +39,13 @@ pub(crate) struct Home {
     /// A shared lock for the time of the run, so that no other run replaces the home.
     lock: File,
     /// The parent folder and the trash.
-    around: [Folder; 2],
+    parent_and_trash: [Folder; 2],
 }
 
 impl Home {
     /// Removes a home that is too large, and returns a warning. If another run uses the home, that run removes it.
     pub(super) fn remove_if_too_large(&self) -> Option<String> {
-        let [parent, trash] = &self.around;
+        let [parent, trash] = &self.parent_and_trash;
         if !bound::is_over(&self.folder) || self.lock.try_lock().is_err() {
             return None;
         }
@@ -129,7 +129,7 @@ pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
     let unused = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
     let locked = LockedHome::prepare(loaded.state_dir(), key, &names, unused);
     let prepared = locked.and_then(|locked| {
-        let LockedHome { folder, lock, beside, locks, around } = locked;
+        let LockedHome { folder, lock, lock_folder, locks, parent_and_trash } = locked;
         folder.write("config.toml", config.as_bytes())?;
         for name in &profiles().copied {
             // Kimi creates a missing file itself.
@@ -139,24 +139,25 @@ pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
         }
         // This file keeps Kimi from creating a folder `bin` and fetching a ripgrep into it.
         folder.write("bin", b"")?;
-        let hashes = beside.make(HASHES)?;
+        let hashes = lock_folder.make(HASHES)?;
         let tokens = Tokens::copy(dialect, user, folder.below("")?, hashes, locks, names)?;
-        Ok((folder, tokens, lock, around))
+        Ok((folder, tokens, lock, parent_and_trash))
     });
-    let (folder, tokens, lock, around) = prepared.map_err(|error| unusable(&path, &error))?;
-    Ok(Home { path, folder, keys: key_variables(&users, dialect), tokens, lock, around })
+    let (folder, tokens, lock, parent_and_trash) =
+        prepared.map_err(|error| unusable(&path, &error))?;
+    Ok(Home { path, folder, keys: key_variables(&users, dialect), tokens, lock, parent_and_trash })
 }
 
 /// A private home with a shared lock.
 struct LockedHome {
     folder: Folder,
     lock: File,
-    /// The folder of the bridge's files about this home.
-    beside: Folder,
+    /// The folder that the lock is on. It also holds the bridge's files about this home.
+    lock_folder: Folder,
     /// The folder of all locks of the dialect.
     locks: Folder,
     /// The parent folder and the trash.
-    around: [Folder; 2],
+    parent_and_trash: [Folder; 2],
 }
 
 impl LockedHome {
@@ -184,10 +185,10 @@ impl LockedHome {
                 sweep(&homes, &locks, &trash, &self::group(dialect, profile), unused)?;
             }
         }
-        let beside = locks.make(&relative)?;
-        let lock = File::from(beside.as_fd().try_clone_to_owned()?);
+        let lock_folder = locks.make(&relative)?;
+        let lock = File::from(lock_folder.as_fd().try_clone_to_owned()?);
         match lock.try_lock() {
-            Ok(()) => clean(&homes, &relative, &beside, &trash, names)?,
+            Ok(()) => clean(&homes, &relative, &lock_folder, &trash, names)?,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -195,9 +196,9 @@ impl LockedHome {
         Ok(LockedHome {
             folder: homes.make(&relative)?,
             lock,
-            beside,
+            lock_folder,
             locks: locks.below(key.dialect.name())?,
-            around: [homes.below(group)?, trash],
+            parent_and_trash: [homes.below(group)?, trash],
         })
     }
 }
@@ -231,7 +232,7 @@ fn sweep(
 fn clean(
     homes: &Folder,
     relative: &Path,
-    beside: &Folder,
+    lock_folder: &Folder,
     trash: &Folder,
     names: &[OsString],
 ) -> io::Result<()> {
@@ -246,8 +247,8 @@ fn clean(
     };
     // A run whose bridge was killed may have left too much.
     let is_over = bound::is_over(&old);
-    beside.discard(NEW, trash)?;
-    let new = beside.make(NEW)?;
+    lock_folder.discard(NEW, trash)?;
+    let new = lock_folder.make(NEW)?;
     for (entry, kind) in &profiles().known {
         let kind = match kind {
             EntryKind::File => FileType::RegularFile,
@@ -268,7 +269,7 @@ fn clean(
         }
     }
     homes.discard(name, trash)?;
-    beside.move_to(OsStr::new(NEW), &homes, name)
+    lock_folder.move_to(OsStr::new(NEW), &homes, name)
 }
 
 fn unusable(home: &Path, error: &io::Error) -> Error {

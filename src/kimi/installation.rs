@@ -37,7 +37,7 @@ pub(crate) fn needed_by<'a>(
     let path = node::path_for(first, environment);
     let on_path =
         |name: &str| which::which_in(name, path.as_deref(), &environment.current_dir).ok();
-    // Programs are taken from the end, before the runtimes, so that their folders count.
+    // The last item is followed first: programs come before runtimes, so that their whole folders are added.
     walk.next
         .extend(RUNTIMES.iter().filter_map(|name| Some((on_path(name)?, InstalledPart::Runtime))));
     walk.next

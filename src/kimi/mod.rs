@@ -167,7 +167,7 @@ fn prepare(
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
         Dialect::KimiCli => folders::write_new(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
-        // The private home holds no ripgrep.
+        // The private home of kimi-code holds no MCP servers.
         Dialect::KimiCode => {}
     }
     let ripgrep_config = ripgrep::write_config(&ripgrep_config, run_dir)?;

@@ -72,8 +72,8 @@ impl Endpoint {
     pub(crate) fn find(environment: &Environment, dialect: Dialect) -> Option<Endpoint> {
         let service = service(environment, dialect);
         let direct = Endpoint::parse(&service, None)?;
-        let excepted = ["no_proxy", "NO_PROXY"].iter().find_map(|name| environment.var(name));
-        if excepted.is_some_and(|list| excepts(list, &direct.host)) {
+        let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(|name| environment.var(name));
+        if no_proxy.is_some_and(|list| excepts(list, &direct.host)) {
             return Some(direct);
         }
         let scheme = if service.starts_with("http:") { "http_proxy" } else { "https_proxy" };
@@ -121,8 +121,8 @@ fn excepts(list: &str, host: &str) -> bool {
     list.split(',').map(str::trim).any(|entry| {
         let name = entry.split(':').next().unwrap_or_default();
         let name = name.trim_start_matches("*.").trim_start_matches('.');
-        let below = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
-        entry == "*" || (!name.is_empty() && (host == name || below))
+        let is_subdomain = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+        entry == "*" || (!name.is_empty() && (host == name || is_subdomain))
     })
 }
 

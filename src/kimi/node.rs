@@ -15,6 +15,7 @@ const HINT: &str = "Install Node 24 (nodejs.org, or `nvm install 24`) and put it
                     started with; a host has a PATH of its own. Or set KIMI_PATH to a `kimi` with its own `node` beside it.";
 /// The most links that are followed from a program to its file.
 const LINKS: usize = 16;
+/// The bytes that are read of a program, to find its first line.
 const FIRST_LINE: u64 = 512;
 
 /// The Node of a program.
@@ -72,13 +73,15 @@ pub(super) fn on_path(program: &Path, environment: &Environment) -> Option<PathB
 /// install both in one folder.
 pub(super) fn path_for(program: &Path, environment: &Environment) -> Option<String> {
     let path = environment.var("PATH").map(str::to_owned);
-    let Some(folder) = beside(program).filter(|_| is_script(program)) else { return path };
+    let Some(folder) = folder_with_node(program).filter(|_| is_script(program)) else {
+        return path;
+    };
     let Some(folder) = folder.to_str() else { return path };
     Some(path.map_or_else(|| folder.to_owned(), |path| format!("{folder}:{path}")))
 }
 
 /// Returns the first folder with a `node`, among the folders of the program and of its links.
-fn beside(program: &Path) -> Option<PathBuf> {
+fn folder_with_node(program: &Path) -> Option<PathBuf> {
     let mut file = program.to_owned();
     for _ in 0..LINKS {
         let folder = file.parent()?;

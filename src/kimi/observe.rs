@@ -20,7 +20,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// closed its input, and kimi-code ends within 120 ms.
 const HURRIED_GRACE: Duration = Duration::from_millis(250);
 /// The extra time for the keeper, which counts the grace period itself.
-const KEEPERS_MOMENT: Duration = Duration::from_millis(500);
+const KEEPER_EXTRA: Duration = Duration::from_millis(500);
 
 /// A run that is being ended.
 struct Termination {
@@ -33,7 +33,7 @@ struct Termination {
 /// The state of a run.
 struct Observation {
     /// The point in time when the next line is overdue or, once standard output is closed, the end of the program.
-    quiet: Instant,
+    overdue_at: Instant,
     /// The exit status of the program, and the end of the wait for its pipes.
     exited: Option<(ExitStatus, Instant)>,
     ending: Option<Termination>,
@@ -53,13 +53,13 @@ impl Observation {
         self.ending.as_ref().is_some_and(|ending| !ending.killed && ending.patience > hurried)
     }
 
-    /// Returns the next point in time at which something is overdue. `whole` is the end of the call.
-    fn alarm(&self, whole: Instant, is_behind: bool) -> Instant {
+    /// Returns the next point in time at which something is overdue. `call_end` is the end of the call.
+    fn alarm(&self, call_end: Instant, is_behind: bool) -> Instant {
         match (&self.exited, &self.ending) {
             (Some((_, drained_by)), _) => *drained_by,
             (None, Some(ending)) => ending.patience,
-            (None, None) if is_behind => whole,
-            (None, None) => whole.min(self.quiet),
+            (None, None) if is_behind => call_end,
+            (None, None) => call_end.min(self.overdue_at),
         }
     }
 }
@@ -79,71 +79,76 @@ pub(super) async fn observe(
         tokio::spawn(feed(stdin, invocation.stdin.clone()));
     }
     let (mut out, mut err) = (vec![0_u8; 64 * 1024], vec![0_u8; 8 * 1024]);
-    let whole = limits.deadline.end();
-    let quiet = record.started + limits.first_line;
-    let mut now =
-        Observation { quiet, exited: None, ending: None, stdout_open: true, stderr_open: true };
+    let call_end = limits.deadline.end();
+    let overdue_at = record.started + limits.first_line;
+    let mut state = Observation {
+        overdue_at,
+        exited: None,
+        ending: None,
+        stdout_open: true,
+        stderr_open: true,
+    };
     let mut heartbeat = interval_at(record.started + limits.heartbeat, limits.heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if let Some((status, drained_by)) = now.exited
-            && (!(now.stdout_open || now.stderr_open) || Instant::now() >= drained_by)
+        if let Some((status, drained_by)) = state.exited
+            && (!(state.stdout_open || state.stderr_open) || Instant::now() >= drained_by)
         {
-            return now.ending.map_or(End::Exited(status), |ending| ending.why);
+            return state.ending.map_or(End::Exited(status), |ending| ending.why);
         }
         let is_behind = record.is_behind();
         let met = tokio::select! {
-            () = watch.cancel.cancelled(), if now.ending.is_none() => {
+            () = watch.cancel.cancelled(), if state.ending.is_none() => {
                 Some(End::Limit(Kind::Cancelled, "the call was cancelled".to_owned()))
             }
-            () = sleep_until(now.alarm(whole, is_behind)) => match now.ending.take() {
+            () = sleep_until(state.alarm(call_end, is_behind)) => match state.ending.take() {
                 // The pipes are drained.
-                ending if now.exited.is_some() => {
-                    now.ending = ending;
+                ending if state.exited.is_some() => {
+                    state.ending = ending;
                     None
                 }
                 Some(Termination { why, killed: true, .. }) => return why,
                 Some(Termination { why, .. }) => {
                     child.kill();
                     let patience = Instant::now() + DRAIN;
-                    now.ending = Some(Termination { why, patience, killed: true });
+                    state.ending = Some(Termination { why, patience, killed: true });
                     None
                 }
-                None if Instant::now() >= whole => {
+                None if Instant::now() >= call_end => {
                     Some(End::Limit(Kind::TimedOut, limits.deadline.error().message))
                 }
-                None if now.stdout_open => Some(End::Limit(Kind::Stalled, record.silence(limits))),
+                None if state.stdout_open => Some(End::Limit(Kind::Stalled, record.silence(limits))),
                 None => Some(End::Closed),
             },
             // Memory stays bounded because Kimi blocks on a full pipe while the transcript is behind.
             () = record.catch_up(), if is_behind => {
                 // Silence does not count while nothing is read.
-                if now.stdout_open {
-                    now.quiet = Instant::now() + limits.silence;
+                if state.stdout_open {
+                    state.overdue_at = Instant::now() + limits.silence;
                 }
                 None
             }
-            read = stdout.read(&mut out), if now.stdout_open && !(now.is_running() && is_behind) => {
+            read = stdout.read(&mut out), if state.stdout_open && !(state.is_running() && is_behind) => {
                 let length = read.unwrap_or_default();
-                take(&out[..length], &mut now, limits, watch, record)
+                take(&out[..length], &mut state, limits, watch, record)
             }
-            read = stderr.read(&mut err), if now.stderr_open => {
+            read = stderr.read(&mut err), if state.stderr_open => {
                 let length = read.unwrap_or_default();
-                now.stderr_open = length > 0;
+                state.stderr_open = length > 0;
                 record.take_stderr(&err[..length]);
                 None
             }
-            status = child.wait(), if now.exited.is_none() => match status {
+            status = child.wait(), if state.exited.is_none() => match status {
                 Ok(status) => {
-                    now.exited = Some((status, Instant::now() + DRAIN));
+                    state.exited = Some((status, Instant::now() + DRAIN));
                     None
                 }
                 Err(error) => {
                     return End::Limit(Kind::Crashed, format!("Kimi could not be waited for: {error}"));
                 }
             },
-            () = watch.closing.cancelled(), if now.can_end_sooner() => {
-                if let Some(ending) = &mut now.ending {
+            () = watch.closing.cancelled(), if state.can_end_sooner() => {
+                if let Some(ending) = &mut state.ending {
                     ending.patience = Instant::now() + HURRIED_GRACE;
                 }
                 None
@@ -153,12 +158,12 @@ pub(super) async fn observe(
                 None
             }
         };
-        if let (Some(why), None) = (met, &now.ending) {
+        if let (Some(why), None) = (met, &state.ending) {
             child.terminate();
             // The keeper counts the grace period itself, and needs a moment to finish.
-            let moment = if child.kept { KEEPERS_MOMENT } else { Duration::ZERO };
-            let patience = Instant::now() + limits.grace + moment;
-            now.ending = Some(Termination { why, patience, killed: false });
+            let extra = if child.kept { KEEPER_EXTRA } else { Duration::ZERO };
+            let patience = Instant::now() + limits.grace + extra;
+            state.ending = Some(Termination { why, patience, killed: false });
         }
     }
 }
@@ -167,14 +172,14 @@ pub(super) async fn observe(
 /// standard output; it then has a moment to end, or to write a reason to standard error.
 fn take(
     bytes: &[u8],
-    now: &mut Observation,
+    state: &mut Observation,
     limits: &Limits,
     watch: Watch<'_>,
     record: &mut RunRecord,
 ) -> Option<End> {
     if bytes.is_empty() {
-        now.stdout_open = false;
-        now.quiet = Instant::now() + limits.grace.max(DRAIN);
+        state.stdout_open = false;
+        state.overdue_at = Instant::now() + limits.grace.max(DRAIN);
         record.take_rest();
         return None;
     }
@@ -182,8 +187,8 @@ fn take(
     if record.bytes > limits.run_bytes {
         return None;
     }
-    now.quiet = Instant::now() + limits.silence;
-    if record.take_bytes(bytes) && now.ending.is_none() {
+    state.overdue_at = Instant::now() + limits.silence;
+    if record.take_bytes(bytes) && state.ending.is_none() {
         (watch.progress)(&record.progress(limits));
     }
     let limit = limits.run_bytes;

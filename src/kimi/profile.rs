@@ -12,7 +12,7 @@ use crate::settings::Environment;
 
 const FILE: &str = include_str!("../../config/profiles.yaml");
 
-/// The contents of the file.
+/// The contents of `config/profiles.yaml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Profiles {

@@ -1,4 +1,4 @@
-//! Finds the `kimi` to use among candidates in a fixed order, which `--version` identifies.
+//! Finds the `kimi` to use: tries candidates in a fixed order, and identifies each by its `--version`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::settings::{Environment, Loaded};
 
 /// The size limit of the file that caches the versions of programs.
-const MEMORY_BYTES: u64 = 1024 * 1024;
+const CACHE_BYTES: u64 = 1024 * 1024;
 
 /// A file that may be a Kimi.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,7 +136,7 @@ fn usual_places(environment: &Environment) -> Vec<(PathBuf, String)> {
 
 /// The cached versions: size, modification time and output of `--version` by file. kimi-cli takes a second to print
 /// its version.
-type Programs = BTreeMap<PathBuf, (u64, u128, String)>;
+type VersionCache = BTreeMap<PathBuf, (u64, u128, String)>;
 
 async fn identify(
     loaded: &Loaded,
@@ -145,9 +145,9 @@ async fn identify(
     found: String,
     watch: Watch<'_>,
 ) -> Candidate {
-    let memory = loaded.state_dir().join("programs.json");
-    let recall = || -> Programs {
-        let bytes = untrusted::read(&memory, MEMORY_BYTES).unwrap_or_default();
+    let cache = loaded.state_dir().join("programs.json");
+    let read_cache = || -> VersionCache {
+        let bytes = untrusted::read(&cache, CACHE_BYTES).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     };
     let real = real(&path);
@@ -155,7 +155,7 @@ async fn identify(
         let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some((metadata.len(), changed.as_nanos()))
     });
-    if let Some((size, changed, output)) = recall().remove(&real)
+    if let Some((size, changed, output)) = read_cache().remove(&real)
         && stamp == Some((size, changed))
     {
         let identity = Dialect::identify(&output);
@@ -172,11 +172,11 @@ async fn identify(
     };
     if let (Some((size, changed)), false) = (stamp, identity == Identity::Unknown) {
         // The file is read again, since another server may have changed it.
-        let mut programs = recall();
+        let mut programs = read_cache();
         programs.insert(real, (size, changed, printed));
         let bytes = serde_json::to_vec_pretty(&programs).unwrap_or_default();
-        let written = folders::make(loaded.state_dir())
-            .and_then(|()| folders::write_private(&memory, &bytes));
+        let written =
+            folders::make(loaded.state_dir()).and_then(|()| folders::write_private(&cache, &bytes));
         if let Err(error) = written {
             tracing::warn!(%error, "the version of Kimi could not be cached");
         }
@@ -214,8 +214,8 @@ mod tests {
             program: None,
         };
         // The keeper is off because it is the current program, which is the test runner here.
-        let alone = [("sandbox", "off".to_owned()), ("keeper", "false".to_owned())];
-        load(environment, &alone).unwrap()
+        let overrides = [("sandbox", "off".to_owned()), ("keeper", "false".to_owned())];
+        load(environment, &overrides).unwrap()
     }
 
     async fn find_quietly(loaded: &Loaded) -> Result<Program> {

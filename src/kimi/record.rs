@@ -21,20 +21,20 @@ use super::text::{begins_an_object, clean, first_bytes, last_words};
 use super::transcript::Transcript;
 use crate::redact::Secrets;
 
-/// Warnings that are kept.
+/// The most warnings that are kept.
 const MAX_WARNINGS: usize = 10;
-/// Characters that a warning quotes of the role or type of an unknown line.
+/// The most characters of an unknown line's role or type that a warning quotes.
 const UNKNOWN_CHARS: usize = 80;
-/// Bytes of a line with a tool's result above which the transcript keeps only the beginning. Both programs
-/// cut results at 50,000 to 100,000 characters.
+/// The longest line with a tool's result that the transcript keeps whole, bytes. Both programs cut results at 50,000
+/// to 100,000 characters.
 const RESULT_KEPT: usize = 256 * 1024;
-/// Bytes of a result that the transcript keeps if it is too long.
+/// The first bytes that the transcript keeps of a longer result.
 const BEGINNING_KEPT: usize = 32 * 1024;
-/// Bytes of earlier messages of the model that are kept.
+/// The most bytes of all earlier messages of the model that are kept.
 const EARLIER_KEPT: usize = 512 * 1024;
 const TOO_MUCH_SAID: &str = "early messages of Kimi's, which may hold an answer, were left out: together they are over \
                              512 KB";
-/// Bytes that are kept of the end of standard error.
+/// The last bytes of standard error that are kept.
 const STDERR_KEPT: usize = 16 * 1024;
 
 /// The record of a run in progress.
@@ -89,7 +89,7 @@ impl RunRecord {
         }
     }
 
-    /// Keeps every line in a transcript as well.
+    /// Starts a transcript, which gets every later line.
     pub(super) fn keep_in(&mut self, path: &Path, limit: u64) {
         self.transcript = Some(Transcript::start(path, limit, &self.secrets));
     }
@@ -124,16 +124,17 @@ impl RunRecord {
     /// Records bytes of standard output. Returns whether they completed a line.
     pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> bool {
         self.bytes += bytes.len() as u64;
-        let mut any = false;
+        let mut has_line = false;
         let mut lines = mem::take(&mut self.lines);
         lines.push(bytes, |line| {
-            any = true;
+            has_line = true;
             self.take_line(line);
         });
         self.lines = lines;
-        any
+        has_line
     }
 
+    /// Records the last line, if it has no line ending.
     pub(super) fn take_rest(&mut self) {
         let mut lines = mem::take(&mut self.lines);
         lines.finish(|line| self.take_line(line));
@@ -167,7 +168,7 @@ impl RunRecord {
             Line::Whole(line) => {
                 let event = Event::read(&line);
                 if let Some(transcript) = &mut self.transcript {
-                    transcript.add(&kept(&line, event.as_ref()));
+                    transcript.add(&transcript_line(&line, event.as_ref()));
                 }
                 if let Some(event) = event {
                     self.take_event(event);
@@ -213,8 +214,8 @@ impl RunRecord {
     /// Keeps a message that may be the answer. Drops the oldest such messages beyond [`EARLIER_KEPT`].
     fn keep_earlier(&mut self, message: Option<String>) {
         self.earlier.extend(message.filter(|text| holds_an_object(&clean(text))));
-        let kept = |messages: &[String]| messages.iter().map(String::len).sum::<usize>();
-        while kept(&self.earlier) > EARLIER_KEPT {
+        let bytes = |messages: &[String]| messages.iter().map(String::len).sum::<usize>();
+        while bytes(&self.earlier) > EARLIER_KEPT {
             self.earlier.remove(0);
             self.warn(TOO_MUCH_SAID.to_owned());
         }
@@ -260,7 +261,7 @@ fn holds_an_object(text: &str) -> bool {
 
 /// Returns the line for the transcript. Keeps only the beginning of a tool's result that is longer than both programs
 /// write, with the length of the line.
-fn kept<'a>(line: &'a str, event: Option<&Event<'_>>) -> Cow<'a, str> {
+fn transcript_line<'a>(line: &'a str, event: Option<&Event<'_>>) -> Cow<'a, str> {
     match event {
         Some(Event::ToolResult { id, text, .. }) if line.len() > RESULT_KEPT => {
             let cut = json!({
@@ -410,10 +411,10 @@ mod tests {
             result.to_string()
         };
         let whole = line(RESULT_KEPT - 100);
-        assert_eq!(kept(&whole, Event::read(&whole).as_ref()), whole);
+        assert_eq!(transcript_line(&whole, Event::read(&whole).as_ref()), whole);
         let long = line(RESULT_KEPT);
         let cut: serde_json::Value =
-            serde_json::from_str(&kept(&long, Event::read(&long).as_ref())).unwrap();
+            serde_json::from_str(&transcript_line(&long, Event::read(&long).as_ref())).unwrap();
         let content = cut["content"].as_str().unwrap();
         assert!(content.len() < 40_000 && content.starts_with("xxx"), "{}", content.len());
         assert_eq!(

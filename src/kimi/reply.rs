@@ -110,7 +110,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// The progress without the time, for a reader that has a clock beside it.
+    /// The progress without the time, for a display that shows the time itself.
     pub(crate) fn without_time(&self) -> String {
         match self.files {
             0 => self.activity.clone(),
@@ -197,7 +197,7 @@ pub(super) enum End {
     Exited(ExitStatus),
     /// The bridge ended the program: the kind of error, and its message.
     Limit(Kind, String),
-    /// The bridge ended the program, since it had closed its standard output and kept running.
+    /// The bridge ended the program, because the program had closed its standard output and kept running.
     Closed,
 }
 

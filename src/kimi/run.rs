@@ -43,7 +43,7 @@ pub(super) struct Printed {
     pub(super) has_failed: bool,
 }
 
-/// Runs a program that writes plain text to its end.
+/// Runs a program to its end, and returns the plain text that it writes.
 pub(super) async fn text(
     invocation: &Invocation,
     limits: &Limits,

@@ -78,9 +78,9 @@ pub(crate) fn sweep(state_dir: &Path, project: &Path, days: u64, needed: &HashSe
         for folder in projects(&home) {
             let names = folder.entries(SESSIONS).unwrap_or_default();
             let age = |name: &OsString| {
-                let asked = folder.below(name).ok();
-                let asked = asked.and_then(|session| age_of_conversation(&session, key.dialect));
-                asked.unwrap_or_else(|| folder.age(Path::new(name)))
+                let session = folder.below(name).ok();
+                let age = session.and_then(|session| age_of_conversation(&session, key.dialect));
+                age.unwrap_or_else(|| folder.age(Path::new(name)))
             };
             let mut sessions: Vec<(Duration, OsString)> =
                 names.into_iter().map(|name| (age(&name), name)).collect();

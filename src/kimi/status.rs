@@ -54,7 +54,7 @@ pub(crate) struct FoundProgram {
 }
 
 /// Adds the violations of an error to its message, because the status contains only the message and the hint.
-fn listed(error: &Error) -> Error {
+fn with_violations(error: &Error) -> Error {
     let violations: Vec<String> = error.violations.iter().map(ToString::to_string).collect();
     Error { message: format!("{}: {}", error.message, violations.join("; ")), ..error.clone() }
 }
@@ -84,7 +84,7 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
         Err(error) => (None, Some(error)),
     };
     let secrets = Secrets::load(&environment.config_dir, &environment.vars);
-    let error = error.or_else(|| secrets.err().map(|error| listed(&error)));
+    let error = error.or_else(|| secrets.err().map(|error| with_violations(&error)));
     let found =
         candidates.into_iter().map(|Candidate { path, found, identity, output, .. }| {
             let is = match &identity {

@@ -47,7 +47,7 @@ pub(crate) fn last_words(text: &str, limit: usize) -> &str {
     end.split_once(char::is_whitespace).map_or("", |(_, words)| words)
 }
 
-/// Bytes to search for the first name of an object, after white space and comments.
+/// The most bytes that are searched for the first name of an object, after white space and comments.
 const BEFORE_A_NAME: usize = 4096;
 
 /// Returns whether a text that begins with a brace continues like a JSON object: with a name in quotation marks,
@@ -60,7 +60,7 @@ pub(crate) fn begins_an_object(text: &str) -> bool {
             Some(b'*') => "*/",
             _ => return false,
         };
-        // One that is longer may be followed by anything.
+        // The comment ends beyond the searched text, and anything may follow it.
         let Some((_, behind)) = comment[1..].split_once(end) else { return true };
         rest = behind.trim_start();
     }

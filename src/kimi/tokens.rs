@@ -114,7 +114,7 @@ impl Tokens {
     ) -> io::Result<Tokens> {
         let tokens = Tokens { dialect, user, home, hashes, lock, names };
         tokens.home.make(FOLDER)?;
-        tokens.compare(Moment::Before)?;
+        tokens.sync_all(Moment::Before)?;
         Ok(tokens)
     }
 
@@ -127,16 +127,16 @@ impl Tokens {
         let ran = loop {
             tokio::select! {
                 ran = &mut run => break ran,
-                () = tokio::time::sleep(INTERVAL) => drop(self.compare(Moment::Running)),
+                () = tokio::time::sleep(INTERVAL) => drop(self.sync_all(Moment::Running)),
             }
         };
-        let mut compared = self.compare(Moment::Running);
+        let mut compared = self.sync_all(Moment::Running);
         for _ in 0..LAST_TRIES {
             match compared {
                 Ok(true) | Err(_) => break,
                 Ok(false) => tokio::time::sleep(LAST_WAIT).await,
             }
-            compared = self.compare(Moment::Running);
+            compared = self.sync_all(Moment::Running);
         }
         let why = match compared {
             Ok(true) => return (ran, None),
@@ -153,17 +153,17 @@ impl Tokens {
     }
 
     /// Synchronizes all tokens. Returns `false` if the user's own Kimi holds the lock for a renewed one.
-    fn compare(&self, moment: Moment) -> io::Result<bool> {
+    fn sync_all(&self, moment: Moment) -> io::Result<bool> {
         flock(&self.lock, FlockOperation::LockExclusive)?;
         let compared = self
             .names
             .iter()
-            .try_fold(true, |all, name| self.compare_one(name, moment).map(|done| all && done));
+            .try_fold(true, |all, name| self.sync_one(name, moment).map(|done| all && done));
         flock(&self.lock, FlockOperation::Unlock)?;
         compared
     }
 
-    fn compare_one(&self, name: &OsString, moment: Moment) -> io::Result<bool> {
+    fn sync_one(&self, name: &OsString, moment: Moment) -> io::Result<bool> {
         let copies = self.home.below(FOLDER);
         let theirs = Folder::trusted(&self.user.join(FOLDER))
             .and_then(|folder| folder.read(name, TOKEN_BYTES));

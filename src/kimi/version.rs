@@ -16,11 +16,11 @@ use crate::error::{Error, Kind};
 use crate::redact::Secrets;
 use crate::settings::Loaded;
 
-/// The limit of `kimi --version`; a Python on a cold disk needs seconds.
+/// The time limit of `kimi --version`; a Python on a cold disk needs seconds.
 const VERSION_SECONDS: u64 = 30;
 /// The size limit of the output.
 const VERSION_BYTES: u64 = 64 * 1024;
-/// Characters of the output that an error quotes.
+/// The most characters of the output that an error quotes.
 const OUTPUT_CHARS: usize = 300;
 
 /// Returns the output of a program for an error to quote: short, on one line, without secrets.
@@ -91,7 +91,7 @@ pub(super) async fn find_node(
     Some(Node::Found(path, version))
 }
 
-/// The Node on PATH, for a machine without Kimi. The state folder of the call goes away with it.
+/// Returns the Node on `PATH`, for a machine without Kimi. The state folder is a temporary one, so that nothing stays.
 pub(super) async fn node_on_path(
     loaded: &Loaded,
     project: &Path,

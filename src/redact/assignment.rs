@@ -23,19 +23,19 @@ static LAST_WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
 
 /// Adds the places of the secrets that are assigned to a secret name.
 pub(super) fn find(text: &str, spans: &mut Vec<SecretSpan<'_>>) {
-    let mut done = 0;
+    let mut searched_to = 0;
     for word in LAST_WORDS.find_overlapping_iter(text) {
-        if word.end() <= done {
+        if word.end() <= searched_to {
             continue;
         }
         let Some(place) = name_around(text, word.end()) else { continue };
-        done = place.end;
+        searched_to = place.end;
         let name = &text[place.clone()];
         let escape = escape_length(&text[..place.start], name);
         let found = secret_name(name).or_else(|| secret_name(&name[escape..]));
         if let Some((assignment, core)) = found {
             let secret;
-            (secret, done) = value::behind(text, place, assignment, core);
+            (secret, searched_to) = value::behind(text, place, assignment, core);
             spans.extend(secret.map(|range| SecretSpan::new(range, &assignment.kind)));
         }
     }

@@ -5,8 +5,8 @@
 
 use std::sync::LazyLock;
 
-/// The lowest score of a random value. It takes one of 150 identifiers from the sources of some thousand libraries for
-/// random, and misses one of 40 keys with 16 characters.
+/// The lowest score of a random value. With it, one of 150 identifiers from the sources of some thousand libraries
+/// counts as random, and one of 40 keys with 16 characters does not.
 const LEAST_RANDOM: i32 = 9;
 /// The fewest letters and digits of a value that is taken for random.
 const LEAST_LENGTH: usize = 10;
@@ -16,7 +16,8 @@ const SIGNS: &[u8] = b"!@#$%^&";
 const LEAST_HEX: usize = 12;
 /// The lowest entropy of a random value, bits per character; a value below it repeats itself.
 const LEAST_ENTROPY: f64 = 2.3;
-/// For each letter from a to z, the letters that often follow it in identifiers; they make up nine pairs of ten.
+/// For each letter from a to z, the letters that often follow it in identifiers. Nine of ten pairs in identifiers are
+/// such pairs.
 static FOLLOWS: LazyLock<Vec<&str>> = LazyLock::new(|| {
     let letters = "bcdgilmnprstuvy aeilou aehiklortu adeiors acdefglmnpqrstvxy aefilor eirs aeiot \
     abcdefglmnoprstvz - ei adeilostu aeiops acdefginostuv bcdglmnoprstuvw aeiloprstu u \
@@ -67,7 +68,7 @@ fn weight(a: u8, b: u8) -> i32 {
         }
         (true, false) if b.is_ascii_digit() => 2,
         (false, true) if a.is_ascii_digit() => 2,
-        // Numbers and dates are long and mean nothing.
+        // Long numbers and dates are common, so a pair of digits says nothing.
         (false, false) if a.is_ascii_digit() && b.is_ascii_digit() => 0,
         // Passwords hold signs that identifiers and paths do not.
         (true | false, true | false) if SIGNS.contains(&a) || SIGNS.contains(&b) => 0,
@@ -102,8 +103,8 @@ pub(super) fn is_made_up(value: &str) -> bool {
 
 /// Returns whether a value is a path or an address.
 pub(super) fn is_path(value: &str) -> bool {
-    let parted = value.contains(['/', '\\']) && randomness(value) < LEAST_RANDOM;
-    parted || begins_as_path(value) || value.contains("://")
+    let is_divided = value.contains(['/', '\\']) && randomness(value) < LEAST_RANDOM;
+    is_divided || begins_as_path(value) || value.contains("://")
 }
 
 /// Returns whether a value begins like a path and continues with a name, since a random value may begin with a slash
@@ -132,7 +133,7 @@ fn is_padded(value: &str) -> bool {
         && bare.bytes().any(|b| b.is_ascii_lowercase())
 }
 
-/// Returns whether a text ends in a long run of base64, of which a match behind it is only a part.
+/// Returns whether a text ends in a long run of base64. A match after it is then only a part of that run.
 pub(super) fn ends_in_a_blob(text: &str) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     text.bytes().rev().take(BLOB).take_while(is_base64).count() == BLOB

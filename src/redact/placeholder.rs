@@ -10,7 +10,7 @@ use super::sheet::SHEET;
 /// The longest value that is searched for the words of a placeholder; a longer one may hold them by chance.
 const LONGEST_PLACEHOLDER: usize = 128;
 /// The shortest run of one character that makes a value a mask.
-const LONGEST_RUN: usize = 8;
+const MASK_RUN: usize = 8;
 
 static TEMPLATES: LazyLock<RegexSet> = LazyLock::new(|| compiled(&SHEET.templates));
 static ORDINARY: LazyLock<RegexSet> = LazyLock::new(|| compiled(&SHEET.ordinary));
@@ -25,7 +25,7 @@ pub(super) fn is_dummy(value: &str) -> bool {
     let lower = || value.to_ascii_lowercase();
     SHEET.published.iter().any(|part| value.contains(part.as_str()))
         || value.len() <= LONGEST_PLACEHOLDER
-            && (longest_run(value) >= LONGEST_RUN
+            && (longest_run(value) >= MASK_RUN
                 || SHEET.placeholders.iter().any(|part| lower().contains(part.as_str())))
 }
 
@@ -52,7 +52,7 @@ fn longest_run(value: &str) -> usize {
     let (mut longest, mut run, mut before) = (0, 0, 0);
     for byte in value.bytes() {
         run = if byte == before { run + 1 } else { 1 };
-        // Zeros in base64.
+        // In base64, a run of `A` stands for zeros.
         if byte != b'A' {
             longest = longest.max(run);
         }

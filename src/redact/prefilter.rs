@@ -5,8 +5,8 @@
 
 use regex::{RegexSet, RegexSetBuilder};
 
-/// The search for the words of many patterns, in either case of ASCII. It matches the numbers of the patterns to try on
-/// a text; a pattern without words is tried on every text.
+/// The search for the words of many patterns, without regard to ASCII case. It matches the numbers of the patterns to
+/// try on a text; a pattern without words is tried on every text.
 #[expect(clippy::expect_used, reason = "tests search with the words, which are compiled in")]
 pub(crate) fn prefilter<'a>(patterns: impl IntoIterator<Item = &'a [String]>) -> RegexSet {
     let any_word = |words: &'a [String]| {

@@ -16,7 +16,7 @@ pub(super) fn find_one<'a>(rule: &'a Rule, text: &str, spans: &mut Vec<SecretSpa
     let regex = rule.regex();
     let has_group = regex.capture_names().flatten().any(|name| name == SECRET);
     // A whole match has a form that ordinary values and placeholders do not have.
-    let is_none = if has_group { is_placeholder } else { is_dummy };
+    let is_excluded = if has_group { is_placeholder } else { is_dummy };
     for found in regex.captures_iter(text) {
         let group = if has_group { SECRET } else { FORM };
         let whole = found.get(0).filter(|_| !has_group);
@@ -24,10 +24,10 @@ pub(super) fn find_one<'a>(rule: &'a Rule, text: &str, spans: &mut Vec<SecretSpa
         let is_part = || !has_group && look::ends_in_a_blob(&text[..secret.start()]);
         let counts = match rule.only.unwrap_or(Only::Meant) {
             Only::Any => true,
-            Only::Meant => !is_none(secret.as_str()),
-            Only::NoWord => !is_none(secret.as_str()) && !look::is_word(secret.as_str()),
+            Only::Meant => !is_excluded(secret.as_str()),
+            Only::NoWord => !is_excluded(secret.as_str()) && !look::is_word(secret.as_str()),
             Only::Random => {
-                !is_none(secret.as_str()) && look::is_random(secret.as_str()) && !is_part()
+                !is_excluded(secret.as_str()) && look::is_random(secret.as_str()) && !is_part()
             }
         };
         if counts {

@@ -55,8 +55,8 @@ static BARE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The secret that is assigned to the name at `place`, if any, and the place at which the search for names continues.
-/// An endless value is skipped in part, so that a text that repeats a name takes no longer than another. `core` is the
-/// part of the name that matched.
+/// A part of an endless value is skipped, so that the search takes linear time even if a text repeats a name. `core` is
+/// the part of the name that matched.
 pub(super) fn behind(
     text: &str,
     place: Range<usize>,

@@ -11,7 +11,7 @@ use super::sheet::SHEET;
 /// The shortest value that is looked for, bytes.
 const SHORTEST: usize = 8;
 /// The shortest phrase of joined words that does not occur by chance, bytes.
-const LONG: usize = 16;
+const SHORTEST_PHRASE: usize = 16;
 
 /// Builds the search for the values of variables with secret names; `None` if there are none.
 pub(super) fn finder(vars: &[(String, String)]) -> Option<AhoCorasick> {
@@ -38,7 +38,7 @@ fn is_secret(value: &str, may_be_made_up: bool) -> bool {
 }
 
 fn is_phrase(value: &str) -> bool {
-    value.len() >= LONG
+    value.len() >= SHORTEST_PHRASE
         && !value.contains(|c: char| c.is_whitespace() || c == '.')
         && value.split(['-', '_']).filter(|part| !part.is_empty()).count() >= 3
 }

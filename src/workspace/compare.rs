@@ -270,7 +270,7 @@ mod tests {
     /// others. A file that was renamed to this path may differ only in its inode.
     #[derive(Debug, Clone, PartialEq)]
     enum State {
-        Listing(u32),
+        Folder(u32),
         File { modified: (i64, i64, u64, u64), touched: (i64, i64), mode: u32 },
         Link { touched: (i64, i64) },
     }
@@ -284,7 +284,7 @@ mod tests {
                 let metadata = fs::symlink_metadata(&path).unwrap();
                 let state = if metadata.is_dir() {
                     folders.push(path.clone());
-                    State::Listing(metadata.mode())
+                    State::Folder(metadata.mode())
                 } else {
                     let touched = (metadata.ctime(), metadata.ctime_nsec());
                     let (size, inode) = (metadata.len(), metadata.ino());
@@ -311,7 +311,7 @@ mod tests {
                 (None, _) => ChangeKind::Created,
                 (_, None) => ChangeKind::Removed,
                 (Some(before), Some(after)) if before == after => continue,
-                (Some(State::Listing(_)), Some(State::Listing(_))) => ChangeKind::Permissions,
+                (Some(State::Folder(_)), Some(State::Folder(_))) => ChangeKind::Permissions,
                 (
                     Some(State::File { modified: before, mode: old, .. }),
                     Some(State::File { modified: after, mode: new, .. }),
@@ -322,27 +322,27 @@ mod tests {
             };
             changes.insert(path, what);
         }
-        let whole = |path: &Path| {
+        let is_below_a_change = |path: &Path| {
             let made = [ChangeKind::Created, ChangeKind::Removed, ChangeKind::Replaced];
             path.ancestors()
                 .skip(1)
                 .any(|above| changes.get(above).is_some_and(|what| made.contains(what)))
         };
         let is_folder =
-            |path: &Path| matches!(after.get(path).or(before.get(path)), Some(State::Listing(_)));
+            |path: &Path| matches!(after.get(path).or(before.get(path)), Some(State::Folder(_)));
         let change = |(path, what): (&&Path, &ChangeKind)| Change {
             path: path.to_path_buf(),
             is_folder: is_folder(path),
             what: *what,
         };
-        changes.iter().filter(|(path, _)| !whole(path)).map(change).collect()
+        changes.iter().filter(|(path, _)| !is_below_a_change(path)).map(change).collect()
     }
 
     #[derive(Debug, Clone)]
     enum Edit {
         Write(&'static str, &'static str),
         Remove(&'static str),
-        Listing(&'static str),
+        Folder(&'static str),
         Link(&'static str, &'static str),
         Mode(&'static str, u32),
         Rename(&'static str, &'static str),
@@ -358,7 +358,7 @@ mod tests {
             Edit::Remove(path) => {
                 fs::remove_file(project.at(path)).or_else(|_| fs::remove_dir_all(project.at(path)))
             }
-            Edit::Listing(path) => fs::create_dir_all(project.at(path)),
+            Edit::Folder(path) => fs::create_dir_all(project.at(path)),
             Edit::Link(target, path) => std::os::unix::fs::symlink(target, project.at(path)),
             Edit::Mode(path, mode) => {
                 fs::set_permissions(project.at(path), fs::Permissions::from_mode(mode))
@@ -377,7 +377,7 @@ mod tests {
         let edit = prop_oneof![
             6 => (path(), text).prop_map(|(path, text)| Edit::Write(path, text)),
             2 => path().prop_map(Edit::Remove),
-            1 => path().prop_map(Edit::Listing),
+            1 => path().prop_map(Edit::Folder),
             1 => (path(), path()).prop_map(|(target, path)| Edit::Link(target, path)),
             1 => (path(), proptest::sample::select(vec![0o700, 0o755]))
                 .prop_map(|(path, mode)| Edit::Mode(path, mode)),

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Opens a regular file. The type is checked before, since opening a device may act, and again afterwards, since the
-/// file may have been replaced meanwhile.
+/// Opens a regular file. The type is checked before, since opening a device may already have an effect, and again
+/// afterwards, since the file may have been replaced meanwhile.
 fn open(path: &Path) -> io::Result<File> {
     let regular = |is_file: bool| is_file.then_some(()).ok_or(io::ErrorKind::InvalidInput);
     regular(fs::symlink_metadata(path)?.is_file())?;

@@ -16,7 +16,7 @@ pub(crate) fn below(root: &Path) -> BTreeSet<PathBuf> {
     points(&list).filter(|point| point.starts_with(root) && point != root).collect()
 }
 
-/// The mount points of network file systems that hold none of these paths: the server of each may not answer.
+/// The mount points of network file systems that hold none of these paths. Their servers may not answer.
 pub(crate) fn unused_network(used: &[&Path]) -> BTreeSet<PathBuf> {
     unused_network_in(&fs::read("/proc/self/mountinfo").unwrap_or_default(), used)
 }
@@ -26,8 +26,8 @@ fn unused_network_in(list: &[u8], used: &[&Path]) -> BTreeSet<PathBuf> {
     points.filter(|point| !used.iter().any(|path| path.starts_with(point))).collect()
 }
 
-/// Every other path under which some folders, or what lies in them, are mounted a second time. One on a network file
-/// system may be hidden by a later mount: it is not looked at.
+/// Returns the other paths at which these folders, or folders inside them, are mounted too. A path that a later mount
+/// hides is left out, except on a network file system, which is not looked at.
 pub(crate) fn aliases(folders: &[PathBuf]) -> Vec<PathBuf> {
     aliases_that_exist(&fs::read("/proc/self/mountinfo").unwrap_or_default(), folders)
 }
@@ -41,7 +41,7 @@ fn aliases_that_exist(list: &[u8], folders: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The paths, each with whether it lies on a network file system.
+/// Returns the other paths of a folder. The flag is true for a path on a network file system.
 fn aliases_in(mounts: &[Mount], folder: &Path) -> Vec<(PathBuf, bool)> {
     // A later mount hides an earlier one at the same place.
     let around = mounts.iter().filter(|mount| folder.starts_with(&mount.point));
@@ -70,7 +70,7 @@ struct Mount {
     is_network: bool,
 }
 
-/// Kinds of file systems that another machine, or a program that asks one, answers for.
+/// The kinds of file systems whose answers come from another machine, or from a program that may ask one.
 const NETWORK: [&str; 13] = [
     "9p",
     "afs",
@@ -87,7 +87,7 @@ const NETWORK: [&str; 13] = [
     "smbfs",
 ];
 
-/// Returns whether a kind of file system is one of these, also as a later version or a kind of its own (`nfs4`,
+/// Returns whether a kind of file system is in [`NETWORK`], or is a later version or a subtype of one (`nfs4`,
 /// `fuse.sshfs`).
 fn is_network(kind: &[u8]) -> bool {
     let kind = kind.split(|&byte| byte == b'.').next().unwrap_or_default();

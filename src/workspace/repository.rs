@@ -22,11 +22,11 @@ pub(super) struct Repository {
 impl Repository {
     /// Finds the repository whose working tree begins at this folder.
     pub(super) fn at(root: &Path) -> Option<Repository> {
-        let dot = root.join(".git");
-        let git = if fs::metadata(&dot).ok()?.is_dir() {
-            dot
+        let dot_git = root.join(".git");
+        let git = if fs::metadata(&dot_git).ok()?.is_dir() {
+            dot_git
         } else {
-            root.join(contents::read_line(&dot).ok()?.strip_prefix("gitdir:")?.trim_start())
+            root.join(contents::read_line(&dot_git).ok()?.strip_prefix("gitdir:")?.trim_start())
         };
         fs::symlink_metadata(git.join("HEAD")).ok()?;
         let git = fs::canonicalize(git).ok()?;
@@ -51,12 +51,12 @@ impl Repository {
             shared("", Names::Only(&["config", "hooks", "info", "packed-refs"])),
             shared("hooks", Names::Except(Vec::new().into())),
             shared("info", Names::Only(&["attributes", "exclude"])),
-            shared("refs/heads", Names::Except(self.elsewhere().into())),
+            shared("refs/heads", Names::Except(self.branches_elsewhere().into())),
         ]
     }
 
     /// The branches that are checked out only in other working trees; they move with the work there.
-    fn elsewhere(&self) -> Vec<PathBuf> {
+    fn branches_elsewhere(&self) -> Vec<PathBuf> {
         let branch = |tree: &Path| {
             let head = contents::read_line(&tree.join("HEAD")).ok()?;
             Some(self.common.join(head.strip_prefix("ref: ")?))

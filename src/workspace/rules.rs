@@ -8,8 +8,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::contents;
 
-/// The lines that are compiled together. The memory of a set of wildcards can grow with the square of its lines: a
-/// hostile file of 32 KiB makes one set of a gigabyte, or many sets of 50 MB.
+/// The number of lines that are compiled together. The memory of a set of wildcards can grow with the square of its
+/// lines: a hostile file of 32 KiB makes one set of a gigabyte, or many sets of 50 MB.
 const LINES: usize = 64;
 
 /// The rules that apply in one folder, the weakest first.

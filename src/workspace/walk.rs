@@ -69,7 +69,7 @@ impl Walk<'_> {
 
     /// Lists a folder; returns false when the look met a limit.
     fn visit(&mut self, mut folder: Listing) -> bool {
-        let mut is_tree = false;
+        let mut is_repository = false;
         if let Names::Known { .. } | Names::NoCaches = folder.names
             && let Some(repository) = Repository::at(&folder.path)
         {
@@ -81,7 +81,7 @@ impl Walk<'_> {
             self.queue.extend(repository.folders());
             let rules = self.rules_for(&repository);
             folder.names = Names::Known { rules, common: repository.common.into() };
-            is_tree = true;
+            is_repository = true;
         }
         if let Names::Known { rules, .. } = &mut folder.names {
             rules.add(&folder.path, &folder.path.join(".gitignore"), &mut self.allowance);
@@ -104,7 +104,7 @@ impl Walk<'_> {
         }
         if !matches!(folder.names, Names::Only(_)) {
             for (name, facts) in &folder.entries {
-                if facts.kind.is_dir() && !(is_tree && name == ".git") {
+                if facts.kind.is_dir() && !(is_repository && name == ".git") {
                     let below = Listing::new(folder.path.join(name), folder.names.clone());
                     self.queue.push_back(below);
                 }

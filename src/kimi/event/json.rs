@@ -55,7 +55,7 @@ pub(super) fn beginning(json: &str, limit: usize) -> Option<String> {
         return text(json);
     }
     let cut = first_bytes(json, limit);
-    // An escape sequence has up to six bytes, and may not be cut.
+    // An escape sequence has up to six bytes, and must not be cut.
     let near_end = first_bytes(cut, limit.saturating_sub(6)).len();
     let end = cut[near_end..].find('\\').map_or(cut.len(), |at| near_end + at);
     text(&format!("{}\"", cut[..end].trim_end_matches('\\')))
@@ -63,7 +63,7 @@ pub(super) fn beginning(json: &str, limit: usize) -> Option<String> {
 
 /// The fields of a JSON object that `T` names; `None` for any other value.
 pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    // A derived reader takes the items of an array for the fields.
+    // A derived `Deserialize` also accepts an array, and reads its items as the fields.
     let is_object = json.trim_ascii_start().starts_with('{');
     is_object.then(|| serde_json::from_str(json).ok())?
 }

@@ -82,7 +82,7 @@ pub(super) fn lines_of_search<'a>(
     let folder = searched.filter(|path| dialect == Dialect::KimiCli && path.starts_with('/'));
     let name = searched.and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     without_note(result).lines().flat_map(move |line| {
-        let unnamed = searched.filter(|_| !line.starts_with(name)).zip(number_before(line));
+        let unnamed = searched.filter(|_| !line.starts_with(name)).zip(leading_number(line));
         let unnamed = unnamed.map(|(file, (number, _))| (file.to_owned(), number));
         let named = file_names(line).map(move |(file, number)| match folder {
             Some(folder) if !file.starts_with('/') => {
@@ -99,8 +99,8 @@ pub(super) fn lines_of_search<'a>(
 pub fn file_names(line: &str) -> impl Iterator<Item = (&str, u32)> {
     let mut colons = 0;
     let ends = line.match_indices([':', '-']).filter_map(|(at, mark)| {
-        let (number, behind) = number_before(&line[at + 1..])?;
-        (at > 0 && behind == mark).then_some((&line[..at], number, mark))
+        let (number, mark_after) = leading_number(&line[at + 1..])?;
+        (at > 0 && mark_after == mark).then_some((&line[..at], number, mark))
     });
     let ends = ends.take_while(move |&(_, _, mark)| {
         colons += u8::from(mark == ":");
@@ -111,7 +111,7 @@ pub fn file_names(line: &str) -> impl Iterator<Item = (&str, u32)> {
 }
 
 /// Returns the number at the start of a text, and the mark after it.
-fn number_before(text: &str) -> Option<(u32, &str)> {
+fn leading_number(text: &str) -> Option<(u32, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let mark = text.get(end..=end).filter(|&mark| mark == ":" || mark == "-")?;
     Some((text[..end].parse().ok()?, mark))

@@ -34,8 +34,8 @@ impl RunRecord {
         let hidden = messages.iter().map(|message| message.hidden).sum();
         let texts: Vec<&str> = messages.iter().map(|message| message.text.as_ref()).collect();
         let text = texts.join("\n\n");
-        let is_well = matches!(end, End::Exited(status) if status.success());
-        let failure = (!is_well).then(|| self.error(invocation, &stderr, end));
+        let has_succeeded = matches!(end, End::Exited(status) if status.success());
+        let failure = (!has_succeeded).then(|| self.error(invocation, &stderr, end));
         let mut warnings = self.warnings;
         warnings.extend(failure.as_ref().map(|failure| abnormal_end_warning(end, failure)));
         // kimi-code drops a section of its settings that it cannot read, which may be one that restricts it.

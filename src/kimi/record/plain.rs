@@ -2,7 +2,7 @@
 
 use crate::kimi::text::{last_bytes, last_words};
 
-/// Bytes that are kept of the end of the text.
+/// The last bytes of the text that are kept.
 pub(super) const PLAIN_KEPT: usize = 16 * 1024;
 
 /// The end of the lines that are no JSON, and the number of these lines.
