@@ -1,6 +1,12 @@
-//! Parsers for the files of other programs. Their errors never quote the file, since it may hold keys.
+//! Readers and parsers for the files of other programs. Their errors never quote a file, since it may hold keys.
+
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use jsonc_parser::ParseOptions;
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Table;
@@ -14,6 +20,39 @@ pub(crate) enum Format {
     /// JSON with comments and trailing commas, as editors write it.
     Jsonc,
     Toml,
+}
+
+/// The largest file that is read, bytes.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// Reads a text file. It never waits: a pipe or a device is refused.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for a missing file; for all other errors a message in words.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    let refused = |why: &str| io::Error::other(why.to_owned());
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    let file = file.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => refused("it may not be read"),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(refused("it is a folder"));
+    }
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return Err(refused("it is no ordinary file, or larger than 64 MB"));
+    }
+    let mut text = String::new();
+    match file.take(LARGEST).read_to_string(&mut text) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(refused("it is not UTF-8 text"))
+        }
+        read => read.map(|_| text),
+    }
 }
 
 /// Parses a text, or returns the problem and its place. An empty text is an empty object, since a newly

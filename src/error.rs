@@ -165,7 +165,7 @@ pub struct Error {
 
 impl Error {
     /// An error with the usual hint of its kind.
-    pub fn of(kind: Kind, message: impl Into<String>) -> Error {
+    pub fn from_kind(kind: Kind, message: impl Into<String>) -> Error {
         Error::new(kind, message, kind.hint())
     }
 

@@ -21,7 +21,7 @@ impl Cleaned<'_> {
     /// Removes escape sequences, control characters other than newline and tab, and invisible or direction-changing
     /// characters. A text without them is borrowed unchanged.
     #[must_use]
-    pub fn of(text: &str) -> Cleaned<'_> {
+    pub fn new(text: &str) -> Cleaned<'_> {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
         if text.bytes().all(is_plain) || !text.contains(is_hidden) {
             return Cleaned { text: Cow::Borrowed(text), hidden: 0 };
@@ -58,7 +58,7 @@ pub(crate) fn request_warning(request: &Value) -> Option<String> {
 /// The number of characters that are removed from the texts of a JSON value.
 fn count(value: &Value) -> usize {
     match value {
-        Value::String(text) => Cleaned::of(text).hidden,
+        Value::String(text) => Cleaned::new(text).hidden,
         Value::Array(values) => values.iter().map(count).sum(),
         Value::Object(fields) => fields.values().map(count).sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -177,7 +177,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str, hidden: usize) {
-        let cleaned = Cleaned::of(text);
+        let cleaned = Cleaned::new(text);
         assert_eq!((&*cleaned.text, cleaned.hidden), (expected, hidden), "{text:?}");
     }
 
@@ -264,7 +264,7 @@ mod tests {
         fn visible_text_is_never_lost(
             text in "([a-c ]|\u{1b}|\\[|\\]|;|m|\u{7}|\r|\n|\u{200b}|\u{fe0f}|\u{200d}|👩|\u{e0041}|\u{9d}){0,40}"
         ) {
-            let cleaned = Cleaned::of(&text);
+            let cleaned = Cleaned::new(&text);
             let visible_chars = |text: &str| text.chars().filter(|&c| !is_hidden(c)).count();
             // Only the contents of an escape sequence go with it.
             if !text.contains(['\u{1b}', '\u{9d}']) {
@@ -272,7 +272,7 @@ mod tests {
             }
             let unwanted = ['\u{1b}', '\u{7}', '\r', '\u{200b}', '\u{e0041}', '\u{9d}'];
             prop_assert_eq!(cleaned.text.find(unwanted), None);
-            prop_assert_eq!(Cleaned::of(&cleaned.text).text, cleaned.text.clone());
+            prop_assert_eq!(Cleaned::new(&cleaned.text).text, cleaned.text.clone());
         }
     }
 }

@@ -241,6 +241,8 @@ fn a_plan_is_turned_back() {
     assert!(is_turned_back(&world, &long("s2")));
     // Registered by hand, with the hooks of the plugin.
     let by_hand = in_plugin(World::new(), None).with(&[("KIMI_BRIDGE_AUTO_ENABLED", "1")]);
+    assert!(!is_turned_back(&by_hand, &long("s1")), "no tool is offered");
+    let by_hand = by_hand.with(&[("KIMI_BRIDGE_TOOL_ENABLED", "1")]);
     assert!(is_turned_back(&by_hand, &long("s1")));
     // Nothing can be remembered, or nothing can be asked.
     let mut forgetful = in_plugin(World::new(), Some("true"));

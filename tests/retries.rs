@@ -208,7 +208,7 @@ fn in_a_file(real: Real, program: &Path) {
     drop((model, fault));
 }
 
-/// Whatever the service says when it refuses a conversation, the round is asked afresh; a rate limit has to come twice.
+/// Whatever the service says when it refuses a conversation, the round is asked in a new session; a rate limit has to come twice.
 fn refused(real: Real, program: &Path) {
     for status in [400, 403, 429, 500] {
         let model = Model::start_with(move |request, _| {

@@ -32,6 +32,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("setup::a_plugin_is_enough", a_plugin_is_enough),
         test("setup::nothing_to_set_up", nothing_to_set_up),
         test("setup::a_copy_of_npx", a_copy_of_npx),
+        test("setup::values_of_others_are_never_shown", values_of_others),
+        test("setup::a_key_in_an_old_entry_stays_and_is_never_shown", a_key_in_an_old_entry),
+        test("setup::a_pipe_is_refused_at_once", a_pipe),
+        test("setup::files_of_another_user_stay_as_they_are", another_users_files),
         real("claude-code", "claude", claude_code_connects),
         real("codex", "codex", codex_knows_it),
         real("gemini", "gemini", gemini_connects),
@@ -291,6 +295,62 @@ fn a_copy_of_npx() {
     assert_eq!(ran.failed(), (2, says.to_owned()));
 }
 
+fn values_of_others() {
+    let world = without_hosts();
+    let text = r#"{"mcpServers": {"db": {"command": "db", "env": {"DB": "hunter2pass"}, "url": "https://u:p4ss@h"}}}"#;
+    write(&world.home().join(".cursor/mcp.json"), text);
+    for args in [&["setup", "cursor", "--yes"][..], &["setup", "cursor", "--remove", "--dry-run"]] {
+        let ran = world.run(args);
+        done(&ran);
+        assert!(ran.stdout.contains("kimi-bridge"), "{}", ran.stdout);
+        let shown = ["hunter2pass", "p4ss"].map(|secret| ran.stdout.contains(secret));
+        assert_eq!(shown, [false, false], "{}", ran.stdout);
+    }
+}
+
+fn a_key_in_an_old_entry() {
+    let world = without_hosts();
+    let file = world.home().join(".claude.json");
+    let env = json!({"KIMI_MODEL_API_KEY": "plain-pass-1234567"});
+    let old = json!({"command": "/old/kimi-bridge", "args": ["serve"], "env": env});
+    write(&file, &json!({"mcpServers": {"kimi-bridge": old}}).to_string());
+    let ran = world.run(&["setup", "claude-code", "--yes"]);
+    done(&ran);
+    assert!(!ran.stdout.contains("plain-pass"), "{}", ran.stdout);
+    let entry: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let entry = &entry["mcpServers"]["kimi-bridge"];
+    assert_eq!(entry["env"]["KIMI_MODEL_API_KEY"], "plain-pass-1234567");
+    assert_eq!(
+        (&entry["command"], &entry["env"]["KIMI_BRIDGE_TOOL_ENABLED"]),
+        (&json!(BRIDGE), &json!("1"))
+    );
+}
+
+fn a_pipe() {
+    let world = without_hosts();
+    let file = world.home().join(".cursor/mcp.json");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, Mode::RWXU).unwrap();
+    let why = format!("{}: it is no ordinary file, or larger than 64 MB", file.display());
+    assert_eq!(world.run(&["setup", "cursor", "--yes"]).failed(), (15, why));
+    let seen = report(&world).checks("hosts", "Cursor");
+    assert!(seen[0].1.contains("it is no ordinary file"), "{seen:?}");
+}
+
+fn another_users_files() {
+    // Only root can give a home away.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = machine();
+    let nobody = Some(rustix::fs::Uid::from_raw(65_534));
+    rustix::fs::chown(world.home(), nobody, None).unwrap();
+    let before = files(&world);
+    let says = format!("{} belongs to another user", world.home().display());
+    assert_eq!(world.run(&["setup", "--yes"]).failed(), (2, says));
+    assert_eq!(files(&world), before);
+}
+
 fn real(host: &str, program: &str, run: fn(&World, &Path)) -> Trial {
     let path = installed().join(host).join(program);
     let name = format!("setup::real::{host}");
@@ -327,7 +387,7 @@ fn claude_code_connects(world: &World, claude: &Path) {
     assert!(listed.contains("kimi-bridge") && listed.contains("Connected"), "{listed}");
     let again = world.run(&["setup", "claude-code", "--yes"]);
     assert!(again.stdout.starts_with("Registered already in Claude Code"), "{}", again.stdout);
-    // An older entry is replaced by its own command as well.
+    // An entry that exists is changed in the file.
     done(&world.run(&["setup", "claude-code", "--yes", "--auto"]));
     let says = &report(world).checks("hosts", "Claude Code")[0].1;
     assert!(says.ends_with("(user): this program, auto mode"), "{says}");

@@ -16,8 +16,8 @@ use encoding_rs::{
     BIG5, EUC_JP, EUC_KR, Encoding, GB18030, KOI8_R, SHIFT_JIS, UTF_8, UTF_16BE, UTF_16LE,
     WINDOWS_1251, WINDOWS_1252,
 };
-use kimi_bridge::job::citation::{Citation, Citations, Status};
 use kimi_bridge::hidden::is_hidden;
+use kimi_bridge::job::citation::{Citation, Citations, Status};
 use kimi_bridge::kimi::evidence::shown::Shown;
 use libfuzzer_sys::fuzz_target;
 

@@ -126,8 +126,8 @@ fn event(line: &str) -> Option<Event<'_>> {
         Event::Retrying(retry) => assert!(is_visible(&retry.message)),
         Event::Started | Event::Session(_) => assert!(line.trim_start().starts_with('{')),
         Event::Assistant { text, calls: _, more_calls: _ } => {
-            let once = Cleaned::of(text.as_deref().unwrap_or_default());
-            let twice = Cleaned::of(&once.text);
+            let once = Cleaned::new(text.as_deref().unwrap_or_default());
+            let twice = Cleaned::new(&once.text);
             assert!(is_visible(&once.text));
             assert_eq!((&twice.text, twice.hidden), (&once.text, 0));
         }

@@ -68,7 +68,7 @@ fn secret(which: u8) -> String {
 /// The whole redaction and the beginning of one, in which all holds that must for any text.
 fn check(text: &str, chars: usize) -> [Redacted; 2] {
     let whole = SECRETS.redact(text);
-    let text = &*Cleaned::of(text).text;
+    let text = &*Cleaned::new(text).text;
     assert_eq!(whole.count() == 0, whole.as_str() == text);
     assert_eq!(markers(whole.as_str()), markers(text) + whole.count());
     let again = SECRETS.redact(whole.as_str());

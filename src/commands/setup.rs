@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use super::doctor::{one_section, with_tilde};
@@ -12,6 +14,7 @@ use super::render::{BAD, BOLD, DIM, GOOD, WARN, paragraph, styled, width};
 use super::shutdown::ShutdownSignals;
 use crate::cli::Setup;
 use crate::doctor::{self, CheckStatus};
+use crate::documents;
 use crate::error::{Error, Kind, Result};
 use crate::hosts::{self, Host, Scope};
 use crate::kimi::text::clean;
@@ -23,12 +26,13 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
     let scope = if args.project { Scope::Project } else { Scope::User };
     let hosts = args.hosts.iter().map(|name| named(name)).collect::<Result<_>>()?;
     let request = SetupRequest { hosts, scope, auto: args.auto, remove: args.remove };
+    must_be_the_users(&loaded.environment.home)?;
     if !args.remove {
         must_stay(loaded.environment.program.as_deref())?;
     }
     let plan = setup::plan(&request, loaded);
     let home = &loaded.environment.home;
-    print(&shown(&plan, args, home))?;
+    print(&shown(&plan, args, loaded))?;
     let changes: Vec<&FileEdit> = plan.edits.iter().filter(|edit| edit.changes()).collect();
     if plan.missing.len() == hosts::all().len() {
         let hint = "Name one to write its file all the same: `kimi-bridge setup codex`.";
@@ -74,6 +78,17 @@ fn named(name: &str) -> Result<&'static Host> {
     })
 }
 
+/// Refuses to change the files of another user, who could not use them afterwards.
+fn must_be_the_users(home: &Path) -> Result<()> {
+    let owner = std::fs::metadata(home).map(|home| home.uid());
+    if owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw()) {
+        let hint = "Run it as that user, without sudo.";
+        let message = format!("{} belongs to another user", home.display());
+        return Err(Error::new(Kind::Request, message, hint));
+    }
+    Ok(())
+}
+
 /// Refuses a program that npx fetched: npm deletes it at some time, and the hosts would find nothing.
 fn must_stay(program: Option<&Path>) -> Result<()> {
     if program.is_none_or(|program| program.iter().all(|folder| folder != "_npx")) {
@@ -84,7 +99,9 @@ fn must_stay(program: Option<&Path>) -> Result<()> {
 }
 
 /// The plan as a person reads it.
-fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
+fn shown(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
+    let home = &loaded.environment.home;
+    let scope = if args.project { Scope::Project } else { Scope::User };
     let mut text = String::new();
     let place = |file: &Path| with_tilde(&file.display().to_string(), home);
     for edit in plan.edits.iter().filter(|edit| edit.changes()) {
@@ -94,7 +111,7 @@ fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
         };
         let name = styled(BOLD, &edit.host.name);
         let _ = writeln!(text, "{name}  {}{}", place(&edit.file), styled(DIM, &by));
-        text += &difference(edit);
+        text += &difference(edit, scope, loaded);
         text.push('\n');
     }
     for (host, file, why) in &plan.refused {
@@ -125,9 +142,16 @@ fn shown(plan: &SetupPlan, args: &Setup, home: &Path) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// The lines that change.
-fn difference(edit: &FileEdit) -> String {
+/// The lines that change, without the values of other servers and of variables that a person set.
+fn difference(edit: &FileEdit, scope: Scope, loaded: &Loaded) -> String {
     let [before, after] = [&edit.before, &edit.after].map(|text| text.as_deref().unwrap_or(""));
+    let mut hidden = Vec::new();
+    let value = documents::parse(before, edit.host.format).unwrap_or_default();
+    let ours = hosts::ours(edit.host, &value, scope, &loaded.environment);
+    let ours: Vec<&str> = ours.iter().map(|one| one.name.as_str()).collect();
+    foreign_texts(&value, "", false, &ours, &mut hidden);
+    // The longest first: one may be a part of another.
+    hidden.sort_by_key(|text| std::cmp::Reverse(text.len()));
     let mut text = String::new();
     for change in TextDiff::from_lines(before, after).iter_all_changes() {
         if change.value().trim().is_empty() {
@@ -138,14 +162,40 @@ fn difference(edit: &FileEdit) -> String {
             ChangeTag::Delete => ("-", BAD),
             ChangeTag::Insert => ("+", GOOD),
         };
-        // An entry may hold keys that a person wrote there.
-        let line = Secrets::default().redact(&clean(change.value().trim_end())).into_text();
+        let line = hidden.iter().fold(change.value().trim_end().to_owned(), |line, text| {
+            line.replace(&format!("\"{text}\""), "\"…\"").replace(&format!("'{text}'"), "'…'")
+        });
+        let line = Secrets::default().redact(&clean(&line)).into_text();
         let _ = writeln!(text, "  {}", styled(style, format!("{mark} {line}").trim_end()));
     }
     if edit.after.is_none() {
-        let _ = writeln!(text, "  {}", styled(DIM, "(setup made the file; it is removed)"));
+        let _ = writeln!(text, "  {}", styled(DIM, "(nothing else is in the file; it is removed)"));
     }
     text
+}
+
+/// Collects the texts of a file as they are written in it, except those that setup itself writes into our entry.
+fn foreign_texts(value: &Value, key: &str, is_ours: bool, ours: &[&str], found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            let is_known = ["command", "args", "env_vars", "type"].contains(&key);
+            if !(is_ours && (is_known || key.starts_with("KIMI_BRIDGE_"))) {
+                let written = json!(text).to_string();
+                found.extend([text.clone(), written[1..written.len() - 1].to_owned()]);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                foreign_texts(item, key, is_ours, ours, found);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                foreign_texts(field, name, is_ours || ours.contains(&name.as_str()), ours, found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Asks whether to go on. Without a terminal, nobody can answer.
@@ -180,6 +230,9 @@ fn one_applied(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
         Applied::Written(backup) => {
             let kept = backup.as_ref().map(|file| format!("; before setup: {}", near(file)));
             format!("{good} {name}: {} changed{}\n", near(&edit.file), kept.unwrap_or_default())
+        }
+        Applied::Restored if edit.after.is_none() => {
+            format!("{good} {name}: {} removed\n", near(&edit.file))
         }
         Applied::Restored => {
             format!("{good} {name}: {} is as it was before setup\n", near(&edit.file))

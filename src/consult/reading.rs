@@ -175,7 +175,7 @@ fn fit(
     let mut hidden = 0;
     // JSON escapes can hold invisible characters, which the cleaning of the stream does not see.
     each_text(&mut value, &mut |text| {
-        let cleaned = Cleaned::of(text);
+        let cleaned = Cleaned::new(text);
         hidden += cleaned.hidden;
         *text = cleaned.text.into_owned();
     });

@@ -51,9 +51,10 @@ pub(super) fn locked(id: &str, loaded: &Loaded, other: &str) -> Result<(Ledger, 
     let ledger = Ledger::open(loaded.state_dir())?;
     match ledger.lock(id)? {
         Some(lock) => Ok((ledger, lock)),
-        None => {
-            Err(Error::of(Kind::Busy, format!("the thread {id} is busy: {other} is working on it")))
-        }
+        None => Err(Error::from_kind(
+            Kind::Busy,
+            format!("the thread {id} is busy: {other} is working on it"),
+        )),
     }
 }
 

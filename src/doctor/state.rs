@@ -13,8 +13,8 @@ const MEGABYTE: u64 = 1_000_000;
 
 pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
     let mut checks = vec![folder(loaded)];
-    checks.extend(room(&StateFolder::of(loaded.state_dir())));
-    match Health::of(loaded.state_dir()) {
+    checks.extend(room(&StateFolder::examine(loaded.state_dir())));
+    match Health::read(loaded.state_dir()) {
         Ok(Some(Health { version, threads, older })) => {
             let threads =
                 if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
@@ -45,7 +45,7 @@ pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
 
 fn folder(loaded: &Loaded) -> Check {
     let path = loaded.state_dir().display();
-    let state = StateFolder::of(loaded.state_dir());
+    let state = StateFolder::examine(loaded.state_dir());
     if !state.writable {
         return Check::problem(
             "folder",

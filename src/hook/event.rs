@@ -9,8 +9,10 @@ const TOOL: &str = "consult_kimi";
 /// The result that an event brings, if it is one of `consult_kimi` that holds an answer.
 pub(super) fn result_in(event: &Value) -> Option<Value> {
     let result = match event["hook_event_name"].as_str()? {
-        "PostToolUse" if is_ours(event["tool_name"].as_str()?) => of_tool(&event["tool_response"])?,
-        "UserPromptSubmit" => of_notification(event["prompt"].as_str()?)?,
+        "PostToolUse" if is_ours(event["tool_name"].as_str()?) => {
+            tool_result(&event["tool_response"])?
+        }
+        "UserPromptSubmit" => notified_result(event["prompt"].as_str()?)?,
         _ => return None,
     };
     result["response"].is_string().then_some(result)
@@ -21,13 +23,13 @@ fn is_ours(tool: &str) -> bool {
 }
 
 /// The result of a call in the foreground: its text, or a list of texts of which the first is the result.
-fn of_tool(response: &Value) -> Option<Value> {
+fn tool_result(response: &Value) -> Option<Value> {
     let text = response.as_str().or_else(|| response[0]["text"].as_str())?;
     serde_json::from_str(text).ok()
 }
 
 /// The result of a call that went on in the background, in the message that tells the model of its end.
-fn of_notification(prompt: &str) -> Option<Value> {
+fn notified_result(prompt: &str) -> Option<Value> {
     let (head, rest) = prompt.strip_prefix("<task-notification>")?.split_once("<result>")?;
     if !head.contains(&format!("/{TOOL})")) {
         return None;

@@ -17,7 +17,7 @@ use crate::settings::Loaded;
 pub(crate) fn show(event: &Value, loaded: &Loaded) -> Option<String> {
     let result = event::result_in(event)?;
     let remembered = remembered(&result, loaded);
-    Some(notice::of(remembered.as_ref().unwrap_or(&result), &result["thread"]))
+    Some(notice::text(remembered.as_ref().unwrap_or(&result), &result["thread"]))
 }
 
 /// The same result as the ledger keeps it, where this process's ledger is the one of the server. A call in which Kimi was

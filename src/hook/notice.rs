@@ -14,7 +14,7 @@ const ALL: usize = 9_000;
 const PLACES: usize = 3;
 
 /// The words of a result. `thread` is where the argument stands.
-pub(super) fn of(result: &Value, thread: &Value) -> String {
+pub(super) fn text(result: &Value, thread: &Value) -> String {
     let (mut result, mut thread) = (result.clone(), thread.clone());
     for value in [&mut result, &mut thread] {
         each_text(value, &mut |text| *text = one_line(text));
@@ -131,7 +131,7 @@ mod tests {
             ],
             "warnings": ["The project changed while Kimi ran."],
         });
-        insta::assert_snapshot!(of(&result, &json!({"id": "ab12", "round": 2})), @r"
+        insta::assert_snapshot!(text(&result, &json!({"id": "ab12", "round": 2})), @r"
         Kimi, round 2: Not as it stands. Two ways lose data.
           F1 Kimi maintains: The line stands there.
           F2 Kimi withdraws without naming a fact: Fine.
@@ -148,7 +148,7 @@ mod tests {
         let verdict = |verdict: Value| {
             let result =
                 json!({"parse_ok": true, "response": "r", "verdict": verdict, "findings": []});
-            of(&result, &json!(null)).lines().nth(1).unwrap().to_owned()
+            text(&result, &json!(null)).lines().nth(1).unwrap().to_owned()
         };
         assert_eq!(verdict(json!({"winner": "SQLite"})), "  Winner: SQLite");
         assert_eq!(verdict(json!({})), "  Winner: none of the options is acceptable");
@@ -158,11 +158,11 @@ mod tests {
         );
         let raw = json!({"parse_ok": false, "response": "I think\nso", "findings": []});
         assert_eq!(
-            of(&raw, &json!({"round": 1})),
+            text(&raw, &json!({"round": 1})),
             "Kimi, round 1, not in the form that was asked for: I think so"
         );
         let odd = json!({"response": "r", "findings": [7], "replies": {}, "warnings": "w"});
-        assert_eq!(of(&odd, &json!(7)), "Kimi: r\n   : \n     no citation");
+        assert_eq!(text(&odd, &json!(7)), "Kimi: r\n   : \n     no citation");
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         let finding =
             json!({"id": "F1", "severity": "major", "claim": "数 ".repeat(5_000), "citations": []});
         let result = json!({"response": "r", "findings": vec![finding; 40]});
-        let text = of(&result, &json!({"id": "ab12", "round": 1}));
+        let text = text(&result, &json!({"id": "ab12", "round": 1}));
         assert!(text.chars().count() < ALL + 100, "{}", text.chars().count());
         assert!(text.ends_with("\n  … `kimi-bridge threads show ab12` shows the rest."), "{text}");
     }

@@ -42,14 +42,15 @@ pub(crate) fn plan(event: &Value, loaded: &Loaded) -> Option<Value> {
     }}))
 }
 
-/// Whether the person lets the agent consult unasked. Claude Code leaves the option out where it was never set.
+/// Returns whether the agent may consult unasked. Claude Code leaves an option out that was never set.
 fn is_auto(loaded: &Loaded) -> bool {
     let option = loaded.environment.var("CLAUDE_PLUGIN_OPTION_AUTO");
     let option = option.and_then(|text| switch(&json!(text)));
-    loaded.misfits.is_empty() && option.unwrap_or(loaded.settings.auto_enabled)
+    let by_settings = loaded.settings.tool_enabled && loaded.settings.auto_enabled;
+    loaded.misfits.is_empty() && option.unwrap_or(by_settings)
 }
 
-/// Whether a thread of this project was opened after the session had begun.
+/// Returns whether a thread of this project changed after the session began.
 fn was_consulted(event: &Value, loaded: &Loaded) -> bool {
     let Some(began) = event["transcript_path"].as_str().and_then(|path| began(Path::new(path)))
     else {
@@ -58,10 +59,10 @@ fn was_consulted(event: &Value, loaded: &Loaded) -> bool {
     let project = Some(record::project_of(loaded).display().to_string());
     let latest = Filter { project, limit: LATEST, ..Filter::default() };
     let threads = ledger::read(loaded.state_dir(), move |ledger| ledger.threads(&latest));
-    threads.unwrap_or_default().iter().any(|thread| thread.opened_at >= began)
+    threads.unwrap_or_default().iter().any(|thread| thread.updated_at >= began)
 }
 
-/// When the session of a transcript began: the first time that stands in it, seconds since 1970 UTC.
+/// The beginning of the session of a transcript: the first time in it, seconds since 1970 UTC.
 fn began(transcript: &Path) -> Option<i64> {
     let mut bytes = Vec::new();
     File::open(transcript).ok()?.take(BEGINNING).read_to_end(&mut bytes).ok()?;
@@ -71,8 +72,8 @@ fn began(transcript: &Path) -> Option<i64> {
     Some(time.timestamp())
 }
 
-/// Whether no plan of this session was turned back before; marks the session. Without a mark nothing is turned back, or
-/// the agent could never go on.
+/// Returns whether no plan of this session was turned back before, and marks the session. Without a mark no plan is
+/// turned back, or the agent could never continue.
 fn is_first(event: &Value, loaded: &Loaded) -> bool {
     let session = event["session_id"].as_str().unwrap_or_default();
     let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -148,7 +149,9 @@ mod tests {
         check(&ON, &leaving("a", &long), true);
         check(&ON, &leaving("a", &long), false);
         check(&ON, &leaving("b", &long), true);
-        check(&[("KIMI_BRIDGE_AUTO_ENABLED", "1")], &leaving("c", &long), true);
+        let auto = [("KIMI_BRIDGE_AUTO_ENABLED", "1"), ("KIMI_BRIDGE_TOOL_ENABLED", "1")];
+        check(&auto[..1], &leaving("c", &long), false);
+        check(&auto, &leaving("c", &long), true);
         let placeholder = [("CLAUDE_PLUGIN_OPTION_AUTO", "${user_config.auto}")];
         check(&placeholder, &leaving("d", &long), false);
         let wrong = [ON[0], ("KIMI_BRIDGE_TIMEOUT_SECONDS", "15m")];

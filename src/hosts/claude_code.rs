@@ -1,7 +1,6 @@
 //! The registrations of Claude Code. One file of the user holds the servers of every project beside those for all, and
 //! the user can refuse the servers of a project's own file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -22,7 +21,7 @@ pub(super) fn user_folder(environment: &Environment) -> PathBuf {
 }
 
 fn read(settings: &Path) -> Value {
-    let text = fs::read_to_string(settings).unwrap_or_default();
+    let text = documents::read(settings).unwrap_or_default();
     documents::parse(&text, Format::Json).unwrap_or_default()
 }
 

@@ -8,7 +8,6 @@ mod registration;
 mod variables;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -126,7 +125,7 @@ fn project_folders(environment: &Environment) -> Vec<PathBuf> {
 
 /// Reads and parses a file; `None` when it does not exist.
 fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
-    match fs::read_to_string(file) {
+    match documents::read(file) {
         Ok(text) => Some(documents::parse(&text, host.format)),
         // `NotADirectory`: a folder above it is a file.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -149,6 +148,8 @@ fn is_this_server(one: &Registration, environment: &Environment) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Writes files below a home whose folder `p` is the project, and compares the registrations, a line each.

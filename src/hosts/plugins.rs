@@ -122,6 +122,6 @@ fn is_ours(plugin: &str) -> bool {
 
 /// The value of a file; null where there is none, or where it cannot be read: another check says so.
 fn read(file: &Path, format: Format) -> Value {
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let text = documents::read(file).unwrap_or_default();
     documents::parse(&text, format).unwrap_or_default()
 }

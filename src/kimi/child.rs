@@ -172,7 +172,7 @@ fn no_keeper(error: &io::Error) -> Error {
 }
 
 fn cannot_start(program: &Path, error: &io::Error) -> Error {
-    Error::of(Kind::Spawn, format!("could not start {}: {error}", program.display()))
+    Error::from_kind(Kind::Spawn, format!("could not start {}: {error}", program.display()))
 }
 
 #[cfg(test)]

@@ -218,7 +218,7 @@ fn rules(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Rules {
         closed: &closed,
         secret: paths.secret,
     };
-    Rules::of(&request, paths.stop)
+    Rules::new(&request, paths.stop)
 }
 
 /// The folders that stay closed inside an open folder too, as paths without links: those of the bridge and of Kimi's

@@ -60,7 +60,7 @@ pub(crate) fn classify(program: &Path, ending: &FailedRun<'_>, secrets: &Secrets
     if let Some(why) =
         error_line.strip_prefix(START_FAILED).or(last_line.strip_prefix(START_FAILED))
     {
-        return Error::of(Kind::Spawn, format!("could not start {why}"));
+        return Error::from_kind(Kind::Spawn, format!("could not start {why}"));
     }
     let kind = error_kind(&texts, ending);
     let shown = secrets.redact_start(clean(words.trim()).trim(), WORDS).into_text();
@@ -78,13 +78,13 @@ pub(crate) fn classify(program: &Path, ending: &FailedRun<'_>, secrets: &Secrets
         (Kind::EmptyAnswer, true) => "Kimi ended without an answer".to_owned(),
         (kind, _) => format!("{}: {shown}", kind.meaning()),
     };
-    Error::of(kind, message)
+    Error::from_kind(kind, message)
 }
 
 /// Returns the error for a retired program.
 pub(crate) fn retired(path: &Path) -> Error {
     let path = path.display();
-    Error::of(
+    Error::from_kind(
         Kind::KimiRetired,
         format!("{path} is the retired release of kimi-cli, which answers nothing any more"),
     )

@@ -78,7 +78,10 @@ impl GuardPolicy {
     pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {
         let json = serde_json::to_vec(self);
         let json = json.map_err(|error| {
-            Error::of(Kind::Spawn, format!("could not write the policy of the hook: {error}"))
+            Error::from_kind(
+                Kind::Spawn,
+                format!("could not write the policy of the hook: {error}"),
+            )
         })?;
         folders::write_new(&policy_file(run_dir), &json)
     }

@@ -91,7 +91,7 @@ impl Login {
             self.has_credentials() || self.service_variable.is_some() || !self.providers.is_empty();
         (!is_configured).then(|| {
             let message = format!("{dialect} has no login, no key and no provider");
-            Error::of(Kind::NotLoggedIn, message)
+            Error::from_kind(Kind::NotLoggedIn, message)
         })
     }
 }

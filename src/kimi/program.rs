@@ -91,7 +91,7 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
             outputs.collect::<Vec<_>>().join("; ")
         }
     };
-    Error::of(Kind::KimiMissing, message)
+    Error::from_kind(Kind::KimiMissing, message)
 }
 
 /// Returns the files to try, each once. If a setting names a program, it is the only one.

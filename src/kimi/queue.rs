@@ -44,5 +44,5 @@ pub(super) fn expect_not_cancelled(watch: Watch<'_>) -> Result<()> {
     if !watch.cancel.is_cancelled() {
         return Ok(());
     }
-    Err(Error::of(Kind::Cancelled, "the call was cancelled"))
+    Err(Error::from_kind(Kind::Cancelled, "the call was cancelled"))
 }

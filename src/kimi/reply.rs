@@ -41,7 +41,7 @@ impl Deadline {
     pub(crate) fn error(self) -> Error {
         let limit = self.limit.as_secs();
         let message = format!("the call took longer than timeout_seconds ({limit} s)");
-        Error::of(Kind::TimedOut, message)
+        Error::from_kind(Kind::TimedOut, message)
     }
 
     /// Returns the progress of the call. `files` is the number of files read so far.

@@ -58,6 +58,6 @@ pub(super) async fn text(
             Ok(Printed { text: record.into_text(), has_failed: !status.success() })
         }
         End::Closed => Ok(Printed { text: record.into_text(), has_failed: false }),
-        End::Limit(kind, why) => Err(Error::of(kind, why)),
+        End::Limit(kind, why) => Err(Error::from_kind(kind, why)),
     }
 }

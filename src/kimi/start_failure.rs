@@ -100,7 +100,7 @@ fn path_to_open(path: &Path, home: &Path) -> PathBuf {
 
 /// The error of a program that starts only outside the sandbox, if its output does not show why.
 pub(crate) fn unexplained(output: &str) -> Error {
-    Error::of(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {output}"))
+    Error::from_kind(Kind::Sandbox, format!("Kimi could not start inside the sandbox: {output}"))
 }
 
 /// Finds the paths in a text: absolute ones, and those with `~/`, as mise writes them.

@@ -6,7 +6,7 @@ use crate::hidden::Cleaned;
 
 /// Removes escape sequences, invisible characters, and control characters other than newline and tab.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    Cleaned::of(text).text
+    Cleaned::new(text).text
 }
 
 /// Replaces bytes that are not UTF-8. The function of the standard library is slow for valid text.

@@ -56,7 +56,7 @@ pub(super) async fn ask_version(
     let output = if text.trim().is_empty() { "nothing printed" } else { text.trim() };
     if has_failed {
         let message = format!("{} does not start: {}", path.display(), repeated(loaded, output));
-        return Err(Error::of(Kind::Spawn, message).into());
+        return Err(Error::from_kind(Kind::Spawn, message).into());
     }
     Ok(output.to_owned())
 }
@@ -67,7 +67,7 @@ fn unanswered(path: &Path, why: StartFailure) -> StartFailure {
         Kind::TimedOut | Kind::Stalled | Kind::TooMuchOutput | Kind::Crashed => {
             let path = path.display();
             let message = format!("{path} does not answer `--version`: {}", why.error.message);
-            Error::of(Kind::Spawn, message).into()
+            Error::from_kind(Kind::Spawn, message).into()
         }
         _ => why,
     }

@@ -23,7 +23,7 @@ const NAME: &str = "ledger.sqlite";
 
 /// The error of a ledger that cannot be used.
 pub(super) fn failed(what: &str, error: &dyn Display) -> Error {
-    Error::of(Kind::Ledger, format!("{what}: {error}"))
+    Error::from_kind(Kind::Ledger, format!("{what}: {error}"))
 }
 
 /// The file of a state folder's ledger.

@@ -22,7 +22,7 @@ pub(crate) struct Health {
 
 impl Health {
     /// Opens the ledger of a state folder as a consultation would; `None` if there is none.
-    pub(crate) fn of(state_dir: &Path) -> Result<Option<Health>> {
+    pub(crate) fn read(state_dir: &Path) -> Result<Option<Health>> {
         if !file::path(state_dir).exists() {
             return Ok(None);
         }
@@ -46,7 +46,7 @@ pub(crate) struct StateFolder {
 
 impl StateFolder {
     /// Examines a state folder.
-    pub(crate) fn of(state_dir: &Path) -> StateFolder {
+    pub(crate) fn examine(state_dir: &Path) -> StateFolder {
         let rights = fs::metadata(state_dir).ok().map(|there| there.permissions().mode() & 0o7777);
         // For a folder that does not exist, its nearest parent decides.
         let nearest = state_dir.ancestors().find(|folder| folder.exists());
@@ -67,19 +67,19 @@ mod tests {
     #[test]
     fn a_ledger_is_looked_at_and_none_is_made() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Health::of(dir.path()).unwrap(), None);
+        assert_eq!(Health::read(dir.path()).unwrap(), None);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         drop(Ledger::open(dir.path()).unwrap());
         let file = dir.path().join("ledger.sqlite");
         let older = dir.path().join("ledger-4.db");
         fs::write(&older, "").unwrap();
         assert_eq!(
-            Health::of(dir.path()).unwrap(),
+            Health::read(dir.path()).unwrap(),
             Some(Health { version: VERSION, threads: 0, older: vec![older] })
         );
         fs::remove_file(dir.path().join("ledger.sqlite-wal")).unwrap();
         fs::write(file, "x".repeat(5000)).unwrap();
-        assert_eq!(Health::of(dir.path()).unwrap_err().kind, Kind::Ledger);
+        assert_eq!(Health::read(dir.path()).unwrap_err().kind, Kind::Ledger);
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };
         let check = |path: &Path, expected: (Option<u32>, bool)| {
-            let StateFolder { rights, writable, free } = StateFolder::of(path);
+            let StateFolder { rights, writable, free } = StateFolder::examine(path);
             assert_eq!((rights, writable), expected);
             assert!(free.is_some_and(|bytes| bytes > 0));
         };

@@ -115,7 +115,7 @@ impl Ledger {
 
     /// The threads that match a filter, the latest first.
     pub(crate) fn threads(&self, filter: &Filter) -> Result<Vec<ThreadRow>> {
-        let words = Words::of(filter.words.as_deref().unwrap_or_default());
+        let words = Words::parse(filter.words.as_deref().unwrap_or_default());
         self.read(|connection| {
             let mut query = connection.prepare(
                 "SELECT row FROM threads

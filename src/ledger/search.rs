@@ -18,7 +18,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    pub(super) fn of(text: &str) -> Words {
+    pub(super) fn parse(text: &str) -> Words {
         let words = text.to_lowercase();
         let words = words.split_whitespace().map(str::to_owned);
         let (long, short): (Vec<String>, _) =

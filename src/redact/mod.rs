@@ -106,9 +106,9 @@ impl Secrets {
     /// key.
     #[must_use]
     pub fn redact(&self, text: &str) -> Redacted {
-        let visible = Cleaned::of(text).text;
+        let visible = Cleaned::new(text).text;
         let (mut text, count) = pieces::replace(&visible, |text| self.spans(text));
-        if let Cow::Owned(cleaned) = Cleaned::of(&text).text {
+        if let Cow::Owned(cleaned) = Cleaned::new(&text).text {
             // A marker in place of one half of an emoji leaves the other half invisible.
             text = cleaned;
         }
@@ -118,7 +118,7 @@ impl Secrets {
     /// The marker that replaces the text of a field, if it is a secret by the field's name.
     #[must_use]
     pub fn redact_field(&self, name: &str, text: &str) -> Option<String> {
-        let [name, text] = [name, text].map(|text| Cleaned::of(text).text);
+        let [name, text] = [name, text].map(|text| Cleaned::new(text).text);
         assignment::in_field(&name, &text).map(pieces::marker)
     }
 

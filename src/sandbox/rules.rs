@@ -87,7 +87,7 @@ pub(crate) struct Rules {
 impl Rules {
     /// Makes the rules of a request. It searches the project for secret files until `stop` returns `true`, which takes a
     /// while in a large project.
-    pub(crate) fn of(wanted: &SandboxRequest<'_>, stop: Stop<'_>) -> Rules {
+    pub(crate) fn new(wanted: &SandboxRequest<'_>, stop: Stop<'_>) -> Rules {
         let mut rules = Rules::default();
         let project = wanted.project.map(canonical);
         let home = canonical(wanted.home);
@@ -349,7 +349,7 @@ mod tests {
             closed: &[root.join("home/state")],
             secret: &secret,
         };
-        let rules = Rules::of(&wanted, &|| false);
+        let rules = Rules::new(&wanted, &|| false);
         (root, rules)
     }
 
@@ -442,7 +442,7 @@ mod tests {
                 closed: &[],
                 secret: &secret,
             };
-            let rules = Rules::of(&wanted, &|| false);
+            let rules = Rules::new(&wanted, &|| false);
             let open = |path: &str| rules.allow_reading(&project.join(path));
             assert_eq!(["a", "bin/kimi"].map(open), [is_open, true], "{project:?}");
             assert_eq!(["x.key", "bin/y.key"].map(open), [false, false], "{project:?}");
@@ -527,7 +527,7 @@ mod tests {
             closed: &[],
             secret: &secret,
         };
-        let rules = Rules::of(&wanted, &|| false);
+        let rules = Rules::new(&wanted, &|| false);
         assert_eq!(rules.shut, [project.join("many")]);
         assert_eq!(rules.opened_by_entry, std::slice::from_ref(&project));
         assert!(rules.allow_reading(&project.join("f")));
@@ -576,7 +576,7 @@ mod tests {
             closed: &[],
             secret: &secret,
         };
-        let rules = Rules::of(&wanted, &|| false);
+        let rules = Rules::new(&wanted, &|| false);
         let nothing = rules.appeared(&project, &secret, &|| false);
         assert_eq!(nothing, Appeared::default());
         rules

@@ -1,6 +1,5 @@
 //! The changes of every host's file, planned from what the files hold.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -138,7 +137,7 @@ fn edit(
                 break;
             }
             edit.after = Some(edit::without_entry(&left, &place)?);
-            edit.commands.push(of_claude(&["remove", &one.name, "-s", "user"]));
+            edit.commands.push(claude_command(&["remove", &one.name, "-s", "user"]));
         }
     } else if request.scope == Scope::User
         && ours.is_empty()
@@ -159,13 +158,18 @@ fn edit(
             .map_err(|why| format!("`{name}` in `{}` {why}", host.table(&value)))?;
         if entry != *old {
             edit.after = Some(edit::with_entry(&text, &place(name), &entry)?);
-            if known.is_some() {
-                edit.commands.push(of_claude(&["remove", name, "-s", "user"]));
+            // An entry that exists is changed in the file: its variables must be neither lost nor shown in a list of
+            // processes.
+            if known.is_none() {
+                let entry = entry.to_string();
+                edit.commands.push(claude_command(&["add-json", name, &entry, "-s", "user"]));
             }
-            edit.commands.push(of_claude(&["add-json", name, &entry.to_string(), "-s", "user"]));
         }
     }
-    if !(host.by_project && request.scope == Scope::User) {
+    if host.by_project && request.scope == Scope::User {
+        // Claude Code keeps backups of this file itself, and changes it too often for one of setup's to be restored.
+        edit.backup = Backup::Keep;
+    } else {
         edit.commands.clear();
     }
     Ok(Some(edit))
@@ -174,13 +178,13 @@ fn edit(
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// Claude Code writes the user's file itself all the time, so its own command changes it.
-fn of_claude(words: &[&str]) -> Vec<String> {
+fn claude_command(words: &[&str]) -> Vec<String> {
     std::iter::once("mcp").chain(words.iter().copied()).map(str::to_owned).collect()
 }
 
 /// The text of a file; `None` when there is no file.
 pub(super) fn read(file: &Path) -> Result<Option<String>, String> {
-    match fs::read_to_string(file) {
+    match documents::read(file) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
@@ -195,14 +199,12 @@ pub(super) fn target(file: &Path) -> PathBuf {
 /// The command of an entry. A file that a project shares names no folder of one machine, where PATH is enough; an editor
 /// that was started from a desktop may have another PATH, so the user's own files name the whole path.
 fn program(scope: Scope, environment: &Environment) -> String {
+    let Some(this) = environment.program.as_deref().filter(|_| scope != Scope::Project) else {
+        return NAME.to_owned();
+    };
     let on_path = which::which_in(NAME, environment.var("PATH"), &environment.current_dir).ok();
-    let this = environment.program.as_deref();
-    let same = on_path.filter(|found| this.is_some_and(|this| target(found) == target(this)));
-    match (same, scope) {
-        (Some(_), Scope::Project) => NAME.to_owned(),
-        (Some(found), Scope::User | Scope::Local | Scope::Plugin) => found.display().to_string(),
-        (None, _) => this.map_or_else(|| NAME.to_owned(), |this| this.display().to_string()),
-    }
+    let same = on_path.filter(|found| target(found) == target(this));
+    same.as_deref().unwrap_or(this).display().to_string()
 }
 
 /// Whether a registration starts this very program as a server.

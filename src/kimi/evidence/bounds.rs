@@ -48,7 +48,7 @@ impl Bounds {
 
     /// Cleans and redacts a text, and cuts it to a number of characters.
     pub(super) fn text(&mut self, text: &str, chars: usize) -> String {
-        let cleaned = Cleaned::of(text);
+        let cleaned = Cleaned::new(text);
         self.hidden += cleaned.hidden;
         let text = self.secrets.redact_start(&cleaned.text, chars);
         self.redactions += text.count();

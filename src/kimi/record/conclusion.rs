@@ -30,7 +30,7 @@ impl RunRecord {
             return Err(self.error(invocation, &stderr, end));
         };
         let messages: Vec<Cleaned<'_>> =
-            self.earlier.iter().chain([words]).map(|text| Cleaned::of(text)).collect();
+            self.earlier.iter().chain([words]).map(|text| Cleaned::new(text)).collect();
         let hidden = messages.iter().map(|message| message.hidden).sum();
         let texts: Vec<&str> = messages.iter().map(|message| message.text.as_ref()).collect();
         let text = texts.join("\n\n");
@@ -65,7 +65,7 @@ impl RunRecord {
                 self.failure(invocation, stderr, exit)
             }
             End::Closed => self.failure(invocation, stderr, Exit::Closed),
-            End::Limit(kind, message) => Error::of(*kind, message),
+            End::Limit(kind, message) => Error::from_kind(*kind, message),
         };
         if let (Some(skipped), Kind::EmptyAnswer) = (&self.too_long, error.kind) {
             let _ = write!(error.message, "; {skipped}");
@@ -76,7 +76,7 @@ impl RunRecord {
         }
         let seen = self.trace.finish();
         if self.words.is_some() || !seen.evidence.is_empty() {
-            let words = self.words.as_deref().map(Cleaned::of);
+            let words = self.words.as_deref().map(Cleaned::new);
             let in_words = words.as_ref().map_or(0, |words| words.hidden);
             error.partial = Some(json!({
                 "response": words.map(|words| words.text.into_owned()),
