@@ -71,8 +71,8 @@ fn adjudications(args: &Consult) -> Vec<Value> {
     adopted.chain(rejected).collect()
 }
 
-/// Reads the context from YAML or JSON. Standard input may never end, so a thread of its own reads, and a signal ends the
-/// wait.
+/// Reads the context from YAML or JSON. Standard input may never end, so a thread of its own reads, and a signal ends
+/// the wait.
 async fn read_context(path: PathBuf, stop: &ShutdownSignals) -> Result<Value> {
     let unreadable = |why: String| {
         Error::new(

@@ -1,7 +1,7 @@
 //! `kimi-bridge demo`: a complete consultation that needs no Kimi.
 //!
-//! Unpacks a small sample project into a temporary folder, and runs a stand-in, which is part of this binary, as a child
-//! process in place of Kimi. All other code is that of a real consultation.
+//! Unpacks a small sample project into a temporary folder, and runs a stand-in, which is part of this binary, as a
+//! child process in place of Kimi. All other code is that of a real consultation.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -13,8 +13,8 @@ const WORDS: [(&str, &str); 7] = [
     ("consult_kimi", "`kimi-bridge consult`"),
 ];
 
-/// The flags of the fields of a request, by the beginning of a field's pointer. The fields of the context have no flags:
-/// they come from a file.
+/// The flags of the fields of a request, by the beginning of a field's pointer. The fields of the context have no
+/// flags: they come from a file.
 const FIELDS: [(&str, &str); 10] = [
     ("/prior_exchange", "--adopt, --reject"),
     ("/timeout_seconds", "--timeout"),

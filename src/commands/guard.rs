@@ -1,5 +1,5 @@
-//! `kimi-bridge guard`: the hook that both Kimi CLIs run before a tool call. It refuses a call by exit code 2 and a reason
-//! on standard error. Any other exit code allows the call, so every failure here is a refusal too.
+//! `kimi-bridge guard`: the hook that both Kimi CLIs run before a tool call. It refuses a call by exit code 2 and a
+//! reason on standard error. Any other exit code allows the call, so every failure here is a refusal too.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};

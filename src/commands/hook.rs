@@ -1,6 +1,6 @@
-//! `kimi-bridge hook show` and `hook plan`, which the hooks of the Claude Code plugin start. The event comes on standard
-//! input, and the answer goes to standard output. Every failure ends with exit code 0 and no output, so that a hook never
-//! blocks the host.
+//! `kimi-bridge hook show` and `hook plan`, which the hooks of the Claude Code plugin start. The event comes on
+//! standard input, and the answer goes to standard output. Every failure ends with exit code 0 and no output, so that a
+//! hook never blocks the host.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -36,8 +36,8 @@ fn answer(name: &str) -> Option<Value> {
     }
 }
 
-/// Reads the event; `None` if it is too long or no JSON. Even a longer event is read to its end, because a host may fail if
-/// the pipe is closed early.
+/// Reads the event; `None` if it is too long or no JSON. Even a longer event is read to its end, because a host may
+/// fail if the pipe is closed early.
 fn read() -> Option<Value> {
     let mut event = Vec::new();
     let mut input = io::stdin().lock();

@@ -96,8 +96,8 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let loaded = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
     match cli.command {
-        // The doctor uses the valid settings and reports the others. Completions and man pages need no settings: a broken
-        // one must not disturb the start of a shell or the build of a package.
+        // The doctor uses the valid settings and reports the others. Completions and man pages need no settings: a
+        // broken one must not disturb the start of a shell or the build of a package.
         Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => {}
         // A host does not show why a server ended, so this server keeps running and reports the problem.
         Command::Serve if !loaded.misfits.is_empty() => tracing::error!("{}", loaded.mode_hint()),
@@ -138,8 +138,8 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 
-/// Logs the bridge's own messages only. Its libraries log whole requests before redaction, and a warning for every refused
-/// request and every closed connection.
+/// Logs the bridge's own messages only. Its libraries log whole requests before redaction, and a warning for every
+/// refused request and every closed connection.
 fn log_to_stderr(loaded: &Loaded) {
     let (own, others) = if loaded.settings.debug {
         (LevelFilter::DEBUG, LevelFilter::WARN)

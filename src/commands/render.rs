@@ -1,5 +1,5 @@
-//! Renders results and errors as text for a terminal, always with styles. The output stream removes them if the terminal
-//! supports none.
+//! Renders results and errors as text for a terminal, always with styles. The output stream removes them if the
+//! terminal supports none.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! `kimi-bridge setup`: shows the planned changes in the files of hosts, asks for consent, applies them, and looks for Kimi.
+//! `kimi-bridge setup`: shows the planned changes in the files of hosts, asks for consent, applies them, and looks for
+//! Kimi.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -78,7 +79,8 @@ fn find_host(name: &str) -> Result<&'static Host> {
     })
 }
 
-/// Refuses to run in another user's home: the changed files would belong to this user, and that user could not use them.
+/// Refuses to run in another user's home: the changed files would belong to this user, and that user could not use
+/// them.
 fn check_home_owner(home: &Path) -> Result<()> {
     let owner = std::fs::metadata(home).map(|home| home.uid());
     if owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw()) {
@@ -89,7 +91,8 @@ fn check_home_owner(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a program that npx fetched: npm deletes it some day, and the registrations would then name a missing program.
+/// Refuses a program that npx fetched: npm deletes it some day, and the registrations would then name a missing
+/// program.
 fn check_not_from_npx(program: Option<&Path>) -> Result<()> {
     if program.is_none_or(|program| program.iter().all(|folder| folder != "_npx")) {
         return Ok(());
@@ -174,8 +177,8 @@ fn changed_lines(edit: &FileEdit, scope: Scope, loaded: &Loaded) -> String {
     text
 }
 
-/// Collects the texts of a file that must be hidden, plain and with escapes: all but those that setup itself writes into
-/// our entry.
+/// Collects the texts of a file that must be hidden, plain and with escapes: all but those that setup itself writes
+/// into our entry.
 fn foreign_texts(value: &Value, key: &str, is_ours: bool, ours: &[&str], found: &mut Vec<String>) {
     match value {
         Value::String(text) => {

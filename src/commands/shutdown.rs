@@ -23,8 +23,8 @@ impl ShutdownSignals {
         settings: &Settings,
         interrupted: &CancellationToken,
     ) -> Result<ShutdownSignals> {
-        // Installs a handler for SIGCHLD, which a parent may have set to be ignored: then no child could be waited for. The
-        // handler remains after its listener is dropped.
+        // Installs a handler for SIGCHLD, which a parent may have set to be ignored: then no child could be waited for.
+        // The handler remains after its listener is dropped.
         let _ = signal(SignalKind::child());
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
         let stop = ShutdownSignals { asked, at_once, slots: Semaphore::new(settings.max_parallel) };

@@ -1,5 +1,5 @@
-//! The demo's stand-in for Kimi. It writes the same stream as kimi-code: tool calls that read files of the sample project,
-//! and a recorded answer, which says that it is recorded.
+//! The demo's stand-in for Kimi. It writes the same stream as kimi-code: tool calls that read files of the sample
+//! project, and a recorded answer, which says that it is recorded.
 
 use std::ffi::OsString;
 use std::fs;

@@ -195,7 +195,8 @@ fn program_checks(
     checks
 }
 
-/// Returns the mode in which the host would start the server, and the problems of the server's environment and time limit.
+/// Returns the mode in which the host would start the server, and the problems of the server's environment and time
+/// limit.
 fn mode_and_checks(
     config: &Config,
     one: &Registration,

@@ -1,5 +1,5 @@
-//! The report on an installation: its problems and their remedies. Other rooms find the facts, and this room judges them.
-//! It prints nothing.
+//! The report on an installation: its problems and their remedies. Other rooms find the facts, and this room judges
+//! them. It prints nothing.
 
 mod check;
 mod hosts;

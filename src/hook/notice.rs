@@ -1,5 +1,5 @@
-//! Formats one round for the terminal of the host: Kimi's findings, and its replies to rejections. Reads untyped JSON, so
-//! that a result of another version is shown as well.
+//! Formats one round for the terminal of the host: Kimi's findings, and its replies to rejections. Reads untyped JSON,
+//! so that a result of another version is shown as well.
 
 use serde_json::Value;
 

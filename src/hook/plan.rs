@@ -43,8 +43,8 @@ pub(crate) fn plan(event: &Value, loaded: &Loaded) -> Option<Value> {
     }}))
 }
 
-/// Returns whether the agent may consult Kimi without being asked. The settings decide where the plugin's option was never
-/// set, because Claude Code then passes no variable for it.
+/// Returns whether the agent may consult Kimi without being asked. The settings decide where the plugin's option was
+/// never set, because Claude Code then passes no variable for it.
 fn is_auto(loaded: &Loaded) -> bool {
     let option = loaded.environment.var("CLAUDE_PLUGIN_OPTION_AUTO");
     let option = option.and_then(|text| switch(&json!(text)));
@@ -75,8 +75,8 @@ fn session_start(transcript: &Path) -> Option<i64> {
     Some(time.timestamp())
 }
 
-/// Marks the session, and returns whether it had no mark before. If the mark cannot be written, returns false: otherwise
-/// every plan would be turned back, and the agent could never continue.
+/// Marks the session, and returns whether it had no mark before. If the mark cannot be written, returns false:
+/// otherwise every plan would be turned back, and the agent could never continue.
 fn mark_session(event: &Value, loaded: &Loaded) -> bool {
     let session = event["session_id"].as_str().unwrap_or_default();
     let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-';

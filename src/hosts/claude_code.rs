@@ -1,5 +1,5 @@
-//! The registrations of Claude Code. Its one user file holds the servers for all projects and those for single projects.
-//! The user can refuse the servers of a project's own file.
+//! The registrations of Claude Code. Its one user file holds the servers for all projects and those for single
+//! projects. The user can refuse the servers of a project's own file.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! A host of `config/hosts.yaml`, and the registrations in its table of servers. Skips servers that the host reaches by URL
-//! instead of starting a program.
+//! A host of `config/hosts.yaml`, and the registrations in its table of servers. Skips servers that the host reaches by
+//! URL instead of starting a program.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -92,8 +92,8 @@ impl Host {
         }
     }
 
-    /// Returns whether the host seems to be installed: one of its commands is on PATH, or its folder or one of its files
-    /// exists.
+    /// Returns whether the host seems to be installed: one of its commands is on PATH, or its folder or one of its
+    /// files exists.
     pub(crate) fn is_installed(&self, environment: &Environment) -> bool {
         let folder = self.user_folder(environment);
         self.program(environment).is_some()
@@ -108,8 +108,8 @@ impl Host {
         self.programs.iter().find_map(found)
     }
 
-    /// Returns the keys of the table of servers in a file, joined by dots. If the file has no table, returns the keys for a
-    /// new one.
+    /// Returns the keys of the table of servers in a file, joined by dots. If the file has no table, returns the keys
+    /// for a new one.
     pub(crate) fn table(&self, file: &Value) -> &str {
         let mut tables = self.servers.iter().filter(|keys| !value_at(file, keys).is_null());
         tables.next().or(self.servers.last()).map_or("", String::as_str)

@@ -67,8 +67,8 @@ pub(crate) fn all() -> &'static [Host] {
     &HOSTS
 }
 
-/// Returns the file where a host keeps the servers of this scope: the first one that exists, or else the first. `None` if
-/// the host has no file of this scope.
+/// Returns the file where a host keeps the servers of this scope: the first one that exists, or else the first. `None`
+/// if the host has no file of this scope.
 pub(crate) fn file(host: &Host, scope: Scope, environment: &Environment) -> Option<PathBuf> {
     let project: Vec<_> = project_folders(environment).pop().into_iter().collect();
     let files = host.files(environment, &project);
@@ -93,8 +93,8 @@ pub(crate) fn ours(
     found
 }
 
-/// Returns whether the plugin of this server is enabled in a host, which then needs no registration. `file` is the parsed
-/// user's file.
+/// Returns whether the plugin of this server is enabled in a host, which then needs no registration. `file` is the
+/// parsed user's file.
 pub(crate) fn has_plugin(host: &Host, file: &Value, environment: &Environment) -> bool {
     let plugins = if host.by_project {
         &claude_code::settings(environment)["enabledPlugins"]
@@ -140,8 +140,8 @@ fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
     }
 }
 
-/// Returns whether an entry is this server: it has this server's name, or its command holds a program of that name or this
-/// very program.
+/// Returns whether an entry is this server: it has this server's name, or its command holds a program of that name or
+/// this very program.
 fn is_this_server(one: &Registration, environment: &Environment) -> bool {
     const NAME: &str = env!("CARGO_PKG_NAME");
     let mut words = std::iter::once(&one.program).chain(&one.args).map(Path::new);

@@ -1,5 +1,5 @@
-//! Finds the bridge as a plugin of Claude Code or Codex. Both hosts record in their settings which plugins are enabled, and
-//! keep each plugin's files in a folder of its own.
+//! Finds the bridge as a plugin of Claude Code or Codex. Both hosts record in their settings which plugins are enabled,
+//! and keep each plugin's files in a folder of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,7 +86,8 @@ fn resolve_launcher(one: &mut Registration, root: &Path, environment: &Environme
     }
 }
 
-/// Returns a value of the manifest. A reference to an option is replaced by the user's choice, or by the option's default.
+/// Returns a value of the manifest. A reference to an option is replaced by the user's choice, or by the option's
+/// default.
 fn with_option(value: &str, options: &Value, known: &Value) -> String {
     let name = value.strip_prefix("${user_config.").and_then(|rest| rest.strip_suffix('}'));
     let Some(name) = name else { return value.to_owned() };

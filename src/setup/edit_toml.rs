@@ -48,8 +48,8 @@ pub(super) fn without_entry(text: &str, table: &str, name: &str) -> Result<Strin
     })
 }
 
-/// Returns the comments above the entry's section that a blank line separates from it, and the byte at which they begin.
-/// They belong to the section before, but `toml_edit` removes them with the entry.
+/// Returns the comments above the entry's section that a blank line separates from it, and the byte at which they
+/// begin. They belong to the section before, but `toml_edit` removes them with the entry.
 fn comments_above(text: &str, table: &str, name: &str) -> Option<(usize, String)> {
     let document = Document::parse(text).ok()?;
     let servers = table.split('.').try_fold(document.as_item(), |item, key| item.get(key))?;
@@ -61,7 +61,8 @@ fn comments_above(text: &str, table: &str, name: &str) -> Option<(usize, String)
     Some((above.start, lines[..blank].concat()))
 }
 
-/// Parses the document. Refuses one that `toml_edit` would write in another order, as it does with scattered dotted keys.
+/// Parses the document. Refuses one that `toml_edit` would write in another order, as it does with scattered dotted
+/// keys.
 fn document(text: &str) -> Result<DocumentMut, String> {
     let document: DocumentMut =
         text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;

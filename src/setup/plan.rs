@@ -94,8 +94,8 @@ pub(crate) fn plan(request: &SetupRequest, loaded: &Loaded) -> SetupPlan {
     plan
 }
 
-/// Plans the change of one file; `None` if the host has the plugin. Fails with the reason, which quotes no secret of the
-/// file.
+/// Plans the change of one file; `None` if the host has the plugin. Fails with the reason, which quotes no secret of
+/// the file.
 fn edit(
     host: &'static Host,
     file: &Path,
@@ -160,8 +160,8 @@ fn edit(
             .map_err(|why| format!("`{name}` in `{}` {why}", host.table(&value)))?;
         if entry != *old {
             edit.after = Some(edit::with_entry(&text, &place(name), &entry)?);
-            // An existing entry is changed in the file itself: as an argument of the command, its variables would show in
-            // the process list.
+            // An existing entry is changed in the file itself: as an argument of the command, its variables would show
+            // in the process list.
             if known.is_none() {
                 let entry = entry.to_string();
                 edit.commands.push(claude_command(&["add-json", name, &entry, "-s", "user"]));
@@ -169,7 +169,8 @@ fn edit(
         }
     }
     if host.by_project && request.scope == Scope::User {
-        // Claude Code makes its own backups of this file, and changes it too often for a backup of setup's to be useful.
+        // Claude Code makes its own backups of this file, and changes it too often for a backup of setup's to be
+        // useful.
         edit.backup = Backup::Keep;
     } else {
         edit.commands.clear();
@@ -199,8 +200,8 @@ pub(super) fn target(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_owned())
 }
 
-/// Returns the command of an entry. A project's file is shared between machines, so it gets the bare name. A user's file
-/// gets the whole path, because an editor started from a desktop may have another PATH.
+/// Returns the command of an entry. A project's file is shared between machines, so it gets the bare name. A user's
+/// file gets the whole path, because an editor started from a desktop may have another PATH.
 fn program(scope: Scope, environment: &Environment) -> String {
     let Some(this) = environment.program.as_deref().filter(|_| scope != Scope::Project) else {
         return NAME.to_owned();
