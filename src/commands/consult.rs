@@ -36,9 +36,9 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
             fields["prior_exchange"] = json!({"adjudications": adjudications});
         }
         // A thread already has its folder.
-        fields["work_dir"] = json!(work_dir.as_deref().map(named).transpose()?);
+        fields["work_dir"] = json!(work_dir.as_deref().map(utf8_path).transpose()?);
     } else {
-        fields["work_dir"] = json!(named(work_dir.as_ref().unwrap_or(current))?);
+        fields["work_dir"] = json!(utf8_path(work_dir.as_ref().unwrap_or(current))?);
     }
     fields["files"] = json!(args.files);
     if let Some(context) = args.context.clone() {
@@ -53,15 +53,15 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
     output::show(&result?, as_json)
 }
 
-/// The path of a folder, as a request needs it.
-fn named(folder: &Path) -> Result<&str> {
+/// Returns the path of a folder as text, which a request needs.
+fn utf8_path(folder: &Path) -> Result<&str> {
     folder.to_str().ok_or_else(|| {
         let message = format!("the path of the project is not UTF-8: {}", folder.display());
         Error::new(Kind::Request, message, "Rename the folder; Kimi and JSON need UTF-8.")
     })
 }
 
-/// The findings that the arguments adopt and reject.
+/// Returns the verdicts of `--adopt` and `--reject`, as a request holds them.
 fn adjudications(args: &Consult) -> Vec<Value> {
     let adopted = args.adopt.iter().map(|finding| json!({"finding": finding, "verdict": "ADOPT"}));
     let rejected = args.reject.iter().map(|answer| {
@@ -71,7 +71,8 @@ fn adjudications(args: &Consult) -> Vec<Value> {
     adopted.chain(rejected).collect()
 }
 
-/// Reads YAML or JSON. A terminal or a pipe may never end, so the read has its own thread and a signal ends the wait.
+/// Reads the context from YAML or JSON. Standard input may never end, so a thread of its own reads, and a signal ends
+/// the wait.
 async fn read_context(path: PathBuf, stop: &ShutdownSignals) -> Result<Value> {
     let unreadable = |why: String| {
         Error::new(

@@ -1,7 +1,7 @@
-//! `kimi-bridge demo`: a complete consultation with nothing installed.
+//! `kimi-bridge demo`: a complete consultation that needs no Kimi.
 //!
-//! A small sample project is unpacked into a temporary folder. A stand-in, which is part of this binary, runs as a
-//! child process in place of Kimi, and all other code is that of a real consultation.
+//! Unpacks a small sample project into a temporary folder, and runs a stand-in, which is part of this binary, as a
+//! child process in place of Kimi. All other code is that of a real consultation.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -34,7 +34,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
             "A stand-in answers: two recorded answers that are part of kimi-bridge, no model.";
         (stand_in_program()?, with_own_folders(loaded, folder.path()), asked.to_owned())
     };
-    // The temporary folder may be inside a hidden one.
+    // The temporary folder may be inside a folder that the sandbox hides.
     loaded.settings.readable.push(project.clone());
     let mut fields = Role::Skeptic.example();
     fields["work_dir"] = json!(project);
@@ -71,7 +71,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
     let mut spoken = styled(BOLD, "The caller answers every finding");
     let mut adjudications = Vec::new();
     for Finding { id, claim, .. } in &first.answer.findings {
-        // The caller adopts all findings but one.
+        // The demo's caller adopts all findings but one.
         if claim == REJECTED {
             adjudications.push(json!({"finding": id, "verdict": "REJECT", "reasoning": REASON}));
             let _ = write!(spoken, "\n{id} REJECT: {REASON}");
@@ -110,7 +110,7 @@ const DECISION: &str =
 const RATIONALE: &str = "The adopted findings lose data; the rejected one was withdrawn on a fact.";
 
 fn round(title: &str, result: &ConsultResult) -> Result<String> {
-    // The demo takes the next step itself, so none is shown.
+    // The next step would be shown with the thread, but the demo takes it itself.
     let result = ConsultResult { thread: None, ..result.clone() };
     Ok(format!("{}\n\n{}\n", styled(BOLD, title), render::result(&result, width())?))
 }
@@ -119,7 +119,7 @@ fn wrapped(text: &str) -> String {
     format!("{}\n", paragraph(text, "", "   ", width()))
 }
 
-/// Saves the thread in the user's state folder, since the demo's own is temporary, and returns the page.
+/// Saves the thread in the user's state folder, since the demo's own is temporary. Returns the path of the HTML page.
 fn save(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
     let record = crate::consult::record::load(loaded, id)?;
     let folder = state_dir.join("demo");
@@ -143,7 +143,7 @@ fn stand_in_program() -> Result<Program> {
     })
 }
 
-/// Moves the state and the home of the settings to a temporary folder.
+/// Moves the state folder and the home to a temporary folder, so that the demo leaves the user's own ones alone.
 fn with_own_folders(mut loaded: Loaded, folder: &Path) -> Loaded {
     loaded.settings.state_dir = Some(folder.join("state"));
     loaded.environment.home = folder.join("home");

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Filter;
 use crate::settings::Loaded;
 
-/// The longest time for the small consultation, seconds.
+/// The time limit of the trial consultation, in seconds.
 const TRIAL_SECONDS: u64 = 300;
 
 pub(super) async fn run(args: &Doctor, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
@@ -28,7 +28,7 @@ pub(super) async fn run(args: &Doctor, loaded: &Loaded, stop: &ShutdownSignals) 
     }
     let home = &loaded.environment.home;
     if !args.json {
-        output::print(&opening(&report, home, width()))?;
+        output::print(&header_and_sections(&report, home, width()))?;
     }
     if args.live {
         let section = live::section(&consult(loaded, stop).await?);
@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Doctor, loaded: &Loaded, stop: &ShutdownSignals) 
     Ok(code)
 }
 
-/// Asks about the sample with the user's own state, then deletes the thread.
+/// Consults Kimi about the sample with the user's own state, then deletes the thread.
 async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
     let cannot = |error: std::io::Error| {
         let message = format!("the sample could not be set up: {error}");
@@ -70,7 +70,7 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
         "files": ["src/store.rs"],
         "timeout_seconds": TRIAL_SECONDS.min(loaded.settings.timeout_seconds),
     });
-    // The temporary folder may be inside a hidden one.
+    // The temporary folder may be inside a folder that the sandbox hides.
     let mut loaded = loaded.clone();
     loaded.settings.readable.push(project.clone());
     let loaded = &loaded;
@@ -89,13 +89,13 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
                 error.hint = error.hint.replace(&hint, "");
             }
         }
-        // A thread that stays is listed by `threads`, which can delete it.
+        // If deleting fails, the user still finds the thread with `kimi-bridge threads`, and can delete it there.
         let _ = decision::forget(&thread.id, loaded);
     }
     Ok(Trial { result, took, unchanged })
 }
 
-fn opening(report: &Report, home: &Path, width: usize) -> String {
+fn header_and_sections(report: &Report, home: &Path, width: usize) -> String {
     let mut text = format!("{} {}\n\n", styled(BOLD, "kimi-bridge"), report.bridge_version);
     for section in &report.sections {
         text.push_str(&one_section(section, home, width));
@@ -108,23 +108,23 @@ pub(super) fn one_section(section: &Section, home: &Path, width: usize) -> Strin
     let mut text = styled(BOLD, &format!("{}{rest}", initial.to_uppercase())) + "\n";
     let mut above = "";
     for check in &section.checks {
-        // A repeated name is left out.
+        // A name is shown only once for consecutive checks.
         let name = if check.name == above { "" } else { &check.name };
-        text.push_str(&one_check(check, name, home, width));
+        text.push_str(&check_text(check, name, home, width));
         above = &check.name;
     }
     text + "\n"
 }
 
-/// The text of a check: mark, name and fact, and the remedy below.
-fn one_check(check: &Check, name: &str, home: &Path, width: usize) -> String {
+/// Formats a check: mark, name and finding, and the remedy below.
+fn check_text(check: &Check, name: &str, home: &Path, width: usize) -> String {
     let (mark, style) = match check.status {
         CheckStatus::Ok => ("✓", GOOD),
         CheckStatus::Note => ("·", DIM),
         CheckStatus::Warning => ("!", WARN),
         CheckStatus::Problem => ("✗", BAD),
     };
-    let name = styled(DIM, &format!("{name:<NAME$}"));
+    let name = styled(DIM, &format!("{name:<NAME_WIDTH$}"));
     let says = match check.status {
         CheckStatus::Ok | CheckStatus::Note => with_tilde(&check.says, home),
         CheckStatus::Warning | CheckStatus::Problem => {
@@ -139,11 +139,12 @@ fn one_check(check: &Check, name: &str, home: &Path, width: usize) -> String {
     text
 }
 
-/// The width of the names, and the column where the text begins.
-const NAME: usize = 12;
-const INDENT: usize = NAME + 5;
+/// The width of the column of names.
+const NAME_WIDTH: usize = 12;
+/// The column where the text begins.
+const INDENT: usize = NAME_WIDTH + 5;
 
-/// Wraps a text behind a head. Paths and commands stay unbroken, so that they can be copied.
+/// Wraps a text behind a head, with a hanging indent. Paths and commands stay unbroken, so that they can be copied.
 fn hanging(head: &str, words: &str, width: usize) -> String {
     let indent = " ".repeat(INDENT);
     let options = textwrap::Options::new(width)
@@ -154,19 +155,23 @@ fn hanging(head: &str, words: &str, width: usize) -> String {
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     let parts = words.split('`').enumerate();
     let kept: Vec<String> = parts
-        .map(|(at, part)| if at % 2 == 1 { part.replace(' ', HARD_SPACE) } else { part.to_owned() })
+        .map(
+            |(at, part)| {
+                if at % 2 == 1 { part.replace(' ', NO_BREAK_SPACE) } else { part.to_owned() }
+            },
+        )
         .collect();
     let mut text = String::new();
     for line in textwrap::wrap(&kept.join("`"), options) {
-        let _ = writeln!(text, "{}", line.trim_end().replace(HARD_SPACE, " "));
+        let _ = writeln!(text, "{}", line.trim_end().replace(NO_BREAK_SPACE, " "));
     }
     text
 }
 
-/// A space at which no line may end.
-const HARD_SPACE: &str = "\u{a0}";
+/// The space at which a line is never broken.
+const NO_BREAK_SPACE: &str = "\u{a0}";
 
-/// Shortens paths in the home to `~`.
+/// Shortens the home folder in paths to `~`.
 pub(super) fn with_tilde(words: &str, home: &Path) -> String {
     match home.to_str().filter(|home| home.len() > 1) {
         Some(home) => words.replace(&format!("{home}/"), "~/"),
@@ -189,12 +194,16 @@ fn closing_words(report: &Report, live: bool) -> String {
             format!("{found} Begin with the first problem; later ones may come from it.\n")
         }
         (None, Some(warnings)) => {
-            format!("{} {}", styled(WARN.bold(), &format!("No problem, {warnings}.")), next(live))
+            format!(
+                "{} {}",
+                styled(WARN.bold(), &format!("No problem, {warnings}.")),
+                next_step(live)
+            )
         }
-        (None, None) => format!("{} {}", styled(GOOD.bold(), "All is well."), next(live)),
+        (None, None) => format!("{} {}", styled(GOOD.bold(), "All is well."), next_step(live)),
     }
 }
 
-fn next(live: bool) -> &'static str {
+fn next_step(live: bool) -> &'static str {
     if live { "\n" } else { "`kimi-bridge doctor --live` asks Kimi one short question.\n" }
 }

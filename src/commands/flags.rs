@@ -1,8 +1,8 @@
-//! Errors for the shell. Other readers of an error know the fields of a tool; a shell user knows flags.
+//! Rewrites errors for the shell: they name the fields of an MCP tool, but a shell user knows only flags.
 
 use crate::error::{Error, Violation};
 
-/// The replacements in hints, the longer ones first.
+/// The replacements in hints. A longer word comes before the words that it contains.
 const WORDS: [(&str, &str); 7] = [
     ("thread_id alone", "--thread ID alone"),
     ("prior_exchange.adjudications", "--adopt FINDING and --reject FINDING=REASON"),
@@ -13,8 +13,8 @@ const WORDS: [(&str, &str); 7] = [
     ("consult_kimi", "`kimi-bridge consult`"),
 ];
 
-/// The flags of the fields of a request, by the beginning of the pointer. The context is a file whose fields keep their
-/// names.
+/// The flags of the fields of a request, by the beginning of a field's pointer. The fields of the context have no
+/// flags: they come from a file.
 const FIELDS: [(&str, &str); 10] = [
     ("/prior_exchange", "--adopt, --reject"),
     ("/timeout_seconds", "--timeout"),
@@ -28,7 +28,7 @@ const FIELDS: [(&str, &str); 10] = [
     ("/role", "--role"),
 ];
 
-/// Replaces fields by flags in the hint of an error and in front of its problems.
+/// Replaces fields by flags in the hint of an error and in the pointers of its problems.
 pub(super) fn at_the_shell(error: &Error) -> Error {
     let mut error = error.clone();
     for (field, flag) in WORDS {
@@ -55,7 +55,7 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn a_hint_names_flags_and_a_problem_its_argument() {
+    fn hints_and_problems_name_flags_instead_of_fields() {
         let check = |hint: &str, pointer: &str, expected: (&str, &str)| {
             let error = Error {
                 violations: vec![Violation::new(pointer, "expected")],

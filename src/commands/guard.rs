@@ -1,5 +1,5 @@
-//! `kimi-bridge guard`: the hook that both CLIs run before a tool call. It refuses by exit code 2 and a reason on
-//! standard error. Any other exit would allow the call, so that every failure here is a refusal too.
+//! `kimi-bridge guard`: the hook that both Kimi CLIs run before a tool call. It refuses a call by exit code 2 and a
+//! reason on standard error. Any other exit code allows the call, so every failure here is a refusal too.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use crate::kimi::guard::GuardPolicy;
 const REFUSED: u8 = 2;
 /// The most bytes of a call that are read; a longer call is refused.
 const CALL_BYTES: u64 = 1_000_000;
-/// The longest time for the hook. After 30 s, the CLIs allow the call.
+/// The time limit of the hook. It is shorter than the 30 s after which the CLIs allow the call.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs the hook; `args` holds the run's folder.

@@ -1,6 +1,6 @@
-//! `kimi-bridge hook show` and `hook plan`, which the hooks of the Claude Code plugin start: an event on standard input,
-//! the hook's answer on standard output. A hook is never in the way, so that whatever goes wrong here ends with 0 and
-//! no word.
+//! `kimi-bridge hook show` and `hook plan`, which the hooks of the Claude Code plugin start. The event comes on
+//! standard input, and the answer goes to standard output. Every failure ends with exit code 0 and no output, so that a
+//! hook never blocks the host.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -13,13 +13,13 @@ use crate::settings::{self, Environment, Loaded};
 
 /// The name of the hidden command.
 pub(super) const COMMAND: &str = "hook";
-/// Bytes of an event that are read. A longer one holds no result of this bridge.
+/// The bytes of an event that are read. A longer event holds no result of this bridge.
 const EVENT_BYTES: u64 = 8_000_000;
 
-/// `args` holds the name of the hook.
+/// Runs a hook; `args` holds its name. The exit code is always 0.
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> u8 {
     let name = args.next().unwrap_or_default();
-    // A thread that cannot start, or that panics, answers nothing.
+    // If the thread cannot start or panics, there is no answer.
     let answering = thread::Builder::new().spawn(move || answer(name.to_str()?));
     if let Some(answer) = answering.ok().and_then(|answering| answering.join().ok()).flatten() {
         let _ = writeln!(io::stdout(), "{answer}");
@@ -36,7 +36,8 @@ fn answer(name: &str) -> Option<Value> {
     }
 }
 
-/// The event. A longer one is read to its end as well, since a host may fail where a pipe is closed early.
+/// Reads the event; `None` if it is too long or no JSON. Even a longer event is read to its end, because a host may
+/// fail if the pipe is closed early.
 fn read() -> Option<Value> {
     let mut event = Vec::new();
     let mut input = io::stdin().lock();

@@ -45,7 +45,7 @@ const INTERRUPTED: u8 = 130;
 #[must_use]
 pub fn main() -> u8 {
     sandbox::close_inherited_descriptors();
-    // This comes first: the keeper must stay a process with one thread.
+    // The keeper comes first, because it must stay a process with one thread.
     let mut args = std::env::args_os().skip(1);
     let cli = match args.next() {
         Some(command) if command == keeper::COMMAND => return keeper::main(args),
@@ -96,10 +96,10 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let loaded = settings::load_what_fits(environment, &debug)?;
     log_to_stderr(&loaded);
     match cli.command {
-        // The doctor uses the valid settings and reports the others. A shell's start and a package's build depend on no
-        // setting.
+        // The doctor uses the valid settings and reports the others. Completions and man pages need no settings: a
+        // broken one must not disturb the start of a shell or the build of a package.
         Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => {}
-        // Hosts show nothing of a server that ends, so this one stays and names the problem.
+        // A host does not show why a server ended, so this server keeps running and reports the problem.
         Command::Serve if !loaded.misfits.is_empty() => tracing::error!("{}", loaded.mode_hint()),
         _ if !loaded.misfits.is_empty() => return Err(settings::unusable(loaded.misfits)),
         _ => {
@@ -138,8 +138,8 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     code.map_err(|error| secrets::redact_error(error, &environment))
 }
 
-/// Logs the bridge's own messages only. Those of its libraries repeat whole requests before redaction, and warn of
-/// every refusal and every host that left.
+/// Logs the bridge's own messages only. Its libraries log whole requests before redaction, and a warning for every
+/// refused request and every closed connection.
 fn log_to_stderr(loaded: &Loaded) {
     let (own, others) = if loaded.settings.debug {
         (LevelFilter::DEBUG, LevelFilter::WARN)

@@ -6,10 +6,10 @@ use super::render;
 use crate::consult::ConsultResult;
 use crate::error::{Error, Kind, Result};
 
-/// The exit code of an answer that cannot be read.
+/// The exit code for an answer of Kimi that could not be parsed.
 const UNREADABLE: u8 = 4;
 
-/// Prints a result, and returns an exit code that shows an unreadable answer.
+/// Prints a result, and returns the exit code.
 pub(super) fn show(result: &ConsultResult, as_json: bool) -> Result<u8> {
     let text = if as_json { json(result)? } else { render::result(result, render::width())? };
     print(&text)?;
@@ -23,7 +23,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     })
 }
 
-/// Writes to standard output. A closed pipe, as behind `head`, is no error.
+/// Writes to standard output. A closed pipe, as with `| head`, is no error.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = anstream::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -1,5 +1,5 @@
-//! Results and errors as text for a terminal. Styles are always written; the output stream removes them where the
-//! terminal has none.
+//! Renders results and errors as text for a terminal, always with styles. The output stream removes them if the
+//! terminal supports none.
 
 use std::fmt::Write as _;
 
@@ -27,10 +27,10 @@ pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
-/// The widest that prose is set, columns; longer lines are hard to read.
+/// The largest width of prose in columns; longer lines are hard to read.
 const MAX_WIDTH: usize = 100;
 
-/// The width to set prose in.
+/// Returns the width of prose in columns: that of the terminal, within limits.
 pub(super) fn width() -> usize {
     textwrap::termwidth().clamp(40, MAX_WIDTH)
 }
@@ -77,7 +77,7 @@ fn style(tone: Tone) -> Style {
     }
 }
 
-/// Wraps each line of a text by itself, so that lists and code from Kimi keep their lines.
+/// Wraps each line of a text separately, so that lists and code from Kimi keep their line breaks.
 pub(super) fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> String {
     let mut out = String::new();
     for (at, line) in text.trim_end().lines().enumerate() {
@@ -94,7 +94,7 @@ pub(super) fn paragraph(text: &str, first: &str, rest: &str, width: usize) -> St
     out
 }
 
-/// The next command to type.
+/// Returns the next command for the user to type.
 fn next_at_the_shell(thread: &Standing) -> String {
     let id = &thread.id;
     match thread.state {
@@ -137,7 +137,7 @@ mod tests {
     use crate::consult::export::fixture;
 
     #[test]
-    fn prose_is_wrapped_and_its_own_lines_are_kept() {
+    fn prose_is_wrapped_and_keeps_its_line_breaks() {
         let text = paragraph("one two three\n- four", "• ", "  ", 10);
         assert_eq!(text, "• one two\n  three\n  - four\n");
     }

@@ -1,4 +1,4 @@
-//! `kimi-bridge roles`: the context of each role, read from the same types that check a request.
+//! `kimi-bridge roles`: the context that each role needs, taken from the types that also validate a request.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `kimi-bridge runs`: every run of Kimi that the ledger remembers.
+//! `kimi-bridge runs`: the runs of Kimi in the ledger.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The sample project that is part of the binary.
+//! The sample project, which is compiled into the binary.
 
 use std::fs;
 use std::io;
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_change_to_the_sample_is_noticed() {
+    fn every_change_to_the_sample_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let check = |change: fn(&Path) -> io::Result<()>, expected| {
             let project = folder.path().join("p");

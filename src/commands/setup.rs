@@ -1,4 +1,5 @@
-//! `kimi-bridge setup`: shows what would change in the files of hosts, asks, changes it, and looks for Kimi.
+//! `kimi-bridge setup`: shows the planned changes in the files of hosts, asks for consent, applies them, and looks for
+//! Kimi.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -24,15 +25,15 @@ use crate::setup::{self, Applied, FileEdit, SetupPlan, SetupRequest};
 
 pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
     let scope = if args.project { Scope::Project } else { Scope::User };
-    let hosts = args.hosts.iter().map(|name| named(name)).collect::<Result<_>>()?;
+    let hosts = args.hosts.iter().map(|name| find_host(name)).collect::<Result<_>>()?;
     let request = SetupRequest { hosts, scope, auto: args.auto, remove: args.remove };
-    must_be_the_users(&loaded.environment.home)?;
+    check_home_owner(&loaded.environment.home)?;
     if !args.remove {
-        must_stay(loaded.environment.program.as_deref())?;
+        check_not_from_npx(loaded.environment.program.as_deref())?;
     }
     let plan = setup::plan(&request, loaded);
     let home = &loaded.environment.home;
-    print(&shown(&plan, args, loaded))?;
+    print(&plan_text(&plan, args, loaded))?;
     let changes: Vec<&FileEdit> = plan.edits.iter().filter(|edit| edit.changes()).collect();
     if plan.missing.len() == hosts::all().len() {
         let hint = "Name one to write its file all the same: `kimi-bridge setup codex`.";
@@ -40,11 +41,11 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
     }
     if args.dry_run {
         print("\nNothing was changed: this was a dry run.\n")?;
-        return refused(&plan);
+        return exit_code(&plan);
     }
-    if !changes.is_empty() && !args.yes && !may(changes.len(), stop).await? {
+    if !changes.is_empty() && !args.yes && !confirm(changes.len(), stop).await? {
         print("Nothing was changed.\n")?;
-        return refused(&plan);
+        return exit_code(&plan);
     }
     let mut failed = None;
     if !changes.is_empty() {
@@ -52,7 +53,7 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
     }
     for edit in &changes {
         match setup::apply(edit, &loaded.environment).await {
-            Ok(applied) => print(&one_applied(edit, &applied, home))?,
+            Ok(applied) => print(&outcome_text(edit, &applied, home))?,
             Err(error) => {
                 print(&format!("{} {}\n", styled(BAD, "✗"), with_tilde(&error.message, home)))?;
                 failed.get_or_insert(error);
@@ -60,13 +61,13 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
         }
     }
     if !args.remove {
-        print(&afterwards(loaded, &plan, args, stop).await)?;
+        print(&state_and_next_steps(loaded, &plan, args, stop).await)?;
     }
-    failed.map_or_else(|| refused(&plan), Err)
+    failed.map_or_else(|| exit_code(&plan), Err)
 }
 
-/// The host of this name.
-fn named(name: &str) -> Result<&'static Host> {
+/// Returns the host of this name.
+fn find_host(name: &str) -> Result<&'static Host> {
     let known = || hosts::all().iter().map(|host| host.id.as_str());
     hosts::all().iter().find(|host| host.id == name).ok_or_else(|| {
         let message = format!("`{name}` is no host that setup knows");
@@ -78,8 +79,9 @@ fn named(name: &str) -> Result<&'static Host> {
     })
 }
 
-/// Refuses to change the files of another user, who could not use them afterwards.
-fn must_be_the_users(home: &Path) -> Result<()> {
+/// Refuses to run in another user's home: the changed files would belong to this user, and that user could not use
+/// them.
+fn check_home_owner(home: &Path) -> Result<()> {
     let owner = std::fs::metadata(home).map(|home| home.uid());
     if owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw()) {
         let hint = "Run it as that user, without sudo.";
@@ -89,8 +91,9 @@ fn must_be_the_users(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a program that npx fetched: npm deletes it at some time, and the hosts would find nothing.
-fn must_stay(program: Option<&Path>) -> Result<()> {
+/// Refuses a program that npx fetched: npm deletes it some day, and the registrations would then name a missing
+/// program.
+fn check_not_from_npx(program: Option<&Path>) -> Result<()> {
     if program.is_none_or(|program| program.iter().all(|folder| folder != "_npx")) {
         return Ok(());
     }
@@ -98,8 +101,8 @@ fn must_stay(program: Option<&Path>) -> Result<()> {
     Err(Error::new(Kind::Request, "npx runs a copy of kimi-bridge that does not stay", hint))
 }
 
-/// The plan as a person reads it.
-fn shown(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
+/// Returns the plan as text for the user.
+fn plan_text(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
     let home = &loaded.environment.home;
     let scope = if args.project { Scope::Project } else { Scope::User };
     let mut text = String::new();
@@ -111,7 +114,7 @@ fn shown(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
         };
         let name = styled(BOLD, &edit.host.name);
         let _ = writeln!(text, "{name}  {}{}", place(&edit.file), styled(DIM, &by));
-        text += &difference(edit, scope, loaded);
+        text += &changed_lines(edit, scope, loaded);
         text.push('\n');
     }
     for (host, file, why) in &plan.refused {
@@ -142,15 +145,15 @@ fn shown(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// The lines that change, without the values of other servers and of variables that a person set.
-fn difference(edit: &FileEdit, scope: Scope, loaded: &Loaded) -> String {
+/// Returns the lines that change. Hides the values of other servers, and of variables that the user set.
+fn changed_lines(edit: &FileEdit, scope: Scope, loaded: &Loaded) -> String {
     let [before, after] = [&edit.before, &edit.after].map(|text| text.as_deref().unwrap_or(""));
     let mut hidden = Vec::new();
     let value = documents::parse(before, edit.host.format).unwrap_or_default();
     let ours = hosts::ours(edit.host, &value, scope, &loaded.environment);
     let ours: Vec<&str> = ours.iter().map(|one| one.name.as_str()).collect();
     foreign_texts(&value, "", false, &ours, &mut hidden);
-    // The longest first: one may be a part of another.
+    // The longest comes first, since one text may be part of another.
     hidden.sort_by_key(|text| std::cmp::Reverse(text.len()));
     let mut text = String::new();
     for change in TextDiff::from_lines(before, after).iter_all_changes() {
@@ -174,7 +177,8 @@ fn difference(edit: &FileEdit, scope: Scope, loaded: &Loaded) -> String {
     text
 }
 
-/// Collects the texts of a file as they are written in it, except those that setup itself writes into our entry.
+/// Collects the texts of a file that must be hidden, plain and with escapes: all but those that setup itself writes
+/// into our entry.
 fn foreign_texts(value: &Value, key: &str, is_ours: bool, ours: &[&str], found: &mut Vec<String>) {
     match value {
         Value::String(text) => {
@@ -198,15 +202,15 @@ fn foreign_texts(value: &Value, key: &str, is_ours: bool, ours: &[&str], found: 
     }
 }
 
-/// Asks whether to go on. Without a terminal, nobody can answer.
-async fn may(changes: usize, stop: &ShutdownSignals) -> Result<bool> {
+/// Asks for consent to the changes. Fails without a terminal.
+async fn confirm(changes: usize, stop: &ShutdownSignals) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         let hint = "Add --yes to make these changes, or --dry-run to see them only.";
         let message = "nothing was changed: there is no terminal to ask at";
         return Err(Error::new(Kind::Request, message, hint));
     }
     let these = if changes == 1 { "this change" } else { "these changes" };
-    // A terminal that cannot be written to cannot be read either.
+    // If the terminal cannot be written to, reading the answer fails as well.
     let _ = write!(anstream::stderr(), "\nMake {these}? [y/N] ");
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
@@ -222,7 +226,7 @@ async fn may(changes: usize, stop: &ShutdownSignals) -> Result<bool> {
     Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-fn one_applied(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
+fn outcome_text(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
     let name = &edit.host.name;
     let near = |file: &PathBuf| with_tilde(&file.display().to_string(), home);
     let good = styled(GOOD, "✓");
@@ -251,8 +255,8 @@ fn one_applied(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
     }
 }
 
-/// The state of the registrations and of Kimi, and what to say to the agent.
-async fn afterwards(
+/// Returns the state of the registrations and of Kimi as text, and the next steps.
+async fn state_and_next_steps(
     loaded: &Loaded,
     plan: &SetupPlan,
     args: &Setup,
@@ -261,15 +265,15 @@ async fn afterwards(
     let home = &loaded.environment.home;
     let report = doctor::examine(loaded, false, stop.watch()).await;
     let mut text = "\n".to_owned();
-    let mut in_the_way = false;
+    let mut has_problem = false;
     for section in
         report.sections.iter().filter(|section| ["kimi", "hosts"].contains(&section.part))
     {
         text += &one_section(section, home, width());
-        in_the_way |= section.checks.iter().any(|check| check.status == CheckStatus::Problem);
+        has_problem |= section.checks.iter().any(|check| check.status == CheckStatus::Problem);
     }
     let mut next = String::new();
-    if in_the_way {
+    if has_problem {
         next += "Fix the problems above; `kimi-bridge doctor` looks again. ";
     }
     next += "Restart the hosts that are open. ";
@@ -280,8 +284,8 @@ async fn afterwards(
     text + &paragraph(&next, "", "", width())
 }
 
-/// The exit code, unless a file could not be changed.
-fn refused(plan: &SetupPlan) -> Result<u8> {
+/// Returns the exit code, or an error if a file of the plan cannot be changed.
+fn exit_code(plan: &SetupPlan) -> Result<u8> {
     if plan.refused.is_empty() {
         return Ok(0);
     }

@@ -1,4 +1,4 @@
-//! The end of a command by a signal.
+//! Stops a command when a signal arrives.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -8,13 +8,13 @@ use crate::error::{Error, Kind, Result};
 use crate::kimi::Watch;
 use crate::settings::Settings;
 
-/// The reaction to SIGINT, SIGTERM and SIGHUP.
+/// The tokens that SIGINT, SIGTERM and SIGHUP cancel.
 pub(super) struct ShutdownSignals {
-    /// Fired by the first signal: cancels the run, which still reports.
+    /// Cancelled by the first signal. The run stops, but still reports its result.
     pub(super) asked: CancellationToken,
-    /// Fired by the second signal: ends the run at once.
+    /// Cancelled by the second signal. The run ends at once.
     at_once: CancellationToken,
-    /// A permit for each Kimi that may run at the same time.
+    /// One permit for each run that may be active at the same time.
     slots: Semaphore,
 }
 
@@ -23,8 +23,8 @@ impl ShutdownSignals {
         settings: &Settings,
         interrupted: &CancellationToken,
     ) -> Result<ShutdownSignals> {
-        // Replaces the inherited handler: where SIGCHLD is ignored, no child can be waited for. The handler stays when
-        // its listener is dropped.
+        // Installs a handler for SIGCHLD, which a parent may have set to be ignored: then no child could be waited for.
+        // The handler remains after its listener is dropped.
         let _ = signal(SignalKind::child());
         let (asked, at_once) = (CancellationToken::new(), CancellationToken::new());
         let stop = ShutdownSignals { asked, at_once, slots: Semaphore::new(settings.max_parallel) };
@@ -49,7 +49,7 @@ impl ShutdownSignals {
         Ok(stop)
     }
 
-    /// A watch without progress messages.
+    /// Returns a watch without progress messages.
     pub(super) fn watch(&self) -> Watch<'_> {
         let ShutdownSignals { asked: cancel, at_once: closing, slots } = self;
         Watch { progress: &|_| {}, cancel, closing, slots }

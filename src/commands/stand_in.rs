@@ -1,5 +1,5 @@
-//! The demo's stand-in for Kimi. It writes kimi-code's stream, reads files of the sample project, and gives a recorded
-//! answer that says so.
+//! The demo's stand-in for Kimi. It writes the same stream as kimi-code: tool calls that read files of the sample
+//! project, and a recorded answer, which says that it is recorded.
 
 use std::ffi::OsString;
 use std::fs;
@@ -54,7 +54,7 @@ fn play(files: &[&str], answer: &str) -> io::Result<()> {
     lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}"))
 }
 
-/// A tool call and its result.
+/// Returns the messages of a tool call and its result.
 fn tool_call(tool: &str, args: &Value, result: &str) -> [Value; 2] {
     let id = format!("{tool}:{args}");
     let function = json!({"name": tool, "arguments": args.to_string()});

@@ -1,4 +1,4 @@
-//! A consultation with a status line in the terminal.
+//! Runs a consultation with a status line in the terminal.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) async fn consult(
     result
 }
 
-/// A request from the fields of a JSON object.
+/// Makes a request from the fields of a JSON object.
 pub(super) fn request(fields: Value) -> Request {
     Request(serde_json::from_value(fields).unwrap_or_default())
 }

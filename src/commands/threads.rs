@@ -88,7 +88,7 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
     Ok(text)
 }
 
-/// The state of a thread, in amber where findings were never answered, with the number of open ones.
+/// Returns the state of a thread and the number of its open findings. A thread that was given up is amber.
 fn state(thread: &record::Summary) -> String {
     let open = match thread.open {
         0 => String::new(),
@@ -109,7 +109,7 @@ fn expect_state(name: &str) -> Result<()> {
     })
 }
 
-/// A filter as text.
+/// Describes a filter, to follow "No threads".
 fn described(filter: &Filter) -> String {
     let project = filter.project.as_ref().map(|project| format!(" of the project {project}"));
     let state = filter.state.as_ref().map(|state| format!(" in the state {state}"));
@@ -117,7 +117,7 @@ fn described(filter: &Filter) -> String {
     [project, state, words].into_iter().flatten().collect()
 }
 
-/// The time that has passed, in the largest unit that fits.
+/// Formats a time that has passed, in the largest unit that fits.
 pub(super) fn age(seconds: i64) -> String {
     match seconds {
         ..60 => "just now".to_owned(),

@@ -1,4 +1,4 @@
-//! A check, one line of the report. All its texts are redacted.
+//! A check, which is one line of the report, and a section of checks. All texts of a check are redacted.
 
 use serde::Serialize;
 
@@ -6,17 +6,19 @@ use crate::error::{Error, Kind};
 use crate::kimi::text::clean;
 use crate::redact::Secrets;
 
+/// One line of the report: a finding and, if needed, its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
     /// The subject, in a word or two.
     pub(crate) name: String,
     /// The effect on a consultation.
     pub(crate) status: CheckStatus,
+    /// The finding.
     pub(crate) says: String,
-    /// The next step, a sentence. Every warning and every problem has one.
+    /// The next step, as a sentence. Every warning and every problem has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<String>,
-    /// For a problem, the kind of error with which a consultation would end.
+    /// The kind of error with which a consultation would end; only a problem has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<Kind>,
 }
@@ -26,7 +28,7 @@ pub(crate) struct Check {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CheckStatus {
     Ok,
-    /// A fact worth knowing.
+    /// A consultation works, but the user should know this.
     Note,
     /// A consultation may fail.
     Warning,
@@ -57,22 +59,22 @@ impl Check {
         Check { kind: Some(kind), ..check }
     }
 
-    /// A problem made from an error.
+    /// Makes a problem from an error.
     pub(super) fn error(name: &str, error: &Error) -> Check {
         Check::problem(name, error.kind, &error.message, &error.hint)
     }
 
     pub(super) fn with_remedy(self, remedy: impl AsRef<str>) -> Check {
-        Check { remedy: Some(harmless(remedy.as_ref())), ..self }
+        Check { remedy: Some(redacted(remedy.as_ref())), ..self }
     }
 
     fn new(name: &str, status: CheckStatus, says: &str) -> Check {
-        Check { name: name.to_owned(), status, says: harmless(says), remedy: None, kind: None }
+        Check { name: name.to_owned(), status, says: redacted(says), remedy: None, kind: None }
     }
 }
 
 /// Removes secrets and invisible characters.
-fn harmless(words: &str) -> String {
+fn redacted(words: &str) -> String {
     Secrets::default().redact(&clean(words)).into_text()
 }
 
@@ -88,8 +90,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_holds_no_secret() {
-        // Put together here, so that no scanner takes this file for a leak.
+    fn a_check_holds_no_secret() {
+        // The key is put together at run time, so that no secret scanner reports this file.
         let key = format!("sk-{}", "q8Zr2LmXv9WcYb4sT7uKp3Nd6Hf1Jg5Rw0Ex");
         let check = Check::warning("a", format!("\u{1b}[31m{key}"), format!("Remove {key}."));
         assert!(!format!("{check:?}").contains("q8Zr2L"), "{check:?}");

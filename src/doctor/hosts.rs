@@ -12,8 +12,8 @@ use crate::settings::{Environment, Loaded, Mode, load_what_fits};
 pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     let environment = &loaded.environment;
     let mut checks = Vec::new();
-    let mut without = BTreeSet::new();
-    let mut with = BTreeSet::new();
+    let mut unregistered = BTreeSet::new();
+    let mut registered = BTreeSet::new();
     let configs = hosts::configs(environment);
     for config in &configs {
         let name = config.host.name.as_str();
@@ -24,34 +24,38 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
                 format!("Fix the file: until then {name} knows none of the servers in it."),
             )),
             Ok(found) if found.is_empty() => {
-                without.insert(name);
+                unregistered.insert(name);
             }
             Ok(found) => {
-                with.insert(name);
+                registered.insert(name);
                 for one in found {
-                    checks.extend(registration(config, one, environment));
+                    checks.extend(registration_checks(config, one, environment));
                 }
             }
         }
     }
-    without.retain(|name| !with.contains(name));
-    checks.extend(configs.iter().filter_map(|config| doubled(config, &configs)));
-    if with.is_empty() {
+    unregistered.retain(|name| !registered.contains(name));
+    checks.extend(configs.iter().filter_map(|config| plugin_beside_manual(config, &configs)));
+    if registered.is_empty() {
         checks.push(
             Check::note("registered", "with no known host")
                 .with_remedy("`kimi-bridge setup` registers it."),
         );
-    } else if !without.is_empty() {
+    } else if !unregistered.is_empty() {
         checks.push(Check::note(
             "elsewhere",
-            format!("not registered in {}", Vec::from_iter(without).join(", ")),
+            format!("not registered in {}", Vec::from_iter(unregistered).join(", ")),
         ));
     }
     checks
 }
 
-/// The problems of one registration, or its mode if there are none.
-fn registration(config: &Config, one: &Registration, environment: &Environment) -> Vec<Check> {
+/// Checks one registration. Returns its problems, or its mode if it has none.
+fn registration_checks(
+    config: &Config,
+    one: &Registration,
+    environment: &Environment,
+) -> Vec<Check> {
     let host = config.host.name.as_str();
     let alias = match one.name.as_str() {
         env!("CARGO_PKG_NAME") => String::new(),
@@ -59,11 +63,11 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
     };
     let place = format!("{} ({}{alias})", config.file.display(), one.scope.name());
     if let Some(off) = one.off {
-        let (why, remedy) = switched_off(off, &one.name);
+        let (why, remedy) = reason_and_remedy(off, &one.name);
         return vec![Check::note(host, format!("{place}: {why}")).with_remedy(remedy)];
     }
     let mut checks = match hosts::program(one, environment) {
-        Some(Ok(program)) => started(host, &place, one, &program, environment),
+        Some(Ok(program)) => program_checks(host, &place, one, &program, environment),
         Some(Err(named)) => vec![Check::problem(
             host,
             Kind::Settings,
@@ -82,8 +86,8 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
             format!("{place}: its program is named by a variable that is not known here"),
         )],
     };
-    let (mode, told) = serving(config, one, environment);
-    checks.extend(told.into_iter().map(|check| Check {
+    let (mode, problems) = mode_and_checks(config, one, environment);
+    checks.extend(problems.into_iter().map(|check| Check {
         name: host.to_owned(),
         says: format!("{place}: {}", check.says),
         ..check
@@ -94,8 +98,8 @@ fn registration(config: &Config, one: &Registration, environment: &Environment) 
     checks
 }
 
-/// The plugin's server beside one that was registered by hand.
-fn doubled(plugin: &Config, configs: &[Config]) -> Option<Check> {
+/// Warns if a host has both the plugin's server and one that was registered by hand.
+fn plugin_beside_manual(plugin: &Config, configs: &[Config]) -> Option<Check> {
     fn is_on(config: &Config, is_wanted: impl Fn(Scope) -> bool) -> Option<&Registration> {
         let found = config.registrations.as_deref().unwrap_or_default();
         found.iter().find(|one| one.off.is_none() && is_wanted(one.scope))
@@ -118,7 +122,7 @@ fn doubled(plugin: &Config, configs: &[Config]) -> Option<Check> {
     ))
 }
 
-fn switched_off(off: Off, name: &str) -> (String, String) {
+fn reason_and_remedy(off: Off, name: &str) -> (String, String) {
     match off {
         Off::Unapproved => (
             "it waits for your approval, and Claude Code does not start it before".to_owned(),
@@ -148,8 +152,8 @@ fn switched_off(off: Off, name: &str) -> (String, String) {
     }
 }
 
-/// The problems of a program that exists.
-fn started(
+/// Returns the problems of a registration whose program exists.
+fn program_checks(
     host: &str,
     place: &str,
     one: &Registration,
@@ -191,8 +195,13 @@ fn started(
     checks
 }
 
-/// The mode that the server would have, and the problems of its environment.
-fn serving(config: &Config, one: &Registration, environment: &Environment) -> (Mode, Vec<Check>) {
+/// Returns the mode in which the host would start the server, and the problems of the server's environment and time
+/// limit.
+fn mode_and_checks(
+    config: &Config,
+    one: &Registration,
+    environment: &Environment,
+) -> (Mode, Vec<Check>) {
     let mut checks = Vec::new();
     let ours = |name: &str| name.starts_with("KIMI_");
     let inherited = environment.vars.iter().filter(|(name, _)| config.host.inherits && ours(name));
@@ -210,7 +219,7 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
     let Ok(served) = load_what_fits(served, &[]) else {
         return (Mode::Disabled, checks);
     };
-    // The settings section lists the problems of the user's own file.
+    // Problems of the user's settings file are skipped here: the settings section lists them.
     let by_entry = served.misfits.iter().filter(|misfit| one.env.contains_key(&misfit.pointer));
     checks.extend(by_entry.map(|misfit| {
         Check::problem("", Kind::Settings, format!("its env sets {misfit}"), "Fix it there.")
@@ -219,7 +228,7 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
     checks.extend(unknown.map(|name| settings::unknown(name)));
     let mode = served.mode();
     if mode == Mode::Disabled && served.misfits.is_empty() {
-        checks.extend(disabled(one, environment));
+        checks.extend(tool_off(one, environment));
     }
     let longest = served.settings.timeout_seconds;
     if let (Some(limit), Some(call_limit)) = (&config.host.limit, one.call_limit)
@@ -230,8 +239,8 @@ fn serving(config: &Config, one: &Registration, environment: &Environment) -> (M
     (mode, checks)
 }
 
-/// The check of a server that is switched off, if no other check reports it.
-fn disabled(one: &Registration, environment: &Environment) -> Option<Check> {
+/// Returns the check of a server whose tool is off; `None` if another check reports the reason.
+fn tool_off(one: &Registration, environment: &Environment) -> Option<Check> {
     let remedy = "Set KIMI_BRIDGE_TOOL_ENABLED=1 in its env, and restart the host.";
     let Some(value) = one.env.get("KIMI_BRIDGE_TOOL_ENABLED") else {
         let says = "its env does not switch the tool on, so the agent is offered kimi_status alone";

@@ -17,7 +17,7 @@ use crate::settings::Loaded;
 
 pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     let mut checks = vec![match &found.used {
-        Ok(program) => used(program),
+        Ok(program) => used_program(program),
         Err(error) => {
             let check = Check::error("program", error);
             let mut starts = found.candidates.iter().filter_map(|(_, start)| start.as_ref());
@@ -29,10 +29,12 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     }];
     let failure = found.used.as_ref().err().map(|error| error.message.as_str());
     let node = found.node.as_ref().map(|node| self::node(node, found.used.is_ok()));
-    // The first line already reports it.
+    // A problem of Node that the first check already reports is not repeated.
     checks.extend(node.filter(|check| failure != Some(check.says.as_str())));
     let candidates = found.candidates.iter();
-    checks.extend(candidates.filter_map(|(one, start)| other(loaded, found, one, start.as_ref())));
+    checks.extend(
+        candidates.filter_map(|(one, start)| unused_program(loaded, found, one, start.as_ref())),
+    );
     checks.extend(found.ignored.iter().map(|path| {
         Check::note("other", format!("{} was not asked: a setting names another", path.display()))
     }));
@@ -45,7 +47,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     checks
 }
 
-/// The check of the Node that Kimi runs on. A Node that is too old may still work.
+/// Checks the Node.js that Kimi runs on. A version that is too old is only a warning if Kimi starts.
 fn node(node: &Node, starts: bool) -> Check {
     match (node.problem(), node) {
         (Some(error), _) if starts => Check::warning("node", &error.message, &error.hint),
@@ -57,7 +59,7 @@ fn node(node: &Node, starts: bool) -> Check {
     }
 }
 
-fn used(program: &Program) -> Check {
+fn used_program(program: &Program) -> Check {
     let why = match program.found.as_str() {
         "PATH" => "the first usable one, and on PATH".to_owned(),
         "a usual place" => "the first usable one, and in a usual place".to_owned(),
@@ -67,8 +69,8 @@ fn used(program: &Program) -> Check {
     Check::ok("program", format!("{dialect} {version} at {}: {why}", path.display()))
 }
 
-/// The check of a program that is not used, with the reason.
-fn other(
+/// Returns the check of a program that is not used, with the reason; `None` if another check reports it.
+fn unused_program(
     loaded: &Loaded,
     found: &Examination,
     one: &Candidate,
@@ -90,7 +92,7 @@ fn other(
                 let remedy = opening(loaded, start).unwrap_or_else(|| why.error.hint.clone());
                 return Some(Check::warning("other", says, remedy));
             }
-            // The problem already has the remedy.
+            // The problem of the first check already has this remedy.
             says
         }
         (Identity::Unknown, Some(Start::Failed(_))) => {
@@ -104,7 +106,7 @@ fn other(
     Some(Check::note("other", says))
 }
 
-/// The setting that opens the sandbox far enough for Kimi to start, if a trial found one.
+/// Returns the remedy that opens the sandbox far enough for Kimi to start, if a trial found one.
 pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
     let Start::OnlyOutside { opened, .. } = start else { return None };
     let shown = |paths: &[std::path::PathBuf], between: &str| {
@@ -135,12 +137,15 @@ fn version(dialect: Dialect, version: &str) -> Check {
         }
         Some(Ordering::Greater) => {
             Check::note("version", format!("{version} is newer than the tested {tested}"))
-                .with_remedy(format!("If answers cannot be read, go back: {}.", install(dialect)))
+                .with_remedy(format!(
+                    "If answers cannot be read, go back: {}.",
+                    install_command(dialect)
+                ))
         }
         Some(Ordering::Less) => Check::warning(
             "version",
             format!("{version} is older than the tested {tested}"),
-            format!("Update it: {}.", install(dialect)),
+            format!("Update it: {}.", install_command(dialect)),
         ),
         None => {
             Check::note("version", format!("{version} cannot be compared with the tested {tested}"))
@@ -148,7 +153,7 @@ fn version(dialect: Dialect, version: &str) -> Check {
     }
 }
 
-fn install(dialect: Dialect) -> String {
+fn install_command(dialect: Dialect) -> String {
     let tested = profiles().tested(dialect);
     match dialect {
         Dialect::KimiCode => format!("`npm install -g @moonshot-ai/kimi-code@{tested}`"),
@@ -187,15 +192,15 @@ fn logins(login: &Login, dialect: Dialect) -> Vec<Check> {
             checks.push(Check::warning("login", says, remedy));
         }
     }
-    // With a problem, Kimi is not asked, even if other logins exist.
+    // A problem stops a consultation, whichever other logins exist, so they are listed only without one.
     if problem.is_none() {
-        checks.push(seen(login));
+        checks.push(usable_logins(login));
     }
     checks
 }
 
-/// The logins and keys that a service could accept.
-fn seen(login: &Login) -> Check {
+/// Lists the logins and keys that a service could accept.
+fn usable_logins(login: &Login) -> Check {
     let mut seen = Vec::new();
     let good = login.tokens.iter().filter(|token| token.state == TokenState::Good);
     seen.extend(
@@ -212,7 +217,7 @@ fn seen(login: &Login) -> Check {
         let says = format!("{}; only a consultation shows that it works (--live)", seen.join(", "));
         return Check::ok("login", says);
     }
-    // A provider without a key may be a service that needs none.
+    // This is only a warning, because a provider without a key may be a service that needs none.
     let says = "there is no token or key that could be used";
     Check::warning("login", says, Kind::NotLoggedIn.hint())
 }
@@ -236,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_as_numbers() {
+    fn versions_are_compared_by_number_and_not_as_text() {
         let check = |version: &str, expected: &str| {
             let says = super::version(Dialect::KimiCode, version).says;
             assert!(says.starts_with(&format!("{version} {expected}")), "{says}");

@@ -1,4 +1,4 @@
-//! The checks of a small real consultation, which the caller runs.
+//! Checks the result of a small real consultation. The caller runs the consultation.
 
 use std::time::Duration;
 
@@ -12,18 +12,19 @@ use crate::sandbox::Sandbox;
 pub(crate) struct Trial {
     pub(crate) result: Result<ConsultResult>,
     pub(crate) took: Duration,
+    /// True if no file of the sample project changed.
     pub(crate) unchanged: bool,
 }
 
 pub(crate) fn section(trial: &Trial) -> Section {
     let checks = match &trial.result {
-        Ok(result) => answered(trial, result),
+        Ok(result) => answer_checks(trial, result),
         Err(error) => vec![Check::error("answer", error), workspace(trial)],
     };
     Section { part: "consultation", checks }
 }
 
-fn answered(trial: &Trial, result: &ConsultResult) -> Vec<Check> {
+fn answer_checks(trial: &Trial, result: &ConsultResult) -> Vec<Check> {
     let seconds = trial.took.as_secs_f64();
     let came = match result.evidence.len() {
         1 => format!("came after {seconds:.1} s and 1 tool call"),

@@ -1,5 +1,5 @@
-//! The report on an installation: its problems and their remedies. The rooms below state facts; this room judges them.
-//! It prints nothing.
+//! The report on an installation: its problems and their remedies. Other rooms find the facts, and this room judges
+//! them. It prints nothing.
 
 mod check;
 mod hosts;
@@ -20,7 +20,7 @@ use crate::settings::Loaded;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
     pub(crate) bridge_version: &'static str,
-    /// The sections, in the order in which problems are best fixed.
+    /// The sections, in the order in which to fix their problems.
     pub(crate) sections: Vec<Section>,
 }
 
@@ -29,7 +29,7 @@ impl Report {
         self.checks().filter(|check| check.status == status).count()
     }
 
-    /// The kind of the first problem; the exit code of the shell command comes from it.
+    /// Returns the kind of the first problem, which decides the exit code of the shell command.
     pub(crate) fn first_problem(&self) -> Option<Kind> {
         self.checks().find_map(|check| check.kind)
     }
@@ -39,9 +39,9 @@ impl Report {
     }
 }
 
-/// Checks everything except an answer of Kimi. `live` connects to the service.
+/// Runs all checks that need no answer of Kimi. If `live` is true, also connects to the service.
 pub(crate) async fn examine(loaded: &Loaded, live: bool, watch: Watch<'_>) -> Report {
-    // First, since the runs below remove the leftovers of earlier runs.
+    // Leftovers of earlier runs are counted first, because the runs below remove them.
     let left_behind = folders::left_behind(loaded.state_dir());
     let found = examination::examine(loaded, watch).await;
     let dialect = found.used.as_ref().map_or(Dialect::KimiCode, |program| program.dialect);
@@ -49,7 +49,6 @@ pub(crate) async fn examine(loaded: &Loaded, live: bool, watch: Watch<'_>) -> Re
     if live {
         network.push(network::reached(&loaded.environment, dialect).await);
     }
-    // In the order in which problems are best fixed.
     let sections = [
         ("settings", settings::checks(loaded)),
         ("state", state::checks(loaded, left_behind)),

@@ -10,8 +10,8 @@ use crate::kimi::text::first_chars;
 use crate::settings::Environment;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most characters of a list of hosts that are shown.
-const SHOWN: usize = 120;
+/// The characters of `no_proxy` that are shown.
+const NO_PROXY_LIMIT: usize = 120;
 
 pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> {
     let mut checks = addresses("proxy", environment, &network::PROXIES, "http://host:port");
@@ -20,7 +20,10 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
     }
     for name in ["no_proxy", "NO_PROXY"] {
         if let Some(list) = environment.var(name) {
-            checks.push(Check::note("proxy", format!("{name} = {}", first_chars(list, SHOWN))));
+            checks.push(Check::note(
+                "proxy",
+                format!("{name} = {}", first_chars(list, NO_PROXY_LIMIT)),
+            ));
         }
     }
     let variables = network::address_variables(dialect);
@@ -43,7 +46,7 @@ pub(super) fn checks(environment: &Environment, dialect: Dialect) -> Vec<Check> 
     checks
 }
 
-/// The checks of the variables that are set and should hold an address.
+/// Checks that the variables which are set hold an address.
 fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str) -> Vec<Check> {
     let set = names.iter().filter_map(|name| Some((name, environment.var(name)?)));
     set.map(|(name, url)| match network::displayable(url) {
@@ -57,7 +60,7 @@ fn addresses(check: &str, environment: &Environment, names: &[&str], form: &str)
     .collect()
 }
 
-/// Connects to the service, or to its proxy.
+/// Checks the connection to the service, or to its proxy.
 pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Check {
     let Some(endpoint) = Endpoint::find(environment, dialect) else {
         return Check::warning(
@@ -68,7 +71,7 @@ pub(super) async fn reached(environment: &Environment, dialect: Dialect) -> Chec
     };
     let proxy = endpoint.proxy.map(|name| format!(", which {name} names")).unwrap_or_default();
     let what = format!("{}:{}{proxy}", endpoint.host, endpoint.port);
-    // The resolver's own limit is longer.
+    // The timeout also covers the resolver, whose own limit is longer.
     let reached = tokio::time::timeout(2 * CONNECT_TIMEOUT, endpoint.reach(CONNECT_TIMEOUT)).await;
     match reached.unwrap_or_else(|_| Err("its name was not resolved in time".to_owned())) {
         Ok(took) => Check::ok("service", format!("{what} was reached in {} ms", took.as_millis())),

@@ -11,7 +11,7 @@ use crate::settings::{Loaded, SandboxSetting};
 pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     let available = kernel();
     let setting = loaded.settings.sandbox;
-    let mut checks = vec![landlock(available, setting), rule(setting, available)];
+    let mut checks = vec![landlock(available, setting), sandbox_setting(setting, available)];
     let held = decide(setting, available).map(|(sandbox, _)| sandbox);
     if let (Ok(program), Some(start), Ok(held)) = (&found.used, &found.start, held) {
         let what = format!("{} {}", program.dialect, program.version);
@@ -89,8 +89,8 @@ fn landlock(kernel: Kernel, setting: SandboxSetting) -> Check {
     )
 }
 
-/// The effect of the setting on this kernel.
-fn rule(setting: SandboxSetting, kernel: Kernel) -> Check {
+/// Checks the effect of the setting on this kernel.
+fn sandbox_setting(setting: SandboxSetting, kernel: Kernel) -> Check {
     let name = match setting {
         SandboxSetting::Auto => "auto",
         SandboxSetting::Required => "required",

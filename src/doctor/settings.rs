@@ -31,7 +31,7 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
     checks
 }
 
-/// The check of a variable that is no setting.
+/// Returns the check of a variable whose name is like a setting's but unknown.
 pub(super) fn unknown(name: &str) -> Check {
     let remedy = match nearest_variable(name) {
         Some(near) => format!("Did you mean {near}? Rename it, or remove it."),

@@ -5,15 +5,15 @@ use crate::error::Kind;
 use crate::ledger::{Health, StateFolder};
 use crate::settings::Loaded;
 
-/// Less free space than this is a problem: a consultation cannot be saved.
-const TOO_LITTLE: u64 = 16 * MEGABYTE;
-/// Less free space than this is a warning.
-const LITTLE: u64 = 500 * MEGABYTE;
+/// The bytes of free space below which a consultation cannot be saved, which is a problem.
+const PROBLEM_BYTES: u64 = 16 * MEGABYTE;
+/// The bytes of free space below which the disk is a warning.
+const WARNING_BYTES: u64 = 500 * MEGABYTE;
 const MEGABYTE: u64 = 1_000_000;
 
 pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
-    let mut checks = vec![folder(loaded)];
-    checks.extend(room(&StateFolder::examine(loaded.state_dir())));
+    let mut checks = vec![state_folder(loaded)];
+    checks.extend(free_space(&StateFolder::examine(loaded.state_dir())));
     match Health::read(loaded.state_dir()) {
         Ok(Some(Health { version, threads, older })) => {
             let threads =
@@ -43,7 +43,7 @@ pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
     checks
 }
 
-fn folder(loaded: &Loaded) -> Check {
+fn state_folder(loaded: &Loaded) -> Check {
     let path = loaded.state_dir().display();
     let state = StateFolder::examine(loaded.state_dir());
     if !state.writable {
@@ -65,7 +65,7 @@ fn folder(loaded: &Loaded) -> Check {
     }
 }
 
-fn room(state: &StateFolder) -> Option<Check> {
+fn free_space(state: &StateFolder) -> Option<Check> {
     let megabytes = state.free? / MEGABYTE;
     let says = if megabytes < 10_000 {
         format!("{megabytes} MB are free")
@@ -74,9 +74,9 @@ fn room(state: &StateFolder) -> Option<Check> {
     };
     let remedy = "Free disk space, or set `state_dir` to a folder on another disk.";
     Some(match state.free? {
-        ..TOO_LITTLE => Check::problem("disk", Kind::Ledger, says, remedy),
-        TOO_LITTLE..LITTLE => Check::warning("disk", says, remedy),
-        LITTLE.. => Check::ok("disk", says),
+        ..PROBLEM_BYTES => Check::problem("disk", Kind::Ledger, says, remedy),
+        PROBLEM_BYTES..WARNING_BYTES => Check::warning("disk", says, remedy),
+        WARNING_BYTES.. => Check::ok("disk", says),
     })
 }
 
@@ -86,11 +86,11 @@ mod tests {
     use crate::doctor::CheckStatus;
 
     #[test]
-    fn a_full_disk_is_noticed_before_it_is_full() {
+    fn a_disk_that_is_nearly_full_is_reported() {
         let check = |free: Option<u64>, expected: Option<(CheckStatus, &str)>| {
-            let said = room(&StateFolder { rights: None, writable: true, free });
-            let said = said.as_ref().map(|check| (check.status, check.says.as_str()));
-            assert_eq!(said, expected);
+            let disk = free_space(&StateFolder { rights: None, writable: true, free });
+            let disk = disk.as_ref().map(|check| (check.status, check.says.as_str()));
+            assert_eq!(disk, expected);
         };
         check(None, None);
         check(Some(3 * MEGABYTE), Some((CheckStatus::Problem, "3 MB are free")));

@@ -1,12 +1,12 @@
-//! The events of Claude Code that bring a result of `consult_kimi`. What they look like is known from captured ones: see
-//! the tests.
+//! Finds the result of `consult_kimi` in an event of Claude Code. The tests hold captured events, from which
+//! their form is known.
 
 use serde_json::Value;
 
-/// The name of the tool, behind the name of the server.
+/// The name of the tool; in an event, the server's name stands before it.
 const TOOL: &str = "consult_kimi";
 
-/// The result that an event brings, if it is one of `consult_kimi` that holds an answer.
+/// Returns the result of `consult_kimi` in an event, if there is one and it has a response.
 pub(super) fn result_in(event: &Value) -> Option<Value> {
     let result = match event["hook_event_name"].as_str()? {
         "PostToolUse" if is_ours(event["tool_name"].as_str()?) => {
@@ -22,20 +22,20 @@ fn is_ours(tool: &str) -> bool {
     tool.starts_with("mcp__") && tool.ends_with(&format!("__{TOOL}"))
 }
 
-/// The result of a call in the foreground: its text, or a list of texts of which the first is the result.
+/// Parses the result of a foreground call. The response is a text, or a list whose first text is the result.
 fn tool_result(response: &Value) -> Option<Value> {
     let text = response.as_str().or_else(|| response[0]["text"].as_str())?;
     serde_json::from_str(text).ok()
 }
 
-/// The result of a call that went on in the background, in the message that tells the model of its end.
+/// Parses the result of a background call from the notification that Claude Code sends to the model when it ends.
 fn notified_result(prompt: &str) -> Option<Value> {
     let (head, rest) = prompt.strip_prefix("<task-notification>")?.split_once("<result>")?;
     if !head.contains(&format!("/{TOOL})")) {
         return None;
     }
     let (text, _) = rest.rsplit_once("</result>")?;
-    // The ampersand last, so that a `&lt;` of the result itself stays one.
+    // The ampersand comes last, so that a `&lt;` in the result itself survives.
     let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
     serde_json::from_str(text.trim()).ok()
 }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_found_in_the_foreground_and_after_the_background() {
+    fn results_of_foreground_and_background_calls_are_found() {
         let (result, text) = (result(), result().to_string());
         for event in [
             posted("mcp__plugin_kimi-bridge_kimi__consult_kimi", &json!(text)),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_event_brings_nothing() {
+    fn every_other_event_is_ignored() {
         let text = result().to_string();
         let moved = "MCP tool \"plugin:kimi-bridge:kimi/consult_kimi\" is still running after 2s. It was moved to the \
                      background as task kaaljo42x and keeps running";

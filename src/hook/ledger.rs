@@ -1,4 +1,4 @@
-//! Reads the ledger for a hook: without a change to it, and within a bounded time.
+//! Reads the ledger for a hook, read-only and with a time limit.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::ledger::Ledger;
 
-/// The longest that the ledger may take. A broken one keeps SQLite trying for ten seconds, and a host waits for five.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time limit of a query. On a broken ledger SQLite retries for ten seconds, but the host waits only five.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a query of the ledger of a state folder finds; `None` where it cannot be read.
+/// Runs a query on the ledger of a state folder; `None` if it fails or takes too long.
 pub(super) fn read<T: Send + 'static>(
     state_dir: &Path,
     query: impl FnOnce(&Ledger) -> Result<T> + Send + 'static,
@@ -20,9 +20,9 @@ pub(super) fn read<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel();
     let reading = move || {
         let found = Ledger::open_read_only(&state_dir).and_then(|ledger| query(&ledger));
-        // The receiver is gone where it took too long.
+        // Sending fails only after the time limit, when the receiver is gone.
         let _ = sender.send(found);
     };
     thread::Builder::new().spawn(reading).ok()?;
-    receiver.recv_timeout(PATIENCE).ok()?.ok()
+    receiver.recv_timeout(QUERY_TIMEOUT).ok()?.ok()
 }

@@ -1,6 +1,6 @@
-//! The hooks of the Claude Code plugin: one shows Kimi's own words to the person, since hosts fold results away, and one
-//! has a plan challenged before it is shown to the person. A hook is never in the way: it ignores every event that it does
-//! not know or cannot read.
+//! The two hooks of the Claude Code plugin. One shows Kimi's own words to the user, because hosts fold tool results
+//! away. The other has a plan challenged by Kimi before the user sees it. A hook ignores every event that it does not
+//! know or cannot read, so that it never blocks the host.
 
 mod event;
 mod ledger;
@@ -12,17 +12,18 @@ use serde_json::Value;
 pub(crate) use self::plan::plan;
 use crate::settings::Loaded;
 
-/// The words of the round that an event brings, for the person; `None` for every other event. The ledger has them whole;
-/// the event's own copy may be shortened.
+/// Returns the round in an event as text for the user; `None` for every other event. Reads the round from the ledger if
+/// it can, because the host may have shortened the event's copy.
 pub(crate) fn show(event: &Value, loaded: &Loaded) -> Option<String> {
     let result = event::result_in(event)?;
-    let remembered = remembered(&result, loaded);
-    Some(notice::text(remembered.as_ref().unwrap_or(&result), &result["thread"]))
+    let stored_result = stored_result(&result, loaded);
+    Some(notice::text(stored_result.as_ref().unwrap_or(&result), &result["thread"]))
 }
 
-/// The same result as the ledger keeps it, where this process's ledger is the one of the server. A call in which Kimi was
-/// not asked, because nothing was left open, has another response than the round that it names.
-fn remembered(result: &Value, loaded: &Loaded) -> Option<Value> {
+/// Returns the same result from the ledger; `None` if this process has another ledger than the server, or if the
+/// responses differ. They differ if the call did not ask Kimi because nothing was left open: its result then names a
+/// round with another response.
+fn stored_result(result: &Value, loaded: &Loaded) -> Option<Value> {
     let id = result["thread"]["id"].as_str()?.to_owned();
     let (_, rounds) = ledger::read(loaded.state_dir(), move |ledger| ledger.thread(&id))??;
     let number = result["thread"]["round"].as_u64()?;

@@ -1,19 +1,19 @@
-//! One round in the words that a person reads in the terminal of the host: what Kimi found, and what it makes of the
-//! rejections. It is made from JSON, since a result of another version is shown as well.
+//! Formats one round for the terminal of the host: Kimi's findings, and its replies to rejections. Reads untyped JSON,
+//! so that a result of another version is shown as well.
 
 use serde_json::Value;
 
 use crate::job::texts::each_text;
 use crate::kimi::text::{clean, first_chars};
 
-/// The longest of one text, characters: the whole stands in the ledger.
-const LONGEST: usize = 600;
-/// The longest of all; hosts write longer ones to a file.
-const ALL: usize = 9_000;
-/// Places of a finding that are shown.
-const PLACES: usize = 3;
+/// The characters of one text that are shown; the ledger has all of it.
+const TEXT_LIMIT: usize = 600;
+/// The characters of the whole notice; hosts write a longer one to a file.
+const NOTICE_LIMIT: usize = 9_000;
+/// The citations of a finding that are shown.
+const CITATION_LIMIT: usize = 3;
 
-/// The words of a result. `thread` is where the argument stands.
+/// Formats a result. `thread` is the state of its thread: `id` and `round`.
 pub(super) fn text(result: &Value, thread: &Value) -> String {
     let (mut result, mut thread) = (result.clone(), thread.clone());
     for value in [&mut result, &mut thread] {
@@ -32,8 +32,8 @@ pub(super) fn text(result: &Value, thread: &Value) -> String {
     if result["parse_ok"] != false && items(&result["findings"]).next().is_none() {
         lines.push("  No new finding.".to_owned());
     }
-    lines.extend(items(&result["warnings"]).map(|text| format!("  Warning: {}", said(text))));
-    within(lines, said(&thread["id"]))
+    lines.extend(items(&result["warnings"]).map(|text| format!("  Warning: {}", text_of(text))));
+    joined_within_limit(lines, text_of(&thread["id"]))
 }
 
 fn opening(result: &Value, thread: &Value) -> String {
@@ -45,53 +45,54 @@ fn opening(result: &Value, thread: &Value) -> String {
         Value::Bool(false) => ", not in the form that was asked for",
         _ => "",
     };
-    format!("Kimi{round}{form}: {}", said(&result["response"]))
+    format!("Kimi{round}{form}: {}", text_of(&result["response"]))
 }
 
 fn finding(finding: &Value) -> [String; 2] {
     let head = format!(
         "  {} {}: {}",
-        said(&finding["id"]),
-        said(&finding["severity"]),
-        said(&finding["claim"])
+        text_of(&finding["id"]),
+        text_of(&finding["severity"]),
+        text_of(&finding["claim"])
     );
-    let places: Vec<String> = items(&finding["citations"]).take(PLACES).map(place).collect();
+    let places: Vec<String> =
+        items(&finding["citations"]).take(CITATION_LIMIT).map(place).collect();
     let places = if places.is_empty() { "no citation".to_owned() } else { places.join(", ") };
     [head, format!("     {places}")]
 }
 
-/// `src/store.rs:24 (moved)`.
+/// Formats a citation, such as `src/store.rs:24 (moved)`.
 fn place(citation: &Value) -> String {
     let line = citation["line_start"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
-    let status = said(&citation["status"]).replace('_', " ");
-    format!("{}{line} ({status})", said(&citation["path"]))
+    let status = text_of(&citation["status"]).replace('_', " ");
+    format!("{}{line} ({status})", text_of(&citation["path"]))
 }
 
 fn reply(reply: &Value) -> String {
     let gave_in = if reply["capitulated"] == true { " without naming a fact" } else { "" };
-    let (finding, stance) = (said(&reply["finding"]), said(&reply["stance"]));
-    format!("  {finding} Kimi {stance}s{gave_in}: {}", said(&reply["because"]))
+    let (finding, stance) = (text_of(&reply["finding"]), text_of(&reply["stance"]));
+    format!("  {finding} Kimi {stance}s{gave_in}: {}", text_of(&reply["because"]))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-fn said(text: &Value) -> &str {
+fn text_of(text: &Value) -> &str {
     text.as_str().unwrap_or_default()
 }
 
-/// A text on one line, without what a reader cannot see, and not too long.
+/// Returns a text on one line, without invisible characters, and cut to the limit.
 fn one_line(text: &str) -> String {
     let text = clean(text).split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut = first_chars(&text, LONGEST);
+    let cut = first_chars(&text, TEXT_LIMIT);
     if cut.len() < text.len() { format!("{cut}…") } else { text }
 }
 
-/// The lines that fit, and where the rest stands.
-fn within(lines: Vec<String>, thread: &str) -> String {
+/// Joins the lines that fit the limit, and adds the command that shows the rest.
+fn joined_within_limit(lines: Vec<String>, thread: &str) -> String {
     let count = lines.len();
-    let mut left = ALL;
+    let mut left = NOTICE_LIMIT;
     let fits = |line: &String| {
         let length = line.chars().count() + 1;
         let fits = length <= left;
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_told_in_kimis_words() {
+    fn a_round_is_shown_in_kimis_words() {
         let result = json!({
             "parse_ok": true,
             "response": "Not as it stands.\nTwo ways lose data.",
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_an_unreadable_answer_and_an_odd_result_are_shown_too() {
+    fn verdicts_unparsed_answers_and_malformed_results_are_shown_too() {
         let verdict = |verdict: Value| {
             let result =
                 json!({"parse_ok": true, "response": "r", "verdict": verdict, "findings": []});
@@ -171,7 +172,7 @@ mod tests {
             json!({"id": "F1", "severity": "major", "claim": "数 ".repeat(5_000), "citations": []});
         let result = json!({"response": "r", "findings": vec![finding; 40]});
         let text = text(&result, &json!({"id": "ab12", "round": 1}));
-        assert!(text.chars().count() < ALL + 100, "{}", text.chars().count());
+        assert!(text.chars().count() < NOTICE_LIMIT + 100, "{}", text.chars().count());
         assert!(text.ends_with("\n  … `kimi-bridge threads show ab12` shows the rest."), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Turns a plan that is about to be shown to the person back once, so that Kimi challenges it first. Only in auto mode.
+//! Turns a plan back once before the user sees it, so that Kimi challenges it first. Only in auto mode.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -13,36 +13,38 @@ use crate::consult::record;
 use crate::ledger::Filter;
 use crate::settings::{Loaded, switch};
 
-/// The words to the agent. Claude Code shows them to the person in red, as an error.
-const TURNED_BACK: &str = include_str!("../../templates/mcp/plan.md").trim_ascii_end();
+/// The message to the agent. Claude Code also shows it to the user, in red, as an error.
+const CHALLENGE_FIRST: &str = include_str!("../../templates/mcp/plan.md").trim_ascii_end();
 
-/// A shorter plan is not worth a run of minutes, characters.
-const SHORTEST: usize = 400;
-/// Bytes of a transcript in which the beginning of the session is looked for.
-const BEGINNING: u64 = 1_000_000;
-/// Threads among which one of this session is looked for.
-const LATEST: usize = 50;
-/// How long the marks of sessions are kept.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The characters from which a plan is worth a run of several minutes.
+const MIN_PLAN_CHARS: usize = 400;
+/// The bytes of a transcript that are searched for the beginning of the session.
+const TRANSCRIPT_BYTES: u64 = 1_000_000;
+/// The latest threads that are searched for one of this session.
+const THREAD_LIMIT: usize = 50;
+/// The age at which the mark of a session is removed.
+const MARK_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The answer that turns a plan back; `None` lets it pass.
+/// Returns the hook output that turns a plan back; `None` lets the plan pass.
 pub(crate) fn plan(event: &Value, loaded: &Loaded) -> Option<Value> {
     if event["hook_event_name"] != "PreToolUse" || event["tool_name"] != "ExitPlanMode" {
         return None;
     }
     let plan = event["tool_input"]["plan"].as_str()?.trim();
-    let is_short = plan.chars().count() < SHORTEST;
-    if is_short || !is_auto(loaded) || was_consulted(event, loaded) || !is_first(event, loaded) {
+    let is_short = plan.chars().count() < MIN_PLAN_CHARS;
+    if is_short || !is_auto(loaded) || was_consulted(event, loaded) || !mark_session(event, loaded)
+    {
         return None;
     }
     Some(json!({"hookSpecificOutput": {
         "hookEventName": "PreToolUse",
         "permissionDecision": "deny",
-        "permissionDecisionReason": TURNED_BACK,
+        "permissionDecisionReason": CHALLENGE_FIRST,
     }}))
 }
 
-/// Returns whether the agent may consult unasked. Claude Code leaves an option out that was never set.
+/// Returns whether the agent may consult Kimi without being asked. The settings decide where the plugin's option was
+/// never set, because Claude Code then passes no variable for it.
 fn is_auto(loaded: &Loaded) -> bool {
     let option = loaded.environment.var("CLAUDE_PLUGIN_OPTION_AUTO");
     let option = option.and_then(|text| switch(&json!(text)));
@@ -52,29 +54,30 @@ fn is_auto(loaded: &Loaded) -> bool {
 
 /// Returns whether a thread of this project changed after the session began.
 fn was_consulted(event: &Value, loaded: &Loaded) -> bool {
-    let Some(began) = event["transcript_path"].as_str().and_then(|path| began(Path::new(path)))
+    let Some(session_start) =
+        event["transcript_path"].as_str().and_then(|path| session_start(Path::new(path)))
     else {
         return false;
     };
     let project = Some(record::project_of(loaded).display().to_string());
-    let latest = Filter { project, limit: LATEST, ..Filter::default() };
+    let latest = Filter { project, limit: THREAD_LIMIT, ..Filter::default() };
     let threads = ledger::read(loaded.state_dir(), move |ledger| ledger.threads(&latest));
-    threads.unwrap_or_default().iter().any(|thread| thread.updated_at >= began)
+    threads.unwrap_or_default().iter().any(|thread| thread.updated_at >= session_start)
 }
 
-/// The beginning of the session of a transcript: the first time in it, seconds since 1970 UTC.
-fn began(transcript: &Path) -> Option<i64> {
+/// Returns the start of a transcript's session in seconds since 1970 UTC: the first timestamp in it.
+fn session_start(transcript: &Path) -> Option<i64> {
     let mut bytes = Vec::new();
-    File::open(transcript).ok()?.take(BEGINNING).read_to_end(&mut bytes).ok()?;
+    File::open(transcript).ok()?.take(TRANSCRIPT_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let (_, time) = text.split_once(r#""timestamp":""#)?;
     let time = DateTime::parse_from_rfc3339(time.split('"').next()?).ok()?;
     Some(time.timestamp())
 }
 
-/// Returns whether no plan of this session was turned back before, and marks the session. Without a mark no plan is
-/// turned back, or the agent could never continue.
-fn is_first(event: &Value, loaded: &Loaded) -> bool {
+/// Marks the session, and returns whether it had no mark before. If the mark cannot be written, returns false:
+/// otherwise every plan would be turned back, and the agent could never continue.
+fn mark_session(event: &Value, loaded: &Loaded) -> bool {
     let session = event["session_id"].as_str().unwrap_or_default();
     let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if !(1..=64).contains(&session.len()) || !session.chars().all(is_id) {
@@ -93,8 +96,8 @@ fn remove_old(marks: &Path) {
     let now = SystemTime::now();
     for mark in fs::read_dir(marks).into_iter().flatten().flatten() {
         let made = mark.metadata().and_then(|metadata| metadata.modified());
-        if made.is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age > KEPT)) {
-            // One that cannot be removed is only an empty file.
+        if made.is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age > MARK_LIFETIME)) {
+            // A mark is an empty file, so one that cannot be removed does no harm.
             let _ = fs::remove_file(mark.path());
         }
     }
@@ -105,7 +108,7 @@ mod tests {
     use super::*;
     use crate::settings::{Environment, load_what_fits};
 
-    /// A machine: a folder for everything, and the variables of the hook.
+    /// Loads the settings of a machine that has everything in one folder and these variables.
     fn machine(folder: &Path, vars: &[(&str, &str)]) -> Loaded {
         let data = folder.join("data").display().to_string();
         let data = [("CLAUDE_PLUGIN_DATA", data.as_str())];
@@ -120,7 +123,7 @@ mod tests {
         load_what_fits(environment, &[]).unwrap()
     }
 
-    fn leaving(session: &str, plan: &str) -> Value {
+    fn plan_event(session: &str, plan: &str) -> Value {
         json!({"session_id": session, "transcript_path": "/none.jsonl", "cwd": "/p", "permission_mode": "plan",
             "hook_event_name": "PreToolUse", "tool_name": "ExitPlanMode",
             "tool_input": {"plan": plan, "planFilePath": "/home/me/.claude/plans/a.md"}, "tool_use_id": "toolu_1"})
@@ -131,49 +134,49 @@ mod tests {
     #[test]
     fn a_plan_is_turned_back_once_a_session_in_auto_mode() {
         let folder = tempfile::tempdir().unwrap();
-        let long = "数".repeat(SHORTEST);
+        let long = "数".repeat(MIN_PLAN_CHARS);
         let check = |vars: &[(&str, &str)], event: &Value, expected: bool| {
             let answer = plan(event, &machine(folder.path(), vars));
             assert_eq!(answer.is_some(), expected, "{vars:?} {event:#}");
         };
-        check(&[], &leaving("a", &long), false);
-        check(&[("CLAUDE_PLUGIN_OPTION_AUTO", "false")], &leaving("a", &long), false);
+        check(&[], &plan_event("a", &long), false);
+        check(&[("CLAUDE_PLUGIN_OPTION_AUTO", "false")], &plan_event("a", &long), false);
         check(
             &[("CLAUDE_PLUGIN_OPTION_AUTO", "false"), ("KIMI_BRIDGE_AUTO_ENABLED", "1")],
-            &leaving("a", &long),
+            &plan_event("a", &long),
             false,
         );
-        check(&ON, &leaving("a", &format!("{} \n", "x".repeat(SHORTEST - 1))), false);
-        check(&ON, &leaving("../a", &long), false);
+        check(&ON, &plan_event("a", &format!("{} \n", "x".repeat(MIN_PLAN_CHARS - 1))), false);
+        check(&ON, &plan_event("../a", &long), false);
         check(&ON, &json!({"hook_event_name": "PreToolUse", "tool_name": "Bash"}), false);
-        check(&ON, &leaving("a", &long), true);
-        check(&ON, &leaving("a", &long), false);
-        check(&ON, &leaving("b", &long), true);
+        check(&ON, &plan_event("a", &long), true);
+        check(&ON, &plan_event("a", &long), false);
+        check(&ON, &plan_event("b", &long), true);
         let auto = [("KIMI_BRIDGE_AUTO_ENABLED", "1"), ("KIMI_BRIDGE_TOOL_ENABLED", "1")];
-        check(&auto[..1], &leaving("c", &long), false);
-        check(&auto, &leaving("c", &long), true);
+        check(&auto[..1], &plan_event("c", &long), false);
+        check(&auto, &plan_event("c", &long), true);
         let placeholder = [("CLAUDE_PLUGIN_OPTION_AUTO", "${user_config.auto}")];
-        check(&placeholder, &leaving("d", &long), false);
+        check(&placeholder, &plan_event("d", &long), false);
         let wrong = [ON[0], ("KIMI_BRIDGE_TIMEOUT_SECONDS", "15m")];
-        check(&wrong, &leaving("d", &long), false);
-        check(&[ON[0], ("CLAUDE_PLUGIN_DATA", "")], &leaving("d", &long), true);
+        check(&wrong, &plan_event("d", &long), false);
+        check(&[ON[0], ("CLAUDE_PLUGIN_DATA", "")], &plan_event("d", &long), true);
     }
 
     #[test]
-    fn without_a_mark_nothing_is_turned_back() {
+    fn no_plan_is_turned_back_if_the_session_cannot_be_marked() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("data"), "no folder").unwrap();
         let loaded = machine(folder.path(), &ON);
-        assert_eq!(plan(&leaving("a", &"x".repeat(SHORTEST)), &loaded), None);
+        assert_eq!(plan(&plan_event("a", &"x".repeat(MIN_PLAN_CHARS)), &loaded), None);
     }
 
     #[test]
-    fn a_session_begins_with_the_first_time_in_its_transcript() {
+    fn a_session_begins_at_the_first_timestamp_of_its_transcript() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t.jsonl");
         let check = |text: &str, expected: Option<i64>| {
             fs::write(&file, text).unwrap();
-            assert_eq!(began(&file), expected, "{text}");
+            assert_eq!(session_start(&file), expected, "{text}");
         };
         check(
             "{\"type\":\"mode\"}\n{\"snapshot\":{\"timestamp\":\"1970-01-01T00:01:00.180Z\"}}\n",
@@ -182,6 +185,6 @@ mod tests {
         check("{\"content\":\"\\\"timestamp\\\":\\\"1970-01-01T00:01:00Z\\\"\"}", None);
         check("{\"timestamp\":\"soon\"}", None);
         check("", None);
-        assert_eq!(began(&folder.path().join("none")), None);
+        assert_eq!(session_start(&folder.path().join("none")), None);
     }
 }

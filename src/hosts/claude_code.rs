@@ -1,5 +1,5 @@
-//! The registrations of Claude Code. One file of the user holds the servers of every project beside those for all, and
-//! the user can refuse the servers of a project's own file.
+//! The registrations of Claude Code. Its one user file holds the servers for all projects and those for single
+//! projects. The user can refuse the servers of a project's own file.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use super::registration::{Off, Registration, Scope};
 use crate::documents::{self, Format};
 use crate::settings::Environment;
 
-/// The settings of the user, which are not the file of servers.
+/// Reads the user's settings, which are another file than the one with the servers.
 pub(super) fn settings(environment: &Environment) -> Value {
     read(&user_folder(environment).join("settings.json"))
 }
 
 pub(super) fn user_folder(environment: &Environment) -> PathBuf {
-    let moved = environment.var("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-    moved.unwrap_or_else(|| environment.home.join(".claude"))
+    let configured = environment.var("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    configured.unwrap_or_else(|| environment.home.join(".claude"))
 }
 
 fn read(settings: &Path) -> Value {
@@ -25,7 +25,7 @@ fn read(settings: &Path) -> Value {
     documents::parse(&text, Format::Json).unwrap_or_default()
 }
 
-/// The registrations in a file of the user or of a project.
+/// Returns the registrations in a user's or a project's file, with the reason for each that is off.
 pub(super) fn registrations(
     host: &'static Host,
     file: &Value,
@@ -40,10 +40,10 @@ pub(super) fn registrations(
         }
     };
     if scope == Scope::Project {
-        let of_project = folders.iter().flat_map(|folder| {
+        let project_files = folders.iter().flat_map(|folder| {
             ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
         });
-        let files = of_project.chain([user_folder(environment).join("settings.json")]);
+        let files = project_files.chain([user_folder(environment).join("settings.json")]);
         let settings: Vec<Value> = files.map(|file| read(&file)).collect();
         let is_approved = |name: &str| {
             settings.iter().any(|settings| {

@@ -1,5 +1,5 @@
-//! A host of `config/hosts.yaml`, and the registrations in its table of servers. Servers that are not started as a
-//! program are skipped.
+//! A host of `config/hosts.yaml`, and the registrations in its table of servers. Skips servers that the host reaches by
+//! URL instead of starting a program.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,28 +56,28 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// The time for reading an answer, and for a second turn if it cannot be read.
+    /// The time beyond a run's limit: for parsing an answer, and for a second turn if it cannot be parsed.
     const MARGIN_SECONDS: u64 = 100;
 
-    /// The value that is long enough for a run of so many seconds, in the host's units.
+    /// Returns the limit, in the host's units, that is long enough for a run of this many seconds.
     pub(crate) fn enough(&self, longest_seconds: u64) -> u64 {
         (longest_seconds + Self::MARGIN_SECONDS) * u64::from(self.units)
     }
 }
 
 impl Host {
-    /// Every file that may hold servers, the user's files first.
+    /// Returns every file that may hold servers, the user's files first.
     pub(super) fn files(
         &self,
         environment: &Environment,
         projects: &[PathBuf],
     ) -> Vec<(Scope, PathBuf)> {
         let folder = self.user_folder(environment);
-        let of_user = self.user.iter().map(|file| (Scope::User, folder.join(file)));
-        let of_projects = projects.iter().flat_map(|project| {
+        let user_files = self.user.iter().map(|file| (Scope::User, folder.join(file)));
+        let project_files = projects.iter().flat_map(|project| {
             self.project.iter().map(|file| (Scope::Project, project.join(file)))
         });
-        of_user.chain(of_projects).collect()
+        user_files.chain(project_files).collect()
     }
 
     fn user_folder(&self, environment: &Environment) -> PathBuf {
@@ -92,7 +92,8 @@ impl Host {
         }
     }
 
-    /// Whether the host seems to be installed: a command of it is on PATH, or it has a folder or file of its own.
+    /// Returns whether the host seems to be installed: one of its commands is on PATH, or its folder or one of its
+    /// files exists.
     pub(crate) fn is_installed(&self, environment: &Environment) -> bool {
         let folder = self.user_folder(environment);
         self.program(environment).is_some()
@@ -100,25 +101,26 @@ impl Host {
             || (folder != environment.home && folder.is_dir())
     }
 
-    /// The host's own command on PATH.
+    /// Finds the host's own command on PATH.
     pub(crate) fn program(&self, environment: &Environment) -> Option<PathBuf> {
         let path = environment.var("PATH");
         let found = |name: &String| which::which_in(name, path, &environment.current_dir).ok();
         self.programs.iter().find_map(found)
     }
 
-    /// The keys of the table of servers in a file, joined by dots; where a new one goes, if there is none.
+    /// Returns the keys of the table of servers in a file, joined by dots. If the file has no table, returns the keys
+    /// for a new one.
     pub(crate) fn table(&self, file: &Value) -> &str {
         let mut tables = self.servers.iter().filter(|keys| !value_at(file, keys).is_null());
         tables.next().or(self.servers.last()).map_or("", String::as_str)
     }
 
-    /// The table of servers in a file.
+    /// Returns the table of servers in a file.
     pub(crate) fn servers<'a>(&self, file: &'a Value) -> &'a Value {
         value_at(file, self.table(file))
     }
 
-    /// The servers of a table that are started as a program.
+    /// Returns the servers of a table that are started as a program.
     pub(super) fn registrations(
         &'static self,
         table: &Value,
@@ -142,15 +144,15 @@ impl Host {
     fn off(&'static self, name: &str, entry: &Value, file: &Value) -> Option<Off> {
         let [excluded, allowed] = [&self.excluded, &self.allowed].map(Option::as_deref);
         let is_in = |keys: &&str| lists(value_at(file, keys), name);
-        let leaves_out = |keys: &&str| value_at(file, keys).is_array() && !is_in(keys);
+        let is_missing_in = |keys: &&str| value_at(file, keys).is_array() && !is_in(keys);
         if self.off_if.iter().any(|(key, value)| entry[key] == *value) {
             return Some(Off::InItsEntry);
         }
-        excluded.filter(is_in).or(allowed.filter(leaves_out)).map(Off::InAList)
+        excluded.filter(is_in).or(allowed.filter(is_missing_in)).map(Off::InAList)
     }
 }
 
-/// The value at a path of keys joined by dots; null if it does not exist.
+/// Returns the value at a path of keys joined by dots; null if it does not exist.
 pub(crate) fn value_at<'a>(file: &'a Value, keys: &str) -> &'a Value {
     keys.split('.').fold(file, |value, key| &value[key])
 }
@@ -159,17 +161,18 @@ pub(super) fn lists(list: &Value, name: &str) -> bool {
     list.as_array().is_some_and(|names| names.iter().any(|one| one == name))
 }
 
-/// The program, its arguments and its environment. Hosts write the command as a text, a list or a table.
+/// Returns the program, its arguments and its environment. The command of an entry is a text, a list or a table.
 fn command(entry: &Value) -> Option<(String, Vec<String>, BTreeMap<String, String>)> {
     let command = &entry["command"];
-    let at = if command.is_object() { command } else { entry };
+    let holder = if command.is_object() { command } else { entry };
     let program = if command.is_object() { &command["path"] } else { command };
     let mut words = match program {
         Value::Array(words) => texts(words),
         program => vec![program.as_str()?.to_owned()],
     };
-    words.extend(texts(at["args"].as_array().map(Vec::as_slice).unwrap_or_default()));
-    let variables = [&at["env"], &at["environment"]].into_iter().filter_map(Value::as_object);
+    words.extend(texts(holder["args"].as_array().map(Vec::as_slice).unwrap_or_default()));
+    let variables =
+        [&holder["env"], &holder["environment"]].into_iter().filter_map(Value::as_object);
     let env = variables.flatten().map(|(name, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         (name.clone(), value)

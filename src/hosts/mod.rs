@@ -1,5 +1,5 @@
-//! The registrations of this server in the files of the hosts that `config/hosts.yaml` lists. This room starts nothing,
-//! judges nothing, and knows no Kimi.
+//! Reads the registrations of this server in the files of the hosts that `config/hosts.yaml` lists. This room starts no
+//! program, judges no registration, and knows nothing of Kimi.
 
 mod claude_code;
 mod host;
@@ -20,11 +20,12 @@ pub(crate) use self::variables::expand;
 use crate::documents;
 use crate::settings::Environment;
 
+/// A file of a host that exists and may hold servers.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) host: &'static Host,
     pub(crate) file: PathBuf,
-    /// The registrations of this server, or the problem of the file; the text of a problem never quotes the file.
+    /// The registrations of this server, or the reason why the file cannot be read, which never quotes the file.
     pub(crate) registrations: Result<Vec<Registration>, String>,
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
     });
     let mut known = HashSet::new();
     let configs = files.filter_map(|(host, scope, file)| {
-        // If the home is the project, its files are those of the user.
+        // If the project is the home folder, its files are the user's files and were listed already.
         if !known.insert(file.clone()) {
             return None;
         }
@@ -61,22 +62,26 @@ pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
     configs
 }
 
-/// Every known host.
+/// Returns every known host.
 pub(crate) fn all() -> &'static [Host] {
     &HOSTS
 }
 
-/// The file where a host keeps the servers of this scope: the first that exists, or else the first.
+/// Returns the file where a host keeps the servers of this scope: the first one that exists, or else the first. `None`
+/// if the host has no file of this scope.
 pub(crate) fn file(host: &Host, scope: Scope, environment: &Environment) -> Option<PathBuf> {
     let project: Vec<_> = project_folders(environment).pop().into_iter().collect();
     let files = host.files(environment, &project);
-    let mut files: Vec<_> =
-        files.into_iter().filter(|(of, _)| *of == scope).map(|(_, file)| file).collect();
+    let mut files: Vec<_> = files
+        .into_iter()
+        .filter(|(file_scope, _)| *file_scope == scope)
+        .map(|(_, file)| file)
+        .collect();
     let at = files.iter().position(|file| file.exists()).unwrap_or(0);
     (at < files.len()).then(|| files.swap_remove(at))
 }
 
-/// The registrations of this server in the table of servers of a file.
+/// Returns the registrations of this server in a file's table of servers.
 pub(crate) fn ours(
     host: &'static Host,
     file: &Value,
@@ -89,7 +94,7 @@ pub(crate) fn ours(
 }
 
 /// Returns whether the plugin of this server is enabled in a host, which then needs no registration. `file` is the
-/// user's.
+/// parsed user's file.
 pub(crate) fn has_plugin(host: &Host, file: &Value, environment: &Environment) -> bool {
     let plugins = if host.by_project {
         &claude_code::settings(environment)["enabledPlugins"]
@@ -101,7 +106,7 @@ pub(crate) fn has_plugin(host: &Host, file: &Value, environment: &Environment) -
     plugins.as_object().into_iter().flatten().any(|(name, on)| is_ours(name) && is_on(on))
 }
 
-/// The program that a host would start, or the name of a missing one; `None` if a variable is unknown.
+/// Returns the program that a host would start, or its name if it does not exist; `None` if a variable is unknown.
 pub(crate) fn program(
     one: &Registration,
     environment: &Environment,
@@ -115,7 +120,7 @@ pub(crate) fn program(
     Some(found.map_err(|_| named))
 }
 
-/// The folders of the project: the current folder and the root of its git repository.
+/// Returns the folders of the project: the current folder, then the root of its git repository if that is another one.
 fn project_folders(environment: &Environment) -> Vec<PathBuf> {
     let current = environment.project_dir();
     let root = current.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
@@ -127,7 +132,7 @@ fn project_folders(environment: &Environment) -> Vec<PathBuf> {
 fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
     match documents::read(file) {
         Ok(text) => Some(documents::parse(&text, host.format)),
-        // `NotADirectory`: a folder above it is a file.
+        // `NotADirectory` means that one of the folders in its path is a file.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             None
         }
@@ -135,7 +140,8 @@ fn read(host: &Host, file: &Path) -> Option<Result<Value, String>> {
     }
 }
 
-/// Returns whether an entry starts this server, judged by its name or by a program of that name in its command.
+/// Returns whether an entry is this server: it has this server's name, or its command holds a program of that name or
+/// this very program.
 fn is_this_server(one: &Registration, environment: &Environment) -> bool {
     const NAME: &str = env!("CARGO_PKG_NAME");
     let mut words = std::iter::once(&one.program).chain(&one.args).map(Path::new);
@@ -152,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes files below a home whose folder `p` is the project, and compares the registrations, a line each.
+    /// Writes files into a home folder whose folder `p` is the project, and compares the registrations, one line each.
     #[track_caller]
     fn check(files: &[(&str, &str)], expected: &[&str]) {
         let home = tempfile::tempdir().unwrap();
@@ -196,14 +202,14 @@ mod tests {
         }
     }
 
-    const SERVED: &str = r#"{"command": "kimi-bridge", "args": ["serve"], "env": {"KIMI_BRIDGE_TOOL_ENABLED": "1"}}"#;
+    const SERVER_ENTRY: &str = r#"{"command": "kimi-bridge", "args": ["serve"], "env": {"KIMI_BRIDGE_TOOL_ENABLED": "1"}}"#;
 
     #[test]
-    fn claude_code_registers_for_the_user_for_one_project_and_with_the_project() {
+    fn claude_code_has_user_local_and_project_registrations() {
         let users = format!(
-            r#"{{"numStartups": 3, "mcpServers": {{"kimi": {SERVED}, "other": {{"command": "npx"}}}}, "projects": {{
+            r#"{{"numStartups": 3, "mcpServers": {{"kimi": {SERVER_ENTRY}, "other": {{"command": "npx"}}}}, "projects": {{
                 "HOME/p": {{"mcpServers": {{"kimi-bridge": {{"type": "stdio", "command": "sh", "args": ["-c", "x"]}}}}}},
-                "HOME/q": {{"mcpServers": {{"kimi-bridge": {SERVED}}}}}}}}}"#
+                "HOME/q": {{"mcpServers": {{"kimi-bridge": {SERVER_ENTRY}}}}}}}}}"#
         );
         let projects = r#"{"mcpServers": {"b": {"command": "/b/bridge", "timeout": 60000},
             "far": {"type": "http", "url": "https://kimi-bridge"}}}"#;
@@ -220,9 +226,9 @@ mod tests {
     #[test]
     fn claude_code_does_not_start_servers_that_were_switched_off_or_refused() {
         let users = format!(
-            r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}, "projects": {{"HOME/p": {{"disabledMcpServers": ["kimi-bridge"]}}}}}}"#
+            r#"{{"mcpServers": {{"kimi-bridge": {SERVER_ENTRY}}}, "projects": {{"HOME/p": {{"disabledMcpServers": ["kimi-bridge"]}}}}}}"#
         );
-        let projects = format!(r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}}}"#);
+        let projects = format!(r#"{{"mcpServers": {{"kimi-bridge": {SERVER_ENTRY}}}}}"#);
         let refused = r#"{"disabledMcpjsonServers": ["kimi-bridge"]}"#;
         check(
             &[
@@ -238,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn claude_code_asks_about_a_server_of_the_project_first() {
-        let projects = format!(r#"{{"mcpServers": {{"kimi-bridge": {SERVED}}}}}"#);
+    fn claude_code_starts_a_projects_server_only_once_it_is_approved() {
+        let projects = format!(r#"{{"mcpServers": {{"kimi-bridge": {SERVER_ENTRY}}}}}"#);
         let check = |settings: &str, text: &str, off: &str| {
             check(
                 &[("p/.mcp.json", &projects), (settings, text)],
@@ -263,7 +269,7 @@ mod tests {
         let manifest = include_str!("../../plugin/.claude-plugin/plugin.json");
         let installed = r#"{"version": 2, "plugins": {"kimi-bridge@kimi-bridge": [{"scope": "user",
             "installPath": "HOME/.claude/plugins/cache/kimi-bridge/kimi-bridge/0.1.0"}], "other@x": []}}"#;
-        let found = |settings: &str, project: &str, expected: &[&str]| {
+        let check_plugin = |settings: &str, project: &str, expected: &[&str]| {
             check(
                 &[
                     (".claude/plugins/installed_plugins.json", installed),
@@ -285,19 +291,19 @@ mod tests {
         };
         let on = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": true},
             "pluginConfigs": {"kimi-bridge@kimi-bridge": {"options": {"auto": true}}}}"#;
-        found(on, "{}", &[&line("true", "")]);
-        found(
+        check_plugin(on, "{}", &[&line("true", "")]);
+        check_plugin(
             r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": true}}"#,
             "[]",
             &[&line("false", "")],
         );
         let off = r#"{"enabledPlugins": {"kimi-bridge@kimi-bridge": false}}"#;
-        found(on, off, &[&line("true", " WithItsPlugin")]);
-        found("{}", on, &[&line("true", "")]);
+        check_plugin(on, off, &[&line("true", " WithItsPlugin")]);
+        check_plugin("{}", on, &[&line("true", "")]);
     }
 
     #[test]
-    fn codex_keeps_the_plugin_in_a_folder_of_its_own() {
+    fn the_codex_plugin_is_found_in_its_cache_folder() {
         let servers = include_str!("../../plugin/.codex-plugin/mcp.json");
         let file = ".codex/plugins/cache/kimi-bridge/kimi-bridge/0.1.0/.codex-plugin/mcp.json";
         for (enabled, off) in [(true, ""), (false, " WithItsPlugin")] {
@@ -383,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_named_and_hides_no_other() {
+    fn a_broken_file_is_reported_and_the_others_are_still_read() {
         check(
             &[
                 (".claude.json", "[]"),

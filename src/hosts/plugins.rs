@@ -1,5 +1,5 @@
-//! The bridge as a plugin. Claude Code and Codex write down which plugins are on beside their other settings, and keep the
-//! files of each in a folder of their own.
+//! Finds the bridge as a plugin of Claude Code or Codex. Both hosts record in their settings which plugins are enabled,
+//! and keep each plugin's files in a folder of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use crate::settings::Environment;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// The host, the file of the plugin that names its servers, and these.
+/// The host, the plugin's file of servers, and the registrations in it.
 type Plugin = (&'static Host, PathBuf, Vec<Registration>);
 
-/// The servers of the plugin in the hosts that know plugins.
+/// Finds the plugin's registrations in the hosts that have plugins.
 pub(super) fn look(environment: &Environment, folders: &[PathBuf]) -> Vec<Plugin> {
     let mut found = Vec::new();
     for host in HOSTS.iter() {
@@ -37,19 +37,19 @@ fn in_claude_code(
     folders: &[PathBuf],
 ) -> Vec<Plugin> {
     let user = claude_code::user_folder(environment);
-    let of_project = folders.iter().rev().flat_map(|folder| {
+    let project_files = folders.iter().rev().flat_map(|folder| {
         ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
     });
-    let files = std::iter::once(user.join("settings.json")).chain(of_project);
+    let files = std::iter::once(user.join("settings.json")).chain(project_files);
     let settings: Vec<Value> = files.map(|file| read(&file, Format::Json)).collect();
     let installed = read(&user.join("plugins/installed_plugins.json"), Format::Json);
     let plugins = installed["plugins"].as_object().into_iter().flatten();
     let ours = plugins.filter(|(plugin, _)| is_ours(plugin));
     let configs = ours.filter_map(|(plugin, installs)| {
-        // The last file that says something wins.
+        // The last file that has a value wins.
         let last = |field: fn(&Value, &str) -> Value| {
-            let mut said = settings.iter().map(|settings| field(settings, plugin));
-            said.rfind(|value| !value.is_null()).unwrap_or_default()
+            let mut values = settings.iter().map(|settings| field(settings, plugin));
+            values.rfind(|value| !value.is_null()).unwrap_or_default()
         };
         let enabled = last(|settings, plugin| settings["enabledPlugins"][plugin].clone());
         let options = last(|settings, plugin| settings["pluginConfigs"][plugin]["options"].clone());
@@ -58,9 +58,9 @@ fn in_claude_code(
         let manifest = read(&file, Format::Json);
         let mut found = host.registrations(&manifest["mcpServers"], Scope::Plugin, &Value::Null);
         for one in &mut found {
-            launched(one, &root, environment);
+            resolve_launcher(one, &root, environment);
             for value in one.env.values_mut() {
-                *value = filled(value, &options, &manifest["userConfig"]);
+                *value = with_option(value, &options, &manifest["userConfig"]);
             }
             one.off = (enabled != true).then_some(Off::WithItsPlugin);
         }
@@ -69,8 +69,9 @@ fn in_claude_code(
     configs.collect()
 }
 
-/// The launcher of the plugin starts the program on PATH, in the usual folders, or the one that npm put into the plugin.
-fn launched(one: &mut Registration, root: &Path, environment: &Environment) {
+/// Replaces the plugin's launcher by the program that it starts: the first on PATH, in the usual folders, or among the
+/// plugin's own npm modules.
+fn resolve_launcher(one: &mut Registration, root: &Path, environment: &Environment) {
     NAME.clone_into(&mut one.name);
     if one.program.starts_with("${CLAUDE_PLUGIN_ROOT}/") {
         NAME.clone_into(&mut one.program);
@@ -85,8 +86,9 @@ fn launched(one: &mut Registration, root: &Path, environment: &Environment) {
     }
 }
 
-/// A value of the manifest with the person's option in it, or with the option's default.
-fn filled(value: &str, options: &Value, known: &Value) -> String {
+/// Returns a value of the manifest. A reference to an option is replaced by the user's choice, or by the option's
+/// default.
+fn with_option(value: &str, options: &Value, known: &Value) -> String {
     let name = value.strip_prefix("${user_config.").and_then(|rest| rest.strip_suffix('}'));
     let Some(name) = name else { return value.to_owned() };
     let chosen = if options[name].is_null() { &known[name]["default"] } else { &options[name] };
@@ -115,12 +117,12 @@ fn in_codex(host: &'static Host, environment: &Environment) -> Vec<Plugin> {
     configs.collect()
 }
 
-/// Whether `NAME@MARKETPLACE` is this plugin.
+/// Returns whether `NAME@MARKETPLACE` is this plugin.
 fn is_ours(plugin: &str) -> bool {
     plugin.split('@').next() == Some(NAME)
 }
 
-/// The value of a file; null where there is none, or where it cannot be read: another check says so.
+/// Reads and parses a file; null if it is missing or broken, which other checks report.
 fn read(file: &Path, format: Format) -> Value {
     let text = documents::read(file).unwrap_or_default();
     documents::parse(&text, format).unwrap_or_default()

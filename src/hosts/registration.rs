@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The users and projects that a registration is for.
+/// The users and projects for which a registration is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// The user, in every project.
+    /// This user, in every project.
     User,
-    /// The user, in this project.
+    /// This user, in this project only.
     Local,
     /// Everyone who works on this project.
     Project,
-    /// Those who have the plugin.
+    /// Every user who has the plugin.
     Plugin,
 }
 
@@ -37,24 +37,25 @@ pub(crate) struct Registration {
     pub(crate) args: Vec<String>,
     /// The additional environment of the program.
     pub(crate) env: BTreeMap<String, String>,
-    /// The host's time limit for a call; `None` if it is long enough.
+    /// The host's time limit for a call; `None` if it has none, or one that is always long enough.
     pub(crate) call_limit: Option<Duration>,
-    /// The reason why the host does not start the server, which decides the remedy.
+    /// The reason why the host does not start the server; `None` if it does.
     pub(crate) off: Option<Off>,
 }
 
+/// The reason why a host does not start a registered server. Each has its own remedy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Off {
-    /// The entry itself switches it off.
+    /// The entry itself switches the server off.
     InItsEntry,
-    /// Another list of the same file switches it off.
+    /// A list in the same file, named here by its keys, switches the server off.
     InAList(&'static str),
-    /// The user switched it off for this project, in Claude Code's `/mcp`.
+    /// The user switched the server off for this project, in Claude Code's `/mcp`.
     ForThisProject,
     /// The user refused a server of the project's own file.
     Refused,
     /// The user has not been asked about a server of the project's own file yet.
     Unapproved,
-    /// The plugin that holds it is off.
+    /// The plugin that brings the server is off.
     WithItsPlugin,
 }

@@ -1,4 +1,4 @@
-//! Variables in a host's file. Only the ones that this process knows are expanded.
+//! Expands the variables in a host's file, as far as this process knows their values.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"\$\{(?:env:)?(?P<name>\w+)(?::-(?P<else>[^}]*))?\}|\{env:(?P<opencode>\w+)\}").ok()
 });
 
-/// Expands every variable in a text; `None` when the value of one is unknown.
+/// Expands every variable in a text; `None` if the value of one is unknown.
 pub(crate) fn expand(text: &str, environment: &Environment) -> Option<String> {
     let variable = VARIABLE.as_ref()?;
     let value = |found: &Captures<'_>| {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_variables_are_expanded_and_unknown_ones_are_not_guessed() {
+    fn known_variables_are_expanded_and_an_unknown_one_gives_none() {
         let environment = Environment {
             vars: [("SET".to_owned(), "1".to_owned())].into(),
             home: "/home/me".into(),

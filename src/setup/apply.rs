@@ -1,4 +1,4 @@
-//! A planned change made: the file written at once and whole, or the host's own command run.
+//! Applies a planned change: replaces the file atomically, or runs the host's own command.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
@@ -15,19 +15,19 @@ use crate::kimi::text::clean;
 use crate::redact::Secrets;
 use crate::settings::Environment;
 
-/// The longest that a host's command may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit of a host's command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The end of a change.
+/// The outcome of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// The file was written; the one from before setup is kept there.
+    /// The file was written. Holds the path of the backup, if there is one.
     Written(Option<PathBuf>),
-    /// The file is as it was before setup.
+    /// The file is again as it was before setup, and the backup is removed.
     Restored,
-    /// The host's command did it.
+    /// The host's command made the change.
     ByTheHost,
-    /// The host's command is not on PATH; a person can type these lines.
+    /// The host's command is not on PATH. Holds the command lines for the user to type.
     ToType(Vec<String>),
 }
 
@@ -38,11 +38,11 @@ pub(crate) async fn apply(edit: &FileEdit, environment: &Environment) -> Result<
         return write(&file, edit).map_err(|why| failed(edit, &why));
     }
     let Some(program) = edit.host.program(environment) else {
-        let typed = |words: &Vec<String>| {
+        let command_line = |words: &Vec<String>| {
             let words = edit.host.programs.iter().take(1).chain(words);
             words.map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
         };
-        return Ok(Applied::ToType(edit.commands.iter().map(typed).collect()));
+        return Ok(Applied::ToType(edit.commands.iter().map(command_line).collect()));
     };
     for words in &edit.commands {
         run(&program, words).await.map_err(|why| failed(edit, &why))?;
@@ -55,25 +55,25 @@ fn failed(edit: &FileEdit, why: &str) -> Error {
     Error::new(Kind::Settings, message, "Fix this, and run `kimi-bridge setup` again.")
 }
 
-/// Runs a command of the host to its end.
+/// Runs a command of the host and waits for it. Fails with its output.
 async fn run(program: &Path, words: &[String]) -> std::result::Result<(), String> {
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+    let ended = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await;
     let shown = format!("`{} {}`", program.display(), words[..2].join(" "));
     match ended {
         Err(_) => Err(format!("{shown} did not end")),
         Ok(Err(error)) => Err(format!("{shown}: {error}")),
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said).trim().to_owned();
-            Err(format!("{shown}: {}", Secrets::default().redact(&clean(&said)).into_text()))
+            let printed = [output.stdout, output.stderr].concat();
+            let printed = String::from_utf8_lossy(&printed).trim().to_owned();
+            Err(format!("{shown}: {}", Secrets::default().redact(&clean(&printed)).into_text()))
         }
     }
 }
 
-/// Writes the file, unless it is no longer as it was planned from.
+/// Writes the file and its backup. Fails if the file changed after the plan was made.
 fn write(file: &Path, edit: &FileEdit) -> std::result::Result<Applied, String> {
     if read(file)? != edit.before {
         return Err("the file has changed meanwhile".to_owned());
@@ -98,14 +98,14 @@ fn write(file: &Path, edit: &FileEdit) -> std::result::Result<Applied, String> {
     written().map_err(|error| error.to_string())
 }
 
-/// Puts a whole new file in the place of another, with the mode of `like`, if that exists.
+/// Replaces a file atomically. The new file has the mode of `like`, if that exists.
 fn replace(file: &Path, text: &str, like: &Path) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
     let mut new = builder.permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    if let Ok(there) = fs::metadata(like) {
-        new.as_file().set_permissions(there.permissions())?;
+    if let Ok(metadata) = fs::metadata(like) {
+        new.as_file().set_permissions(metadata.permissions())?;
     }
     new.write_all(text.as_bytes())?;
     new.as_file().sync_all()?;
@@ -113,7 +113,7 @@ fn replace(file: &Path, text: &str, like: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell, if it needs quotes.
 fn shell_word(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {

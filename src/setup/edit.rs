@@ -1,5 +1,5 @@
-//! One entry put into the text of a host's file, or taken out, with everything else as it was: comments, order, layout,
-//! line ends. A text that would differ anywhere else is refused.
+//! Adds one entry to the text of a host's file, or removes it. Everything else stays as it was: comments, order, layout
+//! and line ends. An edit that would change anything else is refused.
 
 use serde_json::{Map, Value, json};
 use similar::{ChangeTag, TextDiff};
@@ -8,7 +8,7 @@ use super::{edit_json, edit_toml};
 use crate::documents::{self, Format};
 use crate::hosts::value_at;
 
-/// Where an entry stands in a file.
+/// The position of an entry in a file.
 pub(super) struct Place<'a> {
     pub(super) format: Format,
     /// The keys of the table of servers, joined by dots.
@@ -18,7 +18,7 @@ pub(super) struct Place<'a> {
 
 /// Returns the text with this entry.
 pub(super) fn with_entry(text: &str, place: &Place<'_>, entry: &Value) -> Result<String, String> {
-    changed(text, place, entry, |text, old| match place.format {
+    edit_and_check(text, place, entry, |text, old| match place.format {
         Format::Toml => edit_toml::with_entry(text, place.table, &place.name, old, entry),
         Format::Json | Format::Jsonc => {
             edit_json::with_entry(text, place.format, place.table, &place.name, old, entry)
@@ -28,7 +28,7 @@ pub(super) fn with_entry(text: &str, place: &Place<'_>, entry: &Value) -> Result
 
 /// Returns the text without the entry.
 pub(super) fn without_entry(text: &str, place: &Place<'_>) -> Result<String, String> {
-    changed(text, place, &Value::Null, |text, _| match place.format {
+    edit_and_check(text, place, &Value::Null, |text, _| match place.format {
         Format::Toml => edit_toml::without_entry(text, place.table, &place.name),
         Format::Json | Format::Jsonc => {
             edit_json::without_entry(text, place.format, place.table, &place.name)
@@ -36,7 +36,7 @@ pub(super) fn without_entry(text: &str, place: &Place<'_>) -> Result<String, Str
     })
 }
 
-/// Whether nothing but this entry was added to the text since the backup; without one, to an empty text.
+/// Returns whether the text is the backup plus this entry and nothing else. A missing backup counts as an empty text.
 pub(super) fn only_added(
     text: &str,
     backup: Option<&str>,
@@ -46,8 +46,9 @@ pub(super) fn only_added(
     with_entry(backup.unwrap_or_default(), place, entry).is_ok_and(|again| again == text)
 }
 
-/// Edits a text whose lines end in LF and that begins with no mark, and checks the result.
-fn changed(
+/// Runs `edit` on the text without byte order mark and with LF line ends, restores both, and checks that only the entry
+/// changed.
+fn edit_and_check(
     text: &str,
     place: &Place<'_>,
     entry: &Value,
@@ -63,9 +64,9 @@ fn changed(
     let plain = body.replace("\r\n", "\n");
     let edited = edit(&plain, old)?;
     let edited = mark.to_owned() + &with_line_ends_of(body, &plain, &edited);
-    put(&mut expected, place, entry);
+    set_entry(&mut expected, place, entry);
     let mut found = documents::parse(&edited, place.format)?;
-    // A table without entries is as good as none.
+    // An empty table counts as a missing one.
     for file in [&mut expected, &mut found] {
         remove_if_empty(file, place.table);
     }
@@ -75,8 +76,8 @@ fn changed(
     Ok(edited)
 }
 
-/// Changes the entry in the value of a file.
-fn put(file: &mut Value, place: &Place<'_>, entry: &Value) {
+/// Sets the entry in the parsed file; null removes it.
+fn set_entry(file: &mut Value, place: &Place<'_>, entry: &Value) {
     let mut table = file;
     for key in place.table.split('.') {
         let Value::Object(fields) = table else { return };
@@ -101,13 +102,13 @@ fn remove_if_empty(file: &mut Value, table: &str) {
     }
 }
 
-/// The edited text, where each line that stayed ends as it did, and a new one as most lines did.
+/// Restores the line ends: an unchanged line gets its original one, a new line the one that most lines have.
 fn with_line_ends_of(original: &str, plain: &str, edited: &str) -> String {
     let crlf = original.matches("\r\n").count();
     if crlf == 0 {
         return edited.to_owned();
     }
-    let usual = if crlf * 2 >= plain.matches('\n').count() { "\r\n" } else { "\n" };
+    let most_common = if crlf * 2 >= plain.matches('\n').count() { "\r\n" } else { "\n" };
     let originals: Vec<&str> = original.split_inclusive('\n').collect();
     let mut text = String::with_capacity(edited.len() + crlf);
     for change in TextDiff::from_lines(plain, edited).iter_all_changes() {
@@ -118,7 +119,7 @@ fn with_line_ends_of(original: &str, plain: &str, edited: &str) -> String {
                 let words = line.trim_end_matches('\n');
                 text.push_str(words);
                 if words.len() < line.len() {
-                    text.push_str(usual);
+                    text.push_str(most_common);
                 }
             }
             (ChangeTag::Delete, _) => {}
@@ -141,7 +142,7 @@ mod tests {
         Place { format, table, name: "kimi-bridge".to_owned() }
     }
 
-    /// Adds the entry twice, undoes it, and takes it out.
+    /// Adds the entry, adds it again without effect, and checks that it can be undone and removed.
     #[track_caller]
     fn check(format: Format, before: &str, after: &str) {
         let place = place(format);
@@ -174,20 +175,20 @@ mod tests {
         json("{}\n", FRESH);
         json("\u{feff}{}\n", &format!("\u{feff}{FRESH}"));
         json("{\r\n}\r\n", &FRESH.replace('\n', "\r\n"));
-        // Tabs, comments, commas at the end.
+        // Tabs, comments and trailing commas are kept.
         let new = "\t\t\"kimi-bridge\": {\n\t\t\t\"command\": \"/b/kimi-bridge\",\n\t\t\t\"args\": [\"serve\"],\n\
                    \t\t\t\"env\": {\n\t\t\t\t\"ON\": \"1\",\n\t\t\t},\n\t\t\t\"timeout\": 1000,\n\t\t},\n";
         let before = "// mine\n{\n\t\"a\": 1, // one\n\t\"mcpServers\": {\n\t\t\"x\": {\"command\": \"y\"}, // other\n";
         let end = "\t},\n}";
         json(&format!("{before}{end}"), &format!("{before}{new}{end}"));
-        // Of an entry that is there, only what differs.
-        let there = |command, limit| {
+        // In an existing entry, only the fields that differ change.
+        let existing = |command, limit| {
             format!(
                 "{{\"mcpServers\": {{\"kimi-bridge\": {{\n // mine\n \"command\": \"{command}\", \"args\": [\"serve\"],\n \
                  \"env\": {{\"ON\": \"1\"}}, \"timeout\": {limit} /* ms */}}}}}}"
             )
         };
-        json(&there("old", 5), &there("/b/kimi-bridge", 1000));
+        json(&existing("old", 5), &existing("/b/kimi-bridge", 1000));
     }
 
     const SECTION: &str = "[mcp_servers.kimi-bridge]\ncommand = \"/b/kimi-bridge\"\nargs = [\"serve\"]\n\
@@ -208,17 +209,17 @@ mod tests {
         toml("a = 1\r\n", &format!("a = 1\n\n{SECTION}").replace('\n', "\r\n"));
         let inline = "{ command = \"/b/kimi-bridge\", args = [\"serve\"], env = { ON = \"1\" }, timeout = 1000 }";
         toml("mcp_servers = {}\n", &format!("mcp_servers = {{ kimi-bridge = {inline} }}\n"));
-        // Of an entry that is there, only what differs.
-        let there = |command, limit| {
+        // In an existing entry, only the fields that differ change.
+        let existing = |command, limit| {
             format!(
                 "# top\n[mcp_servers.kimi-bridge]\ncommand = {command} # mine\nargs = ['serve']\nenv.ON = '1'\n{limit}\n# b\n[b]\n"
             )
         };
-        toml(&there("'old'", ""), &there("\"/b/kimi-bridge\"", "timeout = 1000\n"));
+        toml(&existing("'old'", ""), &existing("\"/b/kimi-bridge\"", "timeout = 1000\n"));
     }
 
     #[test]
-    fn what_stays_keeps_its_comments_and_its_line_ends() {
+    fn removing_the_entry_keeps_other_comments_and_line_ends() {
         let check = |format, text: &str, expected: &str| {
             assert_eq!(without_entry(text, &place(format)).unwrap(), expected);
         };
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_edited_is_refused_with_the_place() {
+    fn a_file_that_cannot_be_edited_is_refused_with_the_reason() {
         let check = |format, text: &str, expected: &str| {
             assert_eq!(with_entry(text, &place(format), &entry()), Err(expected.to_owned()));
         };
@@ -255,7 +256,7 @@ mod tests {
         check(Format::Toml, "mcp_servers = 1\n", "`mcp_servers` is not a table");
     }
 
-    /// The value of a field, and what follows it.
+    /// The value of a field, and the space or comment after it.
     fn field() -> impl Strategy<Value = (&'static str, &'static str)> {
         let value = prop_oneof![
             Just("1"),
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn gives_the_bytes_back(text: &str, format: Format) {
+    fn check_kept(text: &str, format: Format) {
         let place = place(format);
         let with = with_entry(text, &place, &entry()).unwrap();
         assert_eq!(with_entry(&with, &place, &entry()), Ok(with.clone()));
@@ -295,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_json_gets_its_bytes_back(
+        fn adding_and_removing_the_entry_keeps_the_rest_of_any_json(
             servers in proptest::option::of(proptest::collection::vec(field(), 0..3)),
             others in proptest::collection::vec(field(), 0..3),
             last_comma in any::<bool>(),
@@ -313,11 +314,11 @@ mod tests {
             }
             let text = object(&fields, last_comma, between) + end;
             let text = if crlf { text.replace('\n', "\r\n") } else { text };
-            gives_the_bytes_back(&text, Format::Jsonc);
+            check_kept(&text, Format::Jsonc);
         }
 
         #[test]
-        fn any_toml_gets_its_bytes_back(
+        fn adding_and_removing_the_entry_keeps_the_rest_of_any_toml(
             lines in proptest::collection::vec(prop_oneof![
                 Just("# c"),
                 Just(""),
@@ -338,7 +339,7 @@ mod tests {
             let text = if crlf { text.replace('\n', "\r\n") } else { text };
             let plain = text.replace("\r\n", "\n");
             prop_assume!(plain.parse::<toml_edit::DocumentMut>().is_ok_and(|read| read.to_string() == plain));
-            gives_the_bytes_back(&text, Format::Toml);
+            check_kept(&text, Format::Toml);
         }
     }
 }

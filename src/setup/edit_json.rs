@@ -1,4 +1,4 @@
-//! One entry of a table in JSON text, with the layout and the comments of everything else.
+//! Adds, changes or removes one entry of a table in JSON text, and keeps the layout and comments of everything else.
 
 use jsonc_parser::common::Range;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
@@ -25,7 +25,8 @@ pub(super) fn with_entry(
     Ok(root.to_string())
 }
 
-/// Only what an entry needs goes with it: its line, and one comma. The library would take comments as well.
+/// Removes the entry, its line if that is then empty, and one comma. The library's own removal would also delete
+/// comments.
 pub(super) fn without_entry(
     text: &str,
     format: Format,
@@ -65,7 +66,7 @@ fn root(text: &str, format: Format) -> Result<CstRootNode, String> {
     CstRootNode::parse(text, &documents::json_options(format)).map_err(|error| error.to_string())
 }
 
-/// Sets a field, and of an object only the fields that differ.
+/// Sets a field. Where old and new value are objects, sets only the fields that differ.
 fn set(object: &CstObject, name: &str, old: &Value, new: &Value) {
     let Some(field) = object.get(name) else {
         object.append(name, input(new));

@@ -1,11 +1,11 @@
-//! One entry of a table in TOML text, with the layout and the comments of everything else.
+//! Adds, changes or removes one entry of a table in TOML text, and keeps the layout and comments of everything else.
 
 use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Key, TableLike, Value};
 
-/// Refuses a change that would reach further than the entry.
+/// The refusal of an edit that would change more than the entry.
 pub(super) const BY_HAND: &str =
     "the entry cannot be changed without changing other lines; edit it by hand";
 
@@ -22,13 +22,13 @@ pub(super) fn with_entry(
         set(servers, name, old, entry)?;
         return Ok(document.to_string());
     }
-    // At the end, where it moves nothing.
+    // A section at the end of the file moves no other line.
     let appended = appended(text, table, name, entry)?;
     if appended.parse::<DocumentMut>().is_ok() {
         return Ok(appended);
     }
     let mut document = document(text)?;
-    // The table is written in one line, or by keys with dots, and can have no section.
+    // The table is an inline table or made of dotted keys, so it cannot have a section.
     let servers = servers(&mut document, table).ok_or(format!("`{table}` is not a table"))?;
     servers.insert(name, Item::Value(value(entry)?));
     Ok(document.to_string())
@@ -48,8 +48,8 @@ pub(super) fn without_entry(text: &str, table: &str, name: &str) -> Result<Strin
     })
 }
 
-/// The comments above a section that a blank line separates from it, and where they begin. They belong to the section
-/// before it, and `toml_edit` would remove them, too.
+/// Returns the comments above the entry's section that a blank line separates from it, and the byte at which they
+/// begin. They belong to the section before, but `toml_edit` removes them with the entry.
 fn comments_above(text: &str, table: &str, name: &str) -> Option<(usize, String)> {
     let document = Document::parse(text).ok()?;
     let servers = table.split('.').try_fold(document.as_item(), |item, key| item.get(key))?;
@@ -61,7 +61,8 @@ fn comments_above(text: &str, table: &str, name: &str) -> Option<(usize, String)
     Some((above.start, lines[..blank].concat()))
 }
 
-/// The document, if `toml_edit` leaves every line where it is: it gathers keys with dots.
+/// Parses the document. Refuses one that `toml_edit` would write in another order, as it does with scattered dotted
+/// keys.
 fn document(text: &str) -> Result<DocumentMut, String> {
     let document: DocumentMut =
         text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
@@ -76,7 +77,7 @@ fn servers<'a>(document: &'a mut DocumentMut, table: &str) -> Option<&'a mut dyn
     item.as_table_like_mut()
 }
 
-/// The text with the entry as a section of its own.
+/// Returns the text with the entry as a new section at its end.
 fn appended(text: &str, table: &str, name: &str, entry: &Json) -> Result<String, String> {
     let keys: Vec<String> =
         table.split('.').chain([name]).map(|key| Key::new(key).to_string()).collect();
@@ -92,7 +93,7 @@ fn appended(text: &str, table: &str, name: &str, entry: &Json) -> Result<String,
     Ok(section)
 }
 
-/// Sets a field, and of a table only the fields that differ.
+/// Sets a field. Where old and new value are tables, sets only the fields that differ.
 fn set(table: &mut dyn TableLike, name: &str, old: &Json, new: &Json) -> Result<(), String> {
     if old == new {
         return Ok(());
@@ -103,17 +104,17 @@ fn set(table: &mut dyn TableLike, name: &str, old: &Json, new: &Json) -> Result<
             for (name, field) in fields {
                 set(inner, name, &old[name], field)?;
             }
-            // A field that is put behind others in one line gets an odd space otherwise.
+            // Otherwise a field that is added to an inline table gets an odd space.
             if let Item::Value(Value::InlineTable(line)) = item
                 && !line.to_string().contains(['#', '\n'])
             {
                 line.fmt();
             }
         }
-        (Some(Item::Value(there)), _) => {
-            let decor = there.decor().clone();
-            *there = value(new)?;
-            *there.decor_mut() = decor;
+        (Some(Item::Value(current)), _) => {
+            let decor = current.decor().clone();
+            *current = value(new)?;
+            *current.decor_mut() = decor;
         }
         (Some(_), _) => return Err(format!("`{name}` is a section")),
         (None, _) => drop(table.insert(name, Item::Value(value(new)?))),

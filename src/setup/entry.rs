@@ -1,21 +1,22 @@
-//! The entry of this server in a host's table. Of an entry that exists, only what keeps the server from working is
-//! changed.
+//! The entry of this server in a host's table. In an existing entry, only the fields that keep the server from working
+//! change.
 
 use serde_json::{Map, Value, json};
 
 use crate::hosts::Host;
 
-/// What an entry has to say.
+/// The values that an entry needs.
 pub(super) struct Wanted {
+    /// The command that starts this server: a path, or a name on PATH.
     pub(super) program: String,
-    /// Lets the agent consult unasked.
+    /// True if the agent may consult Kimi without being asked.
     pub(super) auto: bool,
-    /// The longest time of a call.
+    /// The time limit of a call.
     pub(super) longest_seconds: u64,
 }
 
-/// Returns the entry that should be there. `is_ours`: there is one that starts a program. `starts_this`: it starts this
-/// one. Fails with what is wrong with the entry that is there.
+/// Returns the entry to write. `is_ours` is true if the old entry is a registration of this server, `starts_this` if it
+/// starts this very program. Fails with the problem of an old entry that cannot be used.
 pub(super) fn merged(
     host: &Host,
     old: &Value,
@@ -55,7 +56,7 @@ pub(super) fn merged(
     Ok(Value::Object(entry))
 }
 
-/// The template with its places filled in.
+/// Returns the template with `{program}` and `{env}` filled in.
 fn filled(template: &Value, wanted: &Wanted) -> Value {
     match template {
         Value::String(text) if text == "{program}" => wanted.program.as_str().into(),
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_there_keeps_what_its_owner_wrote() {
+    fn an_existing_entry_keeps_the_users_own_fields() {
         let ours = json!({"KIMI_BRIDGE_TOOL_ENABLED": "1"});
         let both = json!({"KIMI_BRIDGE_TOOL_ENABLED": "1", "KIMI_PATH": "/k"});
         check(
@@ -120,8 +121,8 @@ mod tests {
                 json!({"command": "/b/k", "args": ["serve"], "trust": true, "env": both, "timeout": 1_000_000}),
             ),
         );
-        let well = json!({"command": "kimi-bridge", "args": ["serve", "--debug"], "env": ours, "timeout": 2_000_000});
-        check("gemini", &well, true, Ok(well.clone()));
+        let working = json!({"command": "kimi-bridge", "args": ["serve", "--debug"], "env": ours, "timeout": 2_000_000});
+        check("gemini", &working, true, Ok(working.clone()));
         let off = json!({"command": "k", "args": ["serve"], "env": ours, "env_vars": ["MINE"], "tool_timeout_sec": 1000,
             "enabled": false});
         check("codex", &off, true, Ok(off.clone()));

@@ -1,8 +1,7 @@
-//! Registers this server with hosts: what would change in their files, and the change itself. `config/hosts.yaml` says
-//! where each host keeps its servers, and how an entry looks there.
+//! Registers this server with hosts, in two steps: planning the changes of their files, and applying them.
+//! `config/hosts.yaml` names each host's file and the form of an entry in it.
 //!
-//! A plan is made from the texts of the files and changes nothing; a person sees it before it is applied. This room
-//! prints nothing.
+//! Planning only reads, so that the user can see the plan before it is applied. This room prints nothing.
 
 mod apply;
 mod edit;

@@ -1,4 +1,4 @@
-//! The changes of every host's file, planned from what the files hold.
+//! Plans the change of each host's file from its current text.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,27 @@ use crate::documents;
 use crate::hosts::{self, Host, Registration, Scope};
 use crate::settings::{Environment, Loaded};
 
-/// What to register, and where.
+/// The request of the user: the hosts and the scope to register this server in.
 #[derive(Debug)]
 pub(crate) struct SetupRequest {
-    /// The hosts; empty for every one that is found.
+    /// The hosts that the user named; empty for every installed one.
     pub(crate) hosts: Vec<&'static Host>,
     pub(crate) scope: Scope,
-    /// Lets the agent consult unasked.
+    /// True if the agent may consult Kimi without being asked.
     pub(crate) auto: bool,
-    /// Takes the registration away instead.
+    /// True if the registration is to be removed, not added.
     pub(crate) remove: bool,
 }
 
-/// What would change.
+/// The planned changes, and the hosts that get none.
 #[derive(Debug, Default)]
 pub(crate) struct SetupPlan {
     pub(crate) edits: Vec<FileEdit>,
     /// The files that cannot be changed, and why.
     pub(crate) refused: Vec<(&'static Host, PathBuf, String)>,
-    /// The hosts with the plugin, which brings the server along; a registration would hide it.
+    /// The hosts with the plugin. It brings its own server, which a registration would hide.
     pub(crate) with_plugin: Vec<&'static Host>,
-    /// The hosts that were not named and not found.
+    /// The hosts that are not installed and that the user did not name.
     pub(crate) missing: Vec<&'static Host>,
 }
 
@@ -38,22 +38,23 @@ pub(crate) struct SetupPlan {
 pub(crate) struct FileEdit {
     pub(crate) host: &'static Host,
     pub(crate) file: PathBuf,
-    /// `None`: there is no file.
+    /// The current text; `None` if there is no file.
     pub(crate) before: Option<String>,
-    /// `None`: the file goes, because setup made it.
+    /// The new text; `None` removes the file, because setup created it.
     pub(crate) after: Option<String>,
     pub(crate) backup: Backup,
     /// The arguments of the host's own command that makes the change; empty where the bridge writes the file.
     pub(crate) commands: Vec<Vec<String>>,
 }
 
-/// What happens to the copy of the file as it was before setup.
+/// The action on the backup, which is the file as it was before setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backup {
+    /// Writes the current text as the backup.
     Write,
-    /// There is one, from before the first change.
+    /// Leaves the backup as it is, or missing.
     Keep,
-    /// The file is as its copy again.
+    /// Removes the backup, because the file is equal to it again.
     Remove,
 }
 
@@ -63,7 +64,7 @@ impl FileEdit {
     }
 }
 
-/// Returns the file that keeps a host's file as it was before setup.
+/// Returns the path of the backup of a host's file.
 pub(super) fn backup_of(file: &Path) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".before-kimi-bridge");
@@ -93,7 +94,8 @@ pub(crate) fn plan(request: &SetupRequest, loaded: &Loaded) -> SetupPlan {
     plan
 }
 
-/// Plans the change of one file; `None` if the host has the plugin. Or returns what is in the way, in words that hold nothing of the file.
+/// Plans the change of one file; `None` if the host has the plugin. Fails with the reason, which quotes no secret of
+/// the file.
 fn edit(
     host: &'static Host,
     file: &Path,
@@ -119,7 +121,7 @@ fn edit(
         file: file.to_owned(),
         after: before.clone(),
         before,
-        // One that is older than the entry tells how the file was before setup.
+        // A backup that exists along with our entry is the file from before setup, so it is not overwritten.
         backup: if request.remove || (backup.is_some() && !ours.is_empty()) {
             Backup::Keep
         } else {
@@ -158,8 +160,8 @@ fn edit(
             .map_err(|why| format!("`{name}` in `{}` {why}", host.table(&value)))?;
         if entry != *old {
             edit.after = Some(edit::with_entry(&text, &place(name), &entry)?);
-            // An entry that exists is changed in the file: its variables must be neither lost nor shown in a list of
-            // processes.
+            // An existing entry is changed in the file itself: as an argument of the command, its variables would show
+            // in the process list.
             if known.is_none() {
                 let entry = entry.to_string();
                 edit.commands.push(claude_command(&["add-json", name, &entry, "-s", "user"]));
@@ -167,7 +169,8 @@ fn edit(
         }
     }
     if host.by_project && request.scope == Scope::User {
-        // Claude Code keeps backups of this file itself, and changes it too often for one of setup's to be restored.
+        // Claude Code makes its own backups of this file, and changes it too often for a backup of setup's to be
+        // useful.
         edit.backup = Backup::Keep;
     } else {
         edit.commands.clear();
@@ -177,12 +180,13 @@ fn edit(
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// Claude Code writes the user's file itself all the time, so its own command changes it.
+/// Returns the arguments of Claude Code's own `mcp` command. Claude Code writes the user's file all the time, so setup
+/// leaves that file to it.
 fn claude_command(words: &[&str]) -> Vec<String> {
     std::iter::once("mcp").chain(words.iter().copied()).map(str::to_owned).collect()
 }
 
-/// The text of a file; `None` when there is no file.
+/// Reads a text file; `None` if it does not exist.
 pub(super) fn read(file: &Path) -> Result<Option<String>, String> {
     match documents::read(file) {
         Ok(text) => Ok(Some(text)),
@@ -191,13 +195,13 @@ pub(super) fn read(file: &Path) -> Result<Option<String>, String> {
     }
 }
 
-/// The file that a link leads to.
+/// Resolves links; a path that cannot be resolved is returned as it is.
 pub(super) fn target(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_owned())
 }
 
-/// The command of an entry. A file that a project shares names no folder of one machine, where PATH is enough; an editor
-/// that was started from a desktop may have another PATH, so the user's own files name the whole path.
+/// Returns the command of an entry. A project's file is shared between machines, so it gets the bare name. A user's
+/// file gets the whole path, because an editor started from a desktop may have another PATH.
 fn program(scope: Scope, environment: &Environment) -> String {
     let Some(this) = environment.program.as_deref().filter(|_| scope != Scope::Project) else {
         return NAME.to_owned();
@@ -207,7 +211,7 @@ fn program(scope: Scope, environment: &Environment) -> String {
     same.as_deref().unwrap_or(this).display().to_string()
 }
 
-/// Whether a registration starts this very program as a server.
+/// Returns whether a registration starts this very program as a server.
 fn starts_this(one: &Registration, environment: &Environment) -> bool {
     let Some(Ok(started)) = hosts::program(one, environment) else { return false };
     let is_this =
