@@ -155,7 +155,7 @@ fn is_set(value: &str) -> bool {
 
 /// The settings in force, and the environment that they came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Loaded {
+pub(crate) struct Config {
     /// The settings in force.
     pub settings: Settings,
     /// The environment of the process.
@@ -169,7 +169,7 @@ pub(crate) struct Loaded {
     pub misfits: Vec<Violation>,
 }
 
-impl Loaded {
+impl Config {
     /// The mode. An unusable value of any setting disables the tool, since it may have been a limit.
     pub(crate) fn mode(&self) -> Mode {
         if self.misfits.is_empty() { self.settings.mode() } else { Mode::Disabled }
@@ -227,7 +227,7 @@ pub(crate) fn nearest_variable(unknown: &str) -> Option<String> {
 pub(crate) fn load_what_fits(
     environment: Environment,
     overrides: &[(&str, String)],
-) -> Result<Loaded> {
+) -> Result<Config> {
     let mut layers = Layers {
         home: environment.home.clone(),
         base: built_in(),
@@ -261,7 +261,7 @@ pub(crate) fn load_what_fits(
     let Layers { base, sources, problems: misfits, .. } = layers;
     let settings = serde_json::from_value(Value::Object(base))
         .map_err(|error| unusable(vec![Violation::new("settings", error.to_string())]))?;
-    Ok(Loaded { settings, environment, sources, unknown, misfits })
+    Ok(Config { settings, environment, sources, unknown, misfits })
 }
 
 /// The merge of the layers: the values so far, their sources, and the problems.
@@ -367,9 +367,9 @@ pub(crate) fn unusable(violations: Vec<Violation>) -> Error {
 }
 
 #[cfg(test)]
-pub(crate) fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Loaded> {
-    let loaded = load_what_fits(environment, overrides)?;
-    if loaded.misfits.is_empty() { Ok(loaded) } else { Err(unusable(loaded.misfits)) }
+pub(crate) fn load(environment: Environment, overrides: &[(&str, String)]) -> Result<Config> {
+    let config = load_what_fits(environment, overrides)?;
+    if config.misfits.is_empty() { Ok(config) } else { Err(unusable(config.misfits)) }
 }
 
 #[cfg(test)]
@@ -397,13 +397,13 @@ mod tests {
 
     #[test]
     fn the_built_in_file_holds_every_setting() {
-        let loaded = load(environment(&[]), &[]).unwrap();
+        let config = load(environment(&[]), &[]).unwrap();
         let built_in: Map<String, Value> = serde_yaml::from_str(BUILT_IN).unwrap();
-        let fields = serde_json::to_value(&loaded.settings).unwrap();
+        let fields = serde_json::to_value(&config.settings).unwrap();
         let fields: Vec<_> = fields.as_object().unwrap().keys().cloned().collect();
         let keys: Vec<_> = built_in.keys().cloned().collect();
         assert_eq!(keys, fields);
-        assert_eq!(loaded.mode(), Mode::Disabled);
+        assert_eq!(config.mode(), Mode::Disabled);
     }
 
     #[test]
@@ -428,22 +428,22 @@ mod tests {
             "timeout_seconds: 10\nsilence_seconds: 20\n",
         )
         .unwrap();
-        let loaded = load(environment, &[("timeout_seconds", "5".into())]).unwrap();
-        let settings = &loaded.settings;
+        let config = load(environment, &[("timeout_seconds", "5".into())]).unwrap();
+        let settings = &config.settings;
         assert_eq!((settings.timeout_seconds, settings.silence_seconds), (5, 30));
-        assert_eq!(loaded.mode(), Mode::Manual);
+        assert_eq!(config.mode(), Mode::Manual);
         assert_eq!(settings.kimi_path, Some("/k".into()));
-        assert_eq!(loaded.sources["timeout_seconds"], "the command line");
-        assert_eq!(loaded.sources["silence_seconds"], "KIMI_BRIDGE_SILENCE_SECONDS");
+        assert_eq!(config.sources["timeout_seconds"], "the command line");
+        assert_eq!(config.sources["silence_seconds"], "KIMI_BRIDGE_SILENCE_SECONDS");
     }
 
     #[test]
     fn paths_are_expanded_and_must_be_absolute() {
         let home =
             Environment { home: "/home/me".into(), ..environment(&[("KIMI_PATH", "~/bin/kimi")]) };
-        let loaded = load(home.clone(), &[("state_dir", "~/kb".into())]).unwrap();
-        assert_eq!(loaded.state_dir(), Path::new("/home/me/kb"));
-        assert_eq!(loaded.settings.kimi_path, Some("/home/me/bin/kimi".into()));
+        let config = load(home.clone(), &[("state_dir", "~/kb".into())]).unwrap();
+        assert_eq!(config.state_dir(), Path::new("/home/me/kb"));
+        assert_eq!(config.settings.kimi_path, Some("/home/me/bin/kimi".into()));
         let error = load(home, &[("state_dir", "rel".into())]).unwrap_err();
         let expected = "state_dir: expected an absolute path, or one that begins with ~/";
         assert_eq!(error.violations[0].expected, expected);
@@ -459,20 +459,20 @@ mod tests {
             ("KIMI_PATH", "${KIMI_PATH}"),
             ("CLAUDE_PROJECT_DIR", "${CLAUDE_PROJECT_DIR}"),
         ];
-        let loaded = load(environment(&vars), &[]).unwrap();
-        assert_eq!(loaded.mode(), Mode::Manual);
-        assert_eq!(loaded.sources.keys().collect::<Vec<_>>(), ["tool_enabled"]);
-        assert_eq!((loaded.settings.kimi_path.as_ref(), loaded.unknown.len()), (None, 0));
-        assert_eq!(loaded.environment.project_dir(), loaded.environment.current_dir);
+        let config = load(environment(&vars), &[]).unwrap();
+        assert_eq!(config.mode(), Mode::Manual);
+        assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["tool_enabled"]);
+        assert_eq!((config.settings.kimi_path.as_ref(), config.unknown.len()), (None, 0));
+        assert_eq!(config.environment.project_dir(), config.environment.current_dir);
     }
 
     #[test]
     fn a_value_that_does_not_fit_switches_the_tool_off_and_says_so() {
         let vars = [("KIMI_BRIDGE_TOOL_ENABLED", "1"), ("KIMI_BRIDGE_TIMEOUT_SECONDS", "15m")];
-        let loaded = load_what_fits(environment(&vars), &[]).unwrap();
-        assert_eq!((loaded.mode(), loaded.settings.timeout_seconds), (Mode::Disabled, 900));
+        let config = load_what_fits(environment(&vars), &[]).unwrap();
+        assert_eq!((config.mode(), config.settings.timeout_seconds), (Mode::Disabled, 900));
         assert_eq!(
-            loaded.mode_hint(),
+            config.mode_hint(),
             "consult_kimi is off, because a setting cannot be used. KIMI_BRIDGE_TIMEOUT_SECONDS: timeout_seconds: \
              expected a whole number. The user fixes or removes it at the place that is named first, then restarts the \
              server."
@@ -510,12 +510,12 @@ mod tests {
             // Some editors put a byte order mark before the text.
             std::fs::write(dir.path().join("settings.yaml"), format!("\u{feff}{line}\n")).unwrap();
             let environment = Environment { config_dir: dir.path().into(), ..environment(&[]) };
-            let loaded = load(environment, &[])
-                .map(|loaded| serde_json::to_value(&loaded.settings).unwrap());
+            let config = load(environment, &[])
+                .map(|config| serde_json::to_value(&config.settings).unwrap());
             match expected {
-                Ok((setting, value)) => assert_eq!(loaded.unwrap()[setting], value, "{line}"),
+                Ok((setting, value)) => assert_eq!(config.unwrap()[setting], value, "{line}"),
                 Err(problem) => {
-                    assert_eq!(loaded.unwrap_err().violations[0].expected, problem, "{line}");
+                    assert_eq!(config.unwrap_err().violations[0].expected, problem, "{line}");
                 }
             }
         };

@@ -8,10 +8,10 @@ use super::shutdown::ShutdownSignals;
 use super::{output, status_line};
 use crate::cli::Consult;
 use crate::error::{Error, Kind, Result};
-use crate::settings::Loaded;
+use crate::settings::Config;
 use serde_json::{Value, json};
 
-pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
+pub(super) async fn run(args: Consult, config: &Config, stop: &ShutdownSignals) -> Result<u8> {
     let as_json = args.json;
     if args.thread.is_none() && !(args.adopt.is_empty() && args.reject.is_empty()) {
         return Err(Error::new(
@@ -27,7 +27,7 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
         "language": args.language,
         "timeout_seconds": args.timeout,
     });
-    let current = &loaded.environment.current_dir;
+    let current = &config.environment.current_dir;
     let work_dir = args.work_dir.as_ref().map(|dir| current.join(dir));
     if let Some(thread) = &args.thread {
         fields["thread_id"] = json!(thread);
@@ -44,7 +44,7 @@ pub(super) async fn run(args: Consult, loaded: &Loaded, stop: &ShutdownSignals) 
     if let Some(context) = args.context.clone() {
         fields["context"] = read_context(context, stop).await?;
     }
-    let mut result = status_line::consult(status_line::request(fields), loaded, None, stop).await;
+    let mut result = status_line::consult(status_line::request(fields), config, None, stop).await;
     if let Err(error) = &mut result
         && error.example.take().is_some()
     {

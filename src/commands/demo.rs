@@ -17,25 +17,25 @@ use crate::consult::answer::Finding;
 use crate::consult::{ConsultResult, Role, export, record_decision};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::{Dialect, Program, folders, program};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
-pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> Result<u8> {
+pub(super) async fn run(args: &Demo, config: Config, stop: &ShutdownSignals) -> Result<u8> {
     let folder = tempfile::tempdir().map_err(|error| setup_error(&error))?;
     let project = folder.path().join("tally");
     sample::unpack(&project).map_err(|error| setup_error(&error))?;
-    let state_dir = loaded.state_dir().to_owned();
-    let installed = program::find(&loaded, &loaded.environment.current_dir, stop.watch()).await;
-    let (program, mut loaded, asked) = if args.with_kimi {
+    let state_dir = config.state_dir().to_owned();
+    let installed = program::find(&config, &config.environment.current_dir, stop.watch()).await;
+    let (program, mut config, asked) = if args.with_kimi {
         let program = installed.clone()?;
         let asked = format!("{} {} is asked.", program.dialect, program.version);
-        (program, loaded, asked)
+        (program, config, asked)
     } else {
         let asked =
             "A stand-in answers: two recorded answers that are part of kimi-bridge, no model.";
-        (stand_in_program()?, with_own_folders(loaded, folder.path()), asked.to_owned())
+        (stand_in_program()?, with_own_folders(config, folder.path()), asked.to_owned())
     };
     // The temporary folder may be inside a folder that the sandbox hides.
-    loaded.settings.readable.push(project.clone());
+    config.settings.readable.push(project.clone());
     let mut fields = Role::Skeptic.example();
     fields["work_dir"] = json!(project);
     fields["files"] = json!(["src/store.rs"]);
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
         ))?;
     }
     let first =
-        status_line::consult(status_line::request(fields), &loaded, Some(program.clone()), stop)
+        status_line::consult(status_line::request(fields), &config, Some(program.clone()), stop)
             .await?;
     if args.json || args.with_kimi {
         let code = output::show(&first, args.json)?;
@@ -84,13 +84,13 @@ pub(super) async fn run(args: &Demo, loaded: Loaded, stop: &ShutdownSignals) -> 
     let answers = status_line::request(
         json!({"thread_id": thread.id, "prior_exchange": {"adjudications": adjudications}}),
     );
-    let second = status_line::consult(answers, &loaded, Some(program), stop).await?;
+    let second = status_line::consult(answers, &config, Some(program), stop).await?;
     output::print(&round("Round 2: Kimi answers the rejection", &second)?)?;
     let decision = status_line::request(
         json!({"thread_id": thread.id, "decision": DECISION, "rationale": RATIONALE}),
     );
-    let standing = record_decision(&decision, &loaded)?;
-    let page = save(&state_dir, &loaded, &thread.id)?;
+    let standing = record_decision(&decision, &config)?;
+    let page = save(&state_dir, &config, &thread.id)?;
     output::print(&wrapped(&format!(
         "{} {DECISION} {RATIONALE}\nThe thread is {}. The whole argument is in\n  {} (open it in a browser, \
          or read thread.md beside it)",
@@ -120,8 +120,8 @@ fn wrapped(text: &str) -> String {
 }
 
 /// Saves the thread in the user's state folder, since the demo's own is temporary. Returns the path of the HTML page.
-fn save(state_dir: &Path, loaded: &Loaded, id: &str) -> Result<PathBuf> {
-    let record = crate::consult::record::load(loaded, id)?;
+fn save(state_dir: &Path, config: &Config, id: &str) -> Result<PathBuf> {
+    let record = crate::consult::record::load(config, id)?;
     let folder = state_dir.join("demo");
     let page = folder.join("thread.html");
     let (markdown, html) = (export::markdown(&record)?, export::html(&record)?);
@@ -144,12 +144,12 @@ fn stand_in_program() -> Result<Program> {
 }
 
 /// Moves the state folder and the home to a temporary folder, so that the demo leaves the user's own ones alone.
-fn with_own_folders(mut loaded: Loaded, folder: &Path) -> Loaded {
-    loaded.settings.state_dir = Some(folder.join("state"));
-    loaded.environment.home = folder.join("home");
+fn with_own_folders(mut config: Config, folder: &Path) -> Config {
+    config.settings.state_dir = Some(folder.join("state"));
+    config.environment.home = folder.join("home");
     let kept = |(name, _): &&(String, String)| name != Dialect::KimiCode.home_variable();
-    loaded.environment.vars = loaded.environment.vars.iter().filter(kept).cloned().collect();
-    loaded
+    config.environment.vars = config.environment.vars.iter().filter(kept).cloned().collect();
+    config
 }
 
 fn next_step(args: &Demo, installed: Result<Program>) -> String {

@@ -15,23 +15,23 @@ use crate::doctor::live::{self, Trial};
 use crate::doctor::{self, Check, CheckStatus, Report, Section};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Filter;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The time limit of the trial consultation, in seconds.
 const TRIAL_SECONDS: u64 = 300;
 
-pub(super) async fn run(args: &Doctor, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
-    let mut report = doctor::examine(loaded, args.live, stop.watch()).await;
+pub(super) async fn run(args: &Doctor, config: &Config, stop: &ShutdownSignals) -> Result<u8> {
+    let mut report = doctor::examine(config, args.live, stop.watch()).await;
     if stop.asked.is_cancelled() {
         let hint = "Nothing is left running.";
         return Err(Error::new(Kind::Cancelled, "the examination was interrupted", hint));
     }
-    let home = &loaded.environment.home;
+    let home = &config.environment.home;
     if !args.json {
         output::print(&header_and_sections(&report, home, width()))?;
     }
     if args.live {
-        let section = live::section(&consult(loaded, stop).await?);
+        let section = live::section(&consult(config, stop).await?);
         if !args.json {
             output::print(&one_section(&section, home, width()))?;
         }
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Doctor, loaded: &Loaded, stop: &ShutdownSignals) 
 }
 
 /// Consults Kimi about the sample with the user's own state, then deletes the thread.
-async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
+async fn consult(config: &Config, stop: &ShutdownSignals) -> Result<Trial> {
     let cannot = |error: std::io::Error| {
         let message = format!("the sample could not be set up: {error}");
         Error::new(Kind::Spawn, message, "Check the temporary folder.")
@@ -68,14 +68,14 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
         },
         "work_dir": project,
         "files": ["src/store.rs"],
-        "timeout_seconds": TRIAL_SECONDS.min(loaded.settings.timeout_seconds),
+        "timeout_seconds": TRIAL_SECONDS.min(config.settings.timeout_seconds),
     });
     // The temporary folder may be inside a folder that the sandbox hides.
-    let mut loaded = loaded.clone();
-    loaded.settings.readable.push(project.clone());
-    let loaded = &loaded;
+    let mut config = config.clone();
+    config.settings.readable.push(project.clone());
+    let config = &config;
     let start = Instant::now();
-    let mut result = status_line::consult(status_line::request(fields), loaded, None, stop).await;
+    let mut result = status_line::consult(status_line::request(fields), config, None, stop).await;
     let took = start.elapsed();
     let unchanged = sample::is_unchanged(&project);
     let of_sample = Filter {
@@ -83,14 +83,14 @@ async fn consult(loaded: &Loaded, stop: &ShutdownSignals) -> Result<Trial> {
         limit: usize::MAX,
         ..Filter::default()
     };
-    for thread in record::list(loaded, &of_sample).unwrap_or_default() {
+    for thread in record::list(config, &of_sample).unwrap_or_default() {
         if let Err(error) = &mut result {
             for hint in [round::ask_again_hint(&thread.id), round::continue_hint(&thread.id)] {
                 error.hint = error.hint.replace(&hint, "");
             }
         }
         // If deleting fails, the user still finds the thread with `kimi-bridge threads`, and can delete it there.
-        let _ = decision::forget(&thread.id, loaded);
+        let _ = decision::forget(&thread.id, config);
     }
     Ok(Trial { result, took, unchanged })
 }

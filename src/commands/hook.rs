@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::hook;
-use crate::settings::{self, Environment, Loaded};
+use crate::settings::{self, Config, Environment};
 
 /// The name of the hidden command.
 pub(super) const COMMAND: &str = "hook";
@@ -48,6 +48,6 @@ fn read() -> Option<Value> {
     serde_json::from_slice(&event).ok()
 }
 
-fn load() -> Option<Loaded> {
+fn load() -> Option<Config> {
     settings::load_what_fits(Environment::of_this_process().ok()?, &[]).ok()
 }

@@ -36,7 +36,7 @@ use crate::job::secrets;
 use crate::kimi::guard::COMMAND as GUARD;
 use crate::mcp;
 use crate::sandbox::{self, keeper};
-use crate::settings::{self, Environment, Loaded};
+use crate::settings::{self, Config, Environment};
 
 /// The exit code after Ctrl-C, by the convention of shells.
 const INTERRUPTED: u8 = 130;
@@ -93,17 +93,17 @@ fn print_report(error: &Error) {
 fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
     let debug = if cli.debug { vec![("debug", "true".to_owned())] } else { Vec::new() };
     let environment = Environment::of_this_process()?;
-    let loaded = settings::load_what_fits(environment, &debug)?;
-    log_to_stderr(&loaded);
+    let config = settings::load_what_fits(environment, &debug)?;
+    log_to_stderr(&config);
     match cli.command {
         // The doctor uses the valid settings and reports the others. Completions and man pages need no settings: a
         // broken one must not disturb the start of a shell or the build of a package.
         Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => {}
         // A host does not show why a server ended, so this server keeps running and reports the problem.
-        Command::Serve if !loaded.misfits.is_empty() => tracing::error!("{}", loaded.mode_hint()),
-        _ if !loaded.misfits.is_empty() => return Err(settings::unusable(loaded.misfits)),
+        Command::Serve if !config.misfits.is_empty() => tracing::error!("{}", config.mode_hint()),
+        _ if !config.misfits.is_empty() => return Err(settings::unusable(config.misfits)),
         _ => {
-            for name in &loaded.unknown {
+            for name in &config.unknown {
                 tracing::warn!("{name} is no setting of this version");
             }
         }
@@ -116,19 +116,19 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
             let hint = "Free memory or file handles and try again.";
             Error::new(Kind::Spawn, format!("no runtime: {error}"), hint)
         })?;
-    let environment = loaded.environment.clone();
+    let environment = config.environment.clone();
     let code = runtime.block_on(async {
-        let stop = ShutdownSignals::on_signals(&loaded.settings, interrupted)?;
+        let stop = ShutdownSignals::on_signals(&config.settings, interrupted)?;
         match cli.command {
-            Command::Serve => Box::pin(mcp::serve(loaded, stop.asked)).await.map(|()| 0),
-            Command::Setup(args) => Box::pin(setup::run(&args, &loaded, &stop)).await,
-            Command::Consult(args) => consult::run(args, &loaded, &stop).await,
+            Command::Serve => Box::pin(mcp::serve(config, stop.asked)).await.map(|()| 0),
+            Command::Setup(args) => Box::pin(setup::run(&args, &config, &stop)).await,
+            Command::Consult(args) => consult::run(args, &config, &stop).await,
             Command::Roles(args) => roles::run(&args),
-            Command::Demo(args) => Box::pin(demo::run(&args, loaded, &stop)).await,
-            Command::Threads(args) => threads::run(&args, &loaded),
-            Command::Runs(args) => runs::run(&args, &loaded),
-            Command::Status(args) => status::run(&args, &loaded, &stop).await,
-            Command::Doctor(args) => doctor::run(&args, &loaded, &stop).await,
+            Command::Demo(args) => Box::pin(demo::run(&args, config, &stop)).await,
+            Command::Threads(args) => threads::run(&args, &config),
+            Command::Runs(args) => runs::run(&args, &config),
+            Command::Status(args) => status::run(&args, &config, &stop).await,
+            Command::Doctor(args) => doctor::run(&args, &config, &stop).await,
             Command::Completions(args) => packaging::completions(&args),
             Command::Man(args) => packaging::man_pages(&args),
         }
@@ -140,14 +140,14 @@ fn run(cli: Cli, interrupted: &CancellationToken) -> Result<u8> {
 
 /// Logs the bridge's own messages only. Its libraries log whole requests before redaction, and a warning for every
 /// refused request and every closed connection.
-fn log_to_stderr(loaded: &Loaded) {
-    let (own, others) = if loaded.settings.debug {
+fn log_to_stderr(config: &Config) {
+    let (own, others) = if config.settings.debug {
         (LevelFilter::DEBUG, LevelFilter::WARN)
     } else {
         (LevelFilter::WARN, LevelFilter::OFF)
     };
     let ours = Targets::new().with_target("kimi_bridge", own).with_default(others);
-    let colours = std::io::stderr().is_terminal() && loaded.environment.var("NO_COLOR").is_none();
+    let colours = std::io::stderr().is_terminal() && config.environment.var("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     tracing_subscriber::registry().with(lines).with(ours).init();
 }

@@ -8,10 +8,10 @@ use super::threads::age;
 use crate::cli::Runs;
 use crate::error::Result;
 use crate::ledger::{Ledger, RunRow, now};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
-pub(super) fn run(args: &Runs, loaded: &Loaded) -> Result<u8> {
-    let runs = Ledger::open(loaded.state_dir())?.runs(args.limit)?;
+pub(super) fn run(args: &Runs, config: &Config) -> Result<u8> {
+    let runs = Ledger::open(config.state_dir())?.runs(args.limit)?;
     let text = match runs.as_slice() {
         runs if args.json => output::json(&runs)?,
         [] => "No runs.\n".to_owned(),

@@ -20,20 +20,20 @@ use crate::error::{Error, Kind, Result};
 use crate::hosts::{self, Host, Scope};
 use crate::kimi::text::clean;
 use crate::redact::Secrets;
-use crate::settings::{Loaded, nearest};
+use crate::settings::{Config, nearest};
 use crate::setup::{self, Applied, FileEdit, SetupPlan, SetupRequest};
 
-pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -> Result<u8> {
+pub(super) async fn run(args: &Setup, config: &Config, stop: &ShutdownSignals) -> Result<u8> {
     let scope = if args.project { Scope::Project } else { Scope::User };
     let hosts = args.hosts.iter().map(|name| find_host(name)).collect::<Result<_>>()?;
     let request = SetupRequest { hosts, scope, auto: args.auto, remove: args.remove };
-    check_home_owner(&loaded.environment.home)?;
+    check_home_owner(&config.environment.home)?;
     if !args.remove {
-        check_not_from_npx(loaded.environment.program.as_deref())?;
+        check_not_from_npx(config.environment.program.as_deref())?;
     }
-    let plan = setup::plan(&request, loaded);
-    let home = &loaded.environment.home;
-    print(&plan_text(&plan, args, loaded))?;
+    let plan = setup::plan(&request, config);
+    let home = &config.environment.home;
+    print(&plan_text(&plan, args, config))?;
     let changes: Vec<&FileEdit> = plan.edits.iter().filter(|edit| edit.changes()).collect();
     if plan.missing.len() == hosts::all().len() {
         let hint = "Name one to write its file all the same: `kimi-bridge setup codex`.";
@@ -52,7 +52,7 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
         print("\n")?;
     }
     for edit in &changes {
-        match setup::apply(edit, &loaded.environment).await {
+        match setup::apply(edit, &config.environment).await {
             Ok(applied) => print(&outcome_text(edit, &applied, home))?,
             Err(error) => {
                 print(&format!("{} {}\n", styled(BAD, "✗"), with_tilde(&error.message, home)))?;
@@ -61,7 +61,7 @@ pub(super) async fn run(args: &Setup, loaded: &Loaded, stop: &ShutdownSignals) -
         }
     }
     if !args.remove {
-        print(&state_and_next_steps(loaded, &plan, args, stop).await)?;
+        print(&state_and_next_steps(config, &plan, args, stop).await)?;
     }
     failed.map_or_else(|| exit_code(&plan), Err)
 }
@@ -102,8 +102,8 @@ fn check_not_from_npx(program: Option<&Path>) -> Result<()> {
 }
 
 /// Returns the plan as text for the user.
-fn plan_text(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
-    let home = &loaded.environment.home;
+fn plan_text(plan: &SetupPlan, args: &Setup, config: &Config) -> String {
+    let home = &config.environment.home;
     let scope = if args.project { Scope::Project } else { Scope::User };
     let mut text = String::new();
     let place = |file: &Path| with_tilde(&file.display().to_string(), home);
@@ -114,7 +114,7 @@ fn plan_text(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
         };
         let name = styled(BOLD, &edit.host.name);
         let _ = writeln!(text, "{name}  {}{}", place(&edit.file), styled(DIM, &by));
-        text += &changed_lines(edit, scope, loaded);
+        text += &changed_lines(edit, scope, config);
         text.push('\n');
     }
     for (host, file, why) in &plan.refused {
@@ -146,11 +146,11 @@ fn plan_text(plan: &SetupPlan, args: &Setup, loaded: &Loaded) -> String {
 }
 
 /// Returns the lines that change. Hides the values of other servers, and of variables that the user set.
-fn changed_lines(edit: &FileEdit, scope: Scope, loaded: &Loaded) -> String {
+fn changed_lines(edit: &FileEdit, scope: Scope, config: &Config) -> String {
     let [before, after] = [&edit.before, &edit.after].map(|text| text.as_deref().unwrap_or(""));
     let mut hidden = Vec::new();
     let value = documents::parse(before, edit.host.format).unwrap_or_default();
-    let ours = hosts::ours(edit.host, &value, scope, &loaded.environment);
+    let ours = hosts::ours(edit.host, &value, scope, &config.environment);
     let ours: Vec<&str> = ours.iter().map(|one| one.name.as_str()).collect();
     foreign_texts(&value, "", false, &ours, &mut hidden);
     // The longest comes first, since one text may be part of another.
@@ -257,13 +257,13 @@ fn outcome_text(edit: &FileEdit, applied: &Applied, home: &Path) -> String {
 
 /// Returns the state of the registrations and of Kimi as text, and the next steps.
 async fn state_and_next_steps(
-    loaded: &Loaded,
+    config: &Config,
     plan: &SetupPlan,
     args: &Setup,
     stop: &ShutdownSignals,
 ) -> String {
-    let home = &loaded.environment.home;
-    let report = doctor::examine(loaded, false, stop.watch()).await;
+    let home = &config.environment.home;
+    let report = doctor::examine(config, false, stop.watch()).await;
     let mut text = "\n".to_owned();
     let mut has_problem = false;
     for section in

@@ -9,14 +9,14 @@ use crate::cli;
 use crate::error::Result;
 use crate::kimi::Program;
 use crate::kimi::status::{self, BridgeStatus, Used};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 pub(super) async fn run(
     args: &cli::StatusArgs,
-    loaded: &Loaded,
+    config: &Config,
     stop: &ShutdownSignals,
 ) -> Result<u8> {
-    let status = status::status(loaded, stop.watch()).await;
+    let status = status::status(config, stop.watch()).await;
     output::print(&if args.json { output::json(&status)? } else { text(&status) })?;
     Ok(0)
 }

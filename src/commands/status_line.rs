@@ -9,12 +9,12 @@ use super::shutdown::ShutdownSignals;
 use crate::consult::{ConsultResult, Request};
 use crate::error::Result;
 use crate::kimi::{Program, Progress, Watch};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// Consults, with a live status line if standard error is a terminal.
 pub(super) async fn consult(
     request: Request,
-    loaded: &Loaded,
+    config: &Config,
     program: Option<Program>,
     stop: &ShutdownSignals,
 ) -> Result<ConsultResult> {
@@ -25,7 +25,7 @@ pub(super) async fn consult(
     line.enable_steady_tick(Duration::from_millis(120));
     let progress = |progress: &Progress| line.set_message(progress.to_string());
     let watch = Watch { progress: &progress, ..stop.watch() };
-    let result = crate::consult::consult(request, loaded, program, watch).await;
+    let result = crate::consult::consult(request, config, program, watch).await;
     line.finish_and_clear();
     result
 }

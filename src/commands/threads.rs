@@ -12,14 +12,14 @@ use crate::consult::{decision, export, record, record_decision};
 use crate::error::{Error, Kind, Result};
 use crate::kimi::text::{clean, first_chars};
 use crate::ledger::{Filter, now};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
-pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
+pub(super) fn run(args: &Threads, config: &Config) -> Result<u8> {
     let text = match &args.command {
-        None => list(args, loaded)?,
-        Some(ThreadsCommand::Show { id }) => render::thread(&record::load(loaded, id)?, width())?,
+        None => list(args, config)?,
+        Some(ThreadsCommand::Show { id }) => render::thread(&record::load(config, id)?, width())?,
         Some(ThreadsCommand::Export { id, format }) => {
-            let record = record::load(loaded, id)?;
+            let record = record::load(config, id)?;
             match format {
                 ExportFormat::Md => export::markdown(&record)?,
                 ExportFormat::Html => export::html(&record)?,
@@ -28,11 +28,11 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
         }
         Some(ThreadsCommand::Decide { id, decision, rationale }) => {
             let fields = json!({"thread_id": id, "decision": decision, "rationale": rationale});
-            let standing = record_decision(&status_line::request(fields), loaded)?;
+            let standing = record_decision(&status_line::request(fields), config)?;
             format!("{} is {}. {}\n", standing.id, standing.state.name(), standing.next)
         }
         Some(ThreadsCommand::Delete { id }) => {
-            let left = decision::forget(id, loaded)?;
+            let left = decision::forget(id, config)?;
             let mut text =
                 format!("{id} is deleted, with Kimi's transcripts and sessions of it.\n");
             for what in left {
@@ -45,9 +45,9 @@ pub(super) fn run(args: &Threads, loaded: &Loaded) -> Result<u8> {
     Ok(0)
 }
 
-fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
+fn list(args: &Threads, config: &Config) -> Result<String> {
     let project = args.project.as_ref().map(|dir| {
-        let dir = loaded.environment.current_dir.join(dir);
+        let dir = config.environment.current_dir.join(dir);
         dir.canonicalize().unwrap_or(dir).display().to_string()
     });
     let filter = Filter {
@@ -59,7 +59,7 @@ fn list(args: &Threads, loaded: &Loaded) -> Result<String> {
     if let Some(state) = &args.state {
         expect_state(state)?;
     }
-    let threads = record::list(loaded, &filter)?;
+    let threads = record::list(config, &filter)?;
     if args.json {
         return output::json(&threads);
     }

@@ -39,7 +39,7 @@ pub(super) async fn ask(
     };
     let question = Question::new(round, &program, OptionOrder::Given, &origin.context)?;
     let first = question.ask(job, &program);
-    let both = round.loaded.settings.judge_both_orders;
+    let both = round.config.settings.judge_both_orders;
     let Some(context) = judge::reversed(&origin.context).filter(|_| both) else {
         let Answered { reply, reading } = first.await?;
         return Ok(ConsultResult::new(reply, reading, &origin, &|| job.is_over()));
@@ -98,7 +98,7 @@ impl<'a> Question<'a> {
     ) -> Result<Question<'a>> {
         let was_limited = round.was_limited();
         let row = round.run_row(order);
-        let full = prompt::prompt(&round.asked(context, round.history()), round.loaded);
+        let full = prompt::prompt(&round.asked(context, round.history()), round.config);
         if let Some(session) = round.broken_off(program.dialect, order) {
             let (prompt, warning) = (prompt::GO_ON.to_owned(), Some(SESSION_CONTINUED));
             return Ok(Question {
@@ -113,7 +113,7 @@ impl<'a> Question<'a> {
         }
         let session = round.session(program.dialect, order);
         let (prompt, warning) = match &session {
-            Some(_) => (prompt::prompt(&round.asked(context, None), round.loaded)?, None),
+            Some(_) => (prompt::prompt(&round.asked(context, None), round.config)?, None),
             None => (full.clone()?, round.had_session(order).then_some(NEW_SESSION)),
         };
         Ok(Question { context, prompt, session, row, full, was_limited, warning })

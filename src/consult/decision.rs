@@ -16,15 +16,15 @@ use crate::kimi::home::HomeKey;
 use crate::kimi::session;
 use crate::ledger::now;
 use crate::redact::Secrets;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// Closes a thread with the caller's decision.
-pub(crate) fn record_decision(request: &Request, loaded: &Loaded) -> Result<Standing> {
-    let secrets = job::secrets::load(loaded)?;
-    decide(request, loaded, &secrets).map_err(|error| secrets.redact_error(error))
+pub(crate) fn record_decision(request: &Request, config: &Config) -> Result<Standing> {
+    let secrets = job::secrets::load(config)?;
+    decide(request, config, &secrets).map_err(|error| secrets.redact_error(error))
 }
 
-fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Standing> {
+fn decide(request: &Request, config: &Config, secrets: &Secrets) -> Result<Standing> {
     let names = ["thread_id", "decision", "rationale"];
     let [id, decision, rationale] =
         names.map(|name| request.0.get(name).and_then(Value::as_str).unwrap_or_default().trim());
@@ -42,7 +42,7 @@ fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Stand
             )
         });
     }
-    let (ledger, _lock) = locked(id, loaded, "another call")?;
+    let (ledger, _lock) = locked(id, config, "another call")?;
     let Some((mut row, _)) = ledger.thread(id)? else {
         return Err(unknown(id));
     };
@@ -60,8 +60,8 @@ fn decide(request: &Request, loaded: &Loaded, secrets: &Secrets) -> Result<Stand
 
 /// Deletes a thread that no other call uses, and its Kimi sessions. Returns a message for everything that could not be
 /// removed.
-pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
-    let (ledger, _lock) = locked(id, loaded, "a call")?;
+pub(crate) fn forget(id: &str, config: &Config) -> Result<Vec<String>> {
+    let (ledger, _lock) = locked(id, config, "a call")?;
     let mut left = Vec::new();
     // An unreadable thread can still be deleted.
     if let Ok(Some((row, _))) = ledger.thread(id) {
@@ -71,7 +71,7 @@ pub(crate) fn forget(id: &str, loaded: &Loaded) -> Result<Vec<String>> {
         });
         for (dialect, session) in sessions {
             if let Err(error) =
-                session::delete(loaded, HomeKey::reader(dialect, Path::new(&row.project)), &session)
+                session::delete(config, HomeKey::reader(dialect, Path::new(&row.project)), &session)
             {
                 left.push(format!("Kimi's session {session}: {error}"));
             }

@@ -37,19 +37,19 @@ use self::round::Next;
 use crate::error::Result;
 use crate::job::{self, Job};
 use crate::kimi::{Program, Watch};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// Runs one consultation, from the request to the result. `program` is the Kimi to ask; by default, the first one
 /// found. It blocks on files and locks, so it needs its own thread.
 pub(crate) async fn consult(
     request: Request,
-    loaded: &Loaded,
+    config: &Config,
     program: Option<Program>,
     watch: Watch<'_>,
 ) -> Result<ConsultResult> {
-    let secrets = job::secrets::load(loaded)?;
+    let secrets = job::secrets::load(config)?;
     let (request, coerced) = coerce(request);
-    let next = round::open(request, loaded, &secrets);
+    let next = round::open(request, config, &secrets);
     let mut round = match next.map_err(|error| secrets.redact_error(error))? {
         Next::Ask(round) => round,
         Next::Settled(mut result) => {
@@ -61,8 +61,8 @@ pub(crate) async fn consult(
         round.warn(warning);
     }
     let Context { work_dir, timeout_seconds, .. } = &round.context;
-    sweep::begin(loaded, work_dir);
-    let call = Job::begin(loaded, &secrets, work_dir, *timeout_seconds, watch).await;
+    sweep::begin(config, work_dir);
+    let call = Job::begin(config, &secrets, work_dir, *timeout_seconds, watch).await;
     let answered = ask(&mut round, &call, program).await;
     let changes = call.end().await;
     match answered {

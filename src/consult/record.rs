@@ -15,7 +15,7 @@ use super::standing::unreadable;
 use super::thread::{Adjudication, Stance, State, Thread};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Filter, Ledger, RoundRow, ThreadRow};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The most bytes of a transcript that are shown.
 const TRANSCRIPT_SHOWN: u64 = 2_000_000;
@@ -129,8 +129,8 @@ impl Record {
 }
 
 /// The threads that match a filter, the latest first.
-pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
-    let ledger = Ledger::open(loaded.state_dir())?;
+pub(crate) fn list(config: &Config, filter: &Filter) -> Result<Vec<Summary>> {
+    let ledger = Ledger::open(config.state_dir())?;
     let rows = ledger.threads(filter)?;
     let summaries = rows.into_iter().map(|row| Summary {
         open: open_count(&row),
@@ -146,8 +146,8 @@ pub(crate) fn list(loaded: &Loaded, filter: &Filter) -> Result<Vec<Summary>> {
 }
 
 /// The project that the host works in.
-pub(crate) fn project_of(loaded: &Loaded) -> PathBuf {
-    let project = loaded.environment.project_dir();
+pub(crate) fn project_of(config: &Config) -> PathBuf {
+    let project = config.environment.project_dir();
     project.canonicalize().unwrap_or(project)
 }
 
@@ -165,16 +165,16 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-pub(crate) fn load(loaded: &Loaded, id: &str) -> Result<Record> {
-    let ledger = Ledger::open(loaded.state_dir())?;
+pub(crate) fn load(config: &Config, id: &str) -> Result<Record> {
+    let ledger = Ledger::open(config.state_dir())?;
     let found = ledger.thread(id)?;
     let (row, rounds) = found.ok_or_else(|| unknown(id))?;
     Record::from_rows(&row, &rounds)
 }
 
 /// The transcript of one round, a JSON object per line, up to 2 MB.
-pub(crate) fn transcript(loaded: &Loaded, id: &str, number: u8) -> Result<String> {
-    let record = load(loaded, id)?;
+pub(crate) fn transcript(config: &Config, id: &str, number: u8) -> Result<String> {
+    let record = load(config, id)?;
     let absent = |message| {
         let hint = format!("`kimi-bridge threads show {id}` shows what is remembered.");
         Err(Error::new(Kind::Round, message, hint))

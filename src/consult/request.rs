@@ -13,7 +13,7 @@ use super::thread::Adjudication;
 use super::violations::Checker;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::job::place::ProjectPlace;
-use crate::settings::{Loaded, Mode, nearest};
+use crate::settings::{Config, Mode, nearest};
 
 /// The caller's input: a flat object, untrusted.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,14 +107,14 @@ impl Continuation {
     }
 
     /// Refuses a consultation that the agent starts by itself, unless the mode allows it.
-    pub(crate) fn expect_allowed(&self, loaded: &Loaded) -> Result<()> {
-        allowed(self.initiated_by.as_deref(), loaded)
+    pub(crate) fn expect_allowed(&self, config: &Config) -> Result<()> {
+        allowed(self.initiated_by.as_deref(), config)
     }
 }
 
 impl Context {
     /// Checks a whole request, and names every problem.
-    pub(crate) fn check(request: Request, loaded: &Loaded) -> Result<Context> {
+    pub(crate) fn check(request: Request, config: &Config) -> Result<Context> {
         let mut fields = request.0;
         fields.retain(|_, value| !value.is_null());
         fields.values_mut().for_each(tidy);
@@ -129,7 +129,7 @@ impl Context {
             violations.retain(|violation| !violation.pointer.starts_with("/context"));
             suggest_role(&fields, &mut violations);
         }
-        let place = ProjectPlace::read(&fields, loaded);
+        let place = ProjectPlace::read(&fields, config);
         let place = place.map_err(|found| violations.extend(found)).ok();
         let about = if violations.is_empty() {
             let about = known_role.read_context(fields["context"].clone());
@@ -162,7 +162,7 @@ impl Context {
         let (Some(place), Some(about), true) = (place, about, violations.is_empty()) else {
             return Err(refusal(violations, known_role));
         };
-        allowed(fields["initiated_by"].as_str(), loaded)?;
+        allowed(fields["initiated_by"].as_str(), config)?;
         let text = |name: &str| fields[name].as_str().map(str::to_owned);
         let number = |name: &str| fields[name].as_u64();
         Ok(Context {
@@ -170,7 +170,7 @@ impl Context {
             message: text("message").unwrap_or_default(),
             work_dir: place.work_dir,
             files: place.files,
-            language: text("language").or_else(|| loaded.settings.lang.clone()),
+            language: text("language").or_else(|| config.settings.lang.clone()),
             timeout_seconds: number("timeout_seconds"),
             prior_exchange,
         })
@@ -223,14 +223,14 @@ fn tidy_adjudications(fields: &mut Value) {
 }
 
 /// Refuses, in manual mode, a consultation that the agent starts by itself.
-fn allowed(initiated_by: Option<&str>, loaded: &Loaded) -> Result<()> {
-    if loaded.mode() == Mode::Auto || initiated_by != Some("agent") {
+fn allowed(initiated_by: Option<&str>, config: &Config) -> Result<()> {
+    if config.mode() == Mode::Auto || initiated_by != Some("agent") {
         return Ok(());
     }
     Err(Error::new(
         Kind::Request,
         "manual mode takes no consultation that the agent starts by itself",
-        loaded.mode_hint(),
+        config.mode_hint(),
     ))
 }
 
@@ -266,7 +266,7 @@ mod tests {
 
     struct Project {
         root: tempfile::TempDir,
-        loaded: Loaded,
+        config: Config,
     }
 
     fn project() -> Project {
@@ -282,7 +282,7 @@ mod tests {
             current_dir: root.path().to_owned(),
             ..Environment::default()
         };
-        Project { loaded: load(environment, &[("tool_enabled", "1".into())]).unwrap(), root }
+        Project { config: load(environment, &[("tool_enabled", "1".into())]).unwrap(), root }
     }
 
     fn request(changes: &Value) -> Request {
@@ -300,7 +300,7 @@ mod tests {
         about["constraints"] = Value::Null;
         let changes = json!({"files": ["src/store.rs", "src"], "language": null, "timeout_seconds": 60,
             "context": about, "message": "a\0b"});
-        let context = Context::check(request(&changes), &project.loaded).unwrap();
+        let context = Context::check(request(&changes), &project.config).unwrap();
         assert_eq!(
             context.work_dir,
             project.root.path().join("home/project").canonicalize().unwrap()
@@ -315,7 +315,7 @@ mod tests {
     fn the_project_must_be_one_existing_folder_that_contains_the_files() {
         let project = project();
         let check = |changes: &Value, expected: &[String]| {
-            let error = Context::check(request(changes), &project.loaded).unwrap_err();
+            let error = Context::check(request(changes), &project.config).unwrap_err();
             let violations: Vec<_> = error.violations.iter().map(ToString::to_string).collect();
             assert_eq!(violations, expected);
             assert_eq!(error.example, Some(Role::Skeptic.example()));
@@ -361,7 +361,7 @@ mod tests {
             let request = request(&json!({"language": language}));
             let violations =
                 |error: Error| error.violations.iter().map(ToString::to_string).collect::<Vec<_>>();
-            Context::check(request, &project.loaded).map(drop).map_err(violations)
+            Context::check(request, &project.config).map(drop).map_err(violations)
         };
         for language in ["Deutsch", "pt-BR", "中文 (简体)", "हिन्दी"] {
             assert_eq!(ask(language), Ok(()), "{language}");
@@ -425,7 +425,7 @@ mod tests {
             let answer =
                 json!({"finding": "F1", "verdict": "REJECT", "reasoning": "line 6 holds it"});
             let prior = json!({"adjudications": [answer], "kimi_response": response});
-            Context::check(request(&json!({"prior_exchange": prior})), &project.loaded)
+            Context::check(request(&json!({"prior_exchange": prior})), &project.config)
         };
         assert!(prior("F1: the write error is dropped").is_ok());
         for blank in ["", " \n"] {
@@ -440,7 +440,7 @@ mod tests {
     fn a_misspelt_role_is_reported_without_problems_of_its_context() {
         let project = project();
         let error =
-            Context::check(request(&json!({"role": "sceptic"})), &project.loaded).unwrap_err();
+            Context::check(request(&json!({"role": "sceptic"})), &project.config).unwrap_err();
         let violations: Vec<_> = error.violations.iter().map(ToString::to_string).collect();
         assert_eq!(
             violations,
@@ -456,7 +456,7 @@ mod tests {
         let mut fields = Role::Judge.example();
         fields["context"]["options"][1]["name"] = json!("append-only log");
         let request = Request(fields.as_object().unwrap().clone());
-        let error = Context::check(request, &project.loaded).unwrap_err();
+        let error = Context::check(request, &project.config).unwrap_err();
         assert_eq!(error.violations[0].pointer, "/context/options/1/name");
     }
 
@@ -464,12 +464,12 @@ mod tests {
     fn manual_mode_refuses_the_agent_and_auto_mode_does_not() {
         let mut project = project();
         let unasked = || request(&json!({"initiated_by": "agent"}));
-        let error = Context::check(unasked(), &project.loaded).unwrap_err();
+        let error = Context::check(unasked(), &project.config).unwrap_err();
         assert_eq!(
             error.message,
             "manual mode takes no consultation that the agent starts by itself"
         );
-        project.loaded.settings.auto_enabled = true;
-        assert!(Context::check(unasked(), &project.loaded).is_ok());
+        project.config.settings.auto_enabled = true;
+        assert!(Context::check(unasked(), &project.config).is_ok());
     }
 }

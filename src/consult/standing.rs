@@ -6,7 +6,7 @@ use super::result::Standing;
 use super::thread::{State, Thread};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Ledger, ThreadRow};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The state of a thread, and the next step of its caller.
 pub(crate) fn standing(id: &str, thread: &Thread) -> Standing {
@@ -47,8 +47,8 @@ pub(crate) fn broken_off(id: &str, round: u8) -> String {
 }
 
 /// Opens the ledger and locks a thread for one call. `other` names the call that may hold the lock.
-pub(super) fn locked(id: &str, loaded: &Loaded, other: &str) -> Result<(Ledger, File)> {
-    let ledger = Ledger::open(loaded.state_dir())?;
+pub(super) fn locked(id: &str, config: &Config, other: &str) -> Result<(Ledger, File)> {
+    let ledger = Ledger::open(config.state_dir())?;
     match ledger.lock(id)? {
         Some(lock) => Ok((ledger, lock)),
         None => Err(Error::from_kind(

@@ -8,13 +8,13 @@ use super::thread::State;
 use crate::error::Result;
 use crate::kimi::{Dialect, session, transcript};
 use crate::ledger::{self, Filter, Ledger, ThreadRow};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// Removes what is too old, in the background: a run does not depend on it.
-pub(super) fn begin(loaded: &Loaded, project: &std::path::Path) {
-    let (state_dir, project) = (loaded.state_dir().to_owned(), project.to_owned());
+pub(super) fn begin(config: &Config, project: &std::path::Path) {
+    let (state_dir, project) = (config.state_dir().to_owned(), project.to_owned());
     let (transcript_days, session_days) =
-        (loaded.settings.transcript_days, loaded.settings.session_days);
+        (config.settings.transcript_days, config.settings.session_days);
     drop(tokio::task::spawn_blocking(move || {
         transcript::sweep(&ledger::transcripts(&state_dir), transcript_days);
         // Only the ledger knows the sessions that are still needed.

@@ -6,21 +6,21 @@ use std::path::Path;
 use super::check::Check;
 use super::settings;
 use crate::error::Kind;
-use crate::hosts::{self, Config, Limit, Off, Registration, Scope, expand};
-use crate::settings::{Environment, Loaded, Mode, load_what_fits};
+use crate::hosts::{self, HostConfig, Limit, Off, Registration, Scope, expand};
+use crate::settings::{Config, Environment, Mode, load_what_fits};
 
-pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
-    let environment = &loaded.environment;
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    let environment = &config.environment;
     let mut checks = Vec::new();
     let mut unregistered = BTreeSet::new();
     let mut registered = BTreeSet::new();
     let configs = hosts::configs(environment);
-    for config in &configs {
-        let name = config.host.name.as_str();
-        match &config.registrations {
+    for host_config in &configs {
+        let name = host_config.host.name.as_str();
+        match &host_config.registrations {
             Err(why) => checks.push(Check::warning(
                 name,
-                format!("{} cannot be read: {why}", config.file.display()),
+                format!("{} cannot be read: {why}", host_config.file.display()),
                 format!("Fix the file: until then {name} knows none of the servers in it."),
             )),
             Ok(found) if found.is_empty() => {
@@ -29,13 +29,15 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
             Ok(found) => {
                 registered.insert(name);
                 for one in found {
-                    checks.extend(registration_checks(config, one, environment));
+                    checks.extend(registration_checks(host_config, one, environment));
                 }
             }
         }
     }
     unregistered.retain(|name| !registered.contains(name));
-    checks.extend(configs.iter().filter_map(|config| plugin_beside_manual(config, &configs)));
+    checks.extend(
+        configs.iter().filter_map(|host_config| plugin_beside_manual(host_config, &configs)),
+    );
     if registered.is_empty() {
         checks.push(
             Check::note("registered", "with no known host")
@@ -52,16 +54,16 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
 
 /// Checks one registration. Returns its problems, or its mode if it has none.
 fn registration_checks(
-    config: &Config,
+    host_config: &HostConfig,
     one: &Registration,
     environment: &Environment,
 ) -> Vec<Check> {
-    let host = config.host.name.as_str();
+    let host = host_config.host.name.as_str();
     let alias = match one.name.as_str() {
         env!("CARGO_PKG_NAME") => String::new(),
         other => format!(", as `{other}`"),
     };
-    let place = format!("{} ({}{alias})", config.file.display(), one.scope.name());
+    let place = format!("{} ({}{alias})", host_config.file.display(), one.scope.name());
     if let Some(off) = one.off {
         let (why, remedy) = reason_and_remedy(off, &one.name);
         return vec![Check::note(host, format!("{place}: {why}")).with_remedy(remedy)];
@@ -86,7 +88,7 @@ fn registration_checks(
             format!("{place}: its program is named by a variable that is not known here"),
         )],
     };
-    let (mode, problems) = mode_and_checks(config, one, environment);
+    let (mode, problems) = mode_and_checks(host_config, one, environment);
     checks.extend(problems.into_iter().map(|check| Check {
         name: host.to_owned(),
         says: format!("{place}: {}", check.says),
@@ -99,17 +101,17 @@ fn registration_checks(
 }
 
 /// Warns if a host has both the plugin's server and one that was registered by hand.
-fn plugin_beside_manual(plugin: &Config, configs: &[Config]) -> Option<Check> {
-    fn is_on(config: &Config, is_wanted: impl Fn(Scope) -> bool) -> Option<&Registration> {
-        let found = config.registrations.as_deref().unwrap_or_default();
+fn plugin_beside_manual(plugin: &HostConfig, configs: &[HostConfig]) -> Option<Check> {
+    fn is_on(host_config: &HostConfig, is_wanted: impl Fn(Scope) -> bool) -> Option<&Registration> {
+        let found = host_config.registrations.as_deref().unwrap_or_default();
         found.iter().find(|one| one.off.is_none() && is_wanted(one.scope))
     }
     is_on(plugin, |scope| scope == Scope::Plugin)?;
     let host = plugin.host.name.as_str();
-    let same_host = configs.iter().filter(|config| config.host.name == host);
-    let by_hand = |config: &Config| {
-        let one = is_on(config, |scope| scope != Scope::Plugin)?;
-        Some((one.name.clone(), format!("{} ({})", config.file.display(), one.scope.name())))
+    let same_host = configs.iter().filter(|host_config| host_config.host.name == host);
+    let by_hand = |host_config: &HostConfig| {
+        let one = is_on(host_config, |scope| scope != Scope::Plugin)?;
+        Some((one.name.clone(), format!("{} ({})", host_config.file.display(), one.scope.name())))
     };
     let (name, place) = same_host.clone().find_map(by_hand)?;
     Some(Check::warning(
@@ -198,13 +200,14 @@ fn program_checks(
 /// Returns the mode in which the host would start the server, and the problems of the server's environment and time
 /// limit.
 fn mode_and_checks(
-    config: &Config,
+    host_config: &HostConfig,
     one: &Registration,
     environment: &Environment,
 ) -> (Mode, Vec<Check>) {
     let mut checks = Vec::new();
     let ours = |name: &str| name.starts_with("KIMI_");
-    let inherited = environment.vars.iter().filter(|(name, _)| config.host.inherits && ours(name));
+    let inherited =
+        environment.vars.iter().filter(|(name, _)| host_config.host.inherits && ours(name));
     let mut vars: BTreeMap<String, String> =
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, value) in one.env.iter().filter(|(name, _)| ours(name)) {
@@ -231,7 +234,7 @@ fn mode_and_checks(
         checks.extend(tool_off(one, environment));
     }
     let longest = served.settings.timeout_seconds;
-    if let (Some(limit), Some(call_limit)) = (&config.host.limit, one.call_limit)
+    if let (Some(limit), Some(call_limit)) = (&host_config.host.limit, one.call_limit)
         && call_limit.as_secs() < longest
     {
         checks.push(short_limit(limit, call_limit.as_secs(), longest));

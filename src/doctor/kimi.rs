@@ -13,15 +13,15 @@ use crate::kimi::profile::profiles;
 use crate::kimi::program::Candidate;
 use crate::kimi::ripgrep::{self, Ripgrep};
 use crate::kimi::{Dialect, Identity, Program};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
-pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
+pub(super) fn checks(config: &Config, found: &Examination) -> Vec<Check> {
     let mut checks = vec![match &found.used {
         Ok(program) => used_program(program),
         Err(error) => {
             let check = Check::error("program", error);
             let mut starts = found.candidates.iter().filter_map(|(_, start)| start.as_ref());
-            match starts.find_map(|start| opening(loaded, start)) {
+            match starts.find_map(|start| opening(config, start)) {
                 Some(remedy) if error.kind == Kind::Sandbox => check.with_remedy(remedy),
                 _ => check,
             }
@@ -33,16 +33,16 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
     checks.extend(node.filter(|check| failure != Some(check.says.as_str())));
     let candidates = found.candidates.iter();
     checks.extend(
-        candidates.filter_map(|(one, start)| unused_program(loaded, found, one, start.as_ref())),
+        candidates.filter_map(|(one, start)| unused_program(config, found, one, start.as_ref())),
     );
     checks.extend(found.ignored.iter().map(|path| {
         Check::note("other", format!("{} was not asked: a setting names another", path.display()))
     }));
     if let Ok(program) = &found.used {
         checks.push(version(program.dialect, &program.version));
-        let login = login::find(&loaded.environment, program.dialect);
+        let login = login::find(&config.environment, program.dialect);
         checks.extend(logins(&login, program.dialect));
-        checks.push(ripgrep(&ripgrep::find(loaded, program.dialect), program.dialect));
+        checks.push(ripgrep(&ripgrep::find(config, program.dialect), program.dialect));
     }
     checks
 }
@@ -71,7 +71,7 @@ fn used_program(program: &Program) -> Check {
 
 /// Returns the check of a program that is not used, with the reason; `None` if another check reports it.
 fn unused_program(
-    loaded: &Loaded,
+    config: &Config,
     found: &Examination,
     one: &Candidate,
     start: Option<&Start>,
@@ -89,7 +89,7 @@ fn unused_program(
         (Identity::Unknown, Some(start @ Start::OnlyOutside { identity, why, .. })) => {
             let says = format!("{identity} at {place}: it does not start inside the sandbox");
             if found.used.is_ok() {
-                let remedy = opening(loaded, start).unwrap_or_else(|| why.error.hint.clone());
+                let remedy = opening(config, start).unwrap_or_else(|| why.error.hint.clone());
                 return Some(Check::warning("other", says, remedy));
             }
             // The problem of the first check already has this remedy.
@@ -107,17 +107,17 @@ fn unused_program(
 }
 
 /// Returns the remedy that opens the sandbox far enough for Kimi to start, if a trial found one.
-pub(super) fn opening(loaded: &Loaded, start: &Start) -> Option<String> {
+pub(super) fn opening(config: &Config, start: &Start) -> Option<String> {
     let Start::OnlyOutside { opened, .. } = start else { return None };
     let shown = |paths: &[std::path::PathBuf], between: &str| {
         paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(between)
     };
-    let all: Vec<_> = loaded.settings.readable.iter().chain(opened).cloned().collect();
+    let all: Vec<_> = config.settings.readable.iter().chain(opened).cloned().collect();
     (!opened.is_empty()).then(|| {
         format!(
             "Set `readable: [{}]` in {} (or KIMI_BRIDGE_READABLE={} in the environment): in a trial, Kimi then started.",
             shown(&all, ", "),
-            loaded.environment.config_dir.join("settings.yaml").display(),
+            config.environment.config_dir.join("settings.yaml").display(),
             shown(&all, ":"),
         )
     })

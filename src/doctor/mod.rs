@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) use self::check::{Check, CheckStatus, Section};
 use crate::error::Kind;
 use crate::kimi::{Dialect, Watch, examination, folders};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
@@ -40,22 +40,22 @@ impl Report {
 }
 
 /// Runs all checks that need no answer of Kimi. If `live` is true, also connects to the service.
-pub(crate) async fn examine(loaded: &Loaded, live: bool, watch: Watch<'_>) -> Report {
+pub(crate) async fn examine(config: &Config, live: bool, watch: Watch<'_>) -> Report {
     // Leftovers of earlier runs are counted first, because the runs below remove them.
-    let left_behind = folders::left_behind(loaded.state_dir());
-    let found = examination::examine(loaded, watch).await;
+    let left_behind = folders::left_behind(config.state_dir());
+    let found = examination::examine(config, watch).await;
     let dialect = found.used.as_ref().map_or(Dialect::KimiCode, |program| program.dialect);
-    let mut network = network::checks(&loaded.environment, dialect);
+    let mut network = network::checks(&config.environment, dialect);
     if live {
-        network.push(network::reached(&loaded.environment, dialect).await);
+        network.push(network::reached(&config.environment, dialect).await);
     }
     let sections = [
-        ("settings", settings::checks(loaded)),
-        ("state", state::checks(loaded, left_behind)),
-        ("kimi", kimi::checks(loaded, &found)),
+        ("settings", settings::checks(config)),
+        ("state", state::checks(config, left_behind)),
+        ("kimi", kimi::checks(config, &found)),
         ("network", network),
-        ("sandbox", sandbox::checks(loaded, &found)),
-        ("hosts", hosts::checks(loaded)),
+        ("sandbox", sandbox::checks(config, &found)),
+        ("hosts", hosts::checks(config)),
     ];
     let sections = sections.map(|(part, checks)| Section { part, checks });
     Report { bridge_version: env!("CARGO_PKG_VERSION"), sections: sections.into() }

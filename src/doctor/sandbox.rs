@@ -6,11 +6,11 @@ use crate::error::Kind;
 use crate::kimi::confinement::decide;
 use crate::kimi::examination::{Examination, Start};
 use crate::sandbox::{Kernel, Sandbox, kernel};
-use crate::settings::{Loaded, SandboxSetting};
+use crate::settings::{Config, SandboxSetting};
 
-pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
+pub(super) fn checks(config: &Config, found: &Examination) -> Vec<Check> {
     let available = kernel();
-    let setting = loaded.settings.sandbox;
+    let setting = config.settings.sandbox;
     let mut checks = vec![landlock(available, setting), sandbox_setting(setting, available)];
     let held = decide(setting, available).map(|(sandbox, _)| sandbox);
     if let (Ok(program), Some(start), Ok(held)) = (&found.used, &found.start, held) {
@@ -25,7 +25,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
             }
             Start::OnlyOutside { why, .. } => {
                 let check = Check::error("start", &why.error);
-                match kimi::opening(loaded, start) {
+                match kimi::opening(config, start) {
                     Some(remedy) => check.with_remedy(remedy),
                     None => check,
                 }
@@ -44,7 +44,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
             ),
         });
     }
-    checks.extend(loaded.settings.readable.iter().map(|path| {
+    checks.extend(config.settings.readable.iter().map(|path| {
         let shown = path.display();
         if path.exists() {
             return Check::note("readable", format!("{shown} is open to Kimi"));
@@ -52,7 +52,7 @@ pub(super) fn checks(loaded: &Loaded, found: &Examination) -> Vec<Check> {
         let remedy = "Fix the path, or take it out of `readable`.";
         Check::warning("readable", format!("{shown} does not exist"), remedy)
     }));
-    if !loaded.settings.keeper
+    if !config.settings.keeper
         && decide(setting, available).is_ok_and(|(held, _)| held == Sandbox::None)
     {
         checks.push(Check::warning(

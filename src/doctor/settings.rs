@@ -2,10 +2,10 @@
 
 use super::check::Check;
 use crate::error::Kind;
-use crate::settings::{Loaded, Mode, nearest_variable};
+use crate::settings::{Config, Mode, nearest_variable};
 
-pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
-    let mut checks: Vec<Check> = loaded
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    let mut checks: Vec<Check> = config
         .misfits
         .iter()
         .map(|misfit| {
@@ -13,21 +13,21 @@ pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
             Check::problem("setting", Kind::Settings, misfit.to_string(), remedy)
         })
         .collect();
-    let folder = &loaded.environment.config_dir;
+    let folder = &config.environment.config_dir;
     let file = folder.join("settings.yaml");
     checks.push(if file.exists() {
         Check::ok("file", file.display().to_string())
     } else {
         Check::ok("file", format!("{} does not exist, and is optional", file.display()))
     });
-    checks.extend(loaded.changed().iter().map(|changed| Check::note("changed", changed)));
-    checks.extend(loaded.unknown.iter().map(|name| unknown(name)));
+    checks.extend(config.changed().iter().map(|changed| Check::note("changed", changed)));
+    checks.extend(config.unknown.iter().map(|name| unknown(name)));
     let patterns = folder.join("secrets.yaml");
     if patterns.exists() {
         let says = format!("your own patterns lie in {}", patterns.display());
         checks.push(Check::note("secrets", says));
     }
-    checks.push(mode(loaded));
+    checks.push(mode(config));
     checks
 }
 
@@ -40,20 +40,20 @@ pub(super) fn unknown(name: &str) -> Check {
     Check::warning("unknown", format!("{name} is no setting of this version"), remedy)
 }
 
-fn mode(loaded: &Loaded) -> Check {
-    if loaded.settings.auto_enabled && !loaded.settings.tool_enabled {
+fn mode(config: &Config) -> Check {
+    if config.settings.auto_enabled && !config.settings.tool_enabled {
         return Check::warning(
             "mode",
             "disabled: auto_enabled alone does nothing",
             "Set tool_enabled as well (KIMI_BRIDGE_TOOL_ENABLED=1).",
         );
     }
-    match loaded.mode() {
+    match config.mode() {
         Mode::Disabled => Check::note(
             "mode",
             "disabled in this shell, which matters only to `serve`; hosts set their own, see below",
         ),
-        Mode::Manual => Check::ok("mode", format!("manual. {}", loaded.mode_hint())),
-        Mode::Auto => Check::ok("mode", format!("auto. {}", loaded.mode_hint())),
+        Mode::Manual => Check::ok("mode", format!("manual. {}", config.mode_hint())),
+        Mode::Auto => Check::ok("mode", format!("auto. {}", config.mode_hint())),
     }
 }

@@ -3,7 +3,7 @@
 use super::check::Check;
 use crate::error::Kind;
 use crate::ledger::{Health, StateFolder};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The bytes of free space below which a consultation cannot be saved, which is a problem.
 const PROBLEM_BYTES: u64 = 16 * MEGABYTE;
@@ -11,10 +11,10 @@ const PROBLEM_BYTES: u64 = 16 * MEGABYTE;
 const WARNING_BYTES: u64 = 500 * MEGABYTE;
 const MEGABYTE: u64 = 1_000_000;
 
-pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
-    let mut checks = vec![state_folder(loaded)];
-    checks.extend(free_space(&StateFolder::examine(loaded.state_dir())));
-    match Health::read(loaded.state_dir()) {
+pub(super) fn checks(config: &Config, left_behind: usize) -> Vec<Check> {
+    let mut checks = vec![state_folder(config)];
+    checks.extend(free_space(&StateFolder::examine(config.state_dir())));
+    match Health::read(config.state_dir()) {
         Ok(Some(Health { version, threads, older })) => {
             let threads =
                 if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
@@ -43,9 +43,9 @@ pub(super) fn checks(loaded: &Loaded, left_behind: usize) -> Vec<Check> {
     checks
 }
 
-fn state_folder(loaded: &Loaded) -> Check {
-    let path = loaded.state_dir().display();
-    let state = StateFolder::examine(loaded.state_dir());
+fn state_folder(config: &Config) -> Check {
+    let path = config.state_dir().display();
+    let state = StateFolder::examine(config.state_dir());
     if !state.writable {
         return Check::problem(
             "folder",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::ledger;
 use crate::consult::record;
 use crate::ledger::Filter;
-use crate::settings::{Loaded, switch};
+use crate::settings::{Config, switch};
 
 /// The message to the agent. Claude Code also shows it to the user, in red, as an error.
 const CHALLENGE_FIRST: &str = include_str!("../../templates/mcp/plan.md").trim_ascii_end();
@@ -26,13 +26,13 @@ const THREAD_LIMIT: usize = 50;
 const MARK_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Returns the hook output that turns a plan back; `None` lets the plan pass.
-pub(crate) fn plan(event: &Value, loaded: &Loaded) -> Option<Value> {
+pub(crate) fn plan(event: &Value, config: &Config) -> Option<Value> {
     if event["hook_event_name"] != "PreToolUse" || event["tool_name"] != "ExitPlanMode" {
         return None;
     }
     let plan = event["tool_input"]["plan"].as_str()?.trim();
     let is_short = plan.chars().count() < MIN_PLAN_CHARS;
-    if is_short || !is_auto(loaded) || was_consulted(event, loaded) || !mark_session(event, loaded)
+    if is_short || !is_auto(config) || was_consulted(event, config) || !mark_session(event, config)
     {
         return None;
     }
@@ -45,23 +45,23 @@ pub(crate) fn plan(event: &Value, loaded: &Loaded) -> Option<Value> {
 
 /// Returns whether the agent may consult Kimi without being asked. The settings decide where the plugin's option was
 /// never set, because Claude Code then passes no variable for it.
-fn is_auto(loaded: &Loaded) -> bool {
-    let option = loaded.environment.var("CLAUDE_PLUGIN_OPTION_AUTO");
+fn is_auto(config: &Config) -> bool {
+    let option = config.environment.var("CLAUDE_PLUGIN_OPTION_AUTO");
     let option = option.and_then(|text| switch(&json!(text)));
-    let by_settings = loaded.settings.tool_enabled && loaded.settings.auto_enabled;
-    loaded.misfits.is_empty() && option.unwrap_or(by_settings)
+    let by_settings = config.settings.tool_enabled && config.settings.auto_enabled;
+    config.misfits.is_empty() && option.unwrap_or(by_settings)
 }
 
 /// Returns whether a thread of this project changed after the session began.
-fn was_consulted(event: &Value, loaded: &Loaded) -> bool {
+fn was_consulted(event: &Value, config: &Config) -> bool {
     let Some(session_start) =
         event["transcript_path"].as_str().and_then(|path| session_start(Path::new(path)))
     else {
         return false;
     };
-    let project = Some(record::project_of(loaded).display().to_string());
+    let project = Some(record::project_of(config).display().to_string());
     let latest = Filter { project, limit: THREAD_LIMIT, ..Filter::default() };
-    let threads = ledger::read(loaded.state_dir(), move |ledger| ledger.threads(&latest));
+    let threads = ledger::read(config.state_dir(), move |ledger| ledger.threads(&latest));
     threads.unwrap_or_default().iter().any(|thread| thread.updated_at >= session_start)
 }
 
@@ -77,13 +77,13 @@ fn session_start(transcript: &Path) -> Option<i64> {
 
 /// Marks the session, and returns whether it had no mark before. If the mark cannot be written, returns false:
 /// otherwise every plan would be turned back, and the agent could never continue.
-fn mark_session(event: &Value, loaded: &Loaded) -> bool {
+fn mark_session(event: &Value, config: &Config) -> bool {
     let session = event["session_id"].as_str().unwrap_or_default();
     let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if !(1..=64).contains(&session.len()) || !session.chars().all(is_id) {
         return false;
     }
-    let Some(data) = loaded.environment.var("CLAUDE_PLUGIN_DATA") else { return false };
+    let Some(data) = config.environment.var("CLAUDE_PLUGIN_DATA") else { return false };
     let marks = Path::new(data).join("plans");
     if fs::create_dir_all(&marks).is_err() {
         return false;
@@ -109,7 +109,7 @@ mod tests {
     use crate::settings::{Environment, load_what_fits};
 
     /// Loads the settings of a machine that has everything in one folder and these variables.
-    fn machine(folder: &Path, vars: &[(&str, &str)]) -> Loaded {
+    fn machine(folder: &Path, vars: &[(&str, &str)]) -> Config {
         let data = folder.join("data").display().to_string();
         let data = [("CLAUDE_PLUGIN_DATA", data.as_str())];
         let vars = data.iter().chain(vars);
@@ -166,8 +166,8 @@ mod tests {
     fn no_plan_is_turned_back_if_the_session_cannot_be_marked() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("data"), "no folder").unwrap();
-        let loaded = machine(folder.path(), &ON);
-        assert_eq!(plan(&plan_event("a", &"x".repeat(MIN_PLAN_CHARS)), &loaded), None);
+        let config = machine(folder.path(), &ON);
+        assert_eq!(plan(&plan_event("a", &"x".repeat(MIN_PLAN_CHARS)), &config), None);
     }
 
     #[test]

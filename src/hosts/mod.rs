@@ -22,7 +22,7 @@ use crate::settings::Environment;
 
 /// A file of a host that exists and may hold servers.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub(crate) struct HostConfig {
     pub(crate) host: &'static Host,
     pub(crate) file: PathBuf,
     /// The registrations of this server, or the reason why the file cannot be read, which never quotes the file.
@@ -30,7 +30,7 @@ pub(crate) struct Config {
 }
 
 /// Reads every file of every host for this user and this project.
-pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
+pub(crate) fn configs(environment: &Environment) -> Vec<HostConfig> {
     let folders = project_folders(environment);
     let files = HOSTS.iter().flat_map(|host| {
         host.files(environment, &folders).into_iter().map(move |(scope, file)| (host, scope, file))
@@ -50,11 +50,11 @@ pub(crate) fn configs(environment: &Environment) -> Vec<Config> {
             found.retain(|one| is_this_server(one, environment));
             found
         });
-        Some(Config { host, file, registrations })
+        Some(HostConfig { host, file, registrations })
     });
-    let mut configs: Vec<Config> = configs.collect();
+    let mut configs: Vec<HostConfig> = configs.collect();
     let plugins = plugins::look(environment, &folders).into_iter();
-    configs.extend(plugins.map(|(host, file, found)| Config {
+    configs.extend(plugins.map(|(host, file, found)| HostConfig {
         host,
         file,
         registrations: Ok(found),
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(lines, expected);
     }
 
-    fn lines_of(config: &Config, home: &Path) -> Vec<String> {
+    fn lines_of(config: &HostConfig, home: &Path) -> Vec<String> {
         let file = config.file.strip_prefix(home).unwrap().display();
         let head = format!("{} {file}", config.host.name);
         match &config.registrations {

@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::kimi::{self, Deadline, Profile, Program, Reply, TurnRequest, Watch};
 use crate::ledger::RunRow;
 use crate::redact::Secrets;
-use crate::settings::Loaded;
+use crate::settings::Config;
 use crate::workspace::Changes;
 
 /// The time beyond the deadline in which the citations of an answer are checked.
@@ -33,7 +33,7 @@ const CHECKING: Duration = Duration::from_secs(5);
 
 /// A call under way, from its first look at the project to its last.
 pub(crate) struct Job<'a> {
-    loaded: &'a Loaded,
+    config: &'a Config,
     secrets: &'a Secrets,
     work_dir: PathBuf,
     watch: Watch<'a>,
@@ -75,16 +75,16 @@ pub(crate) struct Answered<R> {
 impl<'a> Job<'a> {
     /// Begins a call, and its time limit.
     pub(crate) async fn begin(
-        loaded: &'a Loaded,
+        config: &'a Config,
         secrets: &'a Secrets,
         work_dir: &Path,
         timeout_seconds: Option<u64>,
         watch: Watch<'a>,
     ) -> Job<'a> {
-        let seconds = timeout_seconds.unwrap_or(loaded.settings.timeout_seconds);
+        let seconds = timeout_seconds.unwrap_or(config.settings.timeout_seconds);
         let deadline = Deadline::after(Duration::from_secs(seconds));
-        let before = Before::take(work_dir.to_owned(), loaded.state_dir(), watch.cancel).await;
-        Job { loaded, secrets, work_dir: work_dir.to_owned(), watch, deadline, before }
+        let before = Before::take(work_dir.to_owned(), config.state_dir(), watch.cancel).await;
+        Job { config, secrets, work_dir: work_dir.to_owned(), watch, deadline, before }
     }
 
     /// Returns whether the call must stop. An answer in the last moment can still be checked.
@@ -96,7 +96,7 @@ impl<'a> Job<'a> {
     pub(crate) async fn find_program(&self) -> Result<Program> {
         let cancel = self.watch.cancel.child_token();
         let watch = Watch { cancel: &cancel, ..self.watch };
-        let finding = kimi::program::find(self.loaded, &self.work_dir, watch);
+        let finding = kimi::program::find(self.config, &self.work_dir, watch);
         tokio::pin!(finding);
         let program = tokio::select! {
             found = &mut finding => found?,
@@ -107,14 +107,14 @@ impl<'a> Job<'a> {
                 return Err(self.deadline.error());
             }
         };
-        kimi::home::expect_login(&self.loaded.environment, program.dialect)?;
+        kimi::home::expect_login(&self.config.environment, program.dialect)?;
         Ok(program)
     }
 
     /// Puts the brief to Kimi, with a row in the ledger before and after. A row that cannot be written is a warning.
     pub(crate) async fn run<R>(&self, brief: &Brief<'_, R>) -> Result<Answered<R>> {
         let row = brief.row.clone().map(|row| self.completed(row, brief));
-        let opened = row.map(|row| RunEntry::open(row, self.loaded.state_dir())).transpose();
+        let opened = row.map(|row| RunEntry::open(row, self.config.state_dir())).transpose();
         let (entry, mut unwritten) = match opened {
             Ok(entry) => (entry, None),
             Err(error) => (None, Some(error)),
@@ -153,7 +153,7 @@ impl<'a> Job<'a> {
         let session = brief.session.as_deref();
         let (mut reply, read) = self.turn(brief, &brief.prompt, session, transcript).await?;
         let again = reply.session_id.clone().or(brief.session.clone());
-        let (Some(repair), Some(again), true) = (&read.repair, again, self.loaded.settings.repair)
+        let (Some(repair), Some(again), true) = (&read.repair, again, self.config.settings.repair)
         else {
             return Ok(Answered { reply, reading: read.reading });
         };
@@ -192,7 +192,7 @@ impl<'a> Job<'a> {
             deadline: self.deadline,
             transcript,
         };
-        let asking = kimi::ask(self.loaded, brief.program, question, self.watch);
+        let asking = kimi::ask(self.config, brief.program, question, self.watch);
         let mut reply = Box::pin(asking).await?;
         let read = (brief.read)(&reply.text);
         if read.repair.is_some()

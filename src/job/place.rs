@@ -11,7 +11,7 @@ use crate::kimi::confinement::usable_secret_files;
 use crate::kimi::{Dialect, users};
 use crate::sandbox::SecretFiles;
 use crate::sandbox::rules::canonical;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// System folders, which hold no project.
 const SYSTEM: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
@@ -32,9 +32,9 @@ impl ProjectPlace {
     ///
     /// # Errors
     /// Every problem of the folder, or else of the files.
-    pub(crate) fn read(fields: &Value, loaded: &Loaded) -> Result<ProjectPlace, Vec<Violation>> {
-        let secret = &usable_secret_files(loaded);
-        let work_dir = work_dir(fields["work_dir"].as_str(), loaded, secret);
+    pub(crate) fn read(fields: &Value, config: &Config) -> Result<ProjectPlace, Vec<Violation>> {
+        let secret = &usable_secret_files(config);
+        let work_dir = work_dir(fields["work_dir"].as_str(), config, secret);
         let work_dir = work_dir.map_err(|expected| vec![Violation::new("/work_dir", &expected)])?;
         let mut files = Vec::new();
         let mut violations = Vec::new();
@@ -56,19 +56,19 @@ impl ProjectPlace {
 
 /// Checks the project of an earlier call again, since its path may have been replaced, above all by a link, and another
 /// host may not choose it.
-pub(crate) fn expect_project(project: &Path, loaded: &Loaded) -> Result<(), String> {
+pub(crate) fn expect_project(project: &Path, config: &Config) -> Result<(), String> {
     match project.metadata() {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err("it is no folder any more".to_owned()),
         Err(error) => return Err(error.to_string()),
     }
-    let now = work_dir(project.to_str(), loaded, &usable_secret_files(loaded))?;
+    let now = work_dir(project.to_str(), config, &usable_secret_files(config))?;
     if now == project { Ok(()) } else { Err(format!("that path leads to {} now", now.display())) }
 }
 
 /// The canonical path of the folder in the request, or else of the folder in which the host works.
-fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Result<PathBuf, String> {
-    let environment = &loaded.environment;
+fn work_dir(named: Option<&str>, config: &Config, secret: &SecretFiles) -> Result<PathBuf, String> {
+    let environment = &config.environment;
     let project = environment.project_dir();
     let path = named.map_or_else(|| project.clone(), |named| project.join(named));
     let work_dir = match path.canonicalize() {
@@ -95,8 +95,8 @@ fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Resul
     }
     // The host's folder was chosen by the user.
     let is_chosen = work_dir == canonical(&project)
-        || loaded.settings.readable.iter().any(|open| work_dir.starts_with(canonical(open)));
-    match private_place(&work_dir, loaded, secret).filter(|_| !is_chosen) {
+        || config.settings.readable.iter().any(|open| work_dir.starts_with(canonical(open)));
+    match private_place(&work_dir, config, secret).filter(|_| !is_chosen) {
         None => Ok(work_dir),
         Some((place, why)) => Err(format!(
             "expected the folder of a project; {} {why}. If Kimi may read it, the user adds `readable: [{}]` to \
@@ -110,11 +110,11 @@ fn work_dir(named: Option<&str>, loaded: &Loaded, secret: &SecretFiles) -> Resul
 /// The private folder that contains a canonical path, and the reason why it is private.
 fn private_place(
     path: &Path,
-    loaded: &Loaded,
+    config: &Config,
     secret: &SecretFiles,
 ) -> Option<(PathBuf, &'static str)> {
-    let environment = &loaded.environment;
-    let own = [loaded.state_dir(), &environment.config_dir].map(canonical);
+    let environment = &config.environment;
+    let own = [config.state_dir(), &environment.config_dir].map(canonical);
     if let Some(own) = own.into_iter().find(|own| path.starts_with(own)) {
         return Some((own, "belongs to kimi-bridge"));
     }
@@ -183,7 +183,7 @@ mod tests {
 
     struct World {
         root: tempfile::TempDir,
-        loaded: Loaded,
+        config: Config,
     }
 
     fn world(readable: &str) -> World {
@@ -223,13 +223,13 @@ mod tests {
             current_dir: path("home/project"),
             ..Environment::default()
         };
-        World { loaded: load(environment, &[]).unwrap(), root }
+        World { config: load(environment, &[]).unwrap(), root }
     }
 
     impl World {
         fn work_dir(&self, named: &str) -> Result<PathBuf, String> {
             let root = self.root.path().canonicalize().unwrap();
-            let found = work_dir(Some(named), &self.loaded, SecretFiles::built_in());
+            let found = work_dir(Some(named), &self.config, SecretFiles::built_in());
             let relative = found.map(|path| path.strip_prefix(&root).unwrap().to_owned());
             relative.map_err(|why| why.replace(root.to_str().unwrap(), "ROOT"))
         }
@@ -272,9 +272,9 @@ mod tests {
         // The host's folder was chosen by the user.
         let mut chosen = world("");
         let gh = chosen.root.path().join("home/.config/gh");
-        chosen.loaded.environment.vars = [].into();
-        chosen.loaded.environment.current_dir = gh;
-        let found = work_dir(None, &chosen.loaded, SecretFiles::built_in());
+        chosen.config.environment.vars = [].into();
+        chosen.config.environment.current_dir = gh;
+        let found = work_dir(None, &chosen.config, SecretFiles::built_in());
         assert!(found.unwrap().ends_with("home/.config/gh"));
         assert!(chosen.work_dir(".").is_ok());
     }
@@ -283,7 +283,7 @@ mod tests {
     fn a_secret_file_is_not_worth_reading_first() {
         let world = world("");
         let fields = json!({"files": ["src", ".env", "note", "keys"]});
-        let violations = ProjectPlace::read(&fields, &world.loaded).err().unwrap();
+        let violations = ProjectPlace::read(&fields, &world.config).err().unwrap();
         let project = world.root.path().canonicalize().unwrap().join("home/project");
         let expected = |at: usize, name: &str| {
             let why = format!(

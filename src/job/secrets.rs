@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::redact::Secrets;
-use crate::settings::{Environment, Loaded};
+use crate::settings::{Config, Environment};
 
 /// Loads the rules that hold for this call. The user's file is read each time, so that a new rule applies at once.
-pub(crate) fn load(loaded: &Loaded) -> Result<Secrets> {
-    Secrets::load(&loaded.environment.config_dir, &loaded.environment.vars)
+pub(crate) fn load(config: &Config) -> Result<Secrets> {
+    Secrets::load(&config.environment.config_dir, &config.environment.vars)
 }
 
 /// Redacts an error that arose outside of a call.

@@ -17,7 +17,7 @@ use crate::redact::Secrets;
 use crate::sandbox::rules::{Appeared, canonical};
 use crate::sandbox::secret_files::{SecretPaths, Stop};
 use crate::sandbox::{Kernel, Rules, SYSTEM_FOLDERS, Sandbox, SandboxRequest, SecretFiles, kernel};
-use crate::settings::{Loaded, SandboxSetting, Settings};
+use crate::settings::{Config, SandboxSetting, Settings};
 use crate::workspace::mounts;
 
 /// The most globs for ripgrep. Beyond that, file names replace paths.
@@ -82,7 +82,7 @@ fn no_sandbox(why: &str) -> String {
 
 /// Returns the limits of a run in a project.
 pub(crate) fn for_run(
-    loaded: &Loaded,
+    config: &Config,
     program: &Program,
     home: &Home,
     run_dir: &Path,
@@ -106,25 +106,25 @@ pub(crate) fn for_run(
         searched: Some(project),
         program: &program.path,
         home: Some(home),
-        ripgrep: ripgrep::fetched(&loaded.environment, program.dialect),
+        ripgrep: ripgrep::fetched(&config.environment, program.dialect),
         run_dir,
         stop,
     };
-    confine(loaded, &paths)
+    confine(config, &paths)
 }
 
 /// Returns the limits of `--version`, which may write only to the temporary folder of the run. Secret files of
 /// `project` stay closed.
 pub(crate) fn for_version(
-    loaded: &Loaded,
+    config: &Config,
     program: &Path,
     run_dir: &Path,
     project: &Path,
     stop: Stop<'_>,
 ) -> Result<Confinement> {
-    let secret = usable_secret_files(loaded);
+    let secret = usable_secret_files(config);
     // A server that was started in the home, or in a folder above it, has no project.
-    let searched = !canonical(&loaded.environment.home).starts_with(canonical(project));
+    let searched = !canonical(&config.environment.home).starts_with(canonical(project));
     let paths = SandboxPaths {
         secret: &secret,
         project: None,
@@ -135,12 +135,12 @@ pub(crate) fn for_version(
         run_dir,
         stop,
     };
-    confine(loaded, &paths)
+    confine(config, &paths)
 }
 
 /// Returns the list of secret files, with the user's patterns if they are valid.
-pub(crate) fn usable_secret_files(loaded: &Loaded) -> Cow<'static, SecretFiles> {
-    let secrets = Secrets::load(&loaded.environment.config_dir, &[]).unwrap_or_default();
+pub(crate) fn usable_secret_files(config: &Config) -> Cow<'static, SecretFiles> {
+    let secrets = Secrets::load(&config.environment.config_dir, &[]).unwrap_or_default();
     SecretFiles::with(secrets.files()).unwrap_or(Cow::Borrowed(SecretFiles::built_in()))
 }
 
@@ -169,8 +169,8 @@ struct SandboxPaths<'a> {
     stop: Stop<'a>,
 }
 
-fn confine(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Result<Confinement> {
-    let Settings { sandbox, keeper, .. } = &loaded.settings;
+fn confine(config: &Config, paths: &SandboxPaths<'_>) -> Result<Confinement> {
+    let Settings { sandbox, keeper, .. } = &config.settings;
     let (sandbox, warning) = decide(*sandbox, kernel())?;
     let mut warnings: Vec<String> = warning.into_iter().collect();
     let project = paths.project.map(canonical);
@@ -179,35 +179,35 @@ fn confine(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Result<Confinement> {
             let found = project.as_deref().map(|project| paths.secret.search(project, paths.stop));
             let SecretPaths { secret, unseen } = found.unwrap_or_default();
             let under = if *keeper { Under::Keeper } else { Under::Nothing };
-            let config = ripgrep_config(&secret, &unseen, project.as_deref());
-            (under, [secret, unseen].concat(), config)
+            let globs = ripgrep_config(&secret, &unseen, project.as_deref());
+            (under, [secret, unseen].concat(), globs)
         }
         Sandbox::Landlock => {
-            let rules = rules(loaded, paths);
+            let rules = rules(config, paths);
             warnings.extend(closed_folders(&rules, project.as_deref()));
-            let config = ripgrep_config(&rules.secret, &rules.shut, project.as_deref());
+            let globs = ripgrep_config(&rules.secret, &rules.shut, project.as_deref());
             let closed = [rules.secret.as_slice(), &rules.shut].concat();
-            (Under::Sandbox(Box::new(rules)), closed, config)
+            (Under::Sandbox(Box::new(rules)), closed, globs)
         }
     };
     Ok(Confinement { sandbox, under, closed, ripgrep_config, warnings })
 }
 
-fn rules(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Rules {
-    let environment = &loaded.environment;
+fn rules(config: &Config, paths: &SandboxPaths<'_>) -> Rules {
+    let environment = &config.environment;
     let ripgrep = ripgrep::on_path(environment);
     let programs = [Some(paths.program), ripgrep.as_deref()];
     let mut run = installation::needed_by(programs.into_iter().flatten(), environment);
-    run.extend_from_slice(&loaded.settings.readable);
+    run.extend_from_slice(&config.settings.readable);
     run.extend(paths.ripgrep.clone());
     // The binary of the bridge, which runs the hook.
     run.extend(environment.program.iter().cloned());
-    let mut read = vec![paths.run_dir.to_owned(), folders::empty_path(loaded.state_dir())];
+    let mut read = vec![paths.run_dir.to_owned(), folders::empty_path(config.state_dir())];
     read.extend(network::certificates(environment).map(|(_, path)| path));
     let mut write = vec![folders::temporary(paths.run_dir)];
     // The private home was opened without following a link, and no run can replace it.
     write.extend(paths.home.map(|home| home.path.clone()));
-    let closed = private_folders(loaded, paths.project);
+    let closed = private_folders(config, paths.project);
     let request = SandboxRequest {
         home: &environment.home,
         project: paths.project,
@@ -224,9 +224,9 @@ fn rules(loaded: &Loaded, paths: &SandboxPaths<'_>) -> Rules {
 /// The folders that stay closed inside an open folder too, as paths without links: those of the bridge and of Kimi's
 /// login, and other mounts of them and of the home. The project and the system stay open. Callers must not resolve
 /// the paths again, because a network file system may never answer.
-pub(super) fn private_folders(loaded: &Loaded, project: Option<&Path>) -> Vec<PathBuf> {
-    let environment = &loaded.environment;
-    let mut private = vec![loaded.state_dir().to_owned(), environment.config_dir.clone()];
+pub(super) fn private_folders(config: &Config, project: Option<&Path>) -> Vec<PathBuf> {
+    let environment = &config.environment;
+    let mut private = vec![config.state_dir().to_owned(), environment.config_dir.clone()];
     private.extend(Dialect::ALL.map(|dialect| users::data_folder(environment, dialect)));
     let mut private: Vec<PathBuf> = private.iter().map(|folder| canonical(folder)).collect();
     let mut mounted = private.clone();
@@ -342,8 +342,8 @@ mod tests {
         let project = Path::new("/p");
         let secret: Vec<PathBuf> =
             secret.iter().map(|path| project.join(OsStr::from_bytes(path))).collect();
-        let config = ripgrep_config(&secret, &[], Some(project));
-        assert_eq!(config.lines().collect::<Vec<_>>(), expected);
+        let globs = ripgrep_config(&secret, &[], Some(project));
+        assert_eq!(globs.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

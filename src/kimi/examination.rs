@@ -15,7 +15,7 @@ use super::start_failure::{StartFailure, unexplained};
 use super::version::{ask_version, find_node, node_on_path, repeated};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::{Sandbox, kernel};
-use crate::settings::{Loaded, SandboxSetting};
+use crate::settings::{Config, SandboxSetting};
 
 /// The most closed paths that are opened, one after another, until a program starts.
 const OPENED: usize = 8;
@@ -55,13 +55,13 @@ pub(crate) enum Start {
 }
 
 /// Finds every Kimi, and tries the used one and those that failed.
-pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
+pub(crate) async fn examine(config: &Config, watch: Watch<'_>) -> Examination {
     // If the setting requires a sandbox that this machine lacks, no program starts, so all are tried without one.
-    let loaded = &match decide(loaded.settings.sandbox, kernel()) {
-        Ok(_) => loaded.clone(),
-        Err(_) => outside(loaded),
+    let config = &match decide(config.settings.sandbox, kernel()) {
+        Ok(_) => config.clone(),
+        Err(_) => outside(config),
     };
-    let mut seen = program::all(loaded, watch).await;
+    let mut seen = program::all(config, watch).await;
     let mut starts = Vec::new();
     for candidate in &mut seen {
         if candidate.identity != Identity::Unknown {
@@ -69,7 +69,7 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
             continue;
         }
         let Candidate { path, output, failure, .. } = candidate;
-        let start = start_outside(loaded, path, output, failure.take(), watch).await;
+        let start = start_outside(config, path, output, failure.take(), watch).await;
         match &start {
             Start::OnlyOutside { why, .. } => *failure = Some(StartFailure::clone(why)),
             Start::Failed(error) => {
@@ -81,45 +81,45 @@ pub(crate) async fn examine(loaded: &Loaded, watch: Watch<'_>) -> Examination {
         }
         starts.push(Some(start));
     }
-    let used = choose(loaded, &seen);
+    let used = choose(config, &seen);
     let start = match &used {
-        Ok(program) => Some(start(loaded, &program.path, watch).await),
+        Ok(program) => Some(start(config, &program.path, watch).await),
         Err(_) => None,
     };
-    let project = loaded.environment.project_dir();
+    let project = config.environment.project_dir();
     let program = used.as_ref().map(|program| &program.path);
     let program = program.ok().or(seen.first().map(|candidate| &candidate.path));
     let node = match program {
-        Some(program) => find_node(loaded, &project, program, watch).await,
-        None => node_on_path(loaded, &project, watch).await,
+        Some(program) => find_node(config, &project, program, watch).await,
+        None => node_on_path(config, &project, watch).await,
     };
     let candidates = seen.into_iter().zip(starts).collect();
-    Examination { candidates, ignored: program::ignored(loaded), used, start, node }
+    Examination { candidates, ignored: program::ignored(config), used, start, node }
 }
 
 /// Starts the used program, and ignores its cached version.
-async fn start(loaded: &Loaded, path: &Path, watch: Watch<'_>) -> Start {
+async fn start(config: &Config, path: &Path, watch: Watch<'_>) -> Start {
     let begun = Instant::now();
-    let project = loaded.environment.project_dir();
-    let (output, failure) = match ask_version(loaded, &project, path, watch).await {
+    let project = config.environment.project_dir();
+    let (output, failure) = match ask_version(config, &project, path, watch).await {
         Ok(output) if Dialect::identify(&output) != Identity::Unknown => {
             return Start::Succeeded(begun.elapsed());
         }
-        Ok(output) => (repeated(loaded, &output), None),
+        Ok(output) => (repeated(config, &output), None),
         Err(why) => (why.error.message.clone(), Some(why)),
     };
-    start_outside(loaded, path, &output, failure, watch).await
+    start_outside(config, path, &output, failure, watch).await
 }
 
 /// Starts a program outside the sandbox, after it failed inside.
 async fn start_outside(
-    loaded: &Loaded,
+    config: &Config,
     path: &Path,
     output: &str,
     failure: Option<StartFailure>,
     watch: Watch<'_>,
 ) -> Start {
-    match decide(loaded.settings.sandbox, kernel()) {
+    match decide(config.settings.sandbox, kernel()) {
         Ok((Sandbox::Landlock, _)) => {}
         Ok((Sandbox::None, _)) | Err(_) => {
             return failure.map_or_else(
@@ -129,16 +129,16 @@ async fn start_outside(
         }
     }
     let identity =
-        match ask_version(&outside(loaded), &loaded.environment.project_dir(), path, watch).await {
+        match ask_version(&outside(config), &config.environment.project_dir(), path, watch).await {
             Ok(output) => match Dialect::identify(&output) {
-                Identity::Unknown => return Start::NotKimi(repeated(loaded, &output)),
+                Identity::Unknown => return Start::NotKimi(repeated(config, &output)),
                 identity @ (Identity::Usable(..) | Identity::Retired(_)) => identity,
             },
             Err(why) => return Start::Failed(Box::new(why.error)),
         };
     let closed = failure.filter(|why| why.error.kind == Kind::Sandbox);
     let mut why = closed.unwrap_or_else(|| StartFailure::from(unexplained(output)));
-    let tried = open_until_it_starts(loaded, path, why.open.clone(), watch).await;
+    let tried = open_until_it_starts(config, path, why.open.clone(), watch).await;
     let opened = tried.unwrap_or_else(|(tried, words)| {
         if !tried.is_empty() {
             why.error.hint = not_enough(&tried, &words);
@@ -161,12 +161,12 @@ fn not_enough(tried: &[PathBuf], words: &str) -> String {
 /// Opens the paths that the errors of a program name, one after another, and returns the paths with which it starts.
 /// The error holds the paths that were tried, and the last output.
 async fn open_until_it_starts(
-    loaded: &Loaded,
+    config: &Config,
     path: &Path,
     first: Option<PathBuf>,
     watch: Watch<'_>,
 ) -> std::result::Result<Vec<PathBuf>, (Vec<PathBuf>, String)> {
-    let mut wider = loaded.clone();
+    let mut wider = config.clone();
     let mut opened = Vec::new();
     let mut words = String::new();
     let mut next = first;
@@ -176,7 +176,7 @@ async fn open_until_it_starts(
         next = match ask_version(&wider, &wider.environment.project_dir(), path, watch).await {
             Ok(output) if Dialect::identify(&output) != Identity::Unknown => return Ok(opened),
             Ok(output) => {
-                words = repeated(loaded, &output);
+                words = repeated(config, &output);
                 None
             }
             Err(why) => {
@@ -189,8 +189,8 @@ async fn open_until_it_starts(
 }
 
 /// Returns the settings without the sandbox.
-fn outside(loaded: &Loaded) -> Loaded {
-    let mut outside = loaded.clone();
+fn outside(config: &Config) -> Config {
+    let mut outside = config.clone();
     outside.settings.sandbox = SandboxSetting::Off;
     outside
 }

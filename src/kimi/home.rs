@@ -24,7 +24,7 @@ use super::users::{self, CONFIG_BYTES, OPENAI, unreadable, uses_openai};
 use super::{bound, folders, guard, token_file};
 use crate::error::{Error, Kind, Result};
 use crate::sandbox::rules::canonical;
-use crate::settings::{Environment, Loaded};
+use crate::settings::{Config, Environment};
 
 /// A private home that is ready for a run.
 #[derive(Debug)]
@@ -112,25 +112,24 @@ pub(crate) fn open(state_dir: &Path, key: HomeKey<'_>) -> Option<Folder> {
 
 /// Prepares the private home from the user's current settings and login. If another run uses the home, nothing is
 /// removed.
-pub(crate) fn prepare(loaded: &Loaded, key: HomeKey<'_>) -> Result<Home> {
+pub(crate) fn prepare(config: &Config, key: HomeKey<'_>) -> Result<Home> {
     let HomeKey { dialect, profile, .. } = key;
-    let user = users::data_folder(&loaded.environment, dialect);
+    let user = users::data_folder(&config.environment, dialect);
     let users = users::config(&user)?;
-    let config = toml::to_string(&config(dialect, profile, &users, &loaded.environment)).map_err(
-        |error| {
-            unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
-        },
-    )?;
-    let path = loaded.state_dir().join(HOMES).join(key.relative());
-    folders::make(loaded.state_dir())?;
-    let names = tokens::names(&users, &loaded.environment, dialect, &user);
+    let private = toml::to_string(&private_config(dialect, profile, &users, &config.environment))
+        .map_err(|error| {
+        unreadable(&user.join("config.toml"), &format!("it cannot be carried over: {error}"))
+    })?;
+    let path = config.state_dir().join(HOMES).join(key.relative());
+    folders::make(config.state_dir())?;
+    let names = tokens::names(&users, &config.environment, dialect, &user);
     // A later round needs its session, even if no transcript is kept.
-    let days = loaded.settings.transcript_days.max(1);
+    let days = config.settings.transcript_days.max(1);
     let unused = Duration::from_secs(days.saturating_mul(24 * 60 * 60));
-    let locked = LockedHome::prepare(loaded.state_dir(), key, &names, unused);
+    let locked = LockedHome::prepare(config.state_dir(), key, &names, unused);
     let prepared = locked.and_then(|locked| {
         let LockedHome { folder, lock, lock_folder, locks, parent_and_trash } = locked;
-        folder.write("config.toml", config.as_bytes())?;
+        folder.write("config.toml", private.as_bytes())?;
         for name in &profiles().copied {
             // Kimi creates a missing file itself.
             if let Ok(bytes) = untrusted::read(&user.join(name), CONFIG_BYTES) {
@@ -281,24 +280,29 @@ fn unusable(home: &Path, error: &io::Error) -> Error {
 }
 
 /// The private `config.toml`: the user's models and providers, and restrictions that hold on resume too.
-fn config(dialect: Dialect, profile: Profile, users: &Table, environment: &Environment) -> Table {
+fn private_config(
+    dialect: Dialect,
+    profile: Profile,
+    users: &Table,
+    environment: &Environment,
+) -> Table {
     let carried = users.iter().filter(|(name, _)| profiles().carried_over.contains(name));
-    let mut config: Table = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
-    config.insert("telemetry".to_owned(), Value::Boolean(false));
-    config.insert("hooks".to_owned(), hooks(dialect, profile, environment));
+    let mut private: Table = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
+    private.insert("telemetry".to_owned(), Value::Boolean(false));
+    private.insert("hooks".to_owned(), hooks(dialect, profile, environment));
     match dialect {
         Dialect::KimiCode => {
             let tools = profile.tools().map(|tool| tool.in_agent_file(dialect));
             let enabled = tools.map(Value::from).collect();
-            config.insert("builtin_product_skills".to_owned(), Value::Boolean(false));
-            config.insert(
+            private.insert("builtin_product_skills".to_owned(), Value::Boolean(false));
+            private.insert(
                 "tools".to_owned(),
                 Value::Table(Table::from_iter([("enabled".to_owned(), Value::Array(enabled))])),
             );
         }
         Dialect::KimiCli => {}
     }
-    config
+    private
 }
 
 /// The hooks that both programs run before each tool call, on resume too. One refuses every tool that is not listed,
@@ -418,14 +422,14 @@ pattern = "*"
             Dialect::KimiCli => &["MY_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"],
         };
         assert_eq!(keys, expected);
-        let config: Table =
+        let private: Table =
             fs::read_to_string(home.path.join("config.toml")).unwrap().parse().unwrap();
         let users: Table = USERS.parse().unwrap();
         let mut expected: Table = restrictions.parse().unwrap();
         for carried in ["default_model", "providers", "models"] {
             expected.insert(carried.to_owned(), users[carried].clone());
         }
-        assert_eq!(config, expected);
+        assert_eq!(private, expected);
         let mut entries: Vec<_> =
             fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         entries.sort();

@@ -60,7 +60,7 @@ use crate::redact::{Redacted, Secrets};
 use crate::sandbox::Sandbox;
 use crate::sandbox::rules::canonical;
 use crate::sandbox::secret_files::Stop;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// One prompt for Kimi.
 #[derive(Debug, Clone, Copy)]
@@ -86,19 +86,19 @@ pub(crate) struct TurnRequest<'a> {
 
 /// Takes a slot, prepares the folder of the run, runs Kimi, and returns its reply.
 pub(crate) async fn ask(
-    loaded: &Loaded,
+    config: &Config,
     program: &Program,
     question: TurnRequest<'_>,
     watch: Watch<'_>,
 ) -> Result<Reply> {
-    let _slot = queue::wait(&loaded.settings, question.deadline, watch).await?;
-    let run_dir = folders::create_run_folder(loaded.state_dir())?;
+    let _slot = queue::wait(&config.settings, question.deadline, watch).await?;
+    let run_dir = folders::create_run_folder(config.state_dir())?;
     let stop = || watch.is_over();
-    let prepared = prepare(loaded, program, run_dir.path(), question, &stop)?;
+    let prepared = prepare(config, program, run_dir.path(), question, &stop)?;
     let temporary = folders::open_temporary(run_dir.path())?;
     queue::expect_not_cancelled(watch)?;
     let Prepared { home, prompt, invocation, sandbox, closed, warnings } = prepared;
-    let limits = Limits::from_settings(&loaded.settings, program.dialect, question.deadline);
+    let limits = Limits::from_settings(&config.settings, program.dialect, question.deadline);
     let began = SystemTime::now();
     let TurnRequest { secrets, transcript, .. } = question;
     let cancel = watch.cancel.child_token();
@@ -118,7 +118,7 @@ pub(crate) async fn ask(
     let ran = match ran {
         Err(error) if error.kind == Kind::Crashed && error.partial.is_none() => {
             let path = &program.path;
-            Err(Box::pin(version::with_node(error, loaded, question.work_dir, path, watch)).await)
+            Err(Box::pin(version::with_node(error, config, question.work_dir, path, watch)).await)
         }
         ran => ran,
     };
@@ -150,7 +150,7 @@ struct Prepared {
 
 /// Writes the files of a run into its folder and the private home.
 fn prepare(
-    loaded: &Loaded,
+    config: &Config,
     program: &Program,
     run_dir: &Path,
     question: TurnRequest<'_>,
@@ -158,12 +158,12 @@ fn prepare(
 ) -> Result<Prepared> {
     let TurnRequest { profile, work_dir, system_prompt, .. } = question;
     let key = HomeKey { dialect: program.dialect, profile, project: work_dir };
-    let home = home::prepare(loaded, key)?;
+    let home = home::prepare(config, key)?;
     let (project, secret_files) = (question.work_dir, question.secrets.files());
     let Confinement { sandbox, under, closed, ripgrep_config, mut warnings } =
-        confinement::for_run(loaded, program, &home, run_dir, project, secret_files, stop)?;
+        confinement::for_run(config, program, &home, run_dir, project, secret_files, stop)?;
     let agent_file = agent::write(program.dialect, profile, system_prompt, run_dir)?;
-    let empty_folder = folders::empty(loaded.state_dir())?;
+    let empty_folder = folders::empty(config.state_dir())?;
     let empty_mcp_config = run_dir.join("mcp.json");
     match program.dialect {
         Dialect::KimiCli => folders::write_new(&empty_mcp_config, br#"{"mcpServers":{}}"#)?,
@@ -173,7 +173,7 @@ fn prepare(
     let ripgrep_config = ripgrep::write_config(&ripgrep_config, run_dir)?;
     let text = question.prompt.as_str();
     let file = run_dir.join("request.md");
-    let by_file = goes_by_file(program.dialect, text.len(), loaded.settings.private_prompts);
+    let by_file = goes_by_file(program.dialect, text.len(), config.settings.private_prompts);
     let (prompt, file) = if by_file {
         folders::write_new(&file, text.as_bytes())?;
         let path = file.display().to_string();
@@ -181,14 +181,14 @@ fn prepare(
     } else {
         (text.to_owned(), None)
     };
-    let environment = &loaded.environment;
+    let environment = &config.environment;
     let policy = GuardPolicy {
         project: canonical(project),
         home: environment.home.clone(),
         private_home: home.path.clone(),
         prompt: file,
-        readable: loaded.settings.readable.clone(),
-        private: confinement::private_folders(loaded, Some(project)),
+        readable: config.settings.readable.clone(),
+        private: confinement::private_folders(config, Some(project)),
         closed: closed.clone(),
         secret_files: secret_files.to_owned(),
         is_proxied: network::PROXIES.iter().any(|name| environment.var(name).is_some()),
@@ -205,8 +205,8 @@ fn prepare(
         ripgrep_config: &ripgrep_config,
     };
     let mut environment =
-        profile::profiles().environment(&program.path, &loaded.environment, &home.keys);
-    warnings.extend(ripgrep::provide(&mut environment, &loaded.environment, program.dialect));
+        profile::profiles().environment(&program.path, &config.environment, &home.keys);
+    warnings.extend(ripgrep::provide(&mut environment, &config.environment, program.dialect));
     let invocation = invocation(program, environment, paths, &prompt, question.resume, under);
     Ok(Prepared { home, prompt, invocation, sandbox, closed, warnings })
 }

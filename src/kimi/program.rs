@@ -11,7 +11,7 @@ use super::start_failure::StartFailure;
 use super::version::{ask_version, repeated};
 use super::{folders, queue, untrusted};
 use crate::error::{Error, Kind, Result};
-use crate::settings::{Environment, Loaded};
+use crate::settings::{Config, Environment};
 
 /// The size limit of the file that caches the versions of programs.
 const CACHE_BYTES: u64 = 1024 * 1024;
@@ -32,20 +32,20 @@ pub(crate) struct Candidate {
 
 /// Finds the first usable Kimi, and runs no candidate with access to the secret files of the project. An error names
 /// the unusable programs that were found.
-pub(crate) async fn find(loaded: &Loaded, project: &Path, watch: Watch<'_>) -> Result<Program> {
+pub(crate) async fn find(config: &Config, project: &Path, watch: Watch<'_>) -> Result<Program> {
     let mut seen = Vec::new();
-    for (path, found) in candidate_paths(loaded) {
-        seen.push(identify(loaded, project, path, found, watch).await);
+    for (path, found) in candidate_paths(config) {
+        seen.push(identify(config, project, path, found, watch).await);
         queue::expect_not_cancelled(watch)?;
-        if let Ok(program) = choose(loaded, &seen) {
+        if let Ok(program) = choose(config, &seen) {
             return Ok(program);
         }
     }
-    choose(loaded, &seen)
+    choose(config, &seen)
 }
 
 /// Returns the first usable candidate.
-pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
+pub(crate) fn choose(config: &Config, seen: &[Candidate]) -> Result<Program> {
     let usable = seen.iter().find_map(|candidate| match &candidate.identity {
         Identity::Usable(dialect, version) => Some(Program {
             path: candidate.path.clone(),
@@ -56,20 +56,20 @@ pub(crate) fn choose(loaded: &Loaded, seen: &[Candidate]) -> Result<Program> {
         }),
         Identity::Retired(_) | Identity::Unknown => None,
     });
-    usable.ok_or_else(|| none_usable(loaded, seen))
+    usable.ok_or_else(|| none_usable(config, seen))
 }
 
 /// Returns all candidates, in the order of preference.
-pub(crate) async fn all(loaded: &Loaded, watch: Watch<'_>) -> Vec<Candidate> {
+pub(crate) async fn all(config: &Config, watch: Watch<'_>) -> Vec<Candidate> {
     let mut all = Vec::new();
-    let project = loaded.environment.project_dir();
-    for (path, found) in candidate_paths(loaded) {
-        all.push(identify(loaded, &project, path, found, watch).await);
+    let project = config.environment.project_dir();
+    for (path, found) in candidate_paths(config) {
+        all.push(identify(config, &project, path, found, watch).await);
     }
     all
 }
 
-fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
+fn none_usable(config: &Config, seen: &[Candidate]) -> Error {
     if let Some(old) = seen.iter().find(|c| matches!(c.identity, Identity::Retired(_))) {
         return retired(&old.path);
     }
@@ -79,7 +79,7 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
     if let Some(why) = closed.or(failures().next()) {
         return why.error.clone();
     }
-    let message = match (seen, &loaded.settings.kimi_path) {
+    let message = match (seen, &config.settings.kimi_path) {
         ([], Some(path)) => {
             format!("there is no program at {}, which `kimi_path` names", path.display())
         }
@@ -95,20 +95,20 @@ fn none_usable(loaded: &Loaded, seen: &[Candidate]) -> Error {
 }
 
 /// Returns the files to try, each once. If a setting names a program, it is the only one.
-fn candidate_paths(loaded: &Loaded) -> Vec<(PathBuf, String)> {
-    if let Some(named) = &loaded.settings.kimi_path {
-        let found = on_path(&loaded.environment, named).into_iter().next();
-        let source = loaded.sources.get("kimi_path").map_or("kimi_path", String::as_str);
+fn candidate_paths(config: &Config) -> Vec<(PathBuf, String)> {
+    if let Some(named) = &config.settings.kimi_path {
+        let found = on_path(&config.environment, named).into_iter().next();
+        let source = config.sources.get("kimi_path").map_or("kimi_path", String::as_str);
         return found.map(|path| (path, source.to_owned())).into_iter().collect();
     }
-    usual_places(&loaded.environment)
+    usual_places(&config.environment)
 }
 
 /// Returns the files that are ignored, since a setting names another program.
-pub(crate) fn ignored(loaded: &Loaded) -> Vec<PathBuf> {
-    let Some(named) = &loaded.settings.kimi_path else { return Vec::new() };
-    let used = on_path(&loaded.environment, named).first().map(|path| real(path));
-    let others = usual_places(&loaded.environment).into_iter().map(|(path, _)| path);
+pub(crate) fn ignored(config: &Config) -> Vec<PathBuf> {
+    let Some(named) = &config.settings.kimi_path else { return Vec::new() };
+    let used = on_path(&config.environment, named).first().map(|path| real(path));
+    let others = usual_places(&config.environment).into_iter().map(|(path, _)| path);
     others.filter(|path| Some(real(path)) != used).collect()
 }
 
@@ -139,13 +139,13 @@ fn usual_places(environment: &Environment) -> Vec<(PathBuf, String)> {
 type VersionCache = BTreeMap<PathBuf, (u64, u128, String)>;
 
 async fn identify(
-    loaded: &Loaded,
+    config: &Config,
     project: &Path,
     path: PathBuf,
     found: String,
     watch: Watch<'_>,
 ) -> Candidate {
-    let cache = loaded.state_dir().join("programs.json");
+    let cache = config.state_dir().join("programs.json");
     let read_cache = || -> VersionCache {
         let bytes = untrusted::read(&cache, CACHE_BYTES).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
@@ -161,13 +161,13 @@ async fn identify(
         let identity = Dialect::identify(&output);
         return Candidate { path, found, identity, output, failure: None };
     }
-    let (printed, failure) = match ask_version(loaded, project, &path, watch).await {
+    let (printed, failure) = match ask_version(config, project, &path, watch).await {
         Ok(printed) => (printed, None),
         Err(why) => (why.error.message.clone(), Some(why)),
     };
     let identity = Dialect::identify(&printed);
     let output = match identity {
-        Identity::Unknown => repeated(loaded, &printed),
+        Identity::Unknown => repeated(config, &printed),
         Identity::Usable(..) | Identity::Retired(_) => printed.clone(),
     };
     if let (Some((size, changed)), false) = (stamp, identity == Identity::Unknown) {
@@ -176,7 +176,7 @@ async fn identify(
         programs.insert(real, (size, changed, printed));
         let bytes = serde_json::to_vec_pretty(&programs).unwrap_or_default();
         let written =
-            folders::make(loaded.state_dir()).and_then(|()| folders::write_private(&cache, &bytes));
+            folders::make(config.state_dir()).and_then(|()| folders::write_private(&cache, &bytes));
         if let Err(error) = written {
             tracing::warn!(%error, "the version of Kimi could not be cached");
         }
@@ -203,7 +203,7 @@ mod tests {
         path
     }
 
-    fn loaded(root: &Path, path_dirs: &[&Path]) -> Loaded {
+    fn config(root: &Path, path_dirs: &[&Path]) -> Config {
         let path: Vec<_> = path_dirs.iter().map(|dir| dir.display().to_string()).collect();
         let environment = Environment {
             vars: [("PATH".to_owned(), path.join(":"))].into(),
@@ -218,11 +218,11 @@ mod tests {
         load(environment, &overrides).unwrap()
     }
 
-    async fn find_quietly(loaded: &Loaded) -> Result<Program> {
+    async fn find_quietly(config: &Config) -> Result<Program> {
         let never = CancellationToken::new();
         let slots = tokio::sync::Semaphore::new(1);
         let watch = Watch { progress: &|_| {}, cancel: &never, closing: &never, slots: &slots };
-        find(loaded, &loaded.environment.current_dir, watch).await
+        find(config, &config.environment.current_dir, watch).await
     }
 
     #[tokio::test]
@@ -231,7 +231,7 @@ mod tests {
         let (old, new) = (root.path().join("old"), root.path().join("new"));
         kimi_saying(&old, "kimi, version 1.52.0\nkimi-cli is no longer maintained.");
         let path = kimi_saying(&new, "2.1.0");
-        let loaded = loaded(root.path(), &[&old, &new]);
+        let config = config(root.path(), &[&old, &new]);
         let expected = Program {
             path,
             leading_args: vec![],
@@ -239,19 +239,19 @@ mod tests {
             version: "2.1.0".into(),
             found: "PATH".into(),
         };
-        assert_eq!(find_quietly(&loaded).await, Ok(expected.clone()));
-        assert_eq!(find_quietly(&loaded).await, Ok(expected.clone()));
+        assert_eq!(find_quietly(&config).await, Ok(expected.clone()));
+        assert_eq!(find_quietly(&config).await, Ok(expected.clone()));
         assert_eq!(std::fs::read_to_string(new.join("asked")).unwrap(), "asked\n");
 
         // A changed file is run again.
         kimi_saying(&new, "2.10.0");
-        assert_eq!(find_quietly(&loaded).await.unwrap().version, "2.10.0");
+        assert_eq!(find_quietly(&config).await.unwrap().version, "2.10.0");
     }
 
     #[tokio::test]
     async fn the_error_says_if_kimi_is_missing_retired_broken_or_another_program() {
         let root = tempfile::tempdir().unwrap();
-        let error = find_quietly(&loaded(root.path(), &[])).await.unwrap_err();
+        let error = find_quietly(&config(root.path(), &[])).await.unwrap_err();
         assert_eq!(
             (error.kind, error.message.as_str()),
             (Kind::KimiMissing, "no `kimi` on PATH or in its usual places")
@@ -259,7 +259,7 @@ mod tests {
 
         let foreign = root.path().join("foreign");
         let path = kimi_saying(&foreign, "Kimi the game, level 3");
-        let error = find_quietly(&loaded(root.path(), &[&foreign])).await.unwrap_err();
+        let error = find_quietly(&config(root.path(), &[&foreign])).await.unwrap_err();
         assert_eq!(error.kind, Kind::KimiMissing);
         assert_eq!(
             error.message,
@@ -271,17 +271,17 @@ mod tests {
 
         let usual = root.path().join("home/.local/bin");
         let path = kimi_saying(&usual, "kimi, version 1.52.0\nkimi-cli is no longer maintained.");
-        assert_eq!(find_quietly(&loaded(root.path(), &[])).await.unwrap_err(), retired(&path));
+        assert_eq!(find_quietly(&config(root.path(), &[])).await.unwrap_err(), retired(&path));
 
-        let mut named = loaded(root.path(), &[]);
+        let mut named = config(root.path(), &[]);
         let path = kimi_saying(&root.path().join("broken"), "it broke'; exit 3; echo '");
         let error =
-            find_quietly(&loaded(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
+            find_quietly(&config(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
         // Besides the broken program, the usual place holds the retired one.
         assert_eq!(error.kind, Kind::KimiRetired);
         std::fs::remove_dir_all(&usual).unwrap();
         let error =
-            find_quietly(&loaded(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
+            find_quietly(&config(root.path(), &[path.parent().unwrap()])).await.unwrap_err();
         let message = format!("{} does not start: it broke", path.display());
         assert_eq!((error.kind, error.message), (Kind::Spawn, message));
 

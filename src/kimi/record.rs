@@ -498,9 +498,9 @@ mod tests {
             bytes.push(b'\n');
             bytes.extend(json!({"role": "assistant", "content": words}).to_string().into_bytes());
             let mut record = RunRecord::new(Dialect::KimiCode, 1 << 20, &Secrets::default());
-            let loaded = settings::load(settings::Environment::default(), &[]).unwrap();
+            let config = settings::load(settings::Environment::default(), &[]).unwrap();
             let deadline = Deadline::after(Duration::from_secs(60));
-            let limits = Limits::from_settings(&loaded.settings, Dialect::KimiCode, deadline);
+            let limits = Limits::from_settings(&config.settings, Dialect::KimiCode, deadline);
             for piece in bytes.chunks(chunk) {
                 record.take_bytes(piece);
                 let _ = record.progress(&limits);

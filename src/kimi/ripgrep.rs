@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::dialect::Dialect;
 use super::{folders, users};
 use crate::error::Result;
-use crate::settings::{Environment, Loaded};
+use crate::settings::{Config, Environment};
 
 /// The ripgrep of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub(crate) fn fetched(environment: &Environment, dialect: Dialect) -> Option<Pat
 }
 
 /// Finds the ripgrep of a run.
-pub(crate) fn find(loaded: &Loaded, dialect: Dialect) -> Ripgrep {
-    let environment = &loaded.environment;
+pub(crate) fn find(config: &Config, dialect: Dialect) -> Ripgrep {
+    let environment = &config.environment;
     let on_path = on_path(environment).map(Ripgrep::OnPath);
     let found = on_path.or_else(|| fetched(environment, dialect).map(Ripgrep::Fetched));
     found.unwrap_or(Ripgrep::Missing)

@@ -17,7 +17,7 @@ use super::folders;
 use super::home::{self, HomeKey};
 use super::profile::Profile;
 use super::untrusted::Folder;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The bytes that are searched at the start and at the end of a session's file. The first prompt is near the start, the
 /// latest near the end.
@@ -36,24 +36,24 @@ const LOGS: &str = "logs";
 const READ: usize = 16;
 
 /// Returns whether a private home holds a session. If not, kimi-cli would begin a new one without a message.
-pub(crate) fn exists(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> bool {
-    find(loaded, home, session).is_some()
+pub(crate) fn exists(config: &Config, home: HomeKey<'_>, session: &str) -> bool {
+    find(config, home, session).is_some()
 }
 
 /// Returns whether a session exists and holds exactly this prompt as one string.
-pub(crate) fn was_asked(loaded: &Loaded, home: HomeKey<'_>, session: &str, prompt: &str) -> bool {
-    let session = find(loaded, home, session);
+pub(crate) fn was_asked(config: &Config, home: HomeKey<'_>, session: &str, prompt: &str) -> bool {
+    let session = find(config, home, session);
     let file = session.and_then(|session| conversation(&session, home.dialect));
     file.is_some_and(|file| holds(&file, prompt) || end_holds(file, prompt))
 }
 
 /// Deletes a session from a private home. Returns whether it existed.
-pub(crate) fn delete(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> io::Result<bool> {
-    let home = home::open(loaded.state_dir(), home).filter(|_| is_id(session));
+pub(crate) fn delete(config: &Config, home: HomeKey<'_>, session: &str) -> io::Result<bool> {
+    let home = home::open(config.state_dir(), home).filter(|_| is_id(session));
     let Some(home) = home else { return Ok(false) };
     let holds = |project: &Folder| project.kind(OsStr::new(session)).is_some();
     let Some(project) = projects(&home).find(holds) else { return Ok(false) };
-    let trash = folders::trash(&Folder::trusted(loaded.state_dir())?)?;
+    let trash = folders::trash(&Folder::trusted(config.state_dir())?)?;
     project.discard(session, &trash)?;
     // The log of kimi-cli contains the prompts.
     if home.kind(OsStr::new(LOGS)).is_some() {
@@ -107,8 +107,8 @@ pub(crate) fn is_id(text: &str) -> bool {
 }
 
 /// Opens the folder of a session in a private home.
-fn find(loaded: &Loaded, home: HomeKey<'_>, session: &str) -> Option<Folder> {
-    let home = home::open(loaded.state_dir(), home).filter(|_| is_id(session))?;
+fn find(config: &Config, home: HomeKey<'_>, session: &str) -> Option<Folder> {
+    let home = home::open(config.state_dir(), home).filter(|_| is_id(session))?;
     projects(&home).find_map(|project| project.below(session).ok())
 }
 

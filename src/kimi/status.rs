@@ -13,7 +13,7 @@ use super::reply::Watch;
 use crate::error::Error;
 use crate::redact::Secrets;
 use crate::sandbox::{Sandbox, kernel};
-use crate::settings::{Loaded, SandboxSetting};
+use crate::settings::{Config, SandboxSetting};
 
 /// The status of the bridge. It contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,10 +72,10 @@ fn sandbox(setting: SandboxSetting) -> String {
 }
 
 /// Finds all programs, the login and the sandbox.
-pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
-    let Loaded { settings, environment, .. } = loaded;
-    let candidates = program::all(loaded, watch).await;
-    let (kimi, error) = match program::choose(loaded, &candidates) {
+pub(crate) async fn status(config: &Config, watch: Watch<'_>) -> BridgeStatus {
+    let Config { settings, environment, .. } = config;
+    let candidates = program::all(config, watch).await;
+    let (kimi, error) = match program::choose(config, &candidates) {
         Ok(program) => {
             let login_seen =
                 login::find(environment, program.dialect).problem(program.dialect).is_none();
@@ -96,8 +96,8 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
         });
     BridgeStatus {
         bridge_version: env!("CARGO_PKG_VERSION"),
-        mode: json!(loaded.mode()).as_str().unwrap_or_default().to_owned(),
-        mode_hint: loaded.mode_hint(),
+        mode: json!(config.mode()).as_str().unwrap_or_default().to_owned(),
+        mode_hint: config.mode_hint(),
         kimi,
         problem: error.as_ref().map(|error| error.message.clone()),
         hint: error.map(|error| error.hint),
@@ -109,6 +109,6 @@ pub(crate) async fn status(loaded: &Loaded, watch: Watch<'_>) -> BridgeStatus {
             "silence_seconds": settings.silence_seconds,
             "max_result_chars": settings.max_result_chars,
         }),
-        state_dir: loaded.state_dir().to_owned(),
+        state_dir: config.state_dir().to_owned(),
     }
 }

@@ -21,15 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::server::Server;
 use crate::error::{Error, Kind, Result};
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The time to write answers after the end of input or a signal, to a host that still reads. rmcp waits as long.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// Serves until the input ends or `closing` fires. Calls under way are then cancelled, and answered if they end at
 /// once.
-pub(crate) async fn serve(loaded: Loaded, closing: CancellationToken) -> Result<()> {
-    let server = Server::new(loaded, closing.clone());
+pub(crate) async fn serve(config: Config, closing: CancellationToken) -> Result<()> {
+    let server = Server::new(config, closing.clone());
     let transport = (watched(tokio::io::stdin(), closing.clone()), tokio::io::stdout());
     let conversation = async {
         let running = match Box::pin(server.serve(transport)).await {

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind};
 use crate::job::secrets;
 use crate::kimi::text::{clean, first_chars};
 use crate::ledger::Filter;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 const THREADS: &str = "kimi-bridge://threads";
 
@@ -40,10 +40,10 @@ static OFFER: LazyLock<Offer> = LazyLock::new(|| {
 });
 
 /// Lists the resources, with the latest threads of the host's project. It opens the ledger, which may block.
-pub(super) fn list(loaded: &Loaded) -> ListResourcesResult {
+pub(super) fn list(config: &Config) -> ListResourcesResult {
     let mut resources = OFFER.resources.clone();
     // A ledger that cannot be read is reported by the call that needs it.
-    let latest = latest(loaded, LISTED).unwrap_or_default();
+    let latest = latest(config, LISTED).unwrap_or_default();
     resources.extend(latest.into_iter().map(|thread| {
         let question = thread.message.split_whitespace().collect::<Vec<_>>().join(" ");
         let title = first_chars(&clean(&question), TITLE).to_owned();
@@ -82,14 +82,14 @@ fn parse_uri(uri: &str) -> Option<ResourceUri<'_>> {
 }
 
 /// Reads a resource. It opens the ledger, which may block.
-pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, ErrorData> {
+pub(super) fn read(uri: &str, config: &Config) -> Result<ReadResourceResult, ErrorData> {
     let (text, mime_type) = match parse_uri(uri) {
-        Some(ResourceUri::Threads) => (threads(loaded), "application/json"),
+        Some(ResourceUri::Threads) => (threads(config), "application/json"),
         Some(ResourceUri::Thread(id)) => {
-            (own(loaded, id).and_then(|record| export::markdown(&record)), "text/markdown")
+            (own(config, id).and_then(|record| export::markdown(&record)), "text/markdown")
         }
         Some(ResourceUri::Transcript(id, number)) => {
-            let text = own(loaded, id).and_then(|_| record::transcript(loaded, id, number));
+            let text = own(config, id).and_then(|_| record::transcript(config, id, number));
             (text, "text/plain")
         }
         None => {
@@ -100,24 +100,24 @@ pub(super) fn read(uri: &str, loaded: &Loaded) -> Result<ReadResourceResult, Err
             return Err(ErrorData::resource_not_found(message, None));
         }
     };
-    let text = text.map_err(|error| unread(&secrets::redact_error(error, &loaded.environment)))?;
+    let text = text.map_err(|error| unread(&secrets::redact_error(error, &config.environment)))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime_type)]))
 }
 
 /// The thread, if it belongs to the project of the host: a model must not read threads of other projects.
-fn own(loaded: &Loaded, id: &str) -> Result<Record, Error> {
-    let record = record::load(loaded, id)?;
-    if record.project == record::project_of(loaded) { Ok(record) } else { Err(record::unknown(id)) }
+fn own(config: &Config, id: &str) -> Result<Record, Error> {
+    let record = record::load(config, id)?;
+    if record.project == record::project_of(config) { Ok(record) } else { Err(record::unknown(id)) }
 }
 
-fn threads(loaded: &Loaded) -> Result<String, Error> {
-    Ok(serde_json::json!(latest(loaded, LATEST)?).to_string())
+fn threads(config: &Config) -> Result<String, Error> {
+    Ok(serde_json::json!(latest(config, LATEST)?).to_string())
 }
 
 /// The latest threads of the host's project.
-fn latest(loaded: &Loaded, limit: usize) -> Result<Vec<Summary>, Error> {
-    let project = Some(record::project_of(loaded).display().to_string());
-    record::list(loaded, &Filter { project, limit, ..Filter::default() })
+fn latest(config: &Config, limit: usize) -> Result<Vec<Summary>, Error> {
+    let project = Some(record::project_of(config).display().to_string());
+    record::list(config, &Filter { project, limit, ..Filter::default() })
 }
 
 /// The protocol error for an error. Hosts show a model only its message.

@@ -26,7 +26,7 @@ use crate::consult::{self, ConsultResult, Request, schema};
 use crate::error::{Error, Kind};
 use crate::kimi::status;
 use crate::kimi::{Progress, Watch};
-use crate::settings::{Loaded, Mode};
+use crate::settings::{Config, Mode};
 
 /// The shortest time between two progress messages, since a busy Kimi calls many tools per second.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ type Page = Option<PaginatedRequestParams>;
 
 #[derive(Clone)]
 pub(super) struct Server {
-    loaded: Arc<Loaded>,
+    config: Arc<Config>,
     closing: CancellationToken,
     slots: Arc<Semaphore>,
     /// A permit for each call, as every call holds a thread.
@@ -49,10 +49,10 @@ pub(super) struct Server {
 const MOST_CALLS: usize = 64;
 
 impl Server {
-    pub(super) fn new(loaded: Loaded, closing: CancellationToken) -> Server {
-        let slots = Arc::new(Semaphore::new(loaded.settings.max_parallel));
+    pub(super) fn new(config: Config, closing: CancellationToken) -> Server {
+        let slots = Arc::new(Semaphore::new(config.settings.max_parallel));
         let calls = Arc::new(Semaphore::new(MOST_CALLS));
-        Server { loaded: Arc::new(loaded), closing, slots, calls }
+        Server { config: Arc::new(config), closing, slots, calls }
     }
 
     /// A watch without progress messages.
@@ -62,17 +62,17 @@ impl Server {
 
     /// Returns whether the server offers more than its status.
     fn is_on(&self) -> bool {
-        self.loaded.mode() != Mode::Disabled
+        self.config.mode() != Mode::Disabled
     }
 
     /// Returns whether the server offers slash commands. A plugin has its own, and hosts would list both.
     fn has_prompts(&self) -> bool {
-        self.is_on() && !self.loaded.environment.is_in_a_plugin()
+        self.is_on() && !self.config.environment.is_in_a_plugin()
     }
 
     /// The refusal of a request for resources or prompts while the server is switched off.
     fn switched_off(&self) -> ErrorData {
-        ErrorData::invalid_params(self.loaded.mode_hint(), None)
+        ErrorData::invalid_params(self.config.mode_hint(), None)
     }
 
     async fn consult(
@@ -87,7 +87,7 @@ impl Server {
         let (sender, news) = watch::channel(None);
         let server = self.clone();
         let has_clock = context.client_info().is_some_and(|host| host.name == CLOCK);
-        let limit = max_result_chars(&arguments, &self.loaded.settings);
+        let limit = max_result_chars(&arguments, &self.config.settings);
         let answered = move |result: Result<ConsultResult, Error>| {
             let result = result.map(|result| result.for_host(limit));
             answered(result.map_err(|mut error| {
@@ -101,7 +101,7 @@ impl Server {
                 sender.send_replace(Some(text));
             };
             let watch = Watch { progress: &progress, ..server.watch(&cancel) };
-            let consulting = consult::consult(Request(arguments), &server.loaded, None, watch);
+            let consulting = consult::consult(Request(arguments), &server.config, None, watch);
             tokio::pin!(consulting);
             tokio::select! {
                 result = &mut consulting => return answered(result),
@@ -184,11 +184,11 @@ impl ServerHandler for Server {
         };
         ServerConfig::new(capabilities)
             .with_server_info(identity)
-            .with_instructions(words::instructions(&self.loaded))
+            .with_instructions(words::instructions(&self.config))
     }
 
     async fn list_tools(&self, _: Page, _: HostRequest) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools(self.loaded.mode())))
+        Ok(ListToolsResult::with_all_items(tools(self.config.mode())))
     }
 
     async fn call_tool(
@@ -196,7 +196,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: HostRequest,
     ) -> Result<CallToolResponse, ErrorData> {
-        let mode = self.loaded.mode();
+        let mode = self.config.mode();
         let Ok(_under_way) = Arc::clone(&self.calls).try_acquire_owned() else {
             let message = format!("{MOST_CALLS} calls are under way in this server");
             let error = Error::new(Kind::Busy, message, "Call again when one of them has ended.");
@@ -206,7 +206,7 @@ impl ServerHandler for Server {
             ("kimi_status", _) => {
                 let (server, cancel) = (self.clone(), context.ct.child_token());
                 let looking = on_own_thread(move || async move {
-                    answered(Ok(status::status(&server.loaded, server.watch(&cancel)).await))
+                    answered(Ok(status::status(&server.config, server.watch(&cancel)).await))
                 });
                 looking.await
             }
@@ -215,9 +215,9 @@ impl ServerHandler for Server {
             }
             ("record_decision", Mode::Manual | Mode::Auto) => {
                 let request = Request(request.arguments.unwrap_or_default());
-                let loaded = Arc::clone(&self.loaded);
+                let config = Arc::clone(&self.config);
                 let deciding = on_own_thread(move || async move {
-                    let standing = consult::record_decision(&request, &loaded);
+                    let standing = consult::record_decision(&request, &config);
                     answered(standing.map(|standing| json!({"thread": standing})))
                 });
                 deciding.await
@@ -225,7 +225,7 @@ impl ServerHandler for Server {
             ("consult_kimi" | "record_decision", Mode::Disabled) => Err(Error::new(
                 Kind::Settings,
                 "consult_kimi is switched off",
-                self.loaded.mode_hint(),
+                self.config.mode_hint(),
             )),
             (other, _) => {
                 let message = format!(
@@ -259,8 +259,8 @@ impl ServerHandler for Server {
         if !self.is_on() {
             return Ok(ListResourcesResult::default());
         }
-        let loaded = Arc::clone(&self.loaded);
-        let listing = on_own_thread(move || async move { resources::list(&loaded) });
+        let config = Arc::clone(&self.config);
+        let listing = on_own_thread(move || async move { resources::list(&config) });
         listing.await.map_err(|error| {
             ErrorData::internal_error(format!("the resources could not be listed: {error}"), None)
         })
@@ -286,8 +286,8 @@ impl ServerHandler for Server {
         if !self.is_on() {
             return Err(self.switched_off());
         }
-        let loaded = Arc::clone(&self.loaded);
-        let reading = on_own_thread(move || async move { resources::read(&request.uri, &loaded) });
+        let config = Arc::clone(&self.config);
+        let reading = on_own_thread(move || async move { resources::read(&request.uri, &config) });
         let read = reading.await.map_err(|error| {
             ErrorData::internal_error(format!("the resource could not be read: {error}"), None)
         })?;

@@ -1,7 +1,7 @@
 //! The texts that the calling agent reads before a call: short and the key facts first, since hosts cut texts at 2,000
 //! characters.
 
-use crate::settings::{Loaded, Mode};
+use crate::settings::{Config, Mode};
 
 const WHAT: &str = include_str!("../../templates/mcp/what.md").trim_ascii_end();
 const WHEN: &str = include_str!("../../templates/mcp/when.md").trim_ascii_end();
@@ -12,14 +12,14 @@ const SHOWN_BY_PLUGIN: &str =
 const CONSULT_KIMI: &str = include_str!("../../templates/mcp/consult_kimi.md").trim_ascii_end();
 
 /// The server's instructions.
-pub(super) fn instructions(loaded: &Loaded) -> String {
-    let in_plugin = loaded.environment.is_in_a_plugin();
+pub(super) fn instructions(config: &Config) -> String {
+    let in_plugin = config.environment.is_in_a_plugin();
     let shown = if in_plugin { SHOWN_BY_PLUGIN } else { SHOWN_BY_AGENT };
     let afterwards = AFTERWARDS.replace("{shown}", shown);
-    match loaded.mode() {
-        Mode::Disabled if !loaded.misfits.is_empty() => format!(
+    match config.mode() {
+        Mode::Disabled if !config.misfits.is_empty() => format!(
             "{WHAT} {} If the user asks for Kimi or a second opinion, tell them so.",
-            loaded.mode_hint()
+            config.mode_hint()
         ),
         Mode::Disabled => format!(
             "{WHAT} It is switched off here. If the user asks for Kimi or a second opinion, call kimi_status \
@@ -52,7 +52,7 @@ mod tests {
     const IN_PLUGIN: [(&str, &str); 1] = [("CLAUDE_PLUGIN_ROOT", "/plugin")];
 
     /// A server in this mode, in a plugin or by itself.
-    fn serving(mode: Mode, vars: &[(&str, &str)]) -> Loaded {
+    fn serving(mode: Mode, vars: &[(&str, &str)]) -> Config {
         let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment = Environment {
             vars: vars.collect(),
@@ -100,11 +100,11 @@ mod tests {
         let vars = [("KIMI_BRIDGE_TIMEOUT_SECONDS".to_owned(), "15m".to_owned())];
         let environment =
             Environment { vars: vars.into(), config_dir: "/none".into(), ..Environment::default() };
-        let loaded = load_what_fits(environment, &[("tool_enabled", "1".to_owned())]).unwrap();
+        let config = load_what_fits(environment, &[("tool_enabled", "1".to_owned())]).unwrap();
         let expected = format!(
             "{WHAT} {} If the user asks for Kimi or a second opinion, tell them so.",
-            loaded.mode_hint()
+            config.mode_hint()
         );
-        assert_eq!(instructions(&loaded), expected);
+        assert_eq!(instructions(&config), expected);
     }
 }

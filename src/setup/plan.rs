@@ -7,7 +7,7 @@ use super::edit::{self, Place};
 use super::entry::{self, Wanted};
 use crate::documents;
 use crate::hosts::{self, Host, Registration, Scope};
-use crate::settings::{Environment, Loaded};
+use crate::settings::{Config, Environment};
 
 /// The request of the user: the hosts and the scope to register this server in.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ pub(super) fn backup_of(file: &Path) -> PathBuf {
 }
 
 /// Reads the files and plans their changes.
-pub(crate) fn plan(request: &SetupRequest, loaded: &Loaded) -> SetupPlan {
-    let environment = &loaded.environment;
+pub(crate) fn plan(request: &SetupRequest, config: &Config) -> SetupPlan {
+    let environment = &config.environment;
     let mut plan = SetupPlan::default();
     for host in hosts::all() {
         let is_named = request.hosts.iter().any(|named| named.id == host.id);
@@ -85,7 +85,7 @@ pub(crate) fn plan(request: &SetupRequest, loaded: &Loaded) -> SetupPlan {
             continue;
         }
         let Some(file) = hosts::file(host, request.scope, environment) else { continue };
-        match edit(host, &file, request, loaded) {
+        match edit(host, &file, request, config) {
             Ok(Some(edit)) => plan.edits.push(edit),
             Ok(None) => plan.with_plugin.push(host),
             Err(why) => plan.refused.push((host, file, why)),
@@ -100,9 +100,9 @@ fn edit(
     host: &'static Host,
     file: &Path,
     request: &SetupRequest,
-    loaded: &Loaded,
+    config: &Config,
 ) -> Result<Option<FileEdit>, String> {
-    let environment = &loaded.environment;
+    let environment = &config.environment;
     if file.is_symlink() && !file.exists() {
         return Err("it is a link that leads nowhere".to_owned());
     }
@@ -152,7 +152,7 @@ fn edit(
         let wanted = Wanted {
             program: program(request.scope, environment),
             auto: request.auto,
-            longest_seconds: loaded.settings.timeout_seconds,
+            longest_seconds: config.settings.timeout_seconds,
         };
         let old = &host.servers(&value)[name];
         let starts_this = known.is_some_and(|one| starts_this(one, environment));

@@ -24,7 +24,7 @@ use crate::kimi::home::HomeKey;
 use crate::kimi::{self, Dialect, Evidence};
 use crate::ledger::{Ledger, RoundRow, RunRow, ThreadRow, now};
 use crate::redact::Secrets;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The order of the options for a judge; other roles have only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) struct OpenRound<'a> {
     pub secrets: &'a Secrets,
     /// The number of secrets that were replaced in this request.
     pub redactions: usize,
-    pub loaded: &'a Loaded,
+    pub config: &'a Config,
     thread: Thread,
     row: ThreadRow,
     round: RoundRow,
@@ -81,7 +81,7 @@ impl OpenRound<'_> {
         let earlier = self.round.mark.take();
         let mark = prompt::mark(&self.asked(&self.context, self.history()), earlier)?;
         self.round.mark = Some(mark);
-        prompt::prompt(&self.asked(&self.context, None), self.loaded).map(drop)
+        prompt::prompt(&self.asked(&self.context, None), self.config).map(drop)
     }
 
     /// A rejection with the claim of its finding, in its refined form.
@@ -104,7 +104,7 @@ impl OpenRound<'_> {
         let same = self.row.dialect.as_deref() == Some(dialect.name()) && self.round.number > 1;
         let exists = |session: &&String| {
             let home = HomeKey::reader(dialect, &self.context.work_dir);
-            kimi::session::exists(self.loaded, home, session)
+            kimi::session::exists(self.config, home, session)
         };
         self.session_in(order).filter(|_| same).filter(exists).cloned()
     }
@@ -116,11 +116,11 @@ impl OpenRound<'_> {
         let session =
             partial["session_id"].as_str().filter(|_| partial["dialect"] == dialect.name())?;
         let was_asked = |history: Option<String>| {
-            let question = prompt::prompt(&self.asked(&self.context, history), self.loaded);
+            let question = prompt::prompt(&self.asked(&self.context, history), self.config);
             let home = HomeKey::reader(dialect, &self.context.work_dir);
             question.is_ok_and(|question| {
                 let question = self.secrets.redact(&question);
-                kimi::session::was_asked(self.loaded, home, session, question.as_str())
+                kimi::session::was_asked(self.config, home, session, question.as_str())
             })
         };
         // In rounds 2 and 3, a new session was asked with the history.

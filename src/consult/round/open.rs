@@ -17,7 +17,7 @@ use crate::job::place;
 use crate::kimi::text::first_chars;
 use crate::ledger::{Ledger, RoundRow, ThreadRow, now, random_id};
 use crate::redact::Secrets;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The most characters of a finding that a refusal repeats.
 const CLAIM: usize = 200;
@@ -25,13 +25,13 @@ const CLAIM: usize = 200;
 /// Checks a request and opens its round.
 pub(crate) fn open<'a>(
     request: Request,
-    loaded: &'a Loaded,
+    config: &'a Config,
     secrets: &'a Secrets,
 ) -> Result<Next<'a>> {
     let initiated_by = request.0.get("initiated_by").cloned().unwrap_or_default();
     match Continuation::check(&request)? {
-        Some(continuation) => continue_thread(continuation, loaded, secrets),
-        None => start(Context::check(request, loaded)?, &initiated_by, loaded, secrets),
+        Some(continuation) => continue_thread(continuation, config, secrets),
+        None => start(Context::check(request, config)?, &initiated_by, config, secrets),
     }
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn open<'a>(
 fn start<'a>(
     context: Context,
     initiated_by: &Value,
-    loaded: &'a Loaded,
+    config: &'a Config,
     secrets: &'a Secrets,
 ) -> Result<Next<'a>> {
     let words = json!([context.message, context.about, context.prior_exchange]);
@@ -58,7 +58,7 @@ fn start<'a>(
         }
     }
     let mut warnings = Vec::from_iter(hidden::request_warning(&words));
-    let ledger = Ledger::open(loaded.state_dir())
+    let ledger = Ledger::open(config.state_dir())
         .map_err(|error| warnings.push(format!("this thread is not remembered: {}", error.message)))
         .ok();
     let row = ThreadRow {
@@ -73,7 +73,7 @@ fn start<'a>(
         context,
         secrets,
         redactions,
-        loaded,
+        config,
         round: RoundRow { number: thread.round(), opened_at: row.opened_at, ..RoundRow::default() },
         thread,
         record: None,
@@ -96,11 +96,11 @@ fn start<'a>(
 /// Continues a thread: records the caller's answers, and opens the next round if there is one.
 fn continue_thread<'a>(
     continuation: Continuation,
-    loaded: &'a Loaded,
+    config: &'a Config,
     secrets: &'a Secrets,
 ) -> Result<Next<'a>> {
     let id = &continuation.thread_id;
-    let (ledger, lock) = locked(id, loaded, "another call")?;
+    let (ledger, lock) = locked(id, config, "another call")?;
     let Some((row, rounds)) = ledger.thread(id)? else {
         return Err(round_error(
             format!("there is no thread {id}"),
@@ -112,9 +112,9 @@ fn continue_thread<'a>(
     let mut context = saved_context(&row)?;
     if row.request["initiated_by"] == "agent" {
         // The thread may have begun in auto mode, which can be switched off since.
-        continuation.expect_allowed(loaded)?;
+        continuation.expect_allowed(config)?;
     }
-    let repeated = repeated::warning(&continuation, &context, secrets, loaded);
+    let repeated = repeated::warning(&continuation, &context, secrets, config);
     let remark = secrets.redact(continuation.message.as_deref().unwrap_or_default());
     // A repeated question of the first round is no remark.
     let has_remark = !["", context.message.trim()].contains(&remark.as_str().trim());
@@ -124,7 +124,7 @@ fn continue_thread<'a>(
     let step = next_step(&mut thread, prior.as_ref(), &record)?;
     let asks = matches!(step, Step::Ask(_));
     if asks {
-        expect_project(id, &context.work_dir, loaded)?;
+        expect_project(id, &context.work_dir, config)?;
     }
     context.language = continuation.language.or(context.language);
     context.timeout_seconds = continuation.timeout_seconds.or(context.timeout_seconds);
@@ -145,7 +145,7 @@ fn continue_thread<'a>(
         context,
         secrets,
         redactions,
-        loaded,
+        config,
         thread,
         row,
         round,
@@ -221,8 +221,8 @@ fn claims(thread: &Thread, record: &Record) -> String {
 
 /// Refuses a thread whose project was removed or replaced: Kimi could not start there or would read another folder, and
 /// its session belongs to the old one.
-fn expect_project(id: &str, project: &Path, loaded: &Loaded) -> Result<()> {
-    place::expect_project(project, loaded).map_err(|why| {
+fn expect_project(id: &str, project: &Path, config: &Config) -> Result<()> {
+    place::expect_project(project, config).map_err(|why| {
         round_error(
             format!("the project of the thread {id} was {}: {why}", project.display()),
             "Move the project back and call again, or open a new thread where it is now. Your answers were not taken.",

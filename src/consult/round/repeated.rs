@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use crate::consult::request::{Context, Continuation};
 use crate::redact::Secrets;
-use crate::settings::Loaded;
+use crate::settings::Config;
 
 /// The warning about fields that differ from those of the thread, which apply.
 pub(super) fn warning(
     call: &Continuation,
     own: &Context,
     secrets: &Secrets,
-    loaded: &Loaded,
+    config: &Config,
 ) -> Option<String> {
-    let project = loaded.environment.project_dir();
+    let project = config.environment.project_dir();
     let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let in_project = |file: &Path| {
         let path = real(own.work_dir.join(file));
