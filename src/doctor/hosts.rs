@@ -6,7 +6,7 @@ use std::path::Path;
 use super::check::Check;
 use super::settings;
 use crate::error::Kind;
-use crate::hosts::{self, HostConfig, Limit, Off, Registration, Scope, expand};
+use crate::hosts::{self, DisabledReason, HostConfig, Limit, Registration, Scope, expand};
 use crate::settings::{Config, Environment, Mode, load_what_fits};
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
@@ -124,28 +124,28 @@ fn plugin_beside_manual(plugin: &HostConfig, configs: &[HostConfig]) -> Option<C
     ))
 }
 
-fn reason_and_remedy(off: Off, name: &str) -> (String, String) {
+fn reason_and_remedy(off: DisabledReason, name: &str) -> (String, String) {
     match off {
-        Off::Unapproved => (
+        DisabledReason::Unapproved => (
             "it waits for your approval, and Claude Code does not start it before".to_owned(),
             "Start `claude` in the project and choose to use it; the answer that is preselected refuses it.".to_owned(),
         ),
-        Off::WithItsPlugin => {
+        DisabledReason::WithItsPlugin => {
             ("the plugin is off".to_owned(), "Switch it on in the host's /plugin to use it.".to_owned())
         }
-        Off::InItsEntry => (
+        DisabledReason::InItsEntry => (
             "switched off there".to_owned(),
             "Set `enabled` of the entry to true to use it (or remove `disabled`).".to_owned(),
         ),
-        Off::InAList(list) => (
+        DisabledReason::InAList(list) => (
             format!("switched off by `{list}` of the same file"),
             format!("Change `{list}` to use it."),
         ),
-        Off::ForThisProject => (
+        DisabledReason::ForThisProject => (
             "switched off for this project".to_owned(),
             "Choose it in Claude Code's /mcp to use it.".to_owned(),
         ),
-        Off::Refused => (
+        DisabledReason::Refused => (
             "you refused it in Claude Code".to_owned(),
             format!(
                 "Take `{name}` out of `disabledMcpjsonServers`, or run `claude mcp reset-project-choices`."

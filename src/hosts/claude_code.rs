@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::host::{Host, lists};
-use super::registration::{Off, Registration, Scope};
+use super::registration::{DisabledReason, Registration, Scope};
 use crate::documents::{self, Format};
 use crate::settings::Environment;
 
@@ -52,10 +52,10 @@ pub(super) fn registrations(
             })
         };
         for one in found.iter_mut().filter(|one| !is_approved(&one.name)) {
-            one.off = Some(Off::Unapproved);
+            one.off = Some(DisabledReason::Unapproved);
         }
         for settings in &settings {
-            switch_off(&mut found, &settings["disabledMcpjsonServers"], Off::Refused);
+            switch_off(&mut found, &settings["disabledMcpjsonServers"], DisabledReason::Refused);
         }
         return found;
     }
@@ -64,7 +64,7 @@ pub(super) fn registrations(
         found.extend(host.registrations(&project["mcpServers"], Scope::Local, file));
     }
     for project in projects {
-        switch_off(&mut found, &project["disabledMcpServers"], Off::ForThisProject);
+        switch_off(&mut found, &project["disabledMcpServers"], DisabledReason::ForThisProject);
     }
     found
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::registration::{Off, Registration, Scope};
+use super::registration::{DisabledReason, Registration, Scope};
 use crate::documents::Format;
 use crate::settings::Environment;
 
@@ -141,14 +141,14 @@ impl Host {
         Duration::try_from_secs_f64(units / f64::from(limit.units)).ok()
     }
 
-    fn off(&'static self, name: &str, entry: &Value, file: &Value) -> Option<Off> {
+    fn off(&'static self, name: &str, entry: &Value, file: &Value) -> Option<DisabledReason> {
         let [excluded, allowed] = [&self.excluded, &self.allowed].map(Option::as_deref);
         let is_in = |keys: &&str| lists(value_at(file, keys), name);
         let is_missing_in = |keys: &&str| value_at(file, keys).is_array() && !is_in(keys);
         if self.off_if.iter().any(|(key, value)| entry[key] == *value) {
-            return Some(Off::InItsEntry);
+            return Some(DisabledReason::InItsEntry);
         }
-        excluded.filter(is_in).or(allowed.filter(is_missing_in)).map(Off::InAList)
+        excluded.filter(is_in).or(allowed.filter(is_missing_in)).map(DisabledReason::InAList)
     }
 }
 

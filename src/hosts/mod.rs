@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use self::host::HOSTS;
 pub(crate) use self::host::{Host, Limit, value_at};
-pub(crate) use self::registration::{Off, Registration, Scope};
+pub(crate) use self::registration::{DisabledReason, Registration, Scope};
 pub(crate) use self::variables::expand;
 use crate::documents;
 use crate::settings::Environment;

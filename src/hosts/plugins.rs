@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::claude_code;
 use super::host::{HOSTS, Host};
-use super::registration::{Off, Registration, Scope};
+use super::registration::{DisabledReason, Registration, Scope};
 use crate::documents::{self, Format};
 use crate::settings::Environment;
 
@@ -62,7 +62,7 @@ fn in_claude_code(
             for value in one.env.values_mut() {
                 *value = with_option(value, &options, &manifest["userConfig"]);
             }
-            one.off = (enabled != true).then_some(Off::WithItsPlugin);
+            one.off = (enabled != true).then_some(DisabledReason::WithItsPlugin);
         }
         Some((host, file, found))
     });
@@ -110,7 +110,7 @@ fn in_codex(host: &'static Host, environment: &Environment) -> Vec<Plugin> {
         let servers = read(&file, Format::Json);
         let mut found = host.registrations(&servers["mcpServers"], Scope::Plugin, &Value::Null);
         for one in found.iter_mut().filter(|_| entry["enabled"] == false) {
-            one.off = Some(Off::WithItsPlugin);
+            one.off = Some(DisabledReason::WithItsPlugin);
         }
         Some((host, file, found))
     });

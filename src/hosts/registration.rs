@@ -40,12 +40,12 @@ pub(crate) struct Registration {
     /// The host's time limit for a call; `None` if it has none, or one that is always long enough.
     pub(crate) call_limit: Option<Duration>,
     /// The reason why the host does not start the server; `None` if it does.
-    pub(crate) off: Option<Off>,
+    pub(crate) off: Option<DisabledReason>,
 }
 
 /// The reason why a host does not start a registered server. Each has its own remedy.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Off {
+pub(crate) enum DisabledReason {
     /// The entry itself switches the server off.
     InItsEntry,
     /// A list in the same file, named here by its keys, switches the server off.

@@ -9,30 +9,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::workspace::{Changes, Gap, Snapshot};
 
-/// The longest that a consultation waits for a look at the project. A network disk that does not answer blocks a system
-/// call for ever; the consultation then continues without the look.
+/// The time limit of a snapshot. A network disk that does not answer blocks a system call for ever; the call then
+/// continues without a snapshot.
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
 /// The state of the project before the run.
 #[derive(Debug)]
-pub(crate) struct Before {
-    /// `None` when the look did not end in time.
+pub(crate) struct ProjectSnapshot {
+    /// `None` if the snapshot did not end in time.
     snapshot: Option<Snapshot>,
 }
 
-impl Before {
-    /// Looks at the project, except the state folder, to which the bridge itself writes.
+impl ProjectSnapshot {
+    /// Takes a snapshot of the project without the state folder, to which the bridge itself writes.
     pub(crate) async fn take(
         project: PathBuf,
         state_dir: &Path,
         cancel: &CancellationToken,
-    ) -> Before {
+    ) -> ProjectSnapshot {
         let own = [state_dir.to_owned()];
         let look = move |stopped: &dyn Fn() -> bool| Snapshot::take(&project, &own, stopped);
-        Before { snapshot: in_time(look, cancel).await }
+        ProjectSnapshot { snapshot: in_time(look, cancel).await }
     }
 
-    /// Looks again and returns the differences. It does not wait for them once `closing` fires.
+    /// Takes a second snapshot and returns the differences. It stops waiting once `closing` fires.
     pub(crate) async fn compare(self, closing: &CancellationToken) -> Changes {
         let changes = match self.snapshot {
             Some(before) => in_time(move |stopped| before.changes(stopped), closing).await,
@@ -42,8 +42,8 @@ impl Before {
     }
 }
 
-/// Runs a look on a thread that may wait for a disk. When it is too late or cancelled, the look stops at the next
-/// entry; a look blocked in a system call keeps its thread.
+/// Takes a snapshot on a thread that may wait for a disk. When it is too late or cancelled, the snapshot stops at the next
+/// entry; one that is blocked in a system call keeps its thread.
 async fn in_time<T: Send + 'static>(
     look: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     end: &CancellationToken,
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_project_that_was_not_looked_at_is_not_called_unchanged() {
-        let changes = Before { snapshot: None }.compare(&CancellationToken::new()).await;
+        let changes = ProjectSnapshot { snapshot: None }.compare(&CancellationToken::new()).await;
         let gap = "not all of the project was compared: it could not be looked at in time";
         assert_eq!((changes.workspace_changed(), changes.warnings()), (None, vec![gap.to_owned()]));
     }

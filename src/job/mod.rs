@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use self::changes::Before;
+use self::changes::ProjectSnapshot;
 use self::entry::RunEntry;
 use crate::error::Result;
 use crate::kimi::{self, Deadline, Profile, Program, Reply, TurnRequest, Watch};
@@ -38,7 +38,7 @@ pub(crate) struct Job<'a> {
     work_dir: PathBuf,
     watch: Watch<'a>,
     deadline: Deadline,
-    before: Before,
+    before: ProjectSnapshot,
 }
 
 /// A prompt that is ready to be put to Kimi.
@@ -83,7 +83,8 @@ impl<'a> Job<'a> {
     ) -> Job<'a> {
         let seconds = timeout_seconds.unwrap_or(config.settings.timeout_seconds);
         let deadline = Deadline::after(Duration::from_secs(seconds));
-        let before = Before::take(work_dir.to_owned(), config.state_dir(), watch.cancel).await;
+        let before =
+            ProjectSnapshot::take(work_dir.to_owned(), config.state_dir(), watch.cancel).await;
         Job { config, secrets, work_dir: work_dir.to_owned(), watch, deadline, before }
     }
 

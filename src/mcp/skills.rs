@@ -1,5 +1,5 @@
-//! The skills of the plugin: the words of the slash commands, which stand in `templates/mcp`, in the form that hosts
-//! read. `INSTA_UPDATE=always cargo test skills` writes them anew.
+//! The skills of the plugin, made from the texts of the slash commands in `templates/mcp`.
+//! `INSTA_UPDATE=always cargo test skills` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::prompts::COMMANDS;
 
 const TOOLS: [&str; 3] = ["consult_kimi", "record_decision", "kimi_status"];
-/// The plugin's server, and one that was registered by hand, which hides the plugin's.
+/// The tools of the plugin's server, and of a server that was registered by hand.
 const SERVERS: [&str; 2] = ["mcp__plugin_kimi-bridge_kimi__", "mcp__kimi-bridge__"];
 
 /// One skill: its name, the other fields of its head, and its text.
@@ -64,7 +64,7 @@ fn skills() -> BTreeMap<String, String> {
     walks.chain([second_opinion, threads, setup]).collect()
 }
 
-/// The files that are there.
+/// The files that exist.
 fn written(folder: &Path) -> BTreeMap<String, String> {
     let skills = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = skills.flat_map(|skill| fs::read_dir(skill.path()).unwrap().flatten());

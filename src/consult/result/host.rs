@@ -1,5 +1,6 @@
-//! The result as a host's model gets it: without what the model can read by itself or does not need, and within
-//! `max_result_chars`, since hosts cut longer results anywhere. The ledger, the shell and the exports keep all of it.
+//! The result for the model of a host: without the text of files, which the model can read itself, and within
+//! `max_result_chars`, since hosts cut longer results at any place. The ledger, the shell and the exports have the whole
+//! result.
 
 use std::collections::HashSet;
 
@@ -11,21 +12,21 @@ use crate::error::Error;
 use crate::kimi::text::first_chars;
 use crate::settings::Settings;
 
-/// Characters of an entry of the evidence.
-const ENTRY: usize = 160;
-/// Characters that are left of a warning, and warnings at either end of the list.
+/// The most characters of an entry of the evidence.
+const MAX_ENTRY_CHARS: usize = 160;
+/// The most characters of a warning, and the warnings that are kept at each end of the list.
 const WARNING: (usize, usize) = (500, 10);
-/// Characters that are left of a path or a quote.
-const CITED: usize = 200;
-/// Citations that are left of a finding.
-const CITATIONS: usize = 3;
-/// Characters that are left of the message of an error.
-const MESSAGE: usize = 2_000;
-/// Characters that are left of a text that could not be read, whatever else there is.
-const LEAST_OF_A_TEXT: usize = 400;
-/// Characters for the warning that says what was left out.
-const NOTICE: usize = 600;
-/// The lists that give way, the least important first, each with its words for the warning.
+/// The most characters of a path or a quote in a shortened result.
+const MAX_CITED_CHARS: usize = 200;
+/// The citations that every finding keeps.
+const MIN_CITATIONS: usize = 3;
+/// The most characters of the message of a shortened error.
+const MAX_MESSAGE_CHARS: usize = 2_000;
+/// The characters that an unreadable answer always keeps.
+const MIN_TEXT_CHARS: usize = 400;
+/// The characters reserved for the warning about the omitted parts.
+const NOTICE_CHARS: usize = 600;
+/// The lists that are shortened, the least important first, each with its name in the warning.
 const LISTS: [(&str, &str); 10] = [
     ("/evidence/searched", "searches"),
     ("/evidence/read", "files read"),
@@ -69,7 +70,7 @@ impl ConsultResult {
     }
 }
 
-/// Makes an error fit where a result would.
+/// Shortens an error to the limit of a result.
 pub(crate) fn shorten_error(error: &mut Error, limit: usize) {
     if let Some(partial) = &mut error.partial {
         make_brief(partial);
@@ -77,19 +78,19 @@ pub(crate) fn shorten_error(error: &mut Error, limit: usize) {
     if error.text().chars().count() <= limit {
         return;
     }
-    cut(&mut error.message, MESSAGE);
+    cut(&mut error.message, MAX_MESSAGE_CHARS);
     let size = error.text().chars().count();
     let Some(partial) = &mut error.partial else { return };
     let around = size.saturating_sub(chars(partial));
     fit(partial, around, limit, Some(limit / 2));
 }
 
-/// Reduces Kimi's tool calls to the names of what was read and looked up, and leaves out empty fields.
+/// Replaces Kimi's tool calls by a summary, and removes empty fields.
 fn make_brief(value: &mut Value) {
     let Some(fields) = value.as_object_mut() else { return };
     fields.shift_remove("raw_response_preview");
     if let Some(calls) = fields.get("evidence").and_then(Value::as_array) {
-        let evidence = names(calls);
+        let evidence = summary(calls);
         fields.insert("evidence".to_owned(), evidence);
     }
     if let Some(provenance) = fields.get_mut("provenance").and_then(Value::as_object_mut) {
@@ -111,8 +112,8 @@ fn make_brief(value: &mut Value) {
     });
 }
 
-/// The files that were read, the patterns and addresses that were looked up, and the calls that failed.
-fn names(calls: &[Value]) -> Value {
+/// The files that were read, the patterns and addresses that were searched, and the calls that failed.
+fn summary(calls: &[Value]) -> Value {
     let mut seen = HashSet::new();
     let mut lists = Map::new();
     for call in calls {
@@ -121,7 +122,7 @@ fn names(calls: &[Value]) -> Value {
             .iter()
             .find_map(|name| call["args"][*name].as_str())
             .unwrap_or_default();
-        let argument = first_chars(argument, ENTRY);
+        let argument = first_chars(argument, MAX_ENTRY_CHARS);
         let (list, entry) = match (call["ok"] == json!(true), tool) {
             (true, "ReadFile") => ("read", argument.to_owned()),
             (true, _) => ("searched", argument.to_owned()),
@@ -145,30 +146,30 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Takes away what is needed least, and no more than needed, until the value and the characters around it fit. A
-/// response that could not be read is cut to `most_of_text` characters first.
+/// Removes the least important parts, and no more than necessary, until the value and the characters around it fit. An
+/// unreadable response is cut to `most_of_text` characters first.
 fn fit(value: &mut Value, around: usize, limit: usize, most_of_text: Option<usize>) {
     let size = around + chars(value);
     if size <= limit {
         return;
     }
     let whole = place(value);
-    let mut lacks = (size + NOTICE).saturating_sub(limit);
+    let mut excess = (size + NOTICE_CHARS).saturating_sub(limit);
     let mut gone = Vec::new();
     let text = most_of_text.and_then(|_| value["response"].as_str().map(str::to_owned));
-    let shorten_text = |value: &mut Value, lacks: &mut usize, most: usize| {
+    let shorten_text = |value: &mut Value, excess: &mut usize, most: usize| {
         let Some(text) = &text else { return };
         let before = chars(&value["response"]);
         value["response"] = json!(ends(text, most, &whole));
         let saved = before.saturating_sub(chars(&value["response"]));
-        *lacks = lacks.saturating_sub(saved);
+        *excess = excess.saturating_sub(saved);
     };
-    shorten_text(value, &mut lacks, most_of_text.unwrap_or_default());
-    keep_warnings(value, &mut lacks);
+    shorten_text(value, &mut excess, most_of_text.unwrap_or_default());
+    keep_warnings(value, &mut excess);
     for (pointer, name) in LISTS {
         let Some(list) = value.pointer_mut(pointer).and_then(Value::as_array_mut) else { continue };
         let all = list.len();
-        pop(list, 0, &mut lacks);
+        pop(list, 0, &mut excess);
         if list.len() < all {
             gone.push(format!("{} of {all} {name}", all - list.len()));
         }
@@ -180,21 +181,21 @@ fn fit(value: &mut Value, around: usize, limit: usize, most_of_text: Option<usiz
             continue;
         };
         citations += cited.len();
-        pop(cited, CITATIONS, &mut lacks);
+        pop(cited, MIN_CITATIONS, &mut excess);
         citations -= cited.len();
         for text in cited.iter_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
-            shorten(text, CITED, &mut lacks);
+            shorten(text, MAX_CITED_CHARS, &mut excess);
         }
     }
     if citations > 0 {
         gone.push(format!("{citations} citations"));
     }
     if let Some(confidence) = value.get_mut("confidence") {
-        shorten(confidence, CITED, &mut lacks);
+        shorten(confidence, MAX_CITED_CHARS, &mut excess);
     }
-    let most = chars(&value["response"]).saturating_sub(lacks);
-    if lacks > 0 {
-        shorten_text(value, &mut lacks, most);
+    let most = chars(&value["response"]).saturating_sub(excess);
+    if excess > 0 {
+        shorten_text(value, &mut excess, most);
     }
     if let Some(text) = text.filter(|text| value["response"] != json!(text)) {
         gone.insert(0, format!("the middle of a response of {} characters", text.chars().count()));
@@ -213,21 +214,21 @@ fn place(value: &Value) -> String {
     }
 }
 
-/// Removes items from the end of a list until nothing is lacking, or so many are left.
-fn pop(list: &mut Vec<Value>, least: usize, lacks: &mut usize) {
-    while *lacks > 0 && list.len() > least {
+/// Removes items from the end of a list until the result fits or only `least` are left.
+fn pop(list: &mut Vec<Value>, least: usize, excess: &mut usize) {
+    while *excess > 0 && list.len() > least {
         let Some(item) = list.pop() else { break };
-        *lacks = lacks.saturating_sub(chars(&item) + 1);
+        *excess = excess.saturating_sub(chars(&item) + 1);
     }
 }
 
-/// Cuts a text where something is lacking.
-fn shorten(value: &mut Value, most: usize, lacks: &mut usize) {
+/// Cuts a text if the result is still too long.
+fn shorten(value: &mut Value, most: usize, excess: &mut usize) {
     let before = chars(value);
-    if let (Value::String(text), true) = (&mut *value, *lacks > 0) {
+    if let (Value::String(text), true) = (&mut *value, *excess > 0) {
         cut(text, most);
     }
-    *lacks = lacks.saturating_sub(before.saturating_sub(chars(value)));
+    *excess = excess.saturating_sub(before.saturating_sub(chars(value)));
 }
 
 fn add_warning(value: &mut Value, warning: String) {
@@ -237,25 +238,24 @@ fn add_warning(value: &mut Value, warning: String) {
     }
 }
 
-/// Keeps the first warnings and the last, where something is lacking: Kimi has a hand in those between.
-fn keep_warnings(value: &mut Value, lacks: &mut usize) {
+/// Keeps the first and the last warnings if the result is too long: those between may repeat Kimi's text.
+fn keep_warnings(value: &mut Value, excess: &mut usize) {
     let (text, ends) = WARNING;
     let Some(warnings) = value.get_mut("warnings").and_then(Value::as_array_mut) else { return };
     for warning in warnings.iter_mut() {
-        shorten(warning, text, lacks);
+        shorten(warning, text, excess);
     }
     let more = warnings.len().saturating_sub(2 * ends);
-    if more > 0 && *lacks > 0 {
+    if more > 0 && *excess > 0 {
         let removed: Vec<Value> =
             warnings.splice(ends..ends + more, [json!(format!("{more} more warnings"))]).collect();
-        *lacks = lacks.saturating_sub(chars(&removed));
+        *excess = excess.saturating_sub(chars(&removed));
     }
 }
 
-/// The beginning of a text and its end, where a verdict usually stands, in so many characters of JSON. A text
-/// that fits stays as it is.
+/// The beginning and the end of a text, in at most `most` characters of JSON. A text that fits is unchanged.
 fn ends(text: &str, most: usize, place: &str) -> String {
-    let most = most.max(LEAST_OF_A_TEXT);
+    let most = most.max(MIN_TEXT_CHARS);
     if chars(text) <= most {
         return text.to_owned();
     }
@@ -268,7 +268,7 @@ fn ends(text: &str, most: usize, place: &str) -> String {
     format!("{}{}{}", first_chars(text, first), mark(all - first - last), &text[end..])
 }
 
-/// The number of these characters that fit into so many of JSON.
+/// The number of leading characters that fit into `most` characters of JSON.
 fn fitting(text: impl Iterator<Item = char>, most: usize) -> usize {
     let mut size = 0;
     let sizes = text.map(|c| chars(&c.to_string()) - chars(""));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_gives_way_by_need() {
+    fn a_long_result_loses_the_least_important_parts_first() {
         let findings = vec![json!({"severity": "note", "claim": "c".repeat(1_000)}); 3];
         let survived: Vec<String> = (0..100).map(|number| format!("{number:03} held")).collect();
         let answer =
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_that_cannot_be_read_the_beginning_and_the_end_are_kept() {
+    fn an_unreadable_answer_keeps_its_beginning_and_end() {
         let text = format!("I would not. {}\nReject it.", "x\"".repeat(2_000_000));
         let value = remembered(made(&text, 40)).for_host(20_000);
         let response = value["response"].as_str().unwrap();
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_beside_the_findings_gives_way() {
+    fn everything_except_findings_is_shortened() {
         let long = "y".repeat(3_000);
         let citations = vec![json!({"path": "p", "quote": long}); 19];
         let finding =
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_cut_is_said_to_be_too_long() {
+    fn a_result_that_cannot_be_cut_is_reported_as_too_long() {
         let finding = json!({"severity": "note", "claim": "c".repeat(3_000)});
         let answer =
             json!({"response": "r".repeat(3_000), "verdict": {}, "findings": vec![finding; 100]});
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_error_gives_way_too() {
+    fn a_long_error_is_shortened_too() {
         let call = |number| json!({"tool": "ReadFile", "args": {"path": format!("{number:0>60}")}, "ok": true});
         let calls: Vec<Value> = (0..300).map(call).collect();
         let with = |response: &str| Error {
@@ -500,7 +500,7 @@ mod tests {
         #[test]
         fn a_text_is_cut_to_what_it_may_take_and_nothing_is_told_wrongly(
             text in "[a\"\\\\\n\u{1}é中👩\u{7f}]{0,900}",
-            most in LEAST_OF_A_TEXT..1_200,
+            most in MIN_TEXT_CHARS..1_200,
         ) {
             let whole = chars(&text);
             prop_assert_eq!(fitting(text.chars(), whole - 2), text.chars().count());
