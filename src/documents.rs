@@ -55,6 +55,11 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Reads and parses a file; null if it is missing or broken.
+pub(crate) fn read_or_null(path: &Path, format: Format) -> Value {
+    parse(&read(path).unwrap_or_default(), format).unwrap_or_default()
+}
+
 /// Parses a text, or returns the problem and its place. An empty text is an empty object, since a newly
 /// installed program may have an empty file.
 pub(crate) fn parse(text: &str, format: Format) -> Result<Value, String> {

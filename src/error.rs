@@ -32,7 +32,7 @@ macro_rules! kinds {
                 match self { $(Kind::$kind => $name,)* }
             }
 
-            /// The exit code of the shell commands. 2 is also the code of a bad command line; 1 and 4 stand for
+            /// The exit code of the shell commands. 2 is also the code of a bad command line; 1 and 4 are for
             /// outcomes without an [`Error`].
             pub fn exit_code(self) -> u8 {
                 match self { $(Kind::$kind => $code,)* }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// The name of the tool; in an event, the server's name stands before it.
+/// The name of the tool; in an event, the name of the server precedes it.
 const TOOL: &str = "consult_kimi";
 
 /// Returns the result of `consult_kimi` in an event, if there is one and it has a response.

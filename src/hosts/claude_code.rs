@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::host::{Host, lists};
 use super::registration::{DisabledReason, Registration, Scope};
-use crate::documents::{self, Format};
+use crate::documents::{Format, read_or_null};
 use crate::settings::Environment;
 
 /// Reads the user's settings, which are another file than the one with the servers.
 pub(super) fn settings(environment: &Environment) -> Value {
-    read(&user_folder(environment).join("settings.json"))
+    read_or_null(&user_folder(environment).join("settings.json"), Format::Json)
 }
 
 pub(super) fn user_folder(environment: &Environment) -> PathBuf {
@@ -20,9 +20,9 @@ pub(super) fn user_folder(environment: &Environment) -> PathBuf {
     configured.unwrap_or_else(|| environment.home.join(".claude"))
 }
 
-fn read(settings: &Path) -> Value {
-    let text = documents::read(settings).unwrap_or_default();
-    documents::parse(&text, Format::Json).unwrap_or_default()
+/// Returns the settings files in a folder of the project; the later one takes precedence.
+pub(super) fn project_settings(folder: &Path) -> [PathBuf; 2] {
+    ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
 }
 
 /// Returns the registrations in a user's or a project's file, with the reason for each that is off.
@@ -40,11 +40,9 @@ pub(super) fn registrations(
         }
     };
     if scope == Scope::Project {
-        let project_files = folders.iter().flat_map(|folder| {
-            ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
-        });
+        let project_files = folders.iter().flat_map(|folder| project_settings(folder));
         let files = project_files.chain([user_folder(environment).join("settings.json")]);
-        let settings: Vec<Value> = files.map(|file| read(&file)).collect();
+        let settings: Vec<Value> = files.map(|file| read_or_null(&file, Format::Json)).collect();
         let is_approved = |name: &str| {
             settings.iter().any(|settings| {
                 settings["enableAllProjectMcpServers"] == true

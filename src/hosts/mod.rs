@@ -96,14 +96,13 @@ pub(crate) fn ours(
 /// Returns whether the plugin of this server is enabled in a host, which then needs no registration. `file` is the
 /// parsed user's file.
 pub(crate) fn has_plugin(host: &Host, file: &Value, environment: &Environment) -> bool {
-    let plugins = if host.by_project {
+    let enabled = if host.by_project {
         &claude_code::settings(environment)["enabledPlugins"]
     } else {
         &file["plugins"]
     };
-    let is_ours = |name: &str| name.split('@').next() == Some(env!("CARGO_PKG_NAME"));
     let is_on = |on: &Value| *on == true || on["enabled"] == true;
-    plugins.as_object().into_iter().flatten().any(|(name, on)| is_ours(name) && is_on(on))
+    enabled.as_object().into_iter().flatten().any(|(name, on)| plugins::is_ours(name) && is_on(on))
 }
 
 /// Returns the program that a host would start, or its name if it does not exist; `None` if a variable is unknown.

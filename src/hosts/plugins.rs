@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::claude_code;
+use super::claude_code::{project_settings, user_folder};
 use super::host::{HOSTS, Host};
 use super::registration::{DisabledReason, Registration, Scope};
-use crate::documents::{self, Format};
+use crate::documents::{Format, read_or_null};
 use crate::settings::Environment;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -36,13 +36,11 @@ fn in_claude_code(
     environment: &Environment,
     folders: &[PathBuf],
 ) -> Vec<Plugin> {
-    let user = claude_code::user_folder(environment);
-    let project_files = folders.iter().rev().flat_map(|folder| {
-        ["settings.json", "settings.local.json"].map(|name| folder.join(".claude").join(name))
-    });
+    let user = user_folder(environment);
+    let project_files = folders.iter().rev().flat_map(|folder| project_settings(folder));
     let files = std::iter::once(user.join("settings.json")).chain(project_files);
-    let settings: Vec<Value> = files.map(|file| read(&file, Format::Json)).collect();
-    let installed = read(&user.join("plugins/installed_plugins.json"), Format::Json);
+    let settings: Vec<Value> = files.map(|file| read_or_null(&file, Format::Json)).collect();
+    let installed = read_or_null(&user.join("plugins/installed_plugins.json"), Format::Json);
     let plugins = installed["plugins"].as_object().into_iter().flatten();
     let ours = plugins.filter(|(plugin, _)| is_ours(plugin));
     let configs = ours.filter_map(|(plugin, installs)| {
@@ -55,7 +53,7 @@ fn in_claude_code(
         let options = last(|settings, plugin| settings["pluginConfigs"][plugin]["options"].clone());
         let root = PathBuf::from(installs.as_array()?.last()?["installPath"].as_str()?);
         let file = root.join(".claude-plugin/plugin.json");
-        let manifest = read(&file, Format::Json);
+        let manifest = read_or_null(&file, Format::Json);
         let mut found = host.registrations(&manifest["mcpServers"], Scope::Plugin, &Value::Null);
         for one in &mut found {
             resolve_launcher(one, &root, environment);
@@ -98,7 +96,7 @@ fn with_option(value: &str, options: &Value, known: &Value) -> String {
 fn in_codex(host: &'static Host, environment: &Environment) -> Vec<Plugin> {
     let user = environment.var("CODEX_HOME").map(PathBuf::from);
     let user = user.unwrap_or_else(|| environment.home.join(".codex"));
-    let config = read(&user.join("config.toml"), Format::Toml);
+    let config = read_or_null(&user.join("config.toml"), Format::Toml);
     let plugins: BTreeMap<_, _> = config["plugins"].as_object().into_iter().flatten().collect();
     let ours = plugins.into_iter().filter(|(plugin, _)| is_ours(plugin));
     let configs = ours.filter_map(|(plugin, entry)| {
@@ -107,7 +105,7 @@ fn in_codex(host: &'static Host, environment: &Environment) -> Vec<Plugin> {
         let versions = fs::read_dir(versions).ok()?.flatten();
         let newest = versions.map(|version| version.path()).max()?;
         let file = newest.join(".codex-plugin/mcp.json");
-        let servers = read(&file, Format::Json);
+        let servers = read_or_null(&file, Format::Json);
         let mut found = host.registrations(&servers["mcpServers"], Scope::Plugin, &Value::Null);
         for one in found.iter_mut().filter(|_| entry["enabled"] == false) {
             one.off = Some(DisabledReason::WithItsPlugin);
@@ -118,12 +116,6 @@ fn in_codex(host: &'static Host, environment: &Environment) -> Vec<Plugin> {
 }
 
 /// Returns whether `NAME@MARKETPLACE` is this plugin.
-fn is_ours(plugin: &str) -> bool {
+pub(super) fn is_ours(plugin: &str) -> bool {
     plugin.split('@').next() == Some(NAME)
-}
-
-/// Reads and parses a file; null if it is missing or broken, which other checks report.
-fn read(file: &Path, format: Format) -> Value {
-    let text = documents::read(file).unwrap_or_default();
-    documents::parse(&text, format).unwrap_or_default()
 }

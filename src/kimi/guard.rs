@@ -113,8 +113,8 @@ impl GuardPolicy {
             "Glob" => self.path_refusal(&fixed_part(input, &named), session),
             // kimi-cli ignores unknown arguments, so a path under another name is checked besides the real one.
             "Grep" => {
-                let path = input.get("path").and_then(Value::as_str).unwrap_or(".");
-                let mut paths = std::iter::once(path).chain(named);
+                let default = input.get("path").is_none_or(|path| !path.is_string());
+                let mut paths = default.then_some(".").into_iter().chain(named);
                 paths.find_map(|path| self.search_refusal(path, input))
             }
             "FetchURL" => {
@@ -131,8 +131,7 @@ impl GuardPolicy {
         let Some(path) = self.absolute(named) else {
             return Some(format!("{named} is not the path of a file"));
         };
-        let secret = SecretFiles::with(&self.secret_files);
-        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+        let secret = SecretFiles::with_or_built_in(&self.secret_files);
         for real in [resolved(&lexical(&path)), resolved(&path)] {
             if !self.is_open(&real, session) {
                 return Some(format!("{named} is outside the folders that this run may read"));
@@ -201,8 +200,7 @@ impl GuardPolicy {
         {
             return None;
         }
-        let secret = SecretFiles::with(&self.secret_files);
-        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
+        let secret = SecretFiles::with_or_built_in(&self.secret_files);
         let found = secret.search(folder, &|| false);
         let found = found.secret.into_iter().chain(found.unseen);
         found.into_iter().find(|path| is_outside(&path))

@@ -110,6 +110,11 @@ impl SecretFiles {
         SecretFiles::new(names, &lists.holding).map(Cow::Owned)
     }
 
+    /// The built-in lists and further lines, or only the built-in lists if a line cannot be used.
+    pub(crate) fn with_or_built_in(more: &[String]) -> Cow<'static, SecretFiles> {
+        SecretFiles::with(more).unwrap_or(Cow::Borrowed(SecretFiles::built_in()))
+    }
+
     /// Compiles the lists.
     pub(crate) fn new<'a>(
         names: impl IntoIterator<Item = &'a str>,

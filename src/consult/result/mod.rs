@@ -106,9 +106,8 @@ impl ConsultResult {
         let mut shown = reply.seen.shown;
         shown::extend(&mut shown, &origin.shown_before);
         let work_dir = &origin.context.work_dir;
-        let secret = SecretFiles::with(origin.secrets.files());
-        let secret = secret.as_deref().unwrap_or(SecretFiles::built_in());
-        let is_closed = |path: &Path| is_closed(path, work_dir, &reply.closed, secret);
+        let secret = SecretFiles::with_or_built_in(origin.secrets.files());
+        let is_closed = |path: &Path| is_closed(path, work_dir, &reply.closed, &secret);
         let mut citations = Citations::new(work_dir, &shown, &is_closed, stop);
         check(&mut answer, &mut citations, origin.first_finding);
         if citations.unchecked() > 0 {
